@@ -1,0 +1,5 @@
+"""`python -m rotvq`."""
+
+from rotvq.cli.main import main
+
+raise SystemExit(main())

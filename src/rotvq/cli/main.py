@@ -1,0 +1,70 @@
+"""`rotvq VERB …`: finds the verb, and turns what goes wrong into one line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from rotvq import __version__
+from rotvq.errors import UserError
+
+VERBS = {
+    "demo": "train rotation beside straight-through on embedded photographs (under 3 minutes)",
+    "train": "train a tokenizer",
+    "evaluate": "measure a trained run over a whole split",
+    "report": "write HTML and Markdown about one run or several",
+    "doctor": "tell versions, devices, precision and where data was found",
+}
+DEBUG = "ROTVQ_DEBUG"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status.
+
+    0 is success, 2 bad input, 128 + n a stop by signal n, 1 a fault of our own.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        print(f"rotvq {__version__}")
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        return _fail(f"expected a verb, one of {', '.join(VERBS)}; got {verb!r}. See rotvq --help.")
+    try:
+        run: Callable[[Sequence[str]], int] = import_module(f"rotvq.cli.{verb}").run
+        return run(rest)
+    except UserError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("Stopped.", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        return _fail(f"expected a readable and writable file system; {error}.")
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        kind = type(error).__name__
+        return _fail(f"a fault in rotvq ({kind}: {error}). {DEBUG}=1 shows the traceback.", 1)
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
+    return (
+        f"usage: rotvq VERB [options]\n\nRotVQ {__version__}: discrete image tokenizers whose "
+        f"gradients turn with the codebook.\n\n{verbs}\n\nrotvq VERB --help tells a verb's options."
+    )
+
+
+def _fail(message: str, status: int = 2) -> int:
+    print(f"rotvq: {' '.join(message.split())}", file=sys.stderr)
+    return status

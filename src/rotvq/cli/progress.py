@@ -1,0 +1,125 @@
+"""What a person sees of a run: a live line in a terminal, a line an epoch everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from rotvq.data_processing import ImageData, load
+from rotvq.training.config import Config
+
+if TYPE_CHECKING:
+    from rotvq.evaluation.metrics import Means
+    from rotvq.training.loop import Listener, Trainer
+
+
+class _Speed(ProgressColumn):
+    """Images a second, over the last while."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} images/s" if task.speed else "… images/s")
+
+
+class TrainingProgress:
+    """Prints how a run goes, to standard output.
+
+    Args:
+        config: of the run.
+        title: put before every line, where several runs follow each other.
+    """
+
+    def __init__(self, config: Config, title: str = "") -> None:
+        self.config = config
+        self.title = f"{title}: " if title else ""
+        self.console = Console(highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(self.title + text, markup=False)
+
+    def load_data(self) -> ImageData:
+        """The run's images, with a word on what they are."""
+        wanted = self.config.data
+        with self.console.status(f"Loading images from {wanted.source}"):
+            data = load(wanted.source, size=wanted.size, channels=self.config.model.channels)
+        _, c, h, w = data.train.images.shape
+        train = min(len(data.train.images), wanted.train_images or len(data.train.images))
+        test = min(len(data.test.images), wanted.test_images or len(data.test.images))
+        self.say(f"{data.name}: {train:,} training and {test:,} test images, {c}x{h}x{w}.")
+        for note in data.notes:
+            self.say(f"  {note}")
+        return data
+
+    @contextmanager
+    def following(self, trainer: Trainer) -> Iterator[Listener]:
+        """A listener for the run; the live line stands while entered."""
+        from rotvq.training.loop import Listener
+
+        options, at = self.config.training, trainer.position
+        per_epoch = trainer.steps * options.batch_size
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        begin = f" from image {at.images:,} on" if at.images else ""
+        self.say(
+            f"Training {parameters:,} parameters for {options.epochs} epochs{begin}, "
+            f"{self.config.quantizer.estimator}, {trainer.precision} on {trainer.device}."
+        )
+        columns = (
+            TextColumn("epoch {task.fields[epoch]}/" + str(options.epochs)),
+            BarColumn(),
+            _Speed(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            total = options.epochs * per_epoch
+            task = bar.add_task("", total=total, completed=at.images, epoch=at.epoch + 1, state="")
+
+            def images(seen: int, means: Means) -> None:
+                state = (
+                    f"loss {means.loss:.4f}  mse {means.reconstruction_loss:.4f}  "
+                    f"perplexity {means.perplexity:.0f}  usage {means.usage:.0%}"
+                )
+                bar.update(task, completed=seen, epoch=(seen - 1) // per_epoch + 1, state=state)
+
+            yield Listener(images=images, epoch=self._epoch)
+
+    def _epoch(self, record: dict[str, Any]) -> None:
+        train, test, timing = record["train"], record["test"], record["timing"]
+        self.say(
+            f"epoch {record['epoch']:>3}  train mse {train['reconstruction_loss']:.4f}  "
+            f"test mse {test['reconstruction_loss']:.4f}  psnr {test['psnr']:.2f} dB  "
+            f"codebook {test['codebook_loss']:.4f}  commitment {test['commitment_loss']:.4f}  "
+            f"perplexity {test['perplexity']:.0f}  usage {test['usage']:.0%}  "
+            f"{timing['images_per_second']:,.0f} images/s"
+        )
+
+    def finish(self, record: dict[str, Any], folder: Path) -> None:
+        """The result, and what can be done with it."""
+        for line in summary(record):
+            self.say(line)
+        self.say(f"Saved in {folder}. A page about it: rotvq report {folder}")
+
+
+def summary(record: dict[str, Any]) -> list[str]:
+    """An evaluation's record in a few words."""
+    metrics = record["metrics"]
+    return [
+        f"{record['split']}, {record['images']:,} images: MSE {metrics['mse']:.5f}, "
+        f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.4f}, "
+        f"{metrics['bits_per_image']:g} bits an image",
+        f"  perplexity {metrics['perplexity']:.1f}, {metrics['codes_used']} of "
+        f"{len(record['counts'])} codes used ({metrics['usage']:.1%})",
+    ]

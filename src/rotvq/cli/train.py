@@ -1,0 +1,146 @@
+"""rotvq train: a configuration and images in, a run folder out."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from rotvq.cli.progress import TrainingProgress
+from rotvq.errors import UserError
+from rotvq.training import run_folder
+from rotvq.training.config import GROUPS, Config, differing
+from rotvq.training.presets import PRESETS
+
+EPILOG = """\
+Every option also stands in a YAML file (--config); options given later win. --data X is short for
+--data.source X. Examples:
+  rotvq train --preset smoke
+  rotvq train --preset cpu --data cifar-10-python.tar.gz --out runs/rotation
+  rotvq train --preset cpu --data FOLDER --quantizer.estimator straight_through --training.seed 1
+  rotvq train --out runs/rotation --resume
+"""
+
+
+class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the examples' lines."""
+
+
+class Options(NamedTuple):
+    """What is not part of the configuration."""
+
+    preset: str | None
+    out: Path
+    resume: bool
+    overwrite: bool
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, load the data, train, evaluate. Returns the exit status."""
+    options, config = parse(argv)
+    return execute(config, options, shlex.join(["rotvq", "train", *argv]))
+
+
+def execute(config: Config, options: Options, command: str) -> int:
+    """Train a configuration in a folder; returns the exit status.
+
+    Raises:
+        UserError: bad data, a folder in use, a loss that is not finite.
+    """
+    resume = options.resume and run_folder.is_run(options.out)
+    if not resume:
+        run_folder.check_free(options.out, options.overwrite)
+    progress = TrainingProgress(config)
+    data = progress.load_data()
+    # Late: torch takes its time, and bad options or data are answered before.
+    from rotvq.training.interrupt import Stopped
+    from rotvq.training.loop import Trainer
+
+    if not resume:
+        run_folder.prepare(options.out, config, overwrite=options.overwrite)
+    trainer = Trainer(config, data, options.out, command)
+    if resume:
+        trainer.resume()
+    try:
+        with progress.following(trainer) as listener:
+            record = trainer.run(listener)
+    except Stopped as stopped:
+        progress.say(str(stopped))
+        return 128 + stopped.number
+    progress.finish(record, options.out)
+    return 0
+
+
+def parse(argv: Sequence[str]) -> tuple[Options, Config]:
+    """The options of the verb and the configuration they make.
+
+    Raises:
+        UserError: an option that does not exist or has no such value.
+    """
+    words = [word for given in argv for word in _data_is_source(given)]
+    parser = ArgumentParser(
+        prog="rotvq train",
+        description="Train a VQ-VAE on images. The defaults are the paper's.",
+        epilog=EPILOG,
+        formatter_class=Formatter,
+        exit_on_error=False,
+    )
+    _add_options(parser)
+    for group, kind in GROUPS.items():
+        parser.add_class_arguments(kind, group)
+    parser.add_argument("--config", action="config", help="options from a YAML file")
+    options = _options(words)
+    base = PRESETS[options.preset] if options.preset else Config()
+    if options.resume and run_folder.is_run(options.out):
+        base = run_folder.read_config(options.out)
+    parser.set_defaults(
+        {f"{group}.{k}": v for group, part in asdict(base).items() for k, v in part.items()}
+    )
+    made = guarded(lambda: parser.instantiate(parser.parse_args(words)))
+    config = Config(**{group: getattr(made, group) for group in GROUPS})
+    if options.resume and run_folder.is_run(options.out):
+        changed = [c for c in differing(base, config) if not c.startswith("training.epochs:")]
+        if changed:
+            raise UserError(
+                f"--resume: expected the run's own configuration; got {'; '.join(changed)}. Only "
+                "training.epochs may change. For another configuration choose another --out."
+            )
+    return options, config
+
+
+def guarded(parse: Callable[[], Any]) -> Any:
+    """Turn what the parser complains of into one line."""
+    try:
+        return parse()
+    except (argparse.ArgumentError, TypeError) as error:
+        raise UserError(f"{error} See --help.") from None
+
+
+def _options(words: Sequence[str]) -> Options:
+    """What decides about the defaults, read before the rest."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    _add_options(parser)
+    known = guarded(lambda: parser.parse_known_args(words))[0]
+    out = Path(known.out or f"runs/{known.preset or 'train'}")
+    return Options(known.preset, out, known.resume, known.overwrite)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", choices=[*PRESETS], help="where the defaults come from")
+    parser.add_argument("--out", help="the run's folder (default: runs/PRESET)")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out, or begin it"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+
+
+def _data_is_source(word: str) -> list[str]:
+    """`--data X` as `--data.source X`."""
+    if word == "--data" or word.startswith("--data="):
+        return ["--data.source" + word.removeprefix("--data")]
+    return [word]

@@ -1,0 +1,60 @@
+"""The embedded data: patches of scikit-learn's two sample photographs, without a download."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rotvq.data_processing.decoding import Target
+from rotvq.data_processing.splits import ImageData, ImageSplit
+from rotvq.errors import UserError
+
+SIZE = 32
+TRAIN_SHARE = 0.75  # of the width, from the left; the test patches come from the rest
+# Neither stride shares a factor with the 8-pixel blocks of JPEG, so patches meet every phase.
+TRAIN_STRIDE, TEST_STRIDE = 9, 13
+
+Pixels = NDArray[np.uint8]
+
+
+def load_photos(target: Target) -> ImageData:
+    """Cut patches, 32x32 unless a size is given, from china.jpg and flower.jpg (427x640 each).
+
+    Raises UserError for a size that does not fit into the test region (160 pixels wide).
+    """
+    from sklearn.datasets import load_sample_image
+
+    return patches([load_sample_image(name) for name in ("china.jpg", "flower.jpg")], target)
+
+
+def patches(photos: Sequence[Pixels], target: Target) -> ImageData:
+    """Cut every photograph (h, w, 3) on a grid, at full and at half resolution.
+
+    The photograph is divided before it is reduced, so no test pixel enters a training patch.
+    """
+    train, test = [], []
+    for photo in photos:
+        edge = int(photo.shape[1] * TRAIN_SHARE)
+        test.append(_cut(photo[:, edge:], TEST_STRIDE, target))
+        train.append(_cut(photo[:, :edge], TRAIN_STRIDE, target))
+    return ImageData("photo patches", _join(train), _join(test))
+
+
+def _join(cuts: list[Pixels]) -> ImageSplit:
+    return ImageSplit(np.ascontiguousarray(np.concatenate(cuts)))
+
+
+def _cut(region: Pixels, stride: int, target: Target) -> Pixels:
+    size = target.size or SIZE
+    if size > min(region.shape[:2]):
+        raise UserError(f"photo patches are at most {min(region.shape[:2])} pixels, not {size}")
+    image = Image.fromarray(region).convert("L" if target.channels == 1 else "RGB")
+    half = image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
+    cuts = []
+    for scaled in (image, half):
+        pixels = np.asarray(scaled).reshape(scaled.height, scaled.width, target.channels)
+        if size <= min(pixels.shape[:2]):
+            windows = np.lib.stride_tricks.sliding_window_view(pixels, (size, size), axis=(0, 1))
+            cuts.append(windows[::stride, ::stride].reshape(-1, target.channels, size, size))
+    return np.concatenate(cuts)

@@ -1,0 +1,60 @@
+"""What a data source gives: images in memory, split into training and test."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+HELD_OUT = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSplit:
+    """Images (n, c, h, w), uint8, C-contiguous; labels (n,), int64, or None."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        """Reject arrays that the rest of the package would misread."""
+        images, labels = self.images, self.labels
+        if images.dtype != np.uint8 or images.ndim != 4 or not images.flags.c_contiguous:
+            raise ValueError(
+                "images must be C-contiguous uint8 (n, c, h, w), "
+                f"received {images.dtype} {images.shape}"
+            )
+        if labels is not None and (labels.dtype != np.int64 or labels.shape != images.shape[:1]):
+            raise ValueError(
+                f"labels must be int64 ({len(images)},), received {labels.dtype} {labels.shape}"
+            )
+
+    def fingerprint(self) -> str:
+        """16 hex digits of the SHA-256 of shape and pixels (labels do not count)."""
+        digest = hashlib.sha256(repr(tuple(map(int, self.images.shape))).encode())
+        digest.update(self.images.data)
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A data set: a name for people, two splits of one image shape, and what is worth knowing."""
+
+    name: str
+    train: ImageSplit
+    test: ImageSplit
+    notes: tuple[str, ...] = ()
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of an epoch: a permutation of 0…n-1, a pure function of (seed, epoch, n)."""
+    return np.random.default_rng([seed, epoch, n]).permutation(n)
+
+
+def held_out(keys: Sequence[str]) -> NDArray[np.bool_]:
+    """Mark a tenth of the keys (at least one): those whose SHA-256 is smallest, in any order."""
+    ranked = sorted(range(len(keys)), key=lambda i: hashlib.sha256(keys[i].encode()).digest())
+    mask = np.zeros(len(keys), dtype=np.bool_)
+    mask[ranked[: max(1, round(HELD_OUT * len(keys)))]] = True
+    return mask

@@ -1,0 +1,112 @@
+"""Read the pickles of CIFAR-10 without running what they say.
+
+A pickle is a program. This one may build lists, dictionaries, numbers, strings and one kind of
+array; the three NumPy names it calls for are answered by inert records, so that neither NumPy's
+own reconstruction nor any other function is reachable from a file.
+"""
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotvq.errors import UserError
+
+
+class Batch(NamedTuple):
+    """One batch file: rows (n, 3072), uint8, channel planes one after the other; labels (n,)."""
+
+    rows: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+class _Dtype:
+    """Stands for numpy.dtype: remembers its code and ignores the rest."""
+
+    def __init__(self, code: object = None, *_: object) -> None:
+        self.code = code
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _Array:
+    """Stands for numpy.ndarray: remembers (version, shape, dtype, fortran, data)."""
+
+    def __init__(self, *_: object) -> None:
+        self.state: object = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+
+def _encode(text: object, *_: object) -> bytes:
+    """Stands for _codecs.encode, which Python 3 calls to write bytes in protocol 2."""
+    return str(text).encode("latin-1")
+
+
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("_codecs", "encode"): _encode,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        if (module, name) not in _ALLOWED:
+            raise UserError(f"it asks for {module}.{name}, which is refused")
+        return _ALLOWED[module, name]
+
+
+def read_batch(content: bytes, name: str) -> Batch:
+    """Read one official batch file (Python 2 pickle) without running it.
+
+    Raises UserError, naming the file, for anything but uint8 rows of 3,072 and labels 0…9.
+    """
+    try:
+        return _batch(_Unpickler(io.BytesIO(content), encoding="bytes").load())
+    except UserError as error:
+        raise UserError(f"{name} is not a CIFAR-10 batch: {error}") from None
+    # Damaged pickles raise almost anything (UnpicklingError, EOFError, KeyError, MemoryError…).
+    except Exception as error:
+        raise UserError(
+            f"{name} is not a CIFAR-10 batch: it is damaged or cut short "
+            f"({type(error).__name__}); download it again"
+        ) from None
+
+
+def _batch(content: object) -> Batch:
+    if not isinstance(content, dict):
+        raise UserError(f"expected a dictionary, received {type(content).__name__}")
+    rows = _rows(_entry(content, "data"))
+    labels = _entry(content, "labels")
+    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+        raise UserError("expected its 'labels' to be a list of integers")
+    if len(labels) != len(rows):
+        raise UserError(f"it holds {len(rows)} images and {len(labels)} labels")
+    if not all(0 <= label <= 9 for label in labels):
+        raise UserError("expected labels 0 to 9")
+    return Batch(rows, np.array(labels, np.int64))
+
+
+def _entry(content: dict[Any, Any], key: str) -> object:
+    if key.encode() in content:
+        return content[key.encode()]
+    if key in content:
+        return content[key]
+    raise UserError(f"expected an entry '{key}'")
+
+
+def _rows(array: object) -> NDArray[np.uint8]:
+    match array:
+        case _Array(state=(_, (int(n), 3072), _Dtype(code=b"u1" | "u1"), False | 0, bytes(data))):
+            if len(data) != n * 3072:
+                raise UserError(f"{n} rows need {n * 3072} bytes, received {len(data)}")
+            return np.frombuffer(data, np.uint8).reshape(n, 3072)
+    raise UserError("expected its 'data' to be a uint8 array (n, 3072) in C order")

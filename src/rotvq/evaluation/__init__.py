@@ -1,0 +1,1 @@
+"""Metrics over whole splits. Import the module you need."""

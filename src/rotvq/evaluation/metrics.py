@@ -1,0 +1,135 @@
+"""What is measured, as pure functions, and sums that build it up batch by batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from rotvq.model import VQVAEOutput
+
+
+def perplexity(counts: Int64[Tensor, " k"]) -> Float[Tensor, ""]:
+    """exp of the entropy of code use: 1 where one code takes all, k where all are used alike.
+
+    Args:
+        counts: how often each code was used.
+
+    Returns:
+        A float32 scalar in [1, k]; 1 for no counts at all.
+    """
+    p = counts / counts.sum().clamp_min(1)
+    return torch.exp(torch.special.entr(p).sum())
+
+
+def usage(counts: Int64[Tensor, " k"]) -> Float[Tensor, ""]:
+    """Share of the codes used at least once, 0 to 1."""
+    return (counts > 0).float().mean()
+
+
+def psnr(mse: float) -> float:
+    """Peak signal-to-noise ratio in dB of a mean squared error on [-1, 1] (peak 2)."""
+    if mse == 0:
+        return math.inf
+    return 10 * math.log10(4 / mse) if mse > 0 else math.nan
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means over the images seen, with code use over all their tokens.
+
+    Args:
+        loss: reconstruction + codebook + β·commitment (eq. 7).
+        reconstruction_loss: mean squared error on [-1, 1].
+        codebook_loss: mean (sg[z_e] − e)².
+        commitment_loss: mean (z_e − sg[e])², without β.
+        perplexity: of the counts over all batches.
+        batch_perplexity: mean over the batches of each one's perplexity, as the paper's training
+            curves have it.
+        usage: share of the codes used at least once.
+    """
+
+    loss: float
+    reconstruction_loss: float
+    codebook_loss: float
+    commitment_loss: float
+    perplexity: float
+    batch_perplexity: float
+    usage: float
+
+
+class Totals:
+    """Running sums on the device; reading them is the only time the host waits.
+
+    Args:
+        codes: number of codes.
+        device: where the sums live.
+    """
+
+    def __init__(self, codes: int, device: torch.device | str = "cpu") -> None:
+        self.images = 0
+        self.batches = 0
+        # Sums of reconstruction, codebook and commitment loss times images, and of perplexities.
+        self.sums = torch.zeros(4, device=device)
+        self.counts = torch.zeros(codes, dtype=torch.int64, device=device)
+
+    @torch.no_grad()
+    def add(self, output: VQVAEOutput) -> None:
+        """Add one batch."""
+        images = len(output.indices)
+        losses = (output.reconstruction_loss, output.codebook_loss, output.commitment_loss)
+        used = torch.zeros_like(self.counts)
+        indices = output.indices.flatten()
+        used.index_add_(0, indices, torch.ones_like(indices))
+        self.sums += torch.stack([*(loss * images for loss in losses), perplexity(used)])
+        self.counts += used
+        self.images += images
+        self.batches += 1
+
+    def means(self, beta: float) -> Means:
+        """The means so far, nan before the first batch.
+
+        Args:
+            beta: weight of the commitment loss in `loss`.
+        """
+        sums = self.sums.tolist()
+        reconstruction, codebook, commitment = (
+            value / self.images if self.images else math.nan for value in sums[:3]
+        )
+        return Means(
+            loss=reconstruction + codebook + beta * commitment,
+            reconstruction_loss=reconstruction,
+            codebook_loss=codebook,
+            commitment_loss=commitment,
+            perplexity=perplexity(self.counts).item(),
+            batch_perplexity=sums[3] / self.batches if self.batches else math.nan,
+            usage=usage(self.counts).item(),
+        )
+
+    def reduce(self) -> None:
+        """Sum over all processes, where there are several."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return
+        ours = torch.tensor([self.images, self.batches], device=self.counts.device)
+        for t in (ours, self.sums, self.counts):
+            dist.all_reduce(t)
+        self.images, self.batches = ours.tolist()
+
+    def state_dict(self) -> dict[str, Tensor | int]:
+        """The sums, to be saved in the middle of an epoch."""
+        return {
+            "images": self.images,
+            "batches": self.batches,
+            "sums": self.sums,
+            "counts": self.counts,
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
+        """Take up the sums of `state_dict`."""
+        self.images, self.batches = int(state["images"]), int(state["batches"])
+        self.sums.copy_(torch.as_tensor(state["sums"]))
+        self.counts.copy_(torch.as_tensor(state["counts"]))

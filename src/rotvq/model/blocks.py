@@ -1,0 +1,74 @@
+"""Encoder and decoder of the paper (2.1, 2.3): strided convolutions and residual blocks."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """Convolution, ReLU, convolution, add, ReLU (2.1); the shape stays.
+
+    Args:
+        width: channels.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return F.relu(x + self.second(F.relu(self.first(x))))
+
+
+class Encoder(nn.Sequential):
+    """Images to latent vectors z_e (2.1).
+
+    `stages` convolutions of kernel 4 and stride 2, each with a ReLU, then residual blocks. The
+    paper's own has 3 → width/2 → width channels, 32×32 → 8×8. Where dim differs from width, a 1×1
+    convolution follows.
+
+    Args:
+        channels: of the images.
+        width: channels of the residual blocks.
+        dim: channels of z_e, the length of a code.
+        depth: residual blocks.
+        stages: halvings of height and width.
+    """
+
+    def __init__(self, channels: int, width: int, dim: int, depth: int, stages: int) -> None:
+        layers: list[nn.Module] = []
+        for before, after in _steps(channels, width, stages):
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
+        layers += [ResidualBlock(width) for _ in range(depth)]
+        layers += [nn.Conv2d(width, dim, 1)] * (dim != width)
+        super().__init__(*layers)
+
+
+class Decoder(nn.Sequential):
+    """Codes to images in [-1, 1] (2.3): the encoder's mirror with transposed convolutions and tanh.
+
+    Args:
+        channels: of the images.
+        width: channels of the residual blocks.
+        dim: channels of the codes.
+        depth: residual blocks.
+        stages: doublings of height and width.
+    """
+
+    def __init__(self, channels: int, width: int, dim: int, depth: int, stages: int) -> None:
+        layers: list[nn.Module] = [nn.Conv2d(dim, width, 1)] * (dim != width)
+        layers += [ResidualBlock(width) for _ in range(depth)]
+        for after, before in reversed(_steps(channels, width, stages)):
+            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
+        super().__init__(*layers[:-1], nn.Tanh())
+
+
+def _steps(channels: int, width: int, stages: int) -> list[tuple[int, int]]:
+    """Channels before and after each halving: all but the last stage have half the width."""
+    widths = [channels, *[max(1, width // 2)] * (stages - 1), width]
+    return list(pairwise(widths))

@@ -1,0 +1,144 @@
+"""The paper's VQ-VAE: encoder → vector quantizer → decoder, with its losses (eqs. 1, 6, 7)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from rotvq.errors import UserError
+from rotvq.model.blocks import Decoder, Encoder
+from rotvq.quantization import VectorQuantizer
+
+
+class VQVAEOutput(NamedTuple):
+    """What a forward pass yields.
+
+    Attributes:
+        reconstruction: images in (-1, 1), in the decoder's precision.
+        indices: int64 in [0, k).
+        reconstruction_loss: mean squared error on [-1, 1], float32.
+        codebook_loss: mean (sg[z_e] − e)², float32.
+        commitment_loss: mean (z_e − sg[e])², float32, not yet multiplied by β.
+    """
+
+    reconstruction: Float[Tensor, "b c h w"]
+    indices: Int64[Tensor, "b i j"]
+    reconstruction_loss: Float[Tensor, ""]
+    codebook_loss: Float[Tensor, ""]
+    commitment_loss: Float[Tensor, ""]
+
+    def loss(self, beta: float = 0.25) -> Tensor:
+        """reconstruction + codebook + β·commitment (eqs. 1, 6, 7)."""
+        return self.reconstruction_loss + self.codebook_loss + beta * self.commitment_loss
+
+
+class VQVAE(nn.Module):
+    """Images to tokens and back.
+
+    The defaults are the paper's: K = 1024 codes of D = 256, an 8×8 grid for a 32×32 image.
+
+    Args:
+        channels: of the images.
+        width: channels of the residual blocks.
+        dim: D, the length of a code.
+        depth: residual blocks on each side.
+        stages: halvings of height and width.
+        quantizer: a `VectorQuantizer` of that dim with channel_dim=1; by default 1024 codes, the
+            rotation, EMA with γ = 0.99.
+
+    Raises:
+        UserError: a size below 1, or a quantizer of another dim.
+
+    Example:
+        >>> model = VQVAE(width=32, dim=16).eval()
+        >>> indices = model.encode(torch.zeros(2, 3, 32, 32))
+        >>> indices.shape, model.decode(indices).shape
+        (torch.Size([2, 8, 8]), torch.Size([2, 3, 32, 32]))
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        width: int = 256,
+        dim: int = 256,
+        depth: int = 2,
+        stages: int = 2,
+        quantizer: VectorQuantizer | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = {"channels": channels, "width": width, "dim": dim, "stages": stages}
+        for name, value in sizes.items():
+            if value < 1:
+                raise UserError(f"model.{name}: expected 1 or more; got {value}.")
+        if depth < 0:
+            raise UserError(f"model.depth: expected 0 or more; got {depth}.")
+        self.encoder = Encoder(channels, width, dim, depth, stages)
+        self.quantizer = quantizer or VectorQuantizer(dim=dim, channel_dim=1)
+        self.decoder = Decoder(channels, width, dim, depth, stages)
+        self.channels = channels
+        self.stride = 2**stages
+        length, channel_dim = self.quantizer.codebook.e.shape[1], self.quantizer.channel_dim
+        if length != dim or channel_dim != 1:
+            raise UserError(
+                f"quantizer: expected codes of length {dim} and channel_dim=1; got length "
+                f"{length} and channel_dim={channel_dim}."
+            )
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> VQVAEOutput:
+        """Reconstruct images and take the losses.
+
+        Args:
+            x: images in [-1, 1], height and width divisible by 2**stages.
+
+        Raises:
+            UserError: images of another shape or dtype.
+        """
+        quantized = self.quantizer(self.encoder(self._checked(x)))
+        reconstruction = self.decoder(quantized.z_q)
+        return VQVAEOutput(
+            reconstruction,
+            quantized.indices,
+            F.mse_loss(reconstruction.float(), x.float()),
+            quantized.codebook_loss,
+            quantized.commitment_loss,
+        )
+
+    @torch.no_grad()
+    def encode(self, x: Float[Tensor, "b c h w"]) -> Int64[Tensor, "b i j"]:
+        """Images in [-1, 1] to indices in [0, k). Errors as in `forward`."""
+        indices: Tensor = self.quantizer.encode(self.encoder(self._checked(x)))
+        return indices
+
+    @torch.no_grad()
+    def decode(self, indices: Int64[Tensor, "b i j"]) -> Float[Tensor, "b c h w"]:
+        """Indices to images in (-1, 1); `decode(encode(x))` is the forward pass's reconstruction.
+
+        Raises:
+            UserError: indices that are not (b, i, j) int64 in [0, k).
+        """
+        if indices.ndim != 3:
+            raise UserError(
+                f"indices: expected shape (batch, rows, columns); got {tuple(indices.shape)}."
+            )
+        codes = self.quantizer.lookup(indices)
+        # In the precision that the quantizer's output has in a forward pass.
+        device = codes.device.type
+        inside = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if inside else next(self.parameters()).dtype
+        images: Tensor = self.decoder(codes.to(dtype))
+        return images
+
+    def _checked(self, x: Tensor) -> Tensor:
+        expected = f"float images (batch, {self.channels}, height, width) in [-1, 1]"
+        if x.ndim != 4 or x.shape[1] != self.channels or not x.is_floating_point():
+            raise UserError(f"images: expected {expected}; got {x.dtype} {tuple(x.shape)}.")
+        if x.shape[2] % self.stride or x.shape[3] % self.stride:
+            raise UserError(
+                f"images: expected height and width divisible by {self.stride}; got "
+                f"{x.shape[2]}x{x.shape[3]}. Crop, pad or resize them."
+            )
+        return x

@@ -1,0 +1,322 @@
+"""The codebook's state and its life: statistics, update rules, data init, restart of dead codes.
+
+Symbols: e (k, d) the codes; N (k,) and m (k, d) the moving count and sum of the vectors that chose
+each code (eqs. 3-5); γ the decay. Everything here is float32, whatever the model's precision.
+
+A step is: `gather` for every micro-batch, then `update` once. So gradient accumulation moves the
+codebook as one large batch does, and processes exchange their sums once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from rotvq.errors import UserError
+from rotvq.quantization.search import nearest
+
+Init = Literal["uniform", "data"]
+
+EMPTY = 1e-20
+"""N below which a code counts as never used: m / N would divide rounding errors."""
+
+LARGEST = 1e29
+"""A vector with a larger element (or nan) stays out of the statistics: its sum could overflow."""
+
+KMEANS_STEPS = 10
+KMEANS_VECTORS = 64
+"""Vectors a code that k-means looks at, at most."""
+
+
+class Rule(Protocol):
+    """How the codes follow the vectors that chose them."""
+
+    learned: ClassVar[bool]
+
+    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
+        """Move the codebook, given this step's counts n (k,) and sums s (k, d)."""
+
+
+@dataclass(frozen=True)
+class EMA:
+    """Codes are moving averages of their vectors (eqs. 3-5, 9-11).
+
+    N ← γN + (1−γ)n;  m ← γm + (1−γ)s;  e = m / N. A code whose N has decayed to nothing stays
+    where it is.
+
+    Args:
+        decay: γ in [0, 1).
+
+    Raises:
+        UserError: decay outside [0, 1).
+    """
+
+    decay: float = 0.99
+    learned: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check_decay(self.decay)
+
+    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
+        codebook.N.lerp_(n, 1 - self.decay)
+        codebook.m.lerp_(s, 1 - self.decay)
+        used = (codebook.N > EMPTY).unsqueeze(1)
+        codebook.e.copy_(torch.where(used, codebook.m / codebook.N.unsqueeze(1), codebook.e))
+
+
+@dataclass(frozen=True)
+class GradientLearned:
+    """Codes are parameters that the codebook loss moves (van den Oord et al. 2017, eq. 3).
+
+    N and m are kept too, for usage and the restart of dead codes.
+
+    Args:
+        decay: γ of those statistics, in [0, 1).
+
+    Raises:
+        UserError: decay outside [0, 1).
+    """
+
+    decay: float = 0.99
+    learned: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_decay(self.decay)
+
+    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
+        codebook.N.lerp_(n, 1 - self.decay)
+        codebook.m.lerp_(s, 1 - self.decay)
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Dead codes move to encoder outputs of the current step.
+
+    A code is dead when its N is below `threshold` times the mean N. It restarts with N at three
+    times that bound and m = N·e, so it survives about log(3)/(1−γ) idle steps (110 at γ = 0.99).
+
+    Args:
+        threshold: share of the mean N, in (0, 1/3).
+
+    Raises:
+        UserError: threshold outside that range.
+    """
+
+    threshold: float = 0.03
+    grace: ClassVar[float] = 3.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1 / self.grace:
+            raise UserError(
+                f"restart threshold: expected a share of the mean count between 0 and 1/3; "
+                f"got {self.threshold}. 0.03 is a good start."
+            )
+
+
+class Codebook(nn.Module):
+    """The codes with their statistics.
+
+    Args:
+        size: number of codes k.
+        dim: their length d.
+        rule: how they move.
+        init: "uniform" in ±1/k as the paper's released code has it, or "data": k-means over the
+            first batch.
+        restart: when dead codes move to encoder outputs; None lets them lie, as the paper does.
+
+    Raises:
+        UserError: size or dim below 1, or an unknown init.
+    """
+
+    e: Tensor
+    N: Tensor
+    m: Tensor
+    initialized: Tensor
+
+    def __init__(
+        self,
+        size: int,
+        dim: int,
+        rule: Rule | None = None,
+        init: Init = "uniform",
+        restart: Restart | None = None,
+    ) -> None:
+        super().__init__()
+        if size < 1 or dim < 1:
+            raise UserError(f"codebook: expected size >= 1 and dim >= 1; got {size} and {dim}.")
+        if init not in ("uniform", "data"):
+            raise UserError(f"init: expected 'uniform' or 'data'; got {init!r}.")
+        self.rule = rule if rule is not None else EMA()
+        self.restart = restart
+        zeros = partial(torch.zeros, dtype=torch.float32)
+        e = zeros(size, dim).uniform_(-1 / size, 1 / size)
+        if self.rule.learned:
+            self.e = nn.Parameter(e)
+        else:
+            self.register_buffer("e", e)
+        self.register_buffer("N", zeros(size))
+        self.register_buffer("m", zeros(size, dim))
+        self.register_buffer("initialized", torch.tensor(init == "uniform"))
+        # What this process has gathered since the last update. No buffers: it is empty between
+        # steps, so nothing to save, and DistributedDataParallel must not overwrite it.
+        self.n, self.s = zeros(size), zeros(size, dim)
+        held = size if restart is not None else 0
+        self.candidates, self.priority = zeros(held, dim), zeros(held) - 1
+        # A plain bool beside the buffer: reading a tensor would stall a device and break a graph.
+        self.ready = init == "uniform"
+
+    def __len__(self) -> int:
+        return self.e.shape[0]
+
+    def extra_repr(self) -> str:
+        return f"{len(self)}, {self.e.shape[1]}, rule={self.rule}, restart={self.restart}"
+
+    @torch.no_grad()
+    def gather(
+        self, z: Float[Tensor, "n d"], indices: Int64[Tensor, " n"], valid: Bool[Tensor, " n"]
+    ) -> None:
+        """Add a micro-batch to what the next `update` will use.
+
+        Args:
+            z: encoder vectors. One with an element that is not finite or beyond 1e29 is left out.
+            indices: the code of each.
+            valid: False for vectors to leave out.
+        """
+        z, valid = _usable(z, valid)
+        self.n.index_add_(0, indices, valid.to(self.n.dtype))
+        self.s.index_add_(0, indices, z)
+        if self.restart is not None:
+            # A uniform sample over all micro-batches: those with the highest random priority stay.
+            priority = torch.cat([self.priority, torch.rand_like(z[:, 0]).where(valid, -1.0)])
+            self._keep(priority, torch.cat([self.candidates, z]))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """One step of the rule over all that was gathered, in all processes; then restarts."""
+        self._reduce()
+        self.rule.step(self, self.n, self.s)
+        if self.restart is not None:
+            self._restart_dead(self.restart)
+            self.priority.fill_(-1.0)
+        self.n.zero_()
+        self.s.zero_()
+
+    @torch.no_grad()
+    def initialize(self, z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"] | None = None) -> None:
+        """Put the codes where the data is: k-means over vectors of the first batch.
+
+        N and m start from the clusters found, so the first EMA step moves nothing that it should
+        not. Draws from torch's global generator. With fewer vectors than codes, the rest of the
+        codes are slightly displaced copies. Without a usable vector nothing moves, and the next
+        batch will do. Of several processes, the one with the most usable vectors decides.
+
+        Args:
+            z: encoder vectors of one step.
+            valid: False for vectors to leave out.
+        """
+        z, valid = _usable(z, z.new_ones(len(z), dtype=torch.bool) if valid is None else valid)
+        found = _gathered(valid.sum())
+        # A compiled graph cannot ask; it takes the first batch as usable.
+        if not torch.compiler.is_compiling() and not found.any():
+            return
+        if len(z):
+            self._cluster(z, valid)
+        if _distributed():
+            source = int(found.argmax())
+            dist.broadcast(self.N, src=source)
+            dist.broadcast(self.e, src=source)
+            self.N *= found.sum() / found.max()
+        self.m.copy_(self.N.unsqueeze(1) * self.e)
+        self.initialized.fill_(True)
+        self.ready = True
+
+    def _cluster(self, z: Tensor, valid: Tensor) -> None:
+        priority = torch.rand_like(z[:, 0]).where(valid, -1.0)
+        kept = priority.topk(min(len(z), KMEANS_VECTORS * len(self))).indices
+        z, weight = z[kept], valid[kept].to(z.dtype)
+        place = torch.arange(len(self), device=z.device)
+        # Sampled without replacement; the valid ones come first.
+        e = z[(place % weight.sum().clamp_min(1.0)).long()]
+        spread = z.std(0, correction=0) / 100
+        e = e + (place >= weight.sum()).unsqueeze(1) * spread * torch.randn_like(e)
+        for _ in range(KMEANS_STEPS):
+            indices = nearest(z, e)
+            n = torch.zeros_like(self.n).index_add_(0, indices, weight)
+            s = torch.zeros_like(self.s).index_add_(0, indices, z * weight.unsqueeze(1))
+            e = torch.where((n > 0).unsqueeze(1), s / n.clamp_min(1.0).unsqueeze(1), e)
+        self.N.copy_(n)
+        self.e.copy_(e)
+
+    def _restart_dead(self, restart: Restart) -> None:
+        bound = restart.threshold * self.N.mean()
+        dead = self.N < bound
+        rank = dead.cumsum(0) - 1
+        move = dead & (rank < (self.priority >= 0).sum())
+        fresh = self.candidates[rank.clamp(0, len(self) - 1)]
+        self.e.copy_(torch.where(move.unsqueeze(1), fresh, self.e))
+        self.N.copy_(torch.where(move, restart.grace * bound, self.N))
+        self.m.copy_(torch.where(move.unsqueeze(1), self.N.unsqueeze(1) * self.e, self.m))
+
+    def _reduce(self) -> None:
+        if not _distributed():
+            return
+        dist.all_reduce(self.n)
+        dist.all_reduce(self.s)
+        if self.restart is not None:
+            priorities = [torch.empty_like(self.priority) for _ in range(dist.get_world_size())]
+            candidates = [torch.empty_like(self.candidates) for _ in priorities]
+            dist.all_gather(priorities, self.priority)
+            dist.all_gather(candidates, self.candidates)
+            self._keep(torch.cat(priorities), torch.cat(candidates))
+
+    def _keep(self, priority: Tensor, candidates: Tensor) -> None:
+        highest, kept = priority.topk(len(self))
+        self.priority.copy_(highest)
+        self.candidates.copy_(candidates[kept])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Codebook:
+        """Follow the model to another device, never to another precision."""
+
+        def keep_dtype(t: Tensor) -> Tensor:
+            moved = fn(t)
+            return moved if moved.dtype == t.dtype else t.to(moved.device)
+
+        for name in ("n", "s", "candidates", "priority"):
+            setattr(self, name, keep_dtype(getattr(self, name)))
+        return super()._apply(keep_dtype, recurse)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.ready = bool(self.initialized)
+
+
+def _check_decay(decay: float) -> None:
+    if not 0 <= decay < 1:
+        raise UserError(f"decay: expected 0 <= decay < 1; got {decay}. The paper has 0.99.")
+
+
+def _usable(z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """z in float32 with the vectors left out as zeros, and which are left."""
+    z = z.float()
+    valid = valid & (z.abs().amax(1) < LARGEST)
+    return torch.where(valid.unsqueeze(1), z, 0.0), valid
+
+
+def _gathered(value: Tensor) -> Tensor:
+    """A scalar of each process, as a vector."""
+    if not _distributed():
+        return value.unsqueeze(0)
+    values = [torch.empty_like(value) for _ in range(dist.get_world_size())]
+    dist.all_gather(values, value)
+    return torch.stack(values)
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -1,0 +1,225 @@
+"""How a gradient crosses the quantizer: one pure function (z, q) -> q̃ for each estimator.
+
+Symbols: z an encoder vector (the paper's z_e), q its code, g the gradient that arrives at q̃,
+hats are unit vectors, λ = ‖q‖/‖z‖. Forward, every discrete estimator returns q exactly. Backward,
+each is a linear map of g in which z and q are constants (sg[·] in the paper):
+
+    straight_through           g                          (van den Oord et al. 2017; eq. 8)
+    rescaling                  λ g
+    rotation_without_rescaling Rᵀ g
+    rotation                   λ Rᵀ g                     (Fifty et al., arXiv 2410.06424, §4.2)
+
+    R = I − 2 r rᵀ + 2 q̂ ẑᵀ,   r = (ẑ + q̂) / ‖ẑ + q̂‖     rotates ẑ onto q̂ within their plane
+
+Where that is undefined:
+
+- z = 0 or q = 0 has no direction: R = I. For z = 0, λ = 1; for q = 0 and z ≠ 0, λ = 0.
+- ẑ = −q̂ has no plane. Where ‖ẑ + q̂‖ < ANTIPARALLEL, r is taken as 0, which leaves
+  R = I + 2 q̂ ẑᵀ: at exact opposition the reflection I − 2 ẑ ẑᵀ, orthogonal and still ẑ ↦ q̂.
+  Above the threshold float32 keeps r to within 1e-4. The same rule is right for d = 1.
+- λ is at most LAMBDA_MAX, and a gradient is clamped to the finite range of z's dtype.
+
+All of it is computed in float32 (float64 for float64 inputs), inside autocast too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rotvq.errors import UserError
+
+BLOCK = 1 << 17
+"""Elements a processor works on at a time in the backward pass: 512 KiB in float32."""
+
+Estimator = Callable[[Tensor, Tensor], Tensor]
+GradientMap = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+LAMBDA_MAX = 1e4
+"""Bound on λ: a vector 10,000 times shorter than its code has all but no direction of its own."""
+
+ANTIPARALLEL = 1e-3
+"""‖ẑ + q̂‖ below which the rotation's plane is lost to float32's rounding (within 0.06° of π)."""
+
+
+def straight_through(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+    """Copy the gradient past the quantizer (van den Oord et al. 2017).
+
+    Args:
+        z: encoder vectors, any floating dtype.
+        q: their codes.
+
+    Returns:
+        q in z's dtype, with gradient g for z and none for q.
+    """
+    return _Discrete.apply(z, q, _identity)
+
+
+def rotation(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+    """Turn and rescale the gradient as z would turn and stretch onto q (arXiv 2410.06424, §4.2).
+
+    Args:
+        z: encoder vectors, any floating dtype.
+        q: their codes.
+
+    Returns:
+        q in z's dtype, with gradient λRᵀg for z and none for q; fallbacks in the module's head.
+    """
+    return _Discrete.apply(z, q, _rotate_and_rescale)
+
+
+def rotation_without_rescaling(
+    z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]
+) -> Float[Tensor, "*n d"]:
+    """The rotation's angle alone: q in z's dtype, with gradient Rᵀg for z and none for q."""
+    return _Discrete.apply(z, q, _rotate)
+
+
+def rescaling(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+    """The rotation's stretch alone: q in z's dtype, with gradient λg for z and none for q."""
+    return _Discrete.apply(z, q, _rescale)
+
+
+def reflection(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+    """The transform in the paper's released code: not discrete, kept as a named baseline.
+
+    One Householder reflection carries z onto q's direction without rescaling, and the gradient is
+    straight-through. The value is ‖z‖ q̂, not q: the norm of z leaks past the codebook, so decoding
+    the indices gives another picture than the forward pass.
+
+    Args:
+        z: encoder vectors, any floating dtype.
+        q: their codes.
+
+    Returns:
+        ‖z‖ q̂ in z's dtype, with gradient g for z and none for q.
+    """
+    return _Reflect.apply(z, q)
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "straight_through": straight_through,
+    "rotation": rotation,
+    "rotation_without_rescaling": rotation_without_rescaling,
+    "rescaling": rescaling,
+    "reflection": reflection,
+}
+
+
+def named(name: str) -> Estimator:
+    """The estimator of that name.
+
+    Raises:
+        UserError: there is none; the message lists those that exist.
+    """
+    if name not in ESTIMATORS:
+        raise UserError(
+            f"estimator: expected one of {', '.join(ESTIMATORS)}; got {name!r}. Choose one of them "
+            "or pass a function (z, q) -> q̃."
+        )
+    return ESTIMATORS[name]
+
+
+class _Discrete(torch.autograd.Function):
+    """Forward the code itself; backward a linear map of the gradient."""
+
+    @staticmethod
+    def forward(z: Tensor, q: Tensor, gradient_map: GradientMap) -> Tensor:
+        return q.to(z.dtype, copy=True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, GradientMap], output: Tensor) -> None:
+        z, q, ctx.gradient_map = inputs
+        if ctx.gradient_map is not _identity:
+            ctx.save_for_backward(z, q)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        if ctx.gradient_map is _identity:
+            return g, None, None
+        z, q = (t.detach() for t in ctx.saved_tensors)
+        with torch.autocast(device_type=z.device.type, enabled=False):
+            return _in_blocks(ctx.gradient_map, z, q, g), None, None
+
+
+class _Reflect(torch.autograd.Function):
+    @staticmethod
+    def forward(z: Tensor, q: Tensor) -> Tensor:
+        work = torch.float64 if z.dtype == torch.float64 else torch.float32
+        z_work, q_work = z.to(work), q.to(work)
+        return (_norm(z_work) * (q_work / _nonzero(_norm(q_work)))).to(z.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None: ...
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        return g, None
+
+
+def _in_blocks(gradient_map: GradientMap, z: Tensor, q: Tensor, g: Tensor) -> Tensor:
+    """The map in float32, on a processor a few rows at a time, so that they stay in its cache."""
+    work = torch.float64 if z.dtype == torch.float64 else torch.float32
+    finite = torch.finfo(z.dtype)
+
+    def mapped(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
+        out = gradient_map(z.to(work), q.to(work), g.to(work))
+        return out.clamp_(finite.min, finite.max).to(z.dtype)
+
+    if z.device.type != "cpu" or z.ndim != 2 or torch.compiler.is_compiling():
+        return mapped(z, q, g)
+    rows = max(1, BLOCK // z.shape[1])
+    blocks = zip(z.split(rows), q.split(rows), g.split(rows), strict=True)
+    return torch.cat([mapped(*block) for block in blocks])
+
+
+def _identity(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
+    return g
+
+
+def _rescale(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
+    return _lambda(_norm(z), _norm(q)) * g
+
+
+def _rotate(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
+    return _turn(z, q, g, _norm(z), _norm(q))
+
+
+def _rotate_and_rescale(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
+    z_norm, q_norm = _norm(z), _norm(q)
+    return _turn(z, q, g, z_norm, q_norm).mul_(_lambda(z_norm, q_norm))
+
+
+def _turn(z: Tensor, q: Tensor, g: Tensor, z_norm: Tensor, q_norm: Tensor) -> Tensor:
+    """Rᵀg = g − 2 r (r·g) + 2 ẑ (q̂·g), with r = s / ‖s‖ and s = ẑ + q̂."""
+    z_hat, q_hat = z / _nonzero(z_norm), q / _nonzero(q_norm)
+    s = z_hat + q_hat
+    s_norm = _norm(s)
+    directed = (z_norm > 0) & (q_norm > 0)
+    along_s = _dot(s, g) / s_norm.clamp_min(ANTIPARALLEL).square()
+    along_s = torch.where(directed & (s_norm >= ANTIPARALLEL), along_s, 0.0)
+    along_q = torch.where(directed, _dot(q_hat, g), 0.0)
+    return torch.addcmul(g, s, along_s, value=-2).addcmul_(z_hat, along_q, value=2)
+
+
+def _lambda(z_norm: Tensor, q_norm: Tensor) -> Tensor:
+    return torch.where(z_norm == 0, 1.0, (q_norm / _nonzero(z_norm)).clamp_max(LAMBDA_MAX))
+
+
+def _norm(x: Tensor) -> Tensor:
+    """‖x‖ with shape (..., 1); summed in float64, where squares of 1e±38 are safe."""
+    wide = x.dtype if x.device.type == "mps" else torch.float64
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
+    return norm.clamp_max(torch.finfo(x.dtype).max).to(x.dtype)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1, keepdim=True)
+
+
+def _nonzero(norm: Tensor) -> Tensor:
+    return torch.where(norm == 0, 1.0, norm)

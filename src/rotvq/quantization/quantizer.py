@@ -1,0 +1,205 @@
+"""VectorQuantizer: search → lookup → estimator → losses."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from rotvq.errors import UserError
+from rotvq.quantization.codebook import Codebook, Init, Restart, Rule
+from rotvq.quantization.estimators import Estimator, named
+from rotvq.quantization.search import nearest
+
+
+class Quantized(NamedTuple):
+    """What the quantizer returns.
+
+    Attributes:
+        z_q: the codes in z's shape and dtype, with the estimator's gradient for z.
+        indices: int64 in [0, k), −1 where masked; z's shape without its channels.
+        commitment_loss: mean of (z − sg[q])² over elements, float32; multiply it by β (eq. 6).
+        codebook_loss: mean of (sg[z] − q)² over elements, float32; has a gradient only where the
+            codebook is learned by gradient.
+    """
+
+    z_q: Float[Tensor, "..."]
+    indices: Int64[Tensor, "..."]
+    commitment_loss: Float[Tensor, ""]
+    codebook_loss: Float[Tensor, ""]
+
+
+class VectorQuantizer(nn.Module):
+    """Replace each vector by its nearest code (eqs. 2-6).
+
+    In training a forward pass also gathers statistics and moves the codebook, after its own codes
+    were read. With gradient accumulation or activation checkpointing, pass `defer_update=True` and
+    call `update_codebook()` after `optimizer.step()`: the codebook then takes one step for all
+    micro-batches, and a recomputed forward sees the codes of the first. In evaluation nothing
+    changes.
+
+    Args:
+        codebook_size: number of codes k.
+        dim: length d of a code.
+        estimator: how the gradient crosses: a name in `ESTIMATORS` or a function (z, q) -> q̃.
+        rule: how codes move: `EMA(decay)` or `GradientLearned()`.
+        init: "uniform" in ±1/k (the paper's), or "data": k-means over the first training batch.
+        restart: `Restart()` moves dead codes to encoder outputs; None lets them lie.
+        channel_dim: the dimension of z that holds the d channels; 1 for (b, d, h, w).
+        defer_update: leave the codebook's step to `update_codebook()`.
+
+    Raises:
+        UserError: an argument out of range.
+
+    Example:
+        >>> quantizer = VectorQuantizer(512, 64)
+        >>> z = torch.randn(8, 100, 64, requires_grad=True)
+        >>> out = quantizer(z)
+        >>> out.z_q.shape, out.indices.shape
+        (torch.Size([8, 100, 64]), torch.Size([8, 100]))
+    """
+
+    def __init__(
+        self,
+        codebook_size: int = 1024,
+        dim: int = 256,
+        *,
+        estimator: str | Estimator = "rotation",
+        rule: Rule | None = None,
+        init: Init = "uniform",
+        restart: Restart | None = None,
+        channel_dim: int = -1,
+        defer_update: bool = False,
+    ) -> None:
+        super().__init__()
+        self.codebook = Codebook(codebook_size, dim, rule, init, restart)
+        self.estimator = named(estimator) if isinstance(estimator, str) else estimator
+        self.channel_dim = channel_dim
+        self.defer_update = defer_update
+
+    def forward(
+        self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
+    ) -> Quantized:
+        """Quantize.
+
+        Args:
+            z: (..., d) or with the channels at `channel_dim`, any floating dtype.
+            mask: in the shape of the indices, True where a token counts. A masked token gets zeros
+                and index −1 and changes nothing, whatever it holds.
+
+        Raises:
+            UserError: z or mask of another shape or dtype.
+        """
+        z, kept = self._flat(z, mask)
+        shape, z = z.shape[:-1], z.flatten(0, -2)
+        if kept is not None:
+            z = z.where(kept.unsqueeze(1), 0.0)
+        again = self.training and _recomputing()
+        if again and not self.defer_update:
+            raise UserError(
+                "activation checkpointing: expected a quantizer with defer_update=True, as the "
+                "codes of the first forward pass are gone; got False. Set it and call "
+                "update_codebook() after optimizer.step()."
+            )
+        gathers = self.training and not again
+        if gathers and not self.codebook.ready:
+            self.codebook.initialize(z, kept)
+        indices = nearest(z, self.codebook.e)
+        q = F.embedding(indices, self.codebook.e)
+        z_q = self.estimator(z, q)
+        commitment_loss = _mean_square(z.float() - q.detach().float(), kept)
+        codebook_loss = _mean_square(z.detach().float() - q.float(), kept)
+        if gathers:
+            valid = torch.ones_like(indices, dtype=torch.bool) if kept is None else kept
+            self.codebook.gather(z, indices, valid)
+            if not self.defer_update:
+                self.update_codebook()
+        if kept is not None:
+            z_q = z_q.where(kept.unsqueeze(1), 0.0)
+            indices = indices.where(kept, -1)
+        z_q = z_q.unflatten(0, shape).movedim(-1, self.channel_dim)
+        return Quantized(z_q, indices.unflatten(0, shape), commitment_loss, codebook_loss)
+
+    def encode(
+        self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
+    ) -> Int64[Tensor, "..."]:
+        """The indices alone, in [0, k), −1 where masked. Arguments and errors as in `forward`."""
+        z, kept = self._flat(z, mask)
+        indices = nearest(z.flatten(0, -2), self.codebook.e)
+        if kept is not None:
+            indices = indices.where(kept, -1)
+        return indices.unflatten(0, z.shape[:-1])
+
+    def lookup(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Codes of indices, float32, channels at `channel_dim`; zeros for −1.
+
+        Raises:
+            UserError: indices of another dtype, or outside [−1, k).
+        """
+        if indices.dtype != torch.int64:
+            raise UserError(f"indices: expected int64; got {indices.dtype}. Use indices.long().")
+        if not torch.compiler.is_compiling() and indices.numel():
+            low, high = (int(i) for i in indices.aminmax())
+            if low < -1 or high >= len(self.codebook):
+                raise UserError(
+                    f"indices: expected values from 0 to {len(self.codebook) - 1} (-1 for a masked "
+                    f"token); got {low} to {high}. Were they made by another codebook?"
+                )
+        codes = F.embedding(indices.clamp_min(0), self.codebook.e)
+        codes = codes.where((indices >= 0).unsqueeze(-1), 0.0)
+        return codes.movedim(-1, self.channel_dim)
+
+    def initialize_codebook(
+        self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
+    ) -> None:
+        """Place the codes by k-means over z, as `init="data"` does with the first batch it sees."""
+        z, kept = self._flat(z, mask)
+        self.codebook.initialize(z.flatten(0, -2), kept)
+
+    def update_codebook(self) -> None:
+        """Take the codebook's step over all forward passes since the last one."""
+        self.codebook.update()
+
+    def extra_repr(self) -> str:
+        estimator = getattr(self.estimator, "__name__", self.estimator)
+        return f"estimator={estimator}, channel_dim={self.channel_dim}"
+
+    def _flat(self, z: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """z as (..., d) and the mask as (n,), both checked."""
+        d = self.codebook.e.shape[1]
+        if not z.is_floating_point():
+            raise UserError(f"z: expected a floating dtype; got {z.dtype}. Use z.float().")
+        if not -z.ndim <= self.channel_dim < z.ndim or z.ndim < 2:
+            raise UserError(
+                f"z: expected 2 or more dimensions with channels at {self.channel_dim}; "
+                f"got shape {tuple(z.shape)}."
+            )
+        if z.shape[self.channel_dim] != d:
+            raise UserError(
+                f"z: expected {d} channels at dimension {self.channel_dim}; got shape "
+                f"{tuple(z.shape)}. Set dim or channel_dim of the quantizer."
+            )
+        z = z.movedim(self.channel_dim, -1)
+        if mask is None:
+            return z, None
+        if mask.dtype != torch.bool or mask.shape != z.shape[:-1]:
+            raise UserError(
+                f"mask: expected bool of shape {tuple(z.shape[:-1])}; got {mask.dtype} of shape "
+                f"{tuple(mask.shape)}."
+            )
+        return z, mask.flatten()
+
+
+def _mean_square(difference: Tensor, kept: Tensor | None) -> Tensor:
+    if kept is None:
+        return difference.square().sum() / max(1, difference.numel())
+    total = difference.where(kept.unsqueeze(1), 0.0).square().sum()
+    return total / (kept.sum() * difference.shape[-1]).clamp_min(1)
+
+
+def _recomputing() -> bool:
+    """Whether this forward runs inside a backward pass: activation checkpointing's second one."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1

@@ -1,0 +1,138 @@
+"""Plots: curves over epochs and how the codes are used. Pure: records to PNG bytes."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from rotvq.report import style
+from rotvq.report.records import RunRecord
+
+LEGEND_LENGTH = 48  # characters
+
+
+class Panel(NamedTuple):
+    """One curve of every run: which metric, on which axis."""
+
+    title: str
+    unit: str
+    metric: str
+    log: bool = False
+    train: bool = False  # draw the training split too, dashed
+    factor: float = 1.0
+    limits: tuple[float | None, float | None] = (None, None)
+
+
+PANELS = (
+    Panel("Reconstruction loss", "mean squared error", "reconstruction_loss", log=True, train=True),
+    Panel("PSNR (test)", "dB", "psnr"),
+    Panel("Perplexity (test)", "codes", "perplexity", limits=(0, None)),
+    Panel("Codebook usage (test)", "% of the codes", "usage", factor=100, limits=(0, 104)),
+    Panel("Commitment loss (test)", "mean squared distance", "commitment_loss", log=True),
+    Panel("Codebook loss (test)", "mean squared distance", "codebook_loss", log=True),
+)
+
+
+def curves(runs: Sequence[RunRecord]) -> bytes:
+    """Six panels over epochs, a colour a run, as PNG."""
+    with style.look():
+        layout = ConstrainedLayoutEngine(wspace=0.04, hspace=0.06)
+        figure = Figure(figsize=(style.WIDTH, 5.8 + 0.1 * len(runs)), layout=layout)
+        for axes, panel in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
+            _draw_panel(axes, panel, runs)
+        handles, labels = _curve_legend(runs)
+        style.legend(figure, handles, labels)
+        return style.png(figure)
+
+
+def usage(runs: Sequence[RunRecord]) -> bytes:
+    """Codes sorted by their share of the tokens beside the uniform share, as PNG.
+
+    Each run has a bar under the curves over the ranks of its dead codes. Expects evaluated runs
+    with counts.
+    """
+    evaluated = [(n, run) for n, run in enumerate(runs) if run.counts]
+    shares = [np.sort(run.counts)[::-1] / sum(run.counts) for _, run in evaluated]
+    sizes = sorted({len(share) for share in shares})
+    positive = np.concatenate([s[s > 0] for s in shares] + [1 / np.array(sizes)])
+    low, high = positive.min() / 2, positive.max() * 2
+    step = (high / low) ** 0.035  # a track for each run's dead codes, below the curves
+    with style.look():
+        figure = Figure(figsize=(style.WIDTH, 3.8 + 0.2 * len(shares)), layout="constrained")
+        axes = figure.subplots()
+        for size in sizes:
+            axes.plot([0, size], [1 / size] * 2, "--", color=style.REFERENCE, linewidth=1)
+            axes.annotate(
+                f"uniform, 1/{size}", (size, 1 / size), (0, 4), textcoords="offset points",
+                ha="right", color=style.REFERENCE, fontsize=8,
+            )  # fmt: skip
+        handles, labels = [], []
+        for track, ((n, run), share) in enumerate(zip(evaluated, shares, strict=True)):
+            size, used = len(share), int((share > 0).sum())
+            edges = np.arange(used + 1)
+            handles.append(axes.stairs(share[:used], edges, baseline=low, color=style.colour(n)))
+            if len(shares) == 1:
+                axes.stairs(
+                    share[:used], edges, baseline=low, fill=True, color=style.colour(n), alpha=0.25
+                )
+            y = low / step ** (track + 1)
+            axes.plot(
+                [used, size], [y, y], color=style.colour(n), linewidth=4, solid_capstyle="butt"
+            )
+            dead = f"{size - used} of {size} codes dead ({100 * (1 - used / size):.1f} %)"
+            labels.append(f"{style.shorten(run.label, LEGEND_LENGTH)}: {dead}")
+        axes.set_yscale("log")
+        axes.set_ylim(low / step ** (len(shares) + 1), high)
+        axes.set_xlim(0, max(sizes) * 1.01)
+        axes.set_xlabel("codes, most used first (bars under the curves: dead codes)")
+        axes.set_ylabel("share of the split's tokens")
+        style.legend(figure, handles, labels)
+        return style.png(figure)
+
+
+def _draw_panel(axes: Axes, panel: Panel, runs: Sequence[RunRecord]) -> None:
+    drawn = False
+    for n, run in enumerate(runs):
+        epochs = [epoch.number for epoch in run.epochs]
+        splits = [[e.test for e in run.epochs], *([[e.train for e in run.epochs]] * panel.train)]
+        for metrics, line in zip(splits, ("-", "--"), strict=False):
+            values = [_drawable(m.get(panel.metric), panel) for m in metrics]
+            drawn |= not all(math.isnan(value) for value in values)
+            mark = style.marker(n) if len(epochs) > 1 else "o"
+            axes.plot(epochs, values, line, color=style.colour(n), marker=mark)
+    axes.set_title(panel.title)
+    axes.set_ylabel(panel.unit)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if not drawn:
+        axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center")
+        axes.set_yticks([])
+        return
+    if panel.log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(*panel.limits)
+
+
+def _drawable(value: float | None, panel: Panel) -> float:
+    """The value in the panel's unit, nan where its axis has no place for it."""
+    if value is None or not math.isfinite(value) or (panel.log and value <= 0):
+        return math.nan
+    return value * panel.factor
+
+
+def _curve_legend(runs: Sequence[RunRecord]) -> tuple[list[Line2D], list[str]]:
+    handles = [
+        Line2D([], [], color=style.colour(n), marker=style.marker(n)) for n in range(len(runs))
+    ]
+    labels = [style.shorten(run.label, LEGEND_LENGTH) for run in runs]
+    handles += [Line2D([], [], color="black", linestyle=line) for line in ("-", "--")]
+    return handles, [*labels, "test", "train"]

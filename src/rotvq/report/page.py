@@ -1,0 +1,249 @@
+"""Assembling the report: records, tables and figures into one HTML page and one Markdown file."""
+
+import os
+import re
+import shlex
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+import numpy as np
+
+from rotvq.errors import UserError
+from rotvq.report import figures, style, tables, tiles
+from rotvq.report.records import RunRecord, load_runs, lookup
+
+_MARKUP = re.compile(r"[\\`*\[\]|~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+class Picture(NamedTuple):
+    """A PNG with its file name, its width on the page in pixels, and what is to be seen."""
+
+    name: str
+    png: bytes
+    width: int
+    alt: str
+    caption: str
+
+    @property
+    def source(self) -> str:
+        """The picture as a data URL."""
+        return f"data:image/png;base64,{b64encode(self.png).decode('ascii')}"
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that the templates show, in the order of the page."""
+
+    title: str
+    summary: str
+    notices: tuple[str, ...]
+    labels: tuple[str, ...]
+    facts: tuple[tables.Fact, ...]
+    metrics: tuple[tables.Row, ...]
+    measured: str
+    differing: tuple[tables.Row, ...]
+    common: tuple[tables.Row, ...]
+    reconstructions: tuple[Picture, ...]
+    progress: tuple[Picture, ...]
+    curves: Picture
+    usage: Picture | None
+    protocol: tuple[tables.Fact, ...]
+    commands: tuple[str, ...]
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """All pictures, in the order of the page."""
+        last = (self.usage,) if self.usage else ()
+        return (*self.reconstructions, *self.progress, self.curves, *last)
+
+
+def write_report(runs: Sequence[Path], out: Path) -> Path:
+    """Write report.html (self-contained), report.md and figures/*.png; returns the HTML's path.
+
+    Raises UserError where a run's records cannot be read or `out` cannot be written.
+    """
+    page = build_page(load_runs(runs))
+    out = Path(out)
+    try:
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+        for picture in page.pictures:
+            _write(out / "figures" / picture.name, picture.png)
+        _write(out / "report.md", render(page, "report.md.j2").encode())
+        _write(out / "report.html", render(page, "report.html.j2").encode())
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or out}: expected a folder to write the report to, got "
+            f"{error.strerror}; name another"
+        ) from None
+    return out / "report.html"
+
+
+def build_page(runs: Sequence[RunRecord]) -> Page:
+    """What the report says of these runs."""
+    differing, common = tables.config_rows(runs)
+    return Page(
+        title=_title(runs),
+        summary=_summary(runs),
+        notices=_notices(runs),
+        labels=tuple(run.label for run in runs),
+        facts=tables.facts(runs),
+        metrics=tables.metric_rows(runs),
+        measured=_measured(runs),
+        differing=differing,
+        common=common,
+        reconstructions=_reconstructions(runs),
+        progress=_progress(runs),
+        curves=_curves(runs),
+        usage=_usage(runs),
+        protocol=tables.protocol(runs),
+        commands=tuple(command for run in runs for command in _commands(run)),
+    )
+
+
+def render(page: Page, template: str) -> str:
+    """The page through one of the package's templates (report.html.j2, report.md.j2)."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=lambda name: name is not None and ".html" in name,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["md"] = markdown
+    return environment.get_template(template).render(page=page)
+
+
+def markdown(text: str) -> str:
+    """Text that Markdown shows as it is, on one line, in a table or out of it."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKUP.sub(r"\\\g<0>", text)
+
+
+def _title(runs: Sequence[RunRecord]) -> str:
+    return runs[0].label if len(runs) == 1 else f"{len(runs)} runs compared"
+
+
+def _summary(runs: Sequence[RunRecord]) -> str:
+    names = " and ".join(dict.fromkeys(tables.data_name(run) for run in runs))
+    if len(runs) == 1:
+        return f"A vector-quantized autoencoder ({tables.describe(runs[0])}) trained on {names}."
+    said = "; ".join(f"{run.label} ({tables.describe(run)})" for run in runs)
+    return f"Vector-quantized autoencoders trained on {names}: {said}."
+
+
+def _notices(runs: Sequence[RunRecord]) -> tuple[str, ...]:
+    notices = [f"{run.label}: {note}" for run in runs for note in run.notes]
+    notices += [
+        f"{run.label}: not evaluated yet: {_evaluate(run)}" for run in runs if not run.evaluation
+    ]
+    notices += [f"{run.label}: no reconstructions recorded." for run in runs if not run.pictures]
+    if not tables.comparable(runs):
+        notices.append("The runs were tested on different images: do not compare their metrics.")
+    return tuple(notices)
+
+
+def _measured(runs: Sequence[RunRecord]) -> str:
+    evaluations = [run.evaluation for run in runs if run.evaluation]
+    splits = dict.fromkeys(f"{e.images:,} images of the {e.split} split" for e in evaluations)
+    sentences = [f"Measured on {' or '.join(splits)}."] if splits else []
+    if len(runs) > 1:
+        sentences.append(
+            "Codebook and commitment loss are in the units of each run's own latents, so less is "
+            "not better between runs."
+        )
+    return " ".join(sentences)
+
+
+def _reconstructions(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
+    pictures = []
+    for n, blocks in enumerate(tiles.reconstruction_groups(runs), start=1):
+        images = sum(len(block[0].tiles) for block in blocks)
+        labels = ", ".join(row.label for row in blocks[0][1:])
+        alt = f"{images} test images, and under each of them its reconstruction by: {labels}."
+        caption = (
+            "Fixed test images and their reconstructions after the last recorded epoch, enlarged "
+            "without smoothing."
+        )
+        pictures.append(_tiles(f"reconstructions-{n}.png", blocks, alt, caption))
+    return tuple(pictures)
+
+
+def _progress(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
+    pictures = []
+    for n, run in enumerate(runs, start=1):
+        if not run.pictures:
+            continue
+        rows = tiles.progress_rows(run)
+        alt = (
+            f"{run.label}: {len(rows[0].tiles)} test images, and under each of them its "
+            f"reconstructions after {', '.join(row.label for row in rows[1:])}."
+        )
+        caption = f"{run.label}: the first row of test images as training went on."
+        pictures.append(_tiles(f"progress-{n}.png", [rows], alt, caption))
+    return tuple(pictures)
+
+
+def _tiles(name: str, blocks: Sequence[Sequence[tiles.Row]], alt: str, caption: str) -> Picture:
+    drawn = tiles.draw(blocks)
+    return Picture(name, drawn.png, drawn.width, alt, caption)
+
+
+def _curves(runs: Sequence[RunRecord]) -> Picture:
+    ends = "; ".join(
+        f"{run.label} ends at {run.epochs[-1].test.get('psnr', np.nan):.2f} dB after "
+        f"{run.epochs[-1].number} epochs"
+        for run in runs
+    )
+    titles = ", ".join(panel.title for panel in figures.PANELS)
+    alt = f"Curves over epochs: {titles}. PSNR of the test split: {ends}."
+    caption = (
+        "Metrics after each epoch: test solid, train dashed. The losses have logarithmic axes. "
+        "Perplexity and usage are of the whole split."
+    )
+    return _figure("curves.png", figures.curves(runs), alt, caption)
+
+
+def _usage(runs: Sequence[RunRecord]) -> Picture | None:
+    evaluated = [run for run in runs if run.counts]
+    if not evaluated:
+        return None
+    used = "; ".join(
+        f"{run.label} uses {np.count_nonzero(run.counts)} of {len(run.counts)}" for run in evaluated
+    )
+    alt = f"Codes sorted by their share of the tokens, logarithmic, beside a uniform share: {used}."
+    caption = (
+        "Codes sorted by their share of the tokens of the evaluated split. Dashed: every code "
+        "used equally often. Bars under the curves: codes that no token uses."
+    )
+    return _figure("usage.png", figures.usage(runs), alt, caption)
+
+
+def _figure(name: str, png: bytes, alt: str, caption: str) -> Picture:
+    return Picture(name, png, style.WIDTH * style.PAGE_DPI, alt, caption)
+
+
+def _commands(run: RunRecord) -> tuple[str, ...]:
+    train = lookup(run.run, "command")
+    return (*([str(train)] if train else []), _evaluate(run))
+
+
+def _evaluate(run: RunRecord) -> str:
+    path = run.path
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return f"rotvq evaluate {shlex.quote(str(path))}"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

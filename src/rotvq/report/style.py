@@ -1,0 +1,95 @@
+"""One look for every figure: colours that the colour-blind can tell apart, sizes fit for print."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+
+# Okabe and Ito, "Color Universal Design" (2008); yellow last, as it is faint on white.
+COLOURS = (
+    "#0072B2",  # blue
+    "#D55E00",  # vermilion
+    "#009E73",  # bluish green
+    "#CC79A7",  # reddish purple
+    "#E69F00",  # orange
+    "#56B4E9",  # sky blue
+    "#000000",  # black
+    "#F0E442",  # yellow
+)
+MARKERS = ("None", "o", "s", "^")  # tell apart the runs that share a colour
+REFERENCE = "#6b6b6b"
+DPI = 160
+WIDTH = 10  # inches
+PAGE_DPI = 115  # pixels of the page an inch
+
+_RC: Any = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.8,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+def look() -> AbstractContextManager[None]:
+    """The context in which every figure is drawn."""
+    return matplotlib.rc_context(_RC)
+
+
+def colour(run: int) -> str:
+    """The colour of the run with this position in the report."""
+    return COLOURS[run % len(COLOURS)]
+
+
+def marker(run: int) -> str:
+    """The marker of the run with this position: none for the first eight."""
+    return MARKERS[run // len(COLOURS) % len(MARKERS)]
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib shows as it is, where it would read dollars as formulas."""
+    return text.replace("$", r"\$")
+
+
+def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
+    """A legend above the figure's axes, in as many columns as fit."""
+    columns = max(1, 150 // (max(map(len, labels)) + 8))  # about 150 characters a line
+    names = [plain(label) for label in labels]
+    figure.legend(handles, names, loc="outside upper left", ncols=min(columns, len(names)))
+
+
+def shorten(text: str, length: int) -> str:
+    """Text of at most `length` characters, its middle left out."""
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 2
+    return f"{text[: length - 1 - tail]}…{text[-tail:]}"
+
+
+def font_file() -> Path:
+    """The font that comes with matplotlib, for text drawn without it."""
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG, the same bytes for the same figure."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,159 @@
+"""Pictures made of test images: originals, reconstructions, and how they came about."""
+
+import textwrap
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from rotvq.errors import UserError
+from rotvq.report import style
+from rotvq.report.records import RunRecord, lookup
+
+Tiles = NDArray[np.uint8]  # (columns, height, width, 3), 0..255
+
+TARGET_WIDTH = 1024  # pixels that a row of tiles is enlarged towards
+FONT_SIZE = 14
+LABEL_LENGTH = 18  # characters a line
+GAP, GROUP_GAP, MARGIN = 2, 18, 14  # pixels
+
+
+class Pairs(NamedTuple):
+    """A reconstruction picture taken apart; both lists have a row of tiles an entry."""
+
+    originals: list[Tiles]
+    reconstructions: list[Tiles]
+
+
+class Row(NamedTuple):
+    """A labelled row of tiles, with the colour of its run where that matters."""
+
+    label: str
+    tiles: Tiles
+    colour: str | None = None
+
+
+class Drawn(NamedTuple):
+    """A PNG and its width in pixels."""
+
+    png: bytes
+    width: int
+
+
+def read_pairs(file: Path, height: int, width: int) -> Pairs:
+    """Cut a picture of alternating rows (originals, reconstructions) into h x w pixel tiles.
+
+    Raises UserError where the file is no picture or does not hold pairs of such rows.
+    """
+    try:
+        with Image.open(file) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises depends on the chunk
+        raise UserError(f"{file}: expected a PNG picture, got a damaged file; delete it") from None
+    rows, spare_rows = divmod(pixels.shape[0], 2 * height)
+    columns, spare_columns = divmod(pixels.shape[1], width)
+    if spare_rows or spare_columns:
+        raise UserError(
+            f"{file}: expected pairs of rows of {width}x{height} tiles, got a picture of "
+            f"{pixels.shape[1]}x{pixels.shape[0]} pixels; delete it"
+        )
+    grid = pixels.reshape(rows, 2, height, columns, width, 3).transpose(1, 0, 3, 2, 4, 5)
+    return Pairs(list(grid[0]), list(grid[1]))
+
+
+def pairs_of(run: RunRecord, epoch: int) -> Pairs:
+    """The pairs that a run recorded after an epoch; UserError as `read_pairs`."""
+    height, width = (lookup(run.run, f"data.test.{side}") for side in ("height", "width"))
+    if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+        raise UserError(
+            f"{run.path / 'run.json'}: expected data.test.height and .width in pixels, got "
+            f"{height!r} and {width!r}"
+        )
+    return read_pairs(run.pictures[epoch], height, width)
+
+
+def milestones(epochs: Sequence[int]) -> list[int]:
+    """The first, the last, and those nearest to 25, 50 and 75 % of the last; each once."""
+    last = max(epochs)
+    nearest = {min(epochs, key=lambda e: abs(e - part * last)) for part in (0.25, 0.5, 0.75)}
+    return sorted(nearest | {min(epochs), last})
+
+
+def reconstruction_groups(runs: Sequence[RunRecord]) -> list[list[list[Row]]]:
+    """The rows of one picture for each set of runs that share their originals.
+
+    A picture is a list of blocks; a block is the originals and then a row a run.
+    """
+    pictures: list[list[list[Row]]] = []
+    for n, run in enumerate(runs):
+        if not run.pictures:
+            continue
+        pairs = pairs_of(run, max(run.pictures))
+        blocks = next((p for p in pictures if _same_originals(p, pairs.originals)), None)
+        if blocks is None:
+            blocks = [[Row("original", tiles)] for tiles in pairs.originals]
+            pictures.append(blocks)
+        for block, tiles in zip(blocks, pairs.reconstructions, strict=True):
+            block.append(Row(run.label, tiles, style.colour(n)))
+    return pictures
+
+
+def progress_rows(run: RunRecord) -> list[Row]:
+    """The first originals, then their reconstructions after the milestones of the run."""
+    pairs = {epoch: pairs_of(run, epoch) for epoch in milestones(list(run.pictures))}
+    rows = [Row(f"epoch {epoch}", pair.reconstructions[0]) for epoch, pair in pairs.items()]
+    return [Row("original", pairs[max(pairs)].originals[0]), *rows]
+
+
+def draw(blocks: Sequence[Sequence[Row]]) -> Drawn:
+    """Blocks of labelled rows as PNG, tiles enlarged without smoothing."""
+    columns, height, width, _ = blocks[0][0].tiles.shape
+    scale = max(1, min(4, TARGET_WIDTH // (columns * width)))
+    font = ImageFont.truetype(style.font_file(), FONT_SIZE)
+    labels = [[_wrap(row.label) for row in block] for block in blocks]
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    sizes = [pen.multiline_textbbox((0, 0), text, font) for block in labels for text in block]
+    left = MARGIN + 10 + int(max(size[2] for size in sizes)) + 12
+    pitch = max(height * scale, int(max(size[3] for size in sizes))) + GAP
+    inset = (pitch - GAP - height * scale) // 2
+    rows = sum(len(block) for block in blocks)
+    canvas = Image.new(
+        "RGB",
+        (
+            left + columns * (width * scale + GAP) - GAP + MARGIN,
+            rows * pitch + (len(blocks) - 1) * GROUP_GAP - GAP + 2 * MARGIN,
+        ),
+        "white",
+    )
+    pen = ImageDraw.Draw(canvas)
+    y = MARGIN
+    for block, texts in zip(blocks, labels, strict=True):
+        for row, text in zip(block, texts, strict=True):
+            if row.colour:
+                pen.rectangle((MARGIN, y, MARGIN + 3, y + pitch - GAP - 1), fill=row.colour)
+            middle = (MARGIN + 10, y + (pitch - GAP) / 2)
+            pen.multiline_text(middle, text, fill="black", font=font, anchor="lm")
+            for column, tile in enumerate(row.tiles):
+                enlarged = tile.repeat(scale, axis=0).repeat(scale, axis=1)
+                x = left + column * (width * scale + GAP)
+                canvas.paste(Image.fromarray(enlarged), (x, y + inset))
+            y += pitch
+        y += GROUP_GAP
+    buffer = BytesIO()
+    canvas.save(buffer, format="png", optimize=True)
+    return Drawn(buffer.getvalue(), canvas.width)
+
+
+def _same_originals(blocks: Sequence[Sequence[Row]], originals: Sequence[Tiles]) -> bool:
+    return len(blocks) == len(originals) and all(
+        np.array_equal(block[0].tiles, tiles)
+        for block, tiles in zip(blocks, originals, strict=True)
+    )
+
+
+def _wrap(label: str) -> str:
+    return "\n".join(textwrap.wrap(style.shorten(label, 3 * LABEL_LENGTH), LABEL_LENGTH))

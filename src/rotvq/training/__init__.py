@@ -1,0 +1,1 @@
+"""Training: configuration, run folders, checkpoints, the loop. Import the module you need."""

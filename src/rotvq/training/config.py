@@ -1,0 +1,168 @@
+"""Everything a run is made from, as data; free of torch, so that the command line is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
+
+from rotvq.errors import UserError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images.
+
+    Args:
+        source: photos (embedded), cifar10 (hub), a folder, an archive or a hub id.
+        size: side in pixels to resize and crop to; null keeps the images' own size.
+        train_images: use only the first so many training images; null uses all.
+        test_images: use only the first so many test images; null uses all.
+    """
+
+    source: str = "photos"
+    size: int | None = None
+    train_images: int | None = None
+    test_images: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("size", "train_images", "test_images"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"data.{name}", "a positive number", value)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network.
+
+    Args:
+        channels: of the images, 3 for RGB, 1 for grey.
+        width: channels of the residual blocks.
+        dim: length D of a code.
+        depth: residual blocks on each side.
+        stages: halvings of height and width; 2 makes 8x8 tokens of a 32x32 image.
+    """
+
+    channels: Literal[1, 3] = 3
+    width: int = 256
+    dim: int = 256
+    depth: int = 2
+    stages: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("width", "dim", "stages"):
+            value = getattr(self, name)
+            _require(value >= 1, f"model.{name}", "a positive number", value)
+        _require(self.depth >= 0, "model.depth", "0 or more", self.depth)
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """The codebook and the gradient that crosses it.
+
+    Args:
+        codebook_size: number K of codes.
+        estimator: how the gradient crosses.
+        rule: what moves the codes.
+        decay: γ of the moving averages, 0 to below 1.
+        init: uniform in ±1/K, or k-means over the first batch.
+        restart: a code below this share of the mean count restarts; 0 is off, 0.03 a good start.
+    """
+
+    codebook_size: int = 1024
+    estimator: Literal[
+        "rotation", "straight_through", "rotation_without_rescaling", "rescaling", "reflection"
+    ] = "rotation"
+    rule: Literal["ema", "gradient"] = "ema"
+    decay: float = 0.99
+    init: Literal["uniform", "data"] = "uniform"
+    restart: float = 0.0
+
+    def __post_init__(self) -> None:
+        name = "quantizer"
+        _require(self.codebook_size >= 1, f"{name}.codebook_size", "1 or more", self.codebook_size)
+        _require(0 <= self.decay < 1, f"{name}.decay", "0 to below 1", self.decay)
+        _require(0 <= self.restart < 1 / 3, f"{name}.restart", "0 to below 1/3", self.restart)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The optimization.
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images an optimizer step, over all processes.
+        micro_batch_size: images a process takes at once; null takes its share of a batch whole.
+        learning_rate: of Adam.
+        beta: β, the weight of the commitment loss.
+        seed: of weights, order of images and restarts.
+        precision: of the network; auto is bf16 where the processor has it. Search is always fp32.
+        device: auto is a GPU if there is one.
+        checkpoint_every: epochs between checkpoints.
+    """
+
+    epochs: int = 100
+    batch_size: int = 128
+    micro_batch_size: int | None = None
+    learning_rate: float = 2e-4
+    beta: float = 0.25
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: Literal["auto", "cpu"] = "auto"
+    checkpoint_every: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "checkpoint_every"):
+            value = getattr(self, name)
+            _require(value >= 1, f"training.{name}", "a positive number", value)
+        micro = self.micro_batch_size
+        _require(
+            micro is None or (micro >= 1 and self.batch_size % micro == 0),
+            "training.micro_batch_size",
+            f"a divisor of the batch size {self.batch_size}",
+            micro,
+        )
+        rate = self.learning_rate
+        _require(0 < rate < float("inf"), "training.learning_rate", "a positive number", rate)
+        _require(0 <= self.beta < float("inf"), "training.beta", "0 or more", self.beta)
+        _require(0 <= self.seed < 2**31, "training.seed", "0 to 2147483647", self.seed)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run: the paper's settings are the defaults."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+GROUPS: dict[str, Any] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "quantizer": QuantizerConfig,
+    "training": TrainingConfig,
+}
+"""The parts of a configuration by name."""
+
+
+def differing(a: Config, b: Config) -> list[str]:
+    """The fields in which two configurations differ, as "training.epochs: 40 → 60"."""
+    before, after = dict(_leaves(a)), dict(_leaves(b))
+    changed = (name for name in before if before[name] != after[name])
+    return [f"{name}: {before[name]} → {after[name]}" for name in changed]
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for entry in fields(node):
+        value = getattr(node, entry.name)
+        if is_dataclass(value):
+            yield from _leaves(value, f"{entry.name}.")
+        else:
+            yield f"{prefix}{entry.name}", value
+
+
+def _require(holds: bool, name: str, expected: str, received: object) -> None:
+    if not holds:
+        raise UserError(f"{name}: expected {expected}; got {received}.")

@@ -1,0 +1,311 @@
+"""The training loop.
+
+Progress counts images. All randomness of a step derives from (seed, process, images seen) and the
+order of an epoch from (seed, epoch), so a resumed run takes the steps that an uninterrupted one
+takes, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from torch import Tensor
+
+import rotvq
+from rotvq.data_processing import ImageData, ImageSplit, epoch_order
+from rotvq.errors import UserError
+from rotvq.evaluation.evaluate import evaluate, normalized, totals_over
+from rotvq.evaluation.metrics import Means, Totals, psnr
+from rotvq.model import VQVAEOutput
+from rotvq.training import checkpoint, environment, run_folder
+from rotvq.training.build import build_model
+from rotvq.training.checkpoint import Checkpoint, Position
+from rotvq.training.config import Config
+from rotvq.training.files import write_json
+from rotvq.training.interrupt import Interrupt, Stopped
+from rotvq.training.pictures import fixed_images, save_reconstructions
+
+REPORT_EVERY = 0.5
+"""Seconds between two looks at the sums; each look makes the host wait for the device."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who wants to know how a run goes; every call is optional.
+
+    Args:
+        images: told how many images were trained on in all and the epoch's means so far.
+        epoch: told each completed epoch's record.
+    """
+
+    images: Callable[[int, Means], object] = lambda images, means: None
+    epoch: Callable[[dict[str, Any]], object] = lambda record: None
+
+
+class Trainer:
+    """One run in one folder.
+
+    Args:
+        config: what to train.
+        data: images in memory.
+        folder: made by `run_folder.prepare`, or that of a run to go on with.
+        command: the command line, for the record.
+
+    Raises:
+        UserError: configuration, data and processes do not fit together, or the folder's run was
+            made from other data.
+    """
+
+    def __init__(self, config: Config, data: ImageData, folder: Path, command: str = "") -> None:
+        self.config, self.data, self.folder = config, data, folder
+        options = config.training
+        AcceleratorState._reset_state()
+        self.accelerator = Accelerator(
+            cpu=options.device == "cpu",
+            # Every process computes the same codebook: no need to send it with each forward.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+        self.device = self.accelerator.device
+        self.precision = environment.resolve_precision(options.precision, self.device)
+        self.share = self._share()
+        self.train_images = _on(self.device, data.train, config.data.train_images)
+        self.test_images = _on(self.device, data.test, config.data.test_images)
+        if len(self.train_images) < options.batch_size:
+            raise UserError(
+                f"data: expected at least one batch of {options.batch_size} training images; got "
+                f"{len(self.train_images)}. Give more images or a smaller --training.batch_size."
+            )
+        self.steps = len(self.train_images) // options.batch_size
+        torch.manual_seed(options.seed)
+        self.model = build_model(config).to(self.device)
+        # torch's own signature of `to` leaves out the memory format of modules.
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(),
+            lr=options.learning_rate,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+        self.wrapped = self.accelerator.prepare_model(self.model)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.position = Position()
+        self.totals = Totals(config.quantizer.codebook_size, self.device)
+        self._describe(command)
+
+    def resume(self) -> None:
+        """Take up the state of the folder's checkpoint; without one, start from the beginning.
+
+        Raises:
+            UserError: the checkpoint is damaged.
+        """
+        path = self.folder / run_folder.CHECKPOINT
+        if not path.exists():
+            return
+        saved = checkpoint.load(path)
+        self.model.load_state_dict(saved.model)
+        self.optimizer.load_state_dict(saved.optimizer)
+        if saved.scaler:
+            self.scaler.load_state_dict(saved.scaler)
+        torch.set_rng_state(saved.generator)
+        self.totals.load_state_dict(saved.totals)
+        self.position = saved.position
+
+    def run(self, listener: Listener | None = None) -> dict[str, Any]:
+        """Train to the end and evaluate; returns the evaluation's record.
+
+        Raises:
+            Stopped: a signal came; the checkpoint is written.
+            UserError: the loss is not finite any more.
+        """
+        listener = listener or Listener()
+        with Interrupt() as interrupt:
+            while self.position.epoch < self.config.training.epochs:
+                self._epoch(listener, interrupt)
+        record = evaluate(self.model, self.test_images, beta=self.config.training.beta)
+        if self.accelerator.is_main_process:
+            run_folder.write_epochs(self.folder, self.position.history)
+            write_json(self.folder / run_folder.EVALUATION, record)
+        return record
+
+    def _epoch(self, listener: Listener, interrupt: Interrupt) -> None:
+        options, at = self.config.training, self.position
+        order = torch.from_numpy(epoch_order(len(self.train_images), options.seed, at.epoch))
+        order = order.to(self.device)
+        self.model.train()
+        since = told = time.perf_counter()
+        while at.step < self.steps:
+            first = at.step * options.batch_size + self.accelerator.process_index * self.share
+            self._step(self.train_images[order[first : first + self.share]])
+            at.step += 1
+            at.images += options.batch_size
+            now = time.perf_counter()
+            if now - told > REPORT_EVERY or at.step == self.steps or interrupt.signal:
+                told = now
+                means = self.totals.means(options.beta)
+                self._check(means)
+                listener.images(at.images, means)
+            if interrupt.signal and at.step < self.steps:
+                at.seconds += now - since
+                self._stop(interrupt)
+        at.seconds += time.perf_counter() - since
+        self._close_epoch(listener)
+        if interrupt.signal and at.epoch < options.epochs:
+            self._stop(interrupt)
+
+    def _step(self, images: Tensor) -> None:
+        """One optimizer step and one codebook step over this process's share of a batch."""
+        options = self.config.training
+        position = [options.seed, self.accelerator.process_index, self.position.images]
+        torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
+        parts = images.split(options.micro_batch_size or self.share)
+        if not self.model.quantizer.codebook.ready:
+            with torch.no_grad(), self._autocast():
+                self.model.quantizer.initialize_codebook(self.model.encoder(normalized(images)))
+        for number, part in enumerate(parts, start=1):
+            last = number == len(parts)
+            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                with self._autocast():
+                    output: VQVAEOutput = self.wrapped(normalized(part))
+                self.scaler.scale(output.loss(options.beta) / len(parts)).backward()
+            self.totals.add(output)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.model.quantizer.update_codebook()
+
+    def _close_epoch(self, listener: Listener) -> None:
+        options, at = self.config.training, self.position
+        self.totals.reduce()
+        train = asdict(self.totals.means(options.beta))
+        since = time.perf_counter()
+        totals = totals_over(self.model, self.test_images, options.batch_size)
+        test = asdict(totals.means(options.beta))
+        del test["batch_perplexity"]
+        record = {
+            "epoch": at.epoch + 1,
+            "images": at.images,
+            "train": train,
+            "test": {**test, "psnr": psnr(test["reconstruction_loss"])},
+            "timing": {
+                "train_seconds": round(at.seconds, 3),
+                "test_seconds": round(time.perf_counter() - since, 3),
+                "images_per_second": round(self.steps * options.batch_size / at.seconds, 1),
+            },
+        }
+        at.history.append(record)
+        at.epoch, at.step, at.seconds = at.epoch + 1, 0, 0.0
+        self.totals = Totals(self.config.quantizer.codebook_size, self.device)
+        if at.epoch % options.checkpoint_every == 0 or at.epoch == options.epochs:
+            self._save()
+        if self.accelerator.is_main_process:
+            name = f"{run_folder.RECONSTRUCTIONS}/epoch_{at.epoch:04d}.png"
+            save_reconstructions(self.folder / name, self.model, fixed_images(self.test_images))
+        listener.epoch(record)
+
+    def _save(self) -> None:
+        """Checkpoint, weights and records: the checkpoint first, as the others follow from it."""
+        if not self.accelerator.is_main_process:
+            return
+        state = Checkpoint(
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
+            generator=torch.get_rng_state(),
+            totals=self.totals.state_dict(),
+            position=self.position,
+        )
+        checkpoint.save(self.folder / run_folder.CHECKPOINT, state)
+        checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.model)
+        run_folder.write_epochs(self.folder, self.position.history)
+
+    def _stop(self, interrupt: Interrupt) -> None:
+        self._save()
+        assert interrupt.signal is not None
+        raise Stopped(
+            interrupt.signal,
+            f"Stopped after {self.position.images:,} images; everything is saved in {self.folder}. "
+            f"Go on with: rotvq train --out {self.folder} --resume",
+        )
+
+    def _check(self, means: Means) -> None:
+        if math.isfinite(means.loss):
+            return
+        raise UserError(
+            f"training: the loss is {means.loss} after {self.position.images:,} images. The last "
+            f"checkpoint in {self.folder} is from before. Try a lower --training.learning_rate or "
+            "--training.precision fp32."
+        )
+
+    def _autocast(self) -> torch.autocast:
+        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
+
+    def _share(self) -> int:
+        """Images of a batch that fall to this process."""
+        options, processes = self.config.training, self.accelerator.num_processes
+        share, rest = divmod(options.batch_size, processes)
+        if rest or share % (options.micro_batch_size or share):
+            raise UserError(
+                f"training.batch_size: expected micro-batch x accumulation x processes; got "
+                f"{options.batch_size} for {processes} processes and micro-batches of "
+                f"{options.micro_batch_size or 'any size'}."
+            )
+        return share
+
+    def _describe(self, command: str) -> None:
+        """Write run.json once; refuse to go on with other images."""
+        path = self.folder / run_folder.RUN
+        splits = {
+            name: {
+                "images": len(images),
+                "channels": images.shape[1],
+                "height": images.shape[2],
+                "width": images.shape[3],
+                "fingerprint": ImageSplit(images.cpu().numpy()).fingerprint(),
+            }
+            for name, images in (("train", self.train_images), ("test", self.test_images))
+        }
+        if path.exists():
+            run_folder.check_same_data(path, splits)
+            return
+        tokens = math.prod(side // self.model.stride for side in self.test_images.shape[2:])
+        bits = tokens * math.log2(self.config.quantizer.codebook_size)
+        pixels = math.prod(self.test_images.shape[2:])
+        record = {
+            "format": run_folder.FORMAT,
+            "rotvq": rotvq.__version__,
+            "command": command,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": environment.versions(),
+            "hardware": environment.hardware(self.device),
+            "precision": self.precision,
+            "git": environment.git_state(),
+            "data": {
+                "name": self.data.name,
+                "source": self.config.data.source,
+                "notes": list(self.data.notes),
+                **splits,
+            },
+            "model": {
+                "parameters": sum(p.numel() for p in self.model.parameters()),
+                "tokens": tokens,
+                "bits_per_image": bits,
+                "bits_per_pixel": bits / pixels,
+            },
+        }
+        if self.accelerator.is_main_process:
+            write_json(path, record)
+
+
+def _on(device: torch.device, split: ImageSplit, limit: int | None) -> Tensor:
+    return torch.from_numpy(split.images[:limit]).to(device)

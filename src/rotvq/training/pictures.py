@@ -1,0 +1,59 @@
+"""Reconstructions as a picture: rows of originals, each above the row of its reconstructions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from rotvq.evaluation.evaluate import normalized
+from rotvq.model import VQVAE
+from rotvq.training.files import write_atomically
+
+PAIRS = 2
+WIDTH = 512
+"""Pixels of a row, about; it holds at least one image."""
+
+
+def fixed_images(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "m c h w"]:
+    """The same few images each time, spread evenly over a split."""
+    wanted = PAIRS * max(1, WIDTH // images.shape[3])
+    spread = torch.linspace(0, len(images) - 1, min(wanted, len(images))).round().long()
+    return images[spread.to(images.device)]
+
+
+@torch.no_grad()
+def save_reconstructions(path: Path, model: VQVAE, images: UInt8[Tensor, "n c h w"]) -> None:
+    """Write a PNG of images and what the model makes of them."""
+    training = model.training
+    model.eval()
+    reconstructions = to_uint8(model(normalized(images)).reconstruction)
+    model.train(training)
+    columns = -(-len(images) // PAIRS)
+    rows = [
+        _row(some, columns)
+        for pair in zip(images.split(columns), reconstructions.split(columns), strict=True)
+        for some in pair
+    ]
+    pixels = np.concatenate(rows)
+    # PIL wants grey images without a channel dimension.
+    picture = Image.fromarray(pixels.squeeze(2) if images.shape[1] == 1 else pixels)
+    write_atomically(path, lambda target: picture.save(target, format="PNG"))
+
+
+def to_uint8(x: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b c h w"]:
+    """Images in [-1, 1] to pixels 0 to 255, rounded."""
+    return x.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def _row(images: Tensor, columns: int) -> NDArray[np.uint8]:
+    """(n, c, h, w) to (h, columns·w, c), white where images are missing."""
+    n, c, h, w = images.shape
+    row = np.full((columns, c, h, w), 255, dtype=np.uint8)
+    row[:n] = images.cpu().numpy()
+    return row.transpose(2, 0, 3, 1).reshape(h, columns * w, c)

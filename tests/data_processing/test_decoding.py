@@ -1,0 +1,176 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rotvq.data_processing import decoding
+from rotvq.data_processing.decoding import Encoded, Target, decode, decode_split
+from rotvq.errors import UserError
+
+RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+
+NATIVE = Target()
+
+
+def _encode(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format_, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("format_", ["PNG", "BMP", "TIFF", "WEBP"])
+def test_lossless_formats_decode_exactly(format_: str) -> None:
+    options = {"lossless": True, "exact": True} if format_ == "WEBP" else {}
+    pixels = decode(_encode(Image.fromarray(RGB), format_, **options), Target())
+    assert pixels.dtype == np.uint8
+    assert np.array_equal(pixels, RGB.transpose(2, 0, 1))
+
+
+def test_grey_becomes_colour_and_colour_grey() -> None:
+    grey = RGB[..., 0]
+    pixels = decode(_encode(Image.fromarray(grey)), Target())
+    assert np.array_equal(pixels, np.stack([grey] * 3))
+    assert np.array_equal(decode(_encode(Image.fromarray(grey)), Target(None, 1)), grey[None])
+    # ITU-R 601: 0.299 R + 0.587 G + 0.114 B, to the nearest integer.
+    luma = decode(_encode(Image.fromarray(RGB)), Target(None, 1))[0]
+    assert np.abs(luma - RGB @ np.array([0.299, 0.587, 0.114])).max() <= 0.51
+
+
+def test_transparency_is_composited_over_white() -> None:
+    alpha = np.linspace(0, 255, 54).astype(np.uint8).reshape(6, 9, 1)
+    pixels = decode(_encode(Image.fromarray(np.concatenate([RGB, alpha], 2))), Target())
+    expected = 255 + (RGB.astype(float) - 255) * (alpha / 255)
+    assert np.abs(pixels.transpose(1, 2, 0) - expected).max() <= 1.0  # two roundings to 8 bits
+
+
+def test_a_transparent_palette_colour_is_white() -> None:
+    image = Image.new("P", (5, 4), 1)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((2, 3), 0)
+    pixels = decode(_encode(image, transparency=0), Target())
+    assert pixels[:, 3, 2].tolist() == [255, 255, 255]
+    assert pixels[:, 0, 0].tolist() == [200, 100, 50]
+
+
+def test_16_bit_grey_is_scaled_not_clipped() -> None:
+    values = np.linspace(0, 65535, 20).astype(np.uint16).reshape(4, 5)
+    pixels = decode(_encode(Image.fromarray(values)), Target(None, 1))[0]
+    assert np.abs(pixels - values / 257).max() <= 0.5
+
+
+def test_float_pixels_have_no_range() -> None:
+    with pytest.raises(ValueError, match="mode F"):
+        decode(_encode(Image.new("F", (5, 5)), "TIFF"), Target())
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise
+    pixels = decode(_encode(Image.fromarray(RGB), exif=exif), Target())
+    assert np.array_equal(pixels.transpose(1, 2, 0), np.rot90(RGB, -1))
+
+
+@pytest.mark.parametrize("shape", [(10, 30), (30, 10), (12, 12), (20, 50), (8, 64)])
+@pytest.mark.parametrize("size", [4, 10, 40])
+def test_size_resizes_the_shorter_side_and_keeps_the_centre(
+    shape: tuple[int, int], size: int
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    scale = size / min(shape)
+    height, width = (round(side * scale) for side in shape)
+    # The oracle takes two steps; the shapes are such that the longer side is whole in between.
+    whole = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+    top, left = (height - size) // 2, (width - size) // 2
+    expected = whole[top : top + size, left : left + size].astype(int)
+    squared = decode(_encode(Image.fromarray(pixels)), Target(size, 1))[0]
+    assert squared.shape == (size, size)
+    assert np.abs(squared - expected).max() <= 1
+
+
+def test_no_resampling_where_the_shorter_side_fits() -> None:
+    pixels = decode(_encode(Image.fromarray(RGB)), Target(6))
+    assert np.array_equal(pixels, RGB[:, 1:7].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("shape", [(4, 60_000), (60_000, 4), (7, 4_999)])
+def test_a_long_thin_image_is_cheap(shape: tuple[int, int]) -> None:
+    assert decode(_encode(Image.new("L", shape)), Target(96)).shape == (3, 96, 96)
+
+
+def test_reduction_is_antialiased() -> None:
+    checkers = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    pixels = decode(_encode(Image.fromarray(checkers)), Target(16, 1))
+    assert np.abs(pixels.astype(int) - 127).max() <= 2
+
+
+def test_an_image_below_four_pixels_is_skipped() -> None:
+    with pytest.raises(ValueError, match="3x9 is below 4"):
+        decode(_encode(Image.fromarray(RGB[:3])), Target(8))
+
+
+def test_unexpected_formats_are_not_parsed() -> None:
+    with pytest.raises(OSError, match="cannot identify"):
+        decode(_encode(Image.fromarray(RGB), "PPM"), Target())
+
+
+def _split(items: list[Encoded], target: Target = NATIVE) -> tuple[np.ndarray, tuple[str, ...]]:
+    split, notes = decode_split(items, len(items), target, "training")
+    return split.images, notes
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_damaged_images_are_skipped_in_order(
+    threaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "WORTH_A_THREAD", 0 if threaded else 10**9)
+    monkeypatch.setattr(decoding, "CHUNK", 7)
+    good = [_encode(Image.new("RGB", (4, 4), (i, 0, 0))) for i in range(40)]
+    items = [Encoded(f"image {i}", content, i) for i, content in enumerate(good)]
+    items[3] = Encoded("image 3", good[3][:45], 3)
+    items[20] = Encoded("image 20", b"not an image", 20)
+    items[39] = Encoded("image 39", None, 39)
+    split, notes = decode_split(items, len(items), Target(), "training")
+    kept = [i for i in range(40) if i not in (3, 20, 39)]
+    assert split.images[:, 0, 0, 0].tolist() == kept
+    assert split.labels is not None and split.labels.tolist() == kept
+    assert len(notes) == 1 and notes[0].startswith("3 training image(s) skipped, first image 3 (")
+
+
+def test_all_damaged_says_why() -> None:
+    with pytest.raises(UserError, match=r"no readable training images; the first of 2 skipped: a"):
+        _split([Encoded("a", b"x"), Encoded("b", None)])
+    with pytest.raises(UserError, match=r"no readable training images$"):
+        _split([])
+
+
+def test_a_decompression_bomb_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb, fine = _encode(Image.new("L", (50, 50))), _encode(Image.new("L", (4, 4)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    images, notes = _split([Encoded("bomb", bomb), Encoded("fine", fine)])
+    assert images.shape == (1, 3, 4, 4)
+    assert "bomb (Image size (2500 pixels) exceeds limit" in notes[0]
+
+
+def test_two_shapes_need_a_size() -> None:
+    items = [
+        Encoded("a", _encode(Image.new("L", (6, 4)))),
+        Encoded("b", _encode(Image.new("L", (5, 5)))),
+    ]
+    with pytest.raises(UserError, match=r"a is 4x6 and b is 5x5: pass --data\.size"):
+        _split(items)
+    assert _split(items, Target(4))[0].shape == (2, 3, 4, 4)
+
+
+def test_one_missing_label_leaves_none() -> None:
+    content = _encode(Image.new("L", (4, 4)))
+    split, _ = decode_split([Encoded("a", content, 1), Encoded("b", content)], 2, Target(), "test")
+    assert split.labels is None
+
+
+def test_files_are_read_from_disk(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(_encode(Image.fromarray(RGB)))
+    images, notes = _split([Encoded("a", path), Encoded("gone", tmp_path / "gone.png")])
+    assert np.array_equal(images[0], RGB.transpose(2, 0, 1)) and "gone" in notes[0]

@@ -1,0 +1,96 @@
+from collections.abc import Callable
+
+import datasets
+import huggingface_hub
+import numpy as np
+import pytest
+
+from rotvq.data_processing import hub
+from rotvq.data_processing.decoding import Target
+from rotvq.errors import UserError
+
+Serve = Callable[[object], list[str]]
+ToPng = Callable[[np.ndarray], bytes]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """Let the hub answer with given splits, or an exception; return the names asked for."""
+
+    def serve(answer: object) -> list[str]:
+        asked: list[str] = []
+
+        def load_dataset(name: str) -> object:
+            asked.append(name)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(hub, "_is_reachable", lambda identifier: True)
+        monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+        return asked
+
+    return serve
+
+
+def _dataset(to_png: ToPng, values: list[int], image: str = "img") -> datasets.Dataset:
+    columns = {
+        "title": [str(v) for v in values],
+        image: [{"bytes": to_png(np.full((8, 8, 3), v, np.uint8)), "path": None} for v in values],
+        "label": [v % 2 for v in values],
+    }
+    kinds = {
+        "title": datasets.Value("string"),
+        image: datasets.Image(),
+        "label": datasets.ClassLabel(names=["even", "odd"]),
+    }
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
+
+
+def test_the_image_column_is_found_from_the_features(serve: Serve, to_png: ToPng) -> None:
+    splits = {
+        "train": _dataset(to_png, [4, 7, 9], "photo"),
+        "validation": _dataset(to_png, [6], "photo"),
+    }
+    asked = serve(datasets.DatasetDict(splits))
+    data = hub.load_hub("someone/photos", Target())
+    assert asked == ["someone/photos"]
+    assert data.train.images[:, 1, 2, 3].tolist() == [4, 7, 9]
+    assert data.train.labels is not None and data.train.labels.tolist() == [0, 1, 1]
+    assert data.test.images[:, 0, 0, 0].tolist() == [6]
+    assert data.name == "someone/photos" and data.notes == ()
+
+
+def test_cifar10_is_counted(serve: Serve, to_png: ToPng) -> None:
+    serve({"train": _dataset(to_png, [1, 2]), "test": _dataset(to_png, [3])})
+    data = hub.load_hub(hub.CIFAR10, Target())
+    assert data.name == "CIFAR-10"
+    assert data.notes == ("2 of 50,000 training images", "1 of 10,000 test images")
+
+
+def test_no_train_split_and_no_image_column_are_refused(serve: Serve, to_png: ToPng) -> None:
+    serve({"test": _dataset(to_png, [3])})
+    with pytest.raises(UserError, match="'a/b' has no train split, only test"):
+        hub.load_hub("a/b", Target())
+    serve({"train": _dataset(to_png, [3]).remove_columns("img")})
+    with pytest.raises(UserError, match="no column of images: its columns are title, label"):
+        hub.load_hub("a/b", Target())
+
+
+def test_what_the_hub_says_comes_in_one_line(serve: Serve) -> None:
+    serve(ValueError("Config name is missing.\nPlease pick one"))
+    with pytest.raises(UserError, match=r"'a/b' \(Config name is missing\.\)") as caught:
+        hub.load_hub("a/b", Target())
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unreachable_hub_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
+    before = datasets.config.HF_HUB_OFFLINE
+    with pytest.raises(UserError, match=r"the hub cannot be reached.* local copy") as caught:
+        hub.load_hub("nobody/has-this-in-a-cache", Target())
+    assert "\n" not in str(caught.value)
+    assert datasets.config.HF_HUB_OFFLINE == before

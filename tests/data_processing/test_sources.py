@@ -1,0 +1,127 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from rotvq.data_processing import ImageData, ImageSplit, hub, load
+from rotvq.data_processing.decoding import Target
+from rotvq.errors import UserError
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was asked of the hub, which answers with black images."""
+    names: list[str] = []
+
+    def load_hub(identifier: str, target: Target) -> ImageData:
+        names.append(identifier)
+        black = ImageSplit(np.zeros((2, 3, 8, 8), np.uint8))
+        return ImageData(identifier, black, black)
+
+    monkeypatch.setattr(hub, "load_hub", load_hub)
+    return names
+
+
+def test_photos_is_the_embedded_data() -> None:
+    assert load("photos", size=16).train.images.shape[1:] == (3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("source", "identifier"),
+    [
+        ("cifar10", "uoft-cs/cifar10"),
+        ("zh-plus/tiny-imagenet", "zh-plus/tiny-imagenet"),
+        ("owner/name.v2", "owner/name.v2"),
+        ("hub:mnist", "mnist"),
+        ("hub:owner/name", "owner/name"),
+    ],
+)
+def test_names_go_to_the_hub(source: str, identifier: str, asked: list[str]) -> None:
+    load(source)
+    assert asked == [identifier]
+
+
+def test_an_existing_path_goes_before_the_hub(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds 0 images"):
+        load("owner/name")
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["./nope", "/no/such/folder", "~/no-such-folder", "../x/y", "data/cifar-10-python.tar.gz",
+     "nope.png", "a/b/c", "C:\\data", "nonsense", "", "data/x.parquet", "a" * 5000, "x\0y"],
+)  # fmt: skip
+def test_everything_else_is_refused_in_one_line(source: str, asked: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        load(source)
+    assert "\n" not in str(caught.value)
+    assert asked == []
+
+
+def test_a_refusal_lists_what_is_accepted() -> None:
+    with pytest.raises(UserError, match=r"does not exist: expected photos, cifar10, .*owner/name"):
+        load("./nope")
+
+
+def test_official_batches_are_found_in_the_folder_and_in_its_parent(batches: Path) -> None:
+    inside, parent = load(str(batches)), load(str(batches.parent))
+    assert inside.name == "CIFAR-10 (official batches)"
+    assert inside.train.fingerprint() == parent.train.fingerprint()
+
+
+def test_parquet_and_images_are_told_apart(
+    tmp_path: Path, to_png: Callable[[np.ndarray], bytes]
+) -> None:
+    cell = {"bytes": to_png(np.full((8, 8, 3), 5, np.uint8)), "path": None}
+    for split in ("train", "test"):
+        (tmp_path / "p" / "data").mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"image": [cell]}), tmp_path / "p" / "data" / f"{split}-0.parquet")
+        (tmp_path / "i" / split).mkdir(parents=True)
+        Image.new("L", (8, 8), 6).save(tmp_path / "i" / split / "x.png")
+    assert (load(str(tmp_path / "p")).train.images == 5).all()
+    assert (load(str(tmp_path / "i")).train.images == 6).all()
+
+
+def test_the_splits_must_share_a_shape(tmp_path: Path) -> None:
+    for split, side in (("train", 8), ("test", 9)):
+        (tmp_path / split).mkdir()
+        Image.new("L", (side, side)).save(tmp_path / split / "x.png")
+    with pytest.raises(UserError, match=r"8x8 and test images 9x9: pass --data\.size"):
+        load(str(tmp_path))
+    assert load(str(tmp_path), size=8).test.images.shape == (1, 3, 8, 8)
+
+
+def test_sizes_and_channels_that_make_no_image_are_refused() -> None:
+    with pytest.raises(UserError, match=r"data\.size must be at least 4 pixels, received 3"):
+        load("photos", size=3)
+    with pytest.raises(UserError, match=r"data\.channels must be 1 .* received 4"):
+        load("photos", channels=4)
+
+
+def test_memory_that_does_not_suffice_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_hub(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(hub, "load_hub", load_hub)
+    with pytest.raises(UserError, match="do not fit into memory"):
+        load("hub:x")
+
+
+def test_the_package_imports_neither_torch_nor_the_heavy_readers() -> None:
+    heavy = ("torch", "datasets", "pyarrow", "sklearn", "huggingface_hub")
+    code = f"import sys, rotvq.data_processing; print([m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

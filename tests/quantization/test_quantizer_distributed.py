@@ -1,0 +1,146 @@
+"""Two processes (gloo, on this machine) hold one codebook: that of a single process."""
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from rotvq.quantization.codebook import EMA, GradientLearned, Restart
+from rotvq.quantization.quantizer import VectorQuantizer
+
+WORLD = 2
+CASES = {
+    "immediate": dict(rule=EMA(decay=0.9)),
+    "deferred": dict(rule=EMA(decay=0.9), defer_update=True),
+    "learned": dict(rule=GradientLearned()),
+    "restart": dict(rule=EMA(decay=0.9), restart=Restart()),
+    "data": dict(init="data"),
+    "data_restart": dict(init="data", restart=Restart(), defer_update=True),
+    "idle": dict(rule=EMA(decay=0.9), restart=Restart()),
+    "late_data": dict(init="data"),
+}
+LIKE_ONE = ["immediate", "deferred", "learned"]
+
+
+def steps() -> list[tuple[Tensor, Tensor]]:
+    """Four global batches of 30 vectors and masks: 10 for the first process, 20 for the other."""
+    g = torch.Generator().manual_seed(7)
+    return [
+        (2 + torch.randn(30, 4, generator=g), torch.rand(30, generator=g) < 0.8) for _ in range(4)
+    ]
+
+
+def trained(case: str, rank: int | None) -> dict[str, Tensor]:
+    """e, N and m after the steps, as one process (no rank) or one of two."""
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(16, 4, **CASES[case])
+    rows = slice(None) if rank is None else (slice(10), slice(10, None))[rank]
+    if rank is not None:
+        torch.manual_seed(100 + rank)  # processes need not share their random numbers
+    for i, (z, mask) in enumerate(steps()):
+        if rank == 0 and (case == "idle" or (case == "late_data" and i == 0)):
+            mask = torch.zeros_like(mask)
+        parts = [slice(None)] if not quantizer.defer_update else [slice(5), slice(5, None)]
+        for part in parts:
+            quantizer(z[rows][part], mask[rows][part])
+        if quantizer.defer_update:
+            quantizer.update_codebook()
+    codebook = quantizer.codebook
+    return {"e": codebook.e.detach(), "N": codebook.N, "m": codebook.m}
+
+
+def trained_in_ddp(rank: int | None) -> dict[str, Tensor]:
+    """As a part of a model that torch's own wrapper synchronizes, with two micro-batches a step.
+
+    The wrapper copies the first process's buffers to the others before each forward pass. What a
+    process has gathered must not be lost to that.
+    """
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(16, 4, rule=EMA(decay=0.9), defer_update=True)
+    model = nn.Sequential(nn.Linear(4, 4), quantizer)
+    run = model if rank is None else DistributedDataParallel(model)
+    rows = slice(None) if rank is None else (slice(10), slice(10, None))[rank]
+    for z, _ in steps():
+        for part in (slice(5), slice(5, None)):
+            out = run(z[rows][part])
+            (out.z_q.square().sum() + out.commitment_loss).backward()
+        quantizer.update_codebook()  # the weights stay, so that one process does the same
+    codebook = quantizer.codebook
+    return {"e": codebook.e, "N": codebook.N, "m": codebook.m}
+
+
+def worker(rank: int, folder: Path) -> None:
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder / 'store'}",
+        rank=rank,
+        world_size=WORLD,
+        timeout=timedelta(seconds=30),
+    )
+    torch.set_num_threads(1)
+    results = {case: trained(case, rank) for case in CASES} | {"ddp": trained_in_ddp(rank)}
+    torch.save(results, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> list[dict[str, dict[str, Tensor]]]:
+    """What each of the two processes ends with."""
+    folder = tmp_path_factory.mktemp("distributed")
+    path = os.pathsep.join(p for p in sys.path if p)
+    environment = os.environ | {"PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(rank), str(folder)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(WORLD)
+    ]
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=60)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+
+
+@pytest.mark.parametrize("case", [*CASES, "ddp"])
+def test_all_processes_hold_the_same_codebook_bit_for_bit(case, found):
+    for name, value in found[0][case].items():
+        assert value.isfinite().all()
+        assert torch.equal(value, found[1][case][name]), name
+
+
+@pytest.mark.parametrize("case", [*LIKE_ONE, "ddp"])
+def test_two_processes_equal_one(case, found):
+    alone = trained_in_ddp(None) if case == "ddp" else trained(case, None)
+    for name, value in alone.items():
+        torch.testing.assert_close(found[0][case][name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["data", "data_restart", "late_data"])
+def test_data_initialization_reaches_every_process(case, found):
+    # The data lie around 2; the uniform start would lie around 0.
+    assert (found[0][case]["e"].mean(0) - 2).abs().max() < 1
+
+
+@pytest.mark.parametrize("case", ["restart", "idle"])
+def test_restarts_use_the_vectors_of_all_processes(case, found):
+    # Around 2 lies every code that was used or restarted; of 16 at most a few are left at 0.
+    assert (found[0][case]["e"].norm(dim=1) > 1).sum() >= 12
+
+
+if __name__ == "__main__":
+    worker(int(sys.argv[1]), Path(sys.argv[2]))

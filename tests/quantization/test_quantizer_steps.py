@@ -1,0 +1,235 @@
+"""One codebook step for one optimizer step, none in evaluation; and the state that is kept."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from rotvq.errors import UserError
+from rotvq.quantization.codebook import EMA, GradientLearned, Restart
+from rotvq.quantization.quantizer import VectorQuantizer
+
+K, D = 12, 5
+
+
+def make(**options) -> VectorQuantizer:
+    """A quantizer whose codes are spread like the data, so that many of them are in use."""
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(options.pop("codebook_size", K), options.pop("dim", D), **options)
+    with torch.no_grad():
+        quantizer.codebook.e.copy_(torch.randn(quantizer.codebook.e.shape))
+    return quantizer
+
+
+def vectors(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def state(quantizer: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer, those that are not saved included."""
+    tensors = [*quantizer.named_parameters(), *quantizer.named_buffers()]
+    return {name: value.detach().clone() for name, value in tensors}
+
+
+def assert_same_state(a: nn.Module, b: nn.Module | dict[str, Tensor], **tolerance) -> None:
+    b = b if isinstance(b, dict) else state(b)
+    a = state(a)
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], msg=lambda m, n=name: f"{n}: {m}", **tolerance)
+
+
+def test_evaluation_changes_no_buffer():
+    for options in (
+        {},
+        {"restart": Restart()},
+        {"init": "data"},
+        {"defer_update": True},
+        {"rule": GradientLearned()},
+    ):
+        torch.manual_seed(0)
+        quantizer = VectorQuantizer(K, D, **options)
+        quantizer(vectors(40, D))
+        quantizer.eval()
+        before = state(quantizer)
+        z = 3 + vectors(40, D, seed=2)
+        out = quantizer(z)
+        quantizer(z, torch.rand(40) < 0.5)
+        quantizer.lookup(quantizer.encode(out.z_q))
+        assert_same_state(quantizer, before, rtol=0, atol=0)
+
+
+def test_evaluation_before_any_training_changes_no_buffer_either():
+    for init in ("uniform", "data"):
+        quantizer = VectorQuantizer(K, D, init=init).eval()
+        before = state(quantizer)
+        quantizer(vectors(40, D))
+        assert_same_state(quantizer, before, rtol=0, atol=0)
+
+
+def test_encode_changes_no_buffer_in_training_mode():
+    quantizer = make(defer_update=True)
+    before = state(quantizer)
+    quantizer.encode(vectors(40, D))
+    assert_same_state(quantizer, before, rtol=0, atol=0)
+
+
+def test_an_immediate_update_is_a_deferred_one():
+    now, later = make(), make(defer_update=True)
+    for seed in range(3):
+        z = vectors(40, D, seed=seed)
+        e = later.codebook.e.clone()
+        a, b = now(z), later(z)
+        assert torch.equal(later.codebook.e, e)
+        later.update_codebook()
+        assert torch.equal(a.z_q, b.z_q) and torch.equal(a.indices, b.indices)
+    assert_same_state(now, later, rtol=0, atol=0)
+    assert not torch.equal(now.codebook.e, e)
+
+
+@pytest.mark.parametrize("rule", [EMA(decay=0.9), GradientLearned()])
+def test_four_micro_batches_equal_one_large_batch(rule):
+    large, micro = make(rule=rule, defer_update=True), make(rule=rule, defer_update=True)
+    for seed in range(3):
+        z = vectors(40, D, seed=seed)
+        out = large(z)
+        parts = [micro(part) for part in z.chunk(4)]
+        assert torch.equal(out.indices, torch.cat([p.indices for p in parts]))
+        losses = torch.stack([p.commitment_loss for p in parts])
+        torch.testing.assert_close(losses.mean(), out.commitment_loss)
+        large.update_codebook()
+        micro.update_codebook()
+        assert_same_state(micro, large, rtol=1e-5, atol=1e-6)
+
+
+def test_two_runs_of_the_same_seed_are_equal_bit_for_bit():
+    states = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        quantizer = VectorQuantizer(K, D, init="data", restart=Restart())
+        for seed in range(4):
+            quantizer(vectors(60, D, seed=seed))
+        states.append(quantizer)
+    assert_same_state(*states, rtol=0, atol=0)
+
+
+class Block(nn.Module):
+    """A layer before the quantizer, and one after it."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.quantizer = make(**options)
+        torch.manual_seed(2)
+        self.before, self.after = nn.Linear(3, D), nn.Linear(D, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.quantizer(self.before(x))
+        return self.after(out.z_q), out.commitment_loss
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("defer", [True, False])
+@pytest.mark.parametrize("restart", [None, Restart()])
+def test_activation_checkpointing_changes_nothing(restart, defer, reentrant):
+    plain = Block(restart=restart, defer_update=defer, rule=EMA(decay=0.5))
+    again = Block(restart=restart, defer_update=defer, rule=EMA(decay=0.5))
+    for seed in range(3):
+        grads = []
+        for block in (plain, again):
+            torch.manual_seed(seed)
+            x = vectors(30, 3, seed=seed).requires_grad_()
+            if block is plain:
+                y, commitment = block(x)
+            else:
+                y, commitment = checkpoint(block, x, use_reentrant=reentrant)
+            block.zero_grad()
+            try:
+                (y.square().sum() + commitment).backward()
+            except UserError:
+                # The codes of the first pass are gone: a refusal will do, other gradients will not.
+                assert block is again and not defer
+                return
+            if defer:
+                block.quantizer.update_codebook()
+            grads.append([x.grad, *(p.grad for p in block.parameters())])
+        assert_same_state(again.quantizer, plain.quantizer)
+        for a, b in zip(*grads, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("rule", [EMA(), GradientLearned()])
+@pytest.mark.parametrize("init", ["uniform", "data"])
+def test_a_saved_quantizer_goes_on_as_the_original(init, rule, tmp_path):
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(K, D, init=init, rule=rule, restart=Restart())
+    for seed in range(3):
+        quantizer(vectors(60, D, seed=seed))
+    torch.save(quantizer.state_dict(), tmp_path / "state.pt")
+    loaded = VectorQuantizer(K, D, init=init, rule=rule, restart=Restart())
+    loaded.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for name, value in quantizer.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    for each in (quantizer, loaded):
+        torch.manual_seed(9)
+        each(100 + vectors(60, D, seed=9))  # a second initialization would show
+    assert torch.equal(loaded.codebook.e, quantizer.codebook.e)
+    assert torch.equal(loaded.codebook.N, quantizer.codebook.N)
+
+
+def test_an_uninitialized_state_is_loaded_as_such():
+    fresh = VectorQuantizer(K, D, init="data")
+    used = VectorQuantizer(K, D, init="data")
+    used(vectors(60, D))
+    used.load_state_dict(fresh.state_dict())
+    used(50 + vectors(60, D))
+    assert (used.codebook.e.mean(0) - 50).abs().max() < 1
+
+
+@pytest.mark.parametrize("defer", [True, False])
+def test_a_deep_copy_is_independent(defer):
+    quantizer = make(defer_update=defer, restart=Restart())
+    quantizer(vectors(40, D).requires_grad_())
+    twin = copy.deepcopy(quantizer)
+    before = state(quantizer)
+    assert_same_state(twin, before)
+    twin(vectors(40, D, seed=4))
+    twin.update_codebook()
+    assert_same_state(quantizer, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("convert", [nn.Module.half, nn.Module.bfloat16])
+def test_converting_the_model_leaves_the_codebook_in_float32(convert):
+    quantizer = make()
+    before = state(quantizer)
+    convert(quantizer)
+    assert_same_state(quantizer, before, rtol=0, atol=0)
+    quantizer(vectors(40, D).bfloat16())
+    assert quantizer.codebook.e.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_makes_no_other_codebook(dtype):
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        quantizer = VectorQuantizer(K, D, restart=Restart())
+        quantizer(torch.randn(40, D))
+    finally:
+        torch.set_default_dtype(previous)
+    codebook = quantizer.codebook
+    assert codebook.e.dtype == codebook.N.dtype == codebook.m.dtype == torch.float32
+
+
+def test_the_first_training_forward_initializes_from_its_data():
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(K, D, init="data")
+    first = quantizer(50 + vectors(200, D))
+    assert (quantizer.codebook.e.mean(0) - 50).abs().max() < 1
+    assert len(first.indices.unique()) == K
+    assert float(first.commitment_loss) < 1
+    before = quantizer.codebook.e.clone()
+    quantizer(50 + vectors(200, D, seed=8))
+    # Another 200 vectors at a weight of 1/100 shift no code far, above all not towards zero.
+    assert (quantizer.codebook.e - before).norm(dim=1).max() < 0.5

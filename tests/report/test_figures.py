@@ -1,0 +1,60 @@
+import json
+import math
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from rotvq.report import figures, style
+from rotvq.report.records import load_run, load_runs
+
+
+def _pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
+
+
+def _has(png: bytes, colour: str) -> bool:
+    value = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return bool((_pixels(png) == value).all(axis=-1).any())
+
+
+def test_each_run_has_its_colour_in_both_figures(make_run):
+    runs = load_runs([make_run(name, codes=codes) for name, codes in (("a", 64), ("b", 32))])
+    for png in (figures.curves(runs), figures.usage(runs)):
+        assert _has(png, style.colour(0)) and _has(png, style.colour(1))
+        assert not _has(png, style.colour(2))
+        assert _pixels(png).shape[1] == style.WIDTH * style.DPI
+
+
+def test_a_run_without_counts_is_left_out_of_the_usage(make_run):
+    runs = load_runs([make_run("a", evaluated=False), make_run("b")])
+    png = figures.usage(runs)
+    assert _has(png, style.colour(1)) and not _has(png, style.colour(0))
+
+
+def test_curves_stand_nan_zero_and_a_single_epoch(make_run):
+    path = make_run(epochs=1)
+    epoch = json.loads((path / "epochs.jsonl").read_text())
+    epoch["test"] = {"psnr": math.nan, "reconstruction_loss": 0.0, "perplexity": math.inf}
+    (path / "epochs.jsonl").write_text(json.dumps(epoch))
+    assert _has(figures.curves([load_run(path)]), style.colour(0))  # the train split's point
+
+
+def test_labels_that_matplotlib_reads_otherwise_are_shown(make_run):
+    runs = load_runs([make_run("_hidden"), make_run("a$\\frac$b")])
+    figures.usage(runs)  # raises or warns where the legend reads a label as a formula
+
+
+def test_more_runs_than_colours_are_told_apart_by_markers():
+    looks = {(style.colour(n), style.marker(n)) for n in range(20)}
+    assert len(looks) == 20
+
+
+def test_a_figure_is_the_same_bytes_each_time(make_run):
+    run = load_run(make_run())
+    assert figures.usage([run]) == figures.usage([run])
+
+
+def test_shorten_keeps_both_ends():
+    assert style.shorten("short", 10) == "short"
+    assert style.shorten("abcdefghijk", 7) == "abc…ijk"

@@ -1,0 +1,251 @@
+import base64
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from rotvq.errors import UserError
+from rotvq.report import figures, write_report
+from rotvq.report.page import markdown
+
+EVIL = "<script>alert(1)</script>"
+
+
+class Outline(HTMLParser):
+    """Headings, images and every address that a page would fetch or run."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.headings: list[str] = []
+        self.images: list[dict[str, str]] = []
+        self.addresses: list[str] = []
+        self.tags: set[str] = set()
+        self._open = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self._open = tag
+        named = dict(attrs)
+        if tag == "img":
+            self.images.append(named)
+        self.addresses += [
+            named[key] for key in ("src", "href", "srcset", "action") if key in named
+        ]
+
+    def handle_data(self, data):
+        if self._open in ("h1", "h2", "h3") and data.strip():
+            self.headings.append(data)
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Leave the plots out, which take most of the time, where a test looks at the text."""
+    monkeypatch.setattr(figures, "curves", lambda runs: b"curves")
+    monkeypatch.setattr(figures, "usage", lambda runs: b"usage")
+
+
+def _report(out: Path, *runs: Path) -> tuple[str, str]:
+    html = write_report(runs, out)
+    assert html == out / "report.html"
+    return html.read_text("utf-8"), (out / "report.md").read_text("utf-8")
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_one_run_has_every_section_in_both_files(make_run, tmp_path):
+    html, md = _report(tmp_path / "out", make_run("rotation"))
+    sections = ["Metrics", "Reconstructions", "Progress", "Curves", "Codebook usage", "Protocol"]
+
+    assert Outline(html).headings == ["rotation", *sections, "How to make it again"]
+    assert re.findall(r"^#+ (.+)$", md, re.M) == ["rotation", *sections, "How to make it again"]
+    for text in (html, md):
+        assert "rotvq train --quantizer.estimator rotation" in text
+        assert "Decoded from the indices alone." in text
+        assert "49,152" in text and "AMD EPYC" in text and "0123abc" in text
+
+
+def test_the_page_needs_no_other_file(make_run, tmp_path):
+    html, _ = _report(tmp_path / "out", make_run("a"), make_run("b", codes=32))
+    outline = Outline(html)
+
+    assert len(outline.addresses) == len(outline.images) == 5
+    assert all(address.startswith("data:image/png;base64,") for address in outline.addresses)
+    assert not outline.tags & {"script", "link", "iframe"}
+    assert not re.search(r"https?://|@import|url\(", html)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_the_markdown_refers_to_the_figures_of_the_page(make_run, tmp_path):
+    out = tmp_path / "out"
+    html, md = _report(out, make_run("a"), make_run("b"))
+    images = re.findall(r"^!\[(.+)\]\((.+)\)$", md, re.M)
+
+    assert [file for _, file in images] == [
+        "figures/reconstructions-1.png",
+        "figures/progress-1.png",
+        "figures/progress-2.png",
+        "figures/curves.png",
+        "figures/usage.png",
+    ]
+    for (alt, file), image in zip(images, Outline(html).images, strict=True):
+        png = base64.b64decode(image["src"].partition(",")[2])
+        assert (out / file).read_bytes() == png
+        assert len(alt) > 40 and len(image["alt"]) > 40
+    assert {p.name for p in out.iterdir()} == {"report.html", "report.md", "figures"}
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_several_runs_stand_side_by_side(make_run, tmp_path):
+    a = make_run("a", codes=64, metrics={"mse": 0.02})
+    b = make_run("b", codes=32, metrics={"mse": 0.01})
+    html, md = _report(tmp_path / "out", a, b)
+
+    assert "2 runs compared" in html and "What differs" in html
+    assert "| quantizer.codebook_size | 64 | 32 |" in md
+    assert "| MSE | 0.02 | **0.01** |" in md
+    assert "<td>0.02</td><td><strong>0.01</strong></td>" in html
+    same = re.search(r"<details>(.+)</details>", html, re.S)[1]
+    assert "training.seed" in same and "quantizer.codebook_size" not in same
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_markdown_tables_are_rectangular(make_run, tmp_path):
+    _, md = _report(tmp_path / "out", make_run("a|b"), make_run("c", codes=32))
+    blocks = re.findall(r"(?:^\|.*\n)+", md, re.M)
+    assert len(blocks) == 4
+    for block in blocks:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_strings_of_the_records_are_escaped(make_run, tmp_path):
+    path = make_run("run")
+    evil = path.rename(path.with_name("<script>alert(1)<!--"))
+    run = json.loads((evil / "run.json").read_text())
+    run |= {"command": f"rotvq train {EVIL} '\"&", "precision": EVIL}
+    run["data"]["name"] = EVIL
+    (evil / "run.json").write_text(json.dumps(run))
+    evaluation = json.loads((evil / "evaluation.json").read_text())
+    evaluation["protocol"] = {EVIL: EVIL}
+    (evil / "evaluation.json").write_text(json.dumps(evaluation))
+
+    html, md = _report(tmp_path / "out", evil)
+
+    assert "<script" not in html and "<!--" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    prose = [line for line in md.splitlines() if not line.startswith("    ")]  # not in code blocks
+    assert "<script" not in "\n".join(prose)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_run_without_evaluation_says_how_to_evaluate_it(make_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    html, md = _report(tmp_path / "out", make_run("my run", evaluated=False))
+
+    assert "not evaluated yet: rotvq evaluate &#39;my run&#39;" in html
+    assert "not evaluated yet: rotvq evaluate 'my run'" in md
+    assert "usage.png" not in md and "nan" not in md
+    assert "Training minutes" in md
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_torn_line_is_said(make_run, tmp_path):
+    path = make_run("torn")
+    with (path / "epochs.jsonl").open("a") as file:
+        file.write('{"epoch":')
+    for text in _report(tmp_path / "out", path):
+        assert "torn: The last line of epochs.jsonl is torn and was left out." in text
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_run_without_pictures_is_reported(make_run, tmp_path):
+    path = make_run("a", epochs=2)
+    for file in (path / "reconstructions").iterdir():
+        file.unlink()
+    html, _ = _report(tmp_path / "out", path)
+    assert "No reconstructions were recorded." in html
+    assert len(Outline(html).images) == 2
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_runs_on_different_data_are_not_compared(make_run, tmp_path):
+    runs = make_run("a"), make_run("b", side=8, columns=4, fingerprint="beef")
+    html, md = _report(tmp_path / "out", *runs)
+    assert "do not compare their metrics" in html
+    assert "reconstructions-2.png" in md
+    assert "<strong>" not in html
+
+
+def test_a_diverged_run_is_reported(make_run, tmp_path):
+    nan = float("nan")
+    path = make_run("nan", metrics={"mse": nan, "forward_mse": nan, "psnr": nan, "usage": nan})
+    lines = [json.loads(line) for line in (path / "epochs.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["test"] = dict.fromkeys(line["test"], nan)
+        line["train"] = dict.fromkeys(line["train"], float("inf"))
+    (path / "epochs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    _, md = _report(tmp_path / "out", path)
+
+    assert "| MSE | nan |" in md
+    assert "ends at nan dB" in md
+
+
+def test_records_with_little_in_them_are_reported(make_run, tmp_path):
+    path = make_run("bare", evaluated=False, epochs=1)
+    (path / "run.json").write_text('{"format": 1}')
+    (path / "config.yaml").write_text("{quantizer: null}")
+    (path / "epochs.jsonl").write_text('{"epoch": 1, "train": {}, "test": {}, "timing": {}}')
+    (path / "reconstructions" / "epoch_0001.png").unlink()
+    html, _ = _report(tmp_path / "out", path)
+    assert Outline(html).headings[0] == "bare"
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_writing_again_replaces_the_report(make_run, tmp_path):
+    _report(tmp_path / "out", make_run("first"))
+    html, md = _report(tmp_path / "out", make_run("second"))
+    assert "first" not in Outline(html).headings and "# second" in md
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_an_output_that_is_a_file_is_refused(make_run, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UserError, match=r"out.*expected a folder"):
+        write_report([make_run()], tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_failed_report_writes_nothing(make_run, tmp_path):
+    path = make_run()
+    (path / "run.json").write_text("{")
+    with pytest.raises(UserError):
+        write_report([path], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a|b", r"a\|b"),
+        ("codebook_size _x_", r"codebook_size \_x\_"),
+        ("*b* `c` [d]", r"\*b\* \`c\` \[d\]"),
+        ("<b>&", "&lt;b&gt;&amp;"),
+        ("two\nlines", "two lines"),
+        ("\\", r"\\"),
+    ],
+)
+def test_markdown_shows_text_as_it_is(text, escaped):
+    assert markdown(text) == escaped
+
+
+def test_importing_the_report_imports_neither_torch_nor_pyplot():
+    code = "import sys, rotvq.report; print({'torch', 'matplotlib.pyplot'} & set(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "set()"

@@ -1,0 +1,124 @@
+import math
+
+import pytest
+
+from rotvq.report import tables
+from rotvq.report.records import load_run, load_runs
+
+
+def _rows(runs):
+    return {row.name: row.cells for row in tables.metric_rows(runs)}
+
+
+def _texts(cells):
+    return [cell.text for cell in cells]
+
+
+def test_metrics_are_written_with_their_units(make_run):
+    metrics = {"mse": 0.00912345, "psnr": 26.456, "ssim": 0.91234, "perplexity": 1234.56}
+    rows = _rows([load_run(make_run(codes=64, epochs=2, used=0.5, metrics=metrics))])
+
+    assert {name: cells[0].text for name, cells in rows.items()} == {
+        "MSE": "0.009123",
+        "PSNR of the whole split (dB)": "26.46",
+        "PSNR, mean over images (dB)": rows["PSNR, mean over images (dB)"][0].text,
+        "SSIM": "0.9123",
+        "Perplexity": "1,234.6",
+        "Codes used": "32",
+        "Codebook size K": "64",
+        "Usage, codes used / K": "50.0 %",
+        "Codebook loss": rows["Codebook loss"][0].text,
+        "Commitment loss": rows["Commitment loss"][0].text,
+        "Bits an image": "96",
+        "Bits a pixel": "0.375",
+        "Parameters": "366,000",
+        "Training images/s (mean over epochs)": "552",  # 551 and 552, half to even
+        "Training minutes": "3.0",
+    }
+    assert not any(cell.best for cells in rows.values() for cell in cells)
+
+
+def test_the_best_of_several_runs_is_marked_in_its_direction(make_run):
+    good = make_run("good", metrics={"mse": 0.01, "psnr": 26.0, "ssim": 0.9})
+    bad = make_run("bad", metrics={"mse": 0.02, "psnr": 23.0, "ssim": 0.9})
+    rows = _rows(load_runs([bad, good]))
+
+    assert [cell.best for cell in rows["MSE"]] == [False, True]
+    assert [cell.best for cell in rows["PSNR of the whole split (dB)"]] == [False, True]
+    assert [cell.best for cell in rows["SSIM"]] == [False, False]  # equal
+    assert not any(cell.best for cell in rows["Codebook loss"])  # not comparable
+
+
+def test_nan_is_shown_and_never_best(make_run):
+    names = ("nan", "inf", "fine")
+    values = (math.nan, math.inf, 20.0)
+    runs = [make_run(n, metrics={"psnr": v}) for n, v in zip(names, values, strict=True)]
+    cells = _rows(load_runs(runs))["PSNR of the whole split (dB)"]
+
+    assert _texts(cells) == ["nan", "inf", "20.00"]
+    assert [cell.best for cell in cells] == [False, False, True]
+
+
+def test_runs_tested_on_different_images_have_no_best(make_run):
+    one = make_run("one", metrics={"mse": 0.01})
+    other = make_run("other", metrics={"mse": 0.02}, fingerprint="beef")
+    runs = load_runs([one, other])
+
+    assert not tables.comparable(runs)
+    assert not any(cell.best for cells in _rows(runs).values() for cell in cells)
+
+
+@pytest.mark.parametrize(
+    ("forward", "shown"), [(0.01, False), (0.0100000001, False), (0.005, True)]
+)
+def test_the_forward_pass_has_a_row_only_where_it_leaks(make_run, forward, shown):
+    run = load_run(make_run(metrics={"mse": 0.01, "forward_mse": forward}))
+    assert ("MSE of the forward pass (leaks ‖z_e‖ past the codebook)" in _rows([run])) == shown
+
+
+def test_a_run_without_evaluation_shows_what_is_known(make_run):
+    rows = _rows([load_run(make_run(evaluated=False))])
+    assert "MSE" not in rows
+    assert "Training minutes" in rows and "Parameters" in rows
+
+    both = _rows(load_runs([make_run("a", evaluated=False), make_run("b")]))
+    assert both["MSE"][0].text == tables.MISSING
+
+
+def test_fields_that_differ_are_apart_from_those_that_do_not(make_run):
+    runs = load_runs([make_run("a", codes=64), make_run("b", codes=32, estimator="reflection")])
+    differ, same = tables.config_rows(runs)
+
+    assert {row.name: _texts(row.cells) for row in differ} == {
+        "quantizer.codebook_size": ["64", "32"],
+        "quantizer.estimator": ["rotation", "reflection"],
+    }
+    assert {row.name: row.cells[0].text for row in same}["data.size"] == "null"
+    assert not {row.name for row in same} & {row.name for row in differ}
+
+
+def test_a_field_that_one_configuration_lacks_differs(make_run):
+    runs = load_runs([make_run("a"), make_run("b")])
+    with (runs[1].path / "config.yaml").open("a") as file:
+        file.write("extra: {deep: {list: [1, 2], none: {}}}\n")
+    differ, _ = tables.config_rows(load_runs([run.path for run in runs]))
+
+    assert {row.name: _texts(row.cells) for row in differ} == {
+        "extra.deep.list": [tables.MISSING, "[1, 2]"],
+        "extra.deep.none": [tables.MISSING, "{}"],
+    }
+
+
+def test_facts_that_agree_are_said_once(make_run):
+    runs = load_runs([make_run("a", command="rotvq a"), make_run("b", command="rotvq b")])
+    facts = {fact.name: fact.values for fact in tables.facts(runs)}
+
+    assert facts["Hardware"] == ((None, "AMD EPYC (device cpu, cores 2, threads 2)"),)
+    assert facts["Command"] == (("a", "rotvq a"), ("b", "rotvq b"))
+
+
+def test_an_unfinished_run_says_how_far_it_came(make_run):
+    path = make_run(epochs=4)
+    lines = (path / "epochs.jsonl").read_text().splitlines()
+    (path / "epochs.jsonl").write_text("\n".join(lines[:1]))
+    assert tables.describe(load_run(path)) == "rotation, 64 codes, 1 of 4 epochs"
