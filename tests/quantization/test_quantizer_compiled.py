@@ -101,6 +101,15 @@ def test_the_first_step_of_data_initialization_compiles():
     assert (quantizer.codebook.e - before).norm(dim=1).max() < 1
 
 
+def test_a_compiled_first_batch_without_a_usable_vector_moves_no_code():
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(K, D, init="data")
+    before = quantizer.codebook.e.clone()
+    compiled = torch.compile(quantizer, fullgraph=True, backend="aot_eager")
+    compiled(vectors(20), torch.zeros(2, 20, dtype=torch.bool))
+    assert torch.equal(quantizer.codebook.e, before)
+
+
 def test_evaluation_is_one_graph():
     eager, other = pair_of()
     compiled = torch.compile(other.eval(), fullgraph=True, backend="aot_eager")

@@ -16,7 +16,7 @@ PRESETS: dict[str, Config] = {
     "cpu": Config(
         data=DataConfig(source="cifar10"),
         model=ModelConfig(width=64, dim=64),
-        training=TrainingConfig(epochs=40),
+        training=TrainingConfig(epochs=30),
     ),
     # The paper to the letter (section 3.1.4; spec of widths: its released code).
     "paper": Config(data=DataConfig(source="cifar10")),
