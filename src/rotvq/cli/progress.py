@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +95,14 @@ class TrainingProgress:
                 bar.update(task, completed=seen, epoch=(seen - 1) // per_epoch + 1, state=state)
 
             yield Listener(images=images, epoch=self._epoch)
+
+    @contextmanager
+    def counting(self, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar over so many images; call the yielded function with each batch's number."""
+        columns = (TextColumn("evaluating"), BarColumn(), _Speed(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task("", total=total)
+            yield lambda images: bar.advance(task, images)
 
     def _epoch(self, record: dict[str, Any]) -> None:
         train, test, timing = record["train"], record["test"], record["timing"]

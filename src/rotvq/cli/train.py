@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from rotvq.cli.options import Parser, guarded
 from rotvq.cli.progress import TrainingProgress
 from rotvq.errors import UserError
 from rotvq.training import run_folder
@@ -53,7 +54,9 @@ def execute(config: Config, options: Options, command: str) -> int:
         UserError: bad data, a folder in use, a loss that is not finite.
     """
     resume = options.resume and run_folder.is_run(options.out)
-    if not resume:
+    if resume:
+        _check_same(run_folder.read_config(options.out), config)
+    else:
         run_folder.check_free(options.out, options.overwrite)
     progress = TrainingProgress(config)
     data = progress.load_data()
@@ -74,6 +77,15 @@ def execute(config: Config, options: Options, command: str) -> int:
         return 128 + stopped.number
     progress.finish(record, options.out)
     return 0
+
+
+def _check_same(before: Config, config: Config) -> None:
+    changed = [c for c in differing(before, config) if not c.startswith("training.epochs:")]
+    if changed:
+        raise UserError(
+            f"--resume: expected the run's own configuration; got {'; '.join(changed)}. Only "
+            "training.epochs may change. For another configuration choose another --out."
+        )
 
 
 def parse(argv: Sequence[str]) -> tuple[Options, Config]:
@@ -101,31 +113,16 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
     parser.set_defaults(
         {f"{group}.{k}": v for group, part in asdict(base).items() for k, v in part.items()}
     )
-    made = guarded(lambda: parser.instantiate(parser.parse_args(words)))
+    made = guarded(lambda: parser.instantiate(parser.parse_args(words)), parser.prog)
     config = Config(**{group: getattr(made, group) for group in GROUPS})
-    if options.resume and run_folder.is_run(options.out):
-        changed = [c for c in differing(base, config) if not c.startswith("training.epochs:")]
-        if changed:
-            raise UserError(
-                f"--resume: expected the run's own configuration; got {'; '.join(changed)}. Only "
-                "training.epochs may change. For another configuration choose another --out."
-            )
     return options, config
-
-
-def guarded(parse: Callable[[], Any]) -> Any:
-    """Turn what the parser complains of into one line."""
-    try:
-        return parse()
-    except (argparse.ArgumentError, TypeError) as error:
-        raise UserError(f"{error} See --help.") from None
 
 
 def _options(words: Sequence[str]) -> Options:
     """What decides about the defaults, read before the rest."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    parser = Parser(prog="rotvq train", add_help=False)
     _add_options(parser)
-    known = guarded(lambda: parser.parse_known_args(words))[0]
+    known, _ = parser.parse_known_args(words)
     out = Path(known.out or f"runs/{known.preset or 'train'}")
     return Options(known.preset, out, known.resume, known.overwrite)
 

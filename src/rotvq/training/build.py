@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from rotvq.errors import UserError
 from rotvq.model import VQVAE
 from rotvq.quantization import EMA, GradientLearned, Restart, VectorQuantizer
 from rotvq.quantization.codebook import Rule
+from rotvq.training import run_folder
 from rotvq.training.config import Config
 
 
@@ -33,3 +40,27 @@ def build_model(config: Config) -> VQVAE:
             defer_update=True,
         ),
     )
+
+
+def load_model(folder: Path) -> VQVAE:
+    """The trained model of a run, on the CPU in evaluation mode.
+
+    Raises:
+        UserError: the folder holds no run, or no whole weights for its configuration.
+    """
+    path = folder / run_folder.WEIGHTS
+    model = build_model(run_folder.read_config(folder))
+    if not path.exists():
+        raise UserError(
+            f"{folder}: expected trained weights in {path.name}; found none. They are written "
+            f"after the first epoch: rotvq train --out {folder} --resume"
+        )
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path}: expected the weights of the configuration beside it; {reason} Resume the "
+            "run to write them again."
+        ) from None
+    return model.eval()

@@ -23,7 +23,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 import rotvq
-from rotvq.data_processing import ImageData, ImageSplit, epoch_order
+from rotvq.data_processing import ImageData, epoch_order
 from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluate, normalized, totals_over
 from rotvq.evaluation.metrics import Means, Totals, psnr
@@ -33,6 +33,7 @@ from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
 from rotvq.training.config import Config
 from rotvq.training.files import write_json
+from rotvq.training.images import on_device, sizes
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.pictures import fixed_images, save_reconstructions
 
@@ -79,8 +80,8 @@ class Trainer:
         self.device = self.accelerator.device
         self.precision = environment.resolve_precision(options.precision, self.device)
         self.share = self._share()
-        self.train_images = _on(self.device, data.train, config.data.train_images)
-        self.test_images = _on(self.device, data.test, config.data.test_images)
+        self.train_images = on_device(data.train, config.data.train_images, self.device)
+        self.test_images = on_device(data.test, config.data.test_images, self.device)
         if len(self.train_images) < options.batch_size:
             raise UserError(
                 f"data: expected at least one batch of {options.batch_size} training images; got "
@@ -265,16 +266,7 @@ class Trainer:
     def _describe(self, command: str) -> None:
         """Write run.json once; refuse to go on with other images."""
         path = self.folder / run_folder.RUN
-        splits = {
-            name: {
-                "images": len(images),
-                "channels": images.shape[1],
-                "height": images.shape[2],
-                "width": images.shape[3],
-                "fingerprint": ImageSplit(images.cpu().numpy()).fingerprint(),
-            }
-            for name, images in (("train", self.train_images), ("test", self.test_images))
-        }
+        splits = sizes({"train": self.train_images, "test": self.test_images})
         if path.exists():
             run_folder.check_same_data(path, splits)
             return
@@ -305,7 +297,3 @@ class Trainer:
         }
         if self.accelerator.is_main_process:
             write_json(path, record)
-
-
-def _on(device: torch.device, split: ImageSplit, limit: int | None) -> Tensor:
-    return torch.from_numpy(split.images[:limit]).to(device)

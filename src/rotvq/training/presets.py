@@ -12,6 +12,12 @@ PRESETS: dict[str, Config] = {
         quantizer=QuantizerConfig(codebook_size=64),
         training=TrainingConfig(epochs=2, batch_size=64),
     ),
+    # A minute on 2 cores with the embedded photographs: long enough to see a codebook collapse.
+    "demo": Config(
+        model=ModelConfig(width=32, dim=64),
+        quantizer=QuantizerConfig(codebook_size=512),
+        training=TrainingConfig(epochs=12, learning_rate=1e-3),
+    ),
     # About half an hour on 2 cores with bf16 over the 50,000 images of CIFAR-10.
     "cpu": Config(
         data=DataConfig(source="cifar10"),

@@ -1,0 +1,67 @@
+"""rotvq evaluate: every metric of a trained run over a whole split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rotvq.cli.options import Parser
+from rotvq.cli.progress import TrainingProgress, summary
+from rotvq.errors import UserError
+from rotvq.training import run_folder
+
+
+def run(argv: Sequence[str]) -> int:
+    """Load a run's model and images, measure, write the record. Returns the exit status."""
+    parser = Parser(prog="rotvq evaluate", description="Measure a trained run over a whole split.")
+    parser.add_argument("run", type=Path, help="folder that rotvq train wrote")
+    parser.add_argument("--split", choices=["test", "train"], default="test")
+    parser.add_argument("--data", help="other images than the run's own; needs --out")
+    parser.add_argument("--batch-size", type=int, default=128, help="images at a time")
+    parser.add_argument("--out", type=Path, help="JSON to write (default: the run's own record)")
+    options = parser.parse_args(argv)
+    if options.batch_size < 1:
+        raise UserError(f"--batch-size: expected 1 or more; got {options.batch_size}.")
+    if options.data and not options.out:
+        raise UserError("--data: expected --out FILE too; the run's own record is of its own data.")
+    config = run_folder.read_config(options.run)
+    if options.data:
+        config = replace(
+            config,
+            data=replace(config.data, source=options.data, train_images=None, test_images=None),
+        )
+    progress = TrainingProgress(config)
+    data = progress.load_data()
+    # Late: torch takes its time, and bad input is answered before.
+    from rotvq.evaluation.evaluate import evaluate
+    from rotvq.training.build import load_model
+    from rotvq.training.files import write_json
+    from rotvq.training.images import on_device, sizes
+
+    model = load_model(options.run)
+    images = {
+        "train": on_device(data.train, config.data.train_images, "cpu"),
+        "test": on_device(data.test, config.data.test_images, "cpu"),
+    }
+    if not options.data:
+        run_folder.check_same_data(options.run / run_folder.RUN, sizes(images))
+    wanted = images[options.split]
+    with progress.counting(len(wanted)) as advance:
+        record = evaluate(
+            model,
+            wanted,
+            beta=config.training.beta,
+            split=options.split,
+            batch_size=options.batch_size,
+            progress=advance,
+        )
+    record["data"] = data.name
+    own = run_folder.EVALUATION if options.split == "test" else "evaluation-train.json"
+    out = options.out or options.run / own
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, record)
+    for line in summary(record):
+        progress.say(line)
+    progress.say(f"Saved in {out}.")
+    return 0
