@@ -82,7 +82,7 @@ def worker(rank: int, folder: Path) -> None:
         init_method=f"file://{folder / 'store'}",
         rank=rank,
         world_size=WORLD,
-        timeout=timedelta(seconds=30),
+        timeout=timedelta(seconds=120),
     )
     torch.set_num_threads(1)
     results = {case: trained(case, rank) for case in CASES} | {"ddp": trained_in_ddp(rank)}
@@ -107,7 +107,7 @@ def found(tmp_path_factory) -> list[dict[str, dict[str, Tensor]]]:
     ]
     try:
         for process in processes:
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=300)
             assert process.returncode == 0, errors
     finally:
         for process in processes:

@@ -32,7 +32,7 @@ def guarded(parse: Callable[[], Any], prog: str) -> Any:
 def _in_our_words(message: str) -> str:
     key = re.search(r'Parser key "([^"]+)"', message)
     value = re.search(r"(?:Given|Got) value: (.*)", message.splitlines()[-1])
-    kinds = re.findall(r"Expected an? (.+?)\. Got", message)
+    kinds = re.findall(r"Expected an? (<class '\w+'>|typing\.Literal\[.+?\])", message)
     if not (key and value and kinds):
         return " ".join(message.split()).rstrip(".")
     kinds = [re.sub(r"<class '(\w+)'>|typing\.Literal\[(.+)\]", r"\1\2", kind) for kind in kinds]

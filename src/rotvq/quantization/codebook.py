@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -35,6 +35,7 @@ KMEANS_VECTORS = 64
 """Vectors a code that k-means looks at, at most."""
 
 
+@runtime_checkable
 class Rule(Protocol):
     """How the codes follow the vectors that chose them."""
 
@@ -99,8 +100,9 @@ class GradientLearned:
 class Restart:
     """Dead codes move to encoder outputs of the current step.
 
-    A code is dead when its N is below `threshold` times the mean N. It restarts with N at three
-    times that bound and m = N·e, so it survives about log(3)/(1−γ) idle steps (110 at γ = 0.99).
+    A code is dead when its N is below `threshold` times the mean N. It restarts with three times
+    the N that is dead at a steady state, and m = N·e, so that it survives about log(3)/(1−γ) idle
+    steps (110 at γ = 0.99).
 
     Args:
         threshold: share of the mean N, in (0, 1/3).
@@ -164,11 +166,7 @@ class Codebook(nn.Module):
         self.register_buffer("N", zeros(size))
         self.register_buffer("m", zeros(size, dim))
         self.register_buffer("initialized", torch.tensor(init == "uniform"))
-        # What this process has gathered since the last update. No buffers: it is empty between
-        # steps, so nothing to save, and DistributedDataParallel must not overwrite it.
-        self.n, self.s = zeros(size), zeros(size, dim)
-        held = size if restart is not None else 0
-        self.candidates, self.priority = zeros(held, dim), zeros(held) - 1
+        self._empty()
         # A plain bool beside the buffer: reading a tensor would stall a device and break a graph.
         self.ready = init == "uniform"
 
@@ -251,17 +249,31 @@ class Codebook(nn.Module):
             n = torch.zeros_like(self.n).index_add_(0, indices, weight)
             s = torch.zeros_like(self.s).index_add_(0, indices, z * weight.unsqueeze(1))
             e = torch.where((n > 0).unsqueeze(1), s / n.clamp_min(1.0).unsqueeze(1), e)
-        self.N.copy_(n)
-        self.e.copy_(e)
+        # Only a compiled graph comes here without a valid vector.
+        some = valid.any()
+        self.N.copy_(torch.where(some, n, self.N))
+        self.e.copy_(torch.where(some, e, self.e))
+
+    def _empty(self) -> None:
+        """Forget what this process has gathered since the last update.
+
+        It is in no buffers: between steps there is nothing to save, and DistributedDataParallel
+        must not overwrite it.
+        """
+        held = len(self) if self.restart is not None else 0
+        zeros = partial(torch.zeros, dtype=torch.float32, device=self.e.device)
+        self.n, self.s = zeros(len(self)), zeros(self.e.shape)
+        self.candidates, self.priority = zeros(held, self.e.shape[1]), zeros(held) - 1
 
     def _restart_dead(self, restart: Restart) -> None:
-        bound = restart.threshold * self.N.mean()
-        dead = self.N < bound
+        dead = self.N < restart.threshold * self.N.mean()
         rank = dead.cumsum(0) - 1
         move = dead & (rank < (self.priority >= 0).sum())
         fresh = self.candidates[rank.clamp(0, len(self) - 1)]
         self.e.copy_(torch.where(move.unsqueeze(1), fresh, self.e))
-        self.N.copy_(torch.where(move, restart.grace * bound, self.N))
+        # n̄ is what the mean N tends to; early on it is still far below.
+        steady = torch.maximum(self.N.mean(), self.n.mean())
+        self.N.copy_(torch.where(move, restart.grace * restart.threshold * steady, self.N))
         self.m.copy_(torch.where(move.unsqueeze(1), self.N.unsqueeze(1) * self.e, self.m))
 
     def _reduce(self) -> None:
@@ -288,9 +300,10 @@ class Codebook(nn.Module):
             moved = fn(t)
             return moved if moved.dtype == t.dtype else t.to(moved.device)
 
-        for name in ("n", "s", "candidates", "priority"):
-            setattr(self, name, keep_dtype(getattr(self, name)))
-        return super()._apply(keep_dtype, recurse)
+        super()._apply(keep_dtype, recurse)
+        if self.n.device != self.e.device:
+            self._empty()
+        return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)

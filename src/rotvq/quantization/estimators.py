@@ -17,7 +17,8 @@ Where that is undefined:
 - ẑ = −q̂ has no plane. Where ‖ẑ + q̂‖ < ANTIPARALLEL, r is taken as 0, which leaves
   R = I + 2 q̂ ẑᵀ: at exact opposition the reflection I − 2 ẑ ẑᵀ, orthogonal and still ẑ ↦ q̂.
   Above the threshold float32 keeps r to within 1e-4. The same rule is right for d = 1.
-- λ is at most LAMBDA_MAX, and a gradient is clamped to the finite range of z's dtype.
+- λ is at most LAMBDA_MAX, and the gradient of a finite g is clamped to the finite range of z's
+  dtype.
 
 All of it is computed in float32 (float64 for float64 inputs), inside autocast too.
 """
@@ -168,7 +169,8 @@ def _in_blocks(gradient_map: GradientMap, z: Tensor, q: Tensor, g: Tensor) -> Te
 
     def mapped(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
         out = gradient_map(z.to(work), q.to(work), g.to(work))
-        return out.clamp_(finite.min, finite.max).to(z.dtype)
+        # An overflow that arrives must stay one, for a loss scaler to see it.
+        return out.clamp(finite.min, finite.max).where(g.isfinite(), g).to(z.dtype)
 
     if z.device.type != "cpu" or z.ndim != 2 or torch.compiler.is_compiling():
         return mapped(z, q, g)

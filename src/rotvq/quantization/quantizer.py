@@ -38,8 +38,9 @@ class VectorQuantizer(nn.Module):
     In training a forward pass also gathers statistics and moves the codebook, after its own codes
     were read. With gradient accumulation or activation checkpointing, pass `defer_update=True` and
     call `update_codebook()` after `optimizer.step()`: the codebook then takes one step for all
-    micro-batches, and a recomputed forward sees the codes of the first. In evaluation nothing
-    changes.
+    micro-batches, and a recomputed forward sees the codes of the first. (Checkpoint a compiled
+    quantizer from the outside and it gathers twice: leave it out of the checkpointed part.) In
+    evaluation nothing changes.
 
     Args:
         codebook_size: number of codes k.
