@@ -45,7 +45,7 @@ def run(argv: Sequence[str]) -> int:
         "test": on_device(data.test, config.data.test_images, "cpu"),
     }
     if not options.data:
-        run_folder.check_same_data(options.run / run_folder.RUN, sizes(images))
+        run_folder.check_same(options.run, sizes(images))
     wanted = images[options.split]
     with progress.counting(len(wanted)) as advance:
         record = evaluate(

@@ -53,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get(DEBUG):
             traceback.print_exc()
         kind = type(error).__name__
+        if kind == "OutOfMemoryError":
+            return _fail(
+                "expected the batch to fit the GPU's memory; it does not. Pass a smaller "
+                "--training.micro_batch_size."
+            )
         return _fail(f"a fault in rotvq ({kind}: {error}). {DEBUG}=1 shows the traceback.", 1)
 
 

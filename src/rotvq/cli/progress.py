@@ -38,17 +38,16 @@ class TrainingProgress:
 
     Args:
         config: of the run.
-        title: put before every line, where several runs follow each other.
+        quiet: print nothing.
     """
 
-    def __init__(self, config: Config, title: str = "") -> None:
+    def __init__(self, config: Config, quiet: bool = False) -> None:
         self.config = config
-        self.title = f"{title}: " if title else ""
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.console.print(self.title + text, markup=False)
+        self.console.print(text, markup=False)
 
     def load_data(self) -> ImageData:
         """The run's images, with a word on what they are."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
@@ -53,22 +54,24 @@ def execute(config: Config, options: Options, command: str) -> int:
     Raises:
         UserError: bad data, a folder in use, a loss that is not finite.
     """
+    # Started by torchrun or accelerate launch, one process writes and speaks for all.
+    main = os.environ.get("RANK", "0") == "0"
     resume = options.resume and run_folder.is_run(options.out)
     if resume:
-        _check_same(run_folder.read_config(options.out), config)
+        _check_same(options.out, config)
     else:
         run_folder.check_free(options.out, options.overwrite)
-    progress = TrainingProgress(config)
+    progress = TrainingProgress(config, quiet=not main)
     data = progress.load_data()
     # Late: torch takes its time, and bad options or data are answered before.
     from rotvq.training.interrupt import Stopped
     from rotvq.training.loop import Trainer
 
-    if not resume:
-        run_folder.prepare(options.out, config, overwrite=options.overwrite)
-    trainer = Trainer(config, data, options.out, command)
+    trainer = Trainer(config, data, options.out)
     if resume:
         trainer.resume()
+    else:
+        trainer.begin(command, overwrite=options.overwrite)
     try:
         with progress.following(trainer) as listener:
             record = trainer.run(listener)
@@ -79,12 +82,13 @@ def execute(config: Config, options: Options, command: str) -> int:
     return 0
 
 
-def _check_same(before: Config, config: Config) -> None:
+def _check_same(folder: Path, config: Config) -> None:
+    before = run_folder.read_config(folder)
     changed = [c for c in differing(before, config) if not c.startswith("training.epochs:")]
     if changed:
         raise UserError(
-            f"--resume: expected the run's own configuration; got {'; '.join(changed)}. Only "
-            "training.epochs may change. For another configuration choose another --out."
+            f"{folder}: expected the configuration of the run there; got {'; '.join(changed)}. "
+            "Only training.epochs may change. Choose another --out, or --overwrite."
         )
 
 
@@ -101,19 +105,28 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
         epilog=EPILOG,
         formatter_class=Formatter,
         exit_on_error=False,
+        allow_abbrev=False,
     )
     _add_options(parser)
     for group, kind in GROUPS.items():
         parser.add_class_arguments(kind, group)
     parser.add_argument("--config", action="config", help="options from a YAML file")
     options = _options(words)
-    base = PRESETS[options.preset] if options.preset else Config()
-    if options.resume and run_folder.is_run(options.out):
+    if options.preset:
+        base = PRESETS[options.preset]
+    elif options.resume and run_folder.is_run(options.out):
         base = run_folder.read_config(options.out)
+    else:
+        base = Config()
     parser.set_defaults(
         {f"{group}.{k}": v for group, part in asdict(base).items() for k, v in part.items()}
     )
     made = guarded(lambda: parser.instantiate(parser.parse_args(words)), parser.prog)
+    if options != _resolved(made):
+        raise UserError(
+            "--config: expected the run's configuration alone; got preset, out, resume or "
+            "overwrite too. Give these on the command line."
+        )
     config = Config(**{group: getattr(made, group) for group in GROUPS})
     return options, config
 
@@ -123,8 +136,12 @@ def _options(words: Sequence[str]) -> Options:
     parser = Parser(prog="rotvq train", add_help=False)
     _add_options(parser)
     known, _ = parser.parse_known_args(words)
-    out = Path(known.out or f"runs/{known.preset or 'train'}")
-    return Options(known.preset, out, known.resume, known.overwrite)
+    return _resolved(known)
+
+
+def _resolved(given: Any) -> Options:
+    out = Path(given.out or f"runs/{given.preset or 'train'}")
+    return Options(given.preset, out, given.resume, given.overwrite)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

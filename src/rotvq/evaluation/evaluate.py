@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from rotvq.evaluation.metrics import Totals, psnr
@@ -43,15 +44,30 @@ def batches(images: Tensor, batch_size: int) -> Iterator[Tensor]:
         yield normalized(part)
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and true float32 convolutions (no TF32) while entered."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=torch.backends.cudnn.enabled,
+            benchmark=torch.backends.cudnn.benchmark,
+            deterministic=torch.backends.cudnn.deterministic,
+            allow_tf32=False,
+        ):
+            yield
+    finally:
+        model.train(training)
+
+
 @torch.no_grad()
 def totals_over(model: VQVAE, images: UInt8[Tensor, "n c h w"], batch_size: int) -> Totals:
     """Losses and code use of the forward pass over images, the model in evaluation mode."""
-    training = model.training
-    model.eval()
     totals = Totals(len(model.quantizer.codebook), images.device)
-    for x in batches(images, batch_size):
-        totals.add(model(x))
-    model.train(training)
+    with evaluating(model):
+        for x in batches(images, batch_size):
+            totals.add(model(x))
     return totals
 
 
@@ -76,21 +92,19 @@ def evaluate(
         progress: told after each batch how many images it had.
     """
     started = time.perf_counter()
-    training = model.training
-    model.eval()
     totals = Totals(len(model.quantizer.codebook), images.device)
     errors: list[Tensor] = []
     similarities: list[Tensor] = []
-    for x in batches(images, batch_size):
-        output = model(x)
-        totals.add(output)
-        decoded = model.decode(output.indices)
-        errors.append((decoded - x).square().mean((1, 2, 3)))
-        similarities.append(_ssim(decoded, x))
-        progress(len(x))
-    model.train(training)
+    with evaluating(model):
+        for x in batches(images, batch_size):
+            output = model(x)
+            totals.add(output)
+            decoded = model.decode(output.indices)
+            errors.append((decoded - x).square().mean((1, 2, 3)))
+            similarities.append(_ssim(decoded, x))
+            progress(len(x))
     means = totals.means(beta)
-    error = torch.cat(errors).double().cpu()
+    error = torch.cat(errors).cpu().double()
     mse = error.mean().item()
     bits = output.indices[0].numel() * math.log2(len(model.quantizer.codebook))
     return {
@@ -102,7 +116,7 @@ def evaluate(
             "forward_mse": means.reconstruction_loss,
             "psnr": psnr(mse),
             "psnr_per_image": (10 * torch.log10(4 / error)).clamp_max(100).mean().item(),
-            "ssim": torch.cat(similarities).double().mean().item(),
+            "ssim": torch.cat(similarities).cpu().double().mean().item(),
             "loss": means.loss,
             "codebook_loss": means.codebook_loss,
             "commitment_loss": means.commitment_loss,

@@ -48,8 +48,8 @@ class Means:
         codebook_loss: mean (sg[z_e] − e)².
         commitment_loss: mean (z_e − sg[e])², without β.
         perplexity: of the counts over all batches.
-        batch_perplexity: mean over the batches of each one's perplexity, as the paper's training
-            curves have it.
+        batch_perplexity: mean over the forward passes (micro-batches of a process) of each one's
+            perplexity, as the paper's training curves have it.
         usage: share of the codes used at least once.
     """
 
@@ -74,7 +74,9 @@ class Totals:
         self.images = 0
         self.batches = 0
         # Sums of reconstruction, codebook and commitment loss times images, and of perplexities.
-        self.sums = torch.zeros(4, device=device)
+        # In float64 where the device has it, so that equal means stay equal.
+        wide = torch.float32 if torch.device(device).type == "mps" else torch.float64
+        self.sums = torch.zeros(4, device=device, dtype=wide)
         self.counts = torch.zeros(codes, dtype=torch.int64, device=device)
 
     @torch.no_grad()

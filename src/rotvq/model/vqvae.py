@@ -118,7 +118,7 @@ class VQVAE(nn.Module):
         """Indices to images in (-1, 1); `decode(encode(x))` is the forward pass's reconstruction.
 
         Raises:
-            UserError: indices that are not (b, i, j) int64 in [0, k).
+            UserError: indices that are not (b, i, j) int64 in [−1, k); −1 decodes as zeros.
         """
         if indices.ndim != 3:
             raise UserError(

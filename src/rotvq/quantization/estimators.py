@@ -213,7 +213,10 @@ def _lambda(z_norm: Tensor, q_norm: Tensor) -> Tensor:
 
 
 def _norm(x: Tensor) -> Tensor:
-    """‖x‖ with shape (..., 1); summed in float64, where squares of 1e±38 are safe."""
+    """‖x‖ with shape (..., 1); summed in float64, where squares of 1e±38 are safe.
+
+    Beyond float32's range the norm is its largest value: x̂ is then too long, but finite.
+    """
     wide = x.dtype if x.device.type == "mps" else torch.float64
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
     return norm.clamp_max(torch.finfo(x.dtype).max).to(x.dtype)

@@ -112,7 +112,12 @@ class VectorQuantizer(nn.Module):
         q = F.embedding(indices, self.codebook.e)
         z_q = self.estimator(z, q)
         commitment_loss = _mean_square(z.float() - q.detach().float(), kept)
-        codebook_loss = _mean_square(z.detach().float() - q.float(), kept)
+        # The same number; worth a second pass over n×d only where it has a gradient of its own.
+        codebook_loss = (
+            _mean_square(z.detach().float() - q.float(), kept)
+            if self.codebook.rule.learned
+            else commitment_loss.detach()
+        )
         if gathers:
             valid = torch.ones_like(indices, dtype=torch.bool) if kept is None else kept
             self.codebook.gather(z, indices, valid)

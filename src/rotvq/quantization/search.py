@@ -16,7 +16,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 BLOCK = 1 << 20
-"""Scores held at a time, 4 MiB in float32: near a core's share of the cache."""
+"""Scores a processor holds at a time, 4 MiB in float32: near a core's share of the cache. A GPU
+holds 64 times as many, to have enough to do."""
 
 
 @torch.no_grad()
@@ -35,7 +36,8 @@ def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, "
     """
     work = torch.float64 if z.dtype == e.dtype == torch.float64 else torch.float32
     # An exported program must not depend on the batch through the length of a loop.
-    blocks = (z,) if torch.compiler.is_exporting() else z.split(max(1, BLOCK // len(e)))
+    budget = BLOCK if z.device.type == "cpu" else 64 * BLOCK
+    blocks = (z,) if torch.compiler.is_exporting() else z.split(max(1, budget // len(e)))
     with torch.autocast(device_type=z.device.type, enabled=False):
         e = e.to(work)
         centre = e.mean(0)

@@ -109,7 +109,7 @@ def _leaks(run: RunRecord) -> bool:
     mse, forward = _evaluated("mse")(run), _evaluated("forward_mse")(run)
     if mse is None or forward is None:
         return False
-    return abs(mse - forward) > 1e-6 * abs(mse)
+    return abs(mse - forward) > 1e-5 * abs(mse)
 
 
 def _row(metric: Metric, runs: Sequence[RunRecord]) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rotvq.errors import UserError
 
@@ -16,8 +16,8 @@ class DataConfig:
     Args:
         source: photos (embedded), cifar10 (hub), a folder, an archive or a hub id.
         size: side in pixels to resize and crop to; null keeps the images' own size.
-        train_images: use only the first so many training images; null uses all.
-        test_images: use only the first so many test images; null uses all.
+        train_images: use so many training images, spread evenly; null uses all.
+        test_images: use so many test images, spread evenly; null uses all.
     """
 
     source: str = "photos"
@@ -50,6 +50,7 @@ class ModelConfig:
     stages: int = 2
 
     def __post_init__(self) -> None:
+        _check_choices(self)
         for name in ("width", "dim", "stages"):
             value = getattr(self, name)
             _require(value >= 1, f"model.{name}", "a positive number", value)
@@ -79,6 +80,7 @@ class QuantizerConfig:
     restart: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_choices(self)
         name = "quantizer"
         _require(self.codebook_size >= 1, f"{name}.codebook_size", "1 or more", self.codebook_size)
         _require(0 <= self.decay < 1, f"{name}.decay", "0 to below 1", self.decay)
@@ -112,6 +114,7 @@ class TrainingConfig:
     checkpoint_every: int = 1
 
     def __post_init__(self) -> None:
+        _check_choices(self)
         for name in ("epochs", "batch_size", "checkpoint_every"):
             value = getattr(self, name)
             _require(value >= 1, f"training.{name}", "a positive number", value)
@@ -161,6 +164,15 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{entry.name}.")
         else:
             yield f"{prefix}{entry.name}", value
+
+
+def _check_choices(part: Any) -> None:
+    """Literal fields; a file edited by hand passes no parser."""
+    for name, hint in get_type_hints(type(part)).items():
+        value = getattr(part, name)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            choices = ", ".join(map(str, get_args(hint)))
+            raise UserError(f"{name}: expected one of {choices}; got {value}.")
 
 
 def _require(holds: bool, name: str, expected: str, received: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -15,8 +16,11 @@ from rotvq.data_processing import ImageSplit
 def on_device(
     split: ImageSplit, limit: int | None, device: torch.device | str
 ) -> UInt8[Tensor, "n c h w"]:
-    """The first `limit` images of a split (all for None), as uint8 on a device."""
-    return torch.from_numpy(split.images[:limit]).to(device)
+    """Images of a split as uint8 on a device: all, or `limit` of them spread evenly over it."""
+    images = split.images
+    if limit is not None and limit < len(images):
+        images = images[np.arange(limit) * len(images) // limit]
+    return torch.from_numpy(images).to(device)
 
 
 def sizes(images: Mapping[str, UInt8[Tensor, "n c h w"]]) -> dict[str, dict[str, Any]]:

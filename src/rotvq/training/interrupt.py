@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
+PATIENCE = 2.0
+"""Seconds within which a second signal counts as the first."""
+
 
 class Interrupt:
-    """While entered, the first signal is noted; a second one stops at once.
+    """While entered, the first signal is noted; one that comes seconds later stops at once.
+
+    A launcher forwards a Ctrl-C that the terminal has sent already: that is still the first.
 
     Outside the main thread, where Python allows no handlers, it does nothing.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._since = 0.0
         self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def __enter__(self) -> Interrupt:
@@ -35,9 +42,11 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._since = signal.Signals(number), now
+        elif now - self._since > PATIENCE:
             raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
 
 
 class Stopped(Exception):

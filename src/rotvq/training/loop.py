@@ -8,17 +8,19 @@ takes, bit for bit on a CPU.
 from __future__ import annotations
 
 import math
+import shlex
+import signal
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
@@ -40,6 +42,9 @@ from rotvq.training.pictures import fixed_images, save_reconstructions
 REPORT_EVERY = 0.5
 """Seconds between two looks at the sums; each look makes the host wait for the device."""
 
+AGREE_EVERY = 16
+"""Steps between the moments at which several processes agree on whether to stop."""
+
 
 @dataclass(frozen=True)
 class Listener:
@@ -60,33 +65,24 @@ class Trainer:
     Args:
         config: what to train.
         data: images in memory.
-        folder: made by `run_folder.prepare`, or that of a run to go on with.
-        command: the command line, for the record.
+        folder: where it lies or shall lie. Nothing is written before `begin` or `resume`.
 
     Raises:
-        UserError: configuration, data and processes do not fit together, or the folder's run was
-            made from other data.
+        UserError: configuration, data and processes do not fit together.
     """
 
-    def __init__(self, config: Config, data: ImageData, folder: Path, command: str = "") -> None:
+    def __init__(self, config: Config, data: ImageData, folder: Path) -> None:
         self.config, self.data, self.folder = config, data, folder
         options = config.training
         AcceleratorState._reset_state()
-        self.accelerator = Accelerator(
-            cpu=options.device == "cpu",
-            # Every process computes the same codebook: no need to send it with each forward.
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        )
+        # Precision is our own autocast: accelerate's would wrap the model's evaluation too.
+        self.accelerator = Accelerator(cpu=options.device == "cpu", mixed_precision="no")
         self.device = self.accelerator.device
         self.precision = environment.resolve_precision(options.precision, self.device)
         self.share = self._share()
         self.train_images = on_device(data.train, config.data.train_images, self.device)
         self.test_images = on_device(data.test, config.data.test_images, self.device)
-        if len(self.train_images) < options.batch_size:
-            raise UserError(
-                f"data: expected at least one batch of {options.batch_size} training images; got "
-                f"{len(self.train_images)}. Give more images or a smaller --training.batch_size."
-            )
+        self._check_images()
         self.steps = len(self.train_images) // options.batch_size
         torch.manual_seed(options.seed)
         self.model = build_model(config).to(self.device)
@@ -101,14 +97,35 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.position = Position()
         self.totals = Totals(config.quantizer.codebook_size, self.device)
-        self._describe(command)
+
+    def begin(self, command: str = "", *, overwrite: bool = False) -> None:
+        """Make the folder for a new run.
+
+        Args:
+            command: the command line, for the record.
+            overwrite: replace the run that lies there.
+
+        Raises:
+            UserError: the folder is not free.
+        """
+        if self.accelerator.is_main_process:
+            run_folder.prepare(self.folder, self.config, overwrite=overwrite)
+            write_json(self.folder / run_folder.RUN, self._record(command))
+        self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
         """Take up the state of the folder's checkpoint; without one, start from the beginning.
 
         Raises:
-            UserError: the checkpoint is damaged.
+            UserError: the run was made from other images or in another precision, or its
+                checkpoint is damaged.
         """
+        if self.accelerator.is_main_process:
+            run_folder.take_up(self.folder, self.config)
+        if not (self.folder / run_folder.RUN).exists() and self.accelerator.is_main_process:
+            write_json(self.folder / run_folder.RUN, self._record(""))
+        self.accelerator.wait_for_everyone()
+        run_folder.check_same(self.folder, self._splits(), self.precision)
         path = self.folder / run_folder.CHECKPOINT
         if not path.exists():
             return
@@ -118,7 +135,9 @@ class Trainer:
         if saved.scaler:
             self.scaler.load_state_dict(saved.scaler)
         torch.set_rng_state(saved.generator)
-        self.totals.load_state_dict(saved.totals)
+        # The sums are those of all processes.
+        if self.accelerator.is_main_process:
+            self.totals.load_state_dict(saved.totals)
         self.position = saved.position
 
     def run(self, listener: Listener | None = None) -> dict[str, Any]:
@@ -132,7 +151,7 @@ class Trainer:
         with Interrupt() as interrupt:
             while self.position.epoch < self.config.training.epochs:
                 self._epoch(listener, interrupt)
-        record = evaluate(self.model, self.test_images, beta=self.config.training.beta)
+            record = evaluate(self.model, self.test_images, beta=self.config.training.beta)
         if self.accelerator.is_main_process:
             run_folder.write_epochs(self.folder, self.position.history)
             write_json(self.folder / run_folder.EVALUATION, record)
@@ -150,28 +169,44 @@ class Trainer:
             at.step += 1
             at.images += options.batch_size
             now = time.perf_counter()
-            if now - told > REPORT_EVERY or at.step == self.steps or interrupt.signal:
+            if now - told > REPORT_EVERY or at.step == self.steps:
                 told = now
                 means = self.totals.means(options.beta)
                 self._check(means)
                 listener.images(at.images, means)
-            if interrupt.signal and at.step < self.steps:
+            if at.step < self.steps and self._to_stop(interrupt):
                 at.seconds += now - since
                 self._stop(interrupt)
         at.seconds += time.perf_counter() - since
         self._close_epoch(listener)
-        if interrupt.signal and at.epoch < options.epochs:
+        if at.epoch < options.epochs and self._to_stop(interrupt):
             self._stop(interrupt)
 
+    def _to_stop(self, interrupt: Interrupt) -> bool:
+        """Whether a signal came to any process; they ask each other every so many steps."""
+        if self.accelerator.num_processes == 1:
+            return interrupt.signal is not None
+        if self.position.step % AGREE_EVERY:
+            return False
+        wish = torch.tensor(interrupt.signal or 0, device=self.device)
+        wish = self.accelerator.gather(wish.unsqueeze(0)).max()
+        if wish and interrupt.signal is None:
+            interrupt.signal = signal.Signals(int(wish))
+        return bool(wish)
+
     def _step(self, images: Tensor) -> None:
-        """One optimizer step and one codebook step over this process's share of a batch."""
+        """One optimizer step and one codebook step over this process's share of a batch.
+
+        The codebook moves even where fp16's loss scaler skips the optimizer's step.
+        """
         options = self.config.training
         position = [options.seed, self.accelerator.process_index, self.position.images]
         torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
         parts = images.split(options.micro_batch_size or self.share)
         if not self.model.quantizer.codebook.ready:
             with torch.no_grad(), self._autocast():
-                self.model.quantizer.initialize_codebook(self.model.encoder(normalized(images)))
+                z = torch.cat([self.model.encoder(normalized(part)) for part in parts])
+            self.model.quantizer.initialize_codebook(z)
         for number, part in enumerate(parts, start=1):
             last = number == len(parts)
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
@@ -206,17 +241,21 @@ class Trainer:
         at.history.append(record)
         at.epoch, at.step, at.seconds = at.epoch + 1, 0, 0.0
         self.totals = Totals(self.config.quantizer.codebook_size, self.device)
-        if at.epoch % options.checkpoint_every == 0 or at.epoch == options.epochs:
-            self._save()
         if self.accelerator.is_main_process:
             name = f"{run_folder.RECONSTRUCTIONS}/epoch_{at.epoch:04d}.png"
             save_reconstructions(self.folder / name, self.model, fixed_images(self.test_images))
+        if at.epoch % options.checkpoint_every == 0 or at.epoch == options.epochs:
+            self._save()
         listener.epoch(record)
 
     def _save(self) -> None:
-        """Checkpoint, weights and records: the checkpoint first, as the others follow from it."""
+        """Weights, records, and last the checkpoint: what a crash leaves undone is done again."""
         if not self.accelerator.is_main_process:
             return
+        if not all(t.isfinite().all() for t in self.model.state_dict().values()):
+            self._refuse("the weights are not finite")
+        checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.model)
+        run_folder.write_epochs(self.folder, self.position.history)
         state = Checkpoint(
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
@@ -226,24 +265,25 @@ class Trainer:
             position=self.position,
         )
         checkpoint.save(self.folder / run_folder.CHECKPOINT, state)
-        checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.model)
-        run_folder.write_epochs(self.folder, self.position.history)
 
     def _stop(self, interrupt: Interrupt) -> None:
+        self.totals.reduce()
         self._save()
         assert interrupt.signal is not None
         raise Stopped(
             interrupt.signal,
             f"Stopped after {self.position.images:,} images; everything is saved in {self.folder}. "
-            f"Go on with: rotvq train --out {self.folder} --resume",
+            f"Go on with: rotvq train --out {shlex.quote(str(self.folder))} --resume",
         )
 
     def _check(self, means: Means) -> None:
-        if math.isfinite(means.loss):
-            return
+        if not math.isfinite(means.loss):
+            self._refuse(f"the loss is {means.loss}")
+
+    def _refuse(self, reason: str) -> NoReturn:
         raise UserError(
-            f"training: the loss is {means.loss} after {self.position.images:,} images. The last "
-            f"checkpoint in {self.folder} is from before. Try a lower --training.learning_rate or "
+            f"training: {reason} after {self.position.images:,} images. The last checkpoint in "
+            f"{self.folder} is from before. Try a lower --training.learning_rate or "
             "--training.precision fp32."
         )
 
@@ -263,17 +303,31 @@ class Trainer:
             )
         return share
 
-    def _describe(self, command: str) -> None:
-        """Write run.json once; refuse to go on with other images."""
-        path = self.folder / run_folder.RUN
-        splits = sizes({"train": self.train_images, "test": self.test_images})
-        if path.exists():
-            run_folder.check_same_data(path, splits)
-            return
-        tokens = math.prod(side // self.model.stride for side in self.test_images.shape[2:])
+    def _check_images(self) -> None:
+        """See that a batch can be filled and halved as often as the model does."""
+        batch, images = self.config.training.batch_size, self.train_images
+        if len(images) < batch:
+            raise UserError(
+                f"data: expected at least one batch of {batch} training images; got "
+                f"{len(images)}. Give more images or a smaller --training.batch_size."
+            )
+        height, width = images.shape[2:]
+        stride = 2**self.config.model.stages
+        if height % stride or width % stride:
+            raise UserError(
+                f"data: expected height and width divisible by {stride} (2**model.stages); got "
+                f"{height}x{width}. Pass --data.size or another --model.stages."
+            )
+
+    def _splits(self) -> dict[str, dict[str, Any]]:
+        return sizes({"train": self.train_images, "test": self.test_images})
+
+    def _record(self, command: str) -> dict[str, Any]:
+        """What run.json says."""
+        height, width = self.test_images.shape[2:]
+        tokens = (height // self.model.stride) * (width // self.model.stride)
         bits = tokens * math.log2(self.config.quantizer.codebook_size)
-        pixels = math.prod(self.test_images.shape[2:])
-        record = {
+        return {
             "format": run_folder.FORMAT,
             "rotvq": rotvq.__version__,
             "command": command,
@@ -286,14 +340,12 @@ class Trainer:
                 "name": self.data.name,
                 "source": self.config.data.source,
                 "notes": list(self.data.notes),
-                **splits,
+                **self._splits(),
             },
             "model": {
                 "parameters": sum(p.numel() for p in self.model.parameters()),
                 "tokens": tokens,
                 "bits_per_image": bits,
-                "bits_per_pixel": bits / pixels,
+                "bits_per_pixel": bits / (height * width),
             },
         }
-        if self.accelerator.is_main_process:
-            write_json(path, record)

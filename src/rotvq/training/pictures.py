@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from rotvq.evaluation.evaluate import normalized
+from rotvq.evaluation.evaluate import evaluating, normalized
 from rotvq.model import VQVAE
 from rotvq.training.files import write_atomically
 
@@ -30,10 +30,8 @@ def fixed_images(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "m c h w"]:
 @torch.no_grad()
 def save_reconstructions(path: Path, model: VQVAE, images: UInt8[Tensor, "n c h w"]) -> None:
     """Write a PNG of images and what the model makes of them."""
-    training = model.training
-    model.eval()
-    reconstructions = to_uint8(model(normalized(images)).reconstruction)
-    model.train(training)
+    with evaluating(model):
+        reconstructions = to_uint8(model(normalized(images)).reconstruction)
     columns = -(-len(images) // PAIRS)
     rows = [
         _row(some, columns)

@@ -13,7 +13,7 @@ import yaml
 
 from rotvq.errors import UserError
 from rotvq.training.config import GROUPS, Config
-from rotvq.training.files import write_text
+from rotvq.training.files import to_json, write_text
 
 FORMAT = 1
 CONFIG = "config.yaml"
@@ -24,9 +24,10 @@ CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
 RECONSTRUCTIONS = "reconstructions"
 _OURS = (
-    CONFIG, RUN, EPOCHS, EVALUATION, CHECKPOINT, WEIGHTS, RECONSTRUCTIONS,
+    RUN, EPOCHS, EVALUATION, "evaluation-train.json", CHECKPOINT, WEIGHTS, RECONSTRUCTIONS,
     "report.html", "report.md", "figures",
 )  # fmt: skip
+PARTS = ".*.part"
 
 
 def is_run(folder: Path) -> bool:
@@ -51,7 +52,7 @@ def check_free(folder: Path, overwrite: bool = False) -> None:
             f"--out: {folder} holds a run already. Go on with it (--resume), replace it "
             "(--overwrite) or choose another folder."
         )
-    if folder.is_dir() and not is_run(folder) and any(folder.iterdir()):
+    if folder.is_dir() and not is_run(folder) and any(map(_foreign, folder.iterdir())):
         raise UserError(
             f"--out: expected a new or empty folder or a run; {folder} holds other files. Choose "
             "another folder."
@@ -70,14 +71,39 @@ def prepare(folder: Path, config: Config, *, overwrite: bool = False) -> None:
         UserError: the folder holds something that would be lost or mixed.
     """
     check_free(folder, overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_parts(folder)
     for name in _OURS:
         remains = folder / name
         if remains.is_dir():
             shutil.rmtree(remains)
         else:
             remains.unlink(missing_ok=True)
-    (folder / RECONSTRUCTIONS).mkdir(parents=True)
+    # Until here the folder counts as that of the old run, which nothing is left of but its name.
+    _write_config(folder, config)
+    (folder / RECONSTRUCTIONS).mkdir()
+
+
+def take_up(folder: Path, config: Config) -> None:
+    """Make the folder of a run ready to go on, perhaps for more epochs."""
+    _remove_parts(folder)
+    if read_config(folder) != config:
+        _write_config(folder, config)
+    (folder / RECONSTRUCTIONS).mkdir(exist_ok=True)
+
+
+def _write_config(folder: Path, config: Config) -> None:
     write_text(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False))
+
+
+def _foreign(path: Path) -> bool:
+    return not path.match(PARTS)
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove the half-written files of a process that was killed."""
+    for part in folder.glob(PARTS):
+        part.unlink(missing_ok=True)
 
 
 def read_config(folder: Path) -> Config:
@@ -100,31 +126,40 @@ def read_config(folder: Path) -> Config:
         raise UserError(f"{path}: expected a run's configuration; {reason}.") from None
 
 
-def check_same_data(path: Path, splits: Mapping[str, Any]) -> None:
-    """See that a run's record names the images at hand.
+def check_same(folder: Path, splits: Mapping[str, Any], precision: str | None = None) -> None:
+    """See that a run was made from the images at hand.
 
     Args:
-        path: the run.json of a run to go on with.
-        splits: size and fingerprint of the splits, as in the record.
+        folder: of the run.
+        splits: size and fingerprint of the images, as in its record.
+        precision: that of the machine at hand, if it has to be the run's.
 
     Raises:
-        UserError: the images are others, or the record is damaged.
+        UserError: images or precision differ, or the record is damaged.
     """
+    path = folder / RUN
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))["data"]
-        different = [name for name in splits if before[name] != splits[name]]
+        record = json.loads(path.read_text(encoding="utf-8"))
+        before = {name: record["data"][name] for name in splits}
+        was = record["precision"]
+        texts = {name: f"{s['images']} of {s['fingerprint']}" for name, s in before.items()}
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: expected the record of a run; it is damaged.") from None
-    if different:
-        name = different[0]
         raise UserError(
-            f"--resume: expected the {name} images of the run, {before[name]['images']} of "
-            f"fingerprint {before[name]['fingerprint']}; got {splits[name]['images']} of "
-            f"{splits[name]['fingerprint']}. Give the run's own data."
+            f"{path}: expected the record of a run; it is damaged. Start again with --overwrite."
+        ) from None
+    for name, split in splits.items():
+        if before[name] != split:
+            raise UserError(
+                f"{folder}: expected the run's own {name} images, {texts[name]}; got "
+                f"{split['images']} of {split['fingerprint']}. Give the run's own data."
+            )
+    if precision not in (None, was):
+        raise UserError(
+            f"{folder}: expected the run's own precision {was}; got {precision} on this machine. "
+            "Go on where it began, or start again elsewhere with --training.precision."
         )
 
 
 def write_epochs(folder: Path, history: Iterable[Mapping[str, Any]]) -> None:
     """Write epochs.jsonl whole: it always says what the checkpoint says."""
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in history)
-    write_text(folder / EPOCHS, "".join(lines))
+    write_text(folder / EPOCHS, "".join(to_json(record) + "\n" for record in history))
