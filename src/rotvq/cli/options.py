@@ -34,7 +34,8 @@ def _in_our_words(message: str) -> str:
     value = re.search(r"(?:Given|Got) value: (.*)", message.splitlines()[-1])
     kinds = re.findall(r"Expected an? (<class '\w+'>|typing\.Literal\[.+?\])", message)
     if not (key and value and kinds):
-        return " ".join(message.split()).rstrip(".")
+        plain = re.sub(r"<?functools\.partial.*", "of another kind", message, flags=re.DOTALL)
+        return " ".join(plain.split()).rstrip(".")
     kinds = [re.sub(r"<class '(\w+)'>|typing\.Literal\[(.+)\]", r"\1\2", kind) for kind in kinds]
     expected = " or ".join("null" if kind == "NoneType" else kind for kind in kinds)
     return f"{key[1]}: expected {expected}; got {value[1]}"

@@ -54,6 +54,8 @@ def execute(config: Config, options: Options, command: str) -> int:
     Raises:
         UserError: bad data, a folder in use, a loss that is not finite.
     """
+    if options.resume and options.overwrite:
+        raise UserError("expected --resume or --overwrite; got both. Choose one.")
     # Started by torchrun or accelerate launch, one process writes and speaks for all.
     main = os.environ.get("RANK", "0") == "0"
     resume = options.resume and run_folder.is_run(options.out)

@@ -25,7 +25,8 @@ PROTOCOL = {
     "is not a code (the released reflection)",
     "psnr": "10 log10(4 / mse) of the split's mse, in dB; psnr_per_image is the mean of each "
     "image's own, up to 100 dB each",
-    "ssim": "torchmetrics, Gaussian window of 11x11 with sigma 1.5, data range 2, mean over images",
+    "ssim": "on [0, 1] with data range 1: torchmetrics, Gaussian window of 11x11 with sigma 1.5, "
+    "borders mirrored, mean over pixels, channels and images",
     "perplexity": "exp of the entropy of code use, counted over all tokens of the split",
     "usage": "share of the codes used at least once in the split",
     "losses": "means over elements; loss = forward_mse + codebook + beta * commitment",
@@ -136,6 +137,8 @@ def _ssim(a: Tensor, b: Tensor) -> Tensor:
     """SSIM of each image; nan where the window of 11 pixels does not fit."""
     if min(a.shape[2:]) < 11:
         return torch.full((len(a),), math.nan, device=a.device)
-    each = structural_similarity_index_measure(a, b, data_range=2.0, reduction="none")
+    # On [0, 1]: SSIM compares means too, so it depends on where black lies.
+    a, b = (a + 1) / 2, (b + 1) / 2
+    each = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
     assert isinstance(each, Tensor)
     return each

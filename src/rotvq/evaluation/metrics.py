@@ -33,8 +33,8 @@ def usage(counts: Int64[Tensor, " k"]) -> Float[Tensor, ""]:
 
 def psnr(mse: float) -> float:
     """Peak signal-to-noise ratio in dB of a mean squared error on [-1, 1] (peak 2)."""
-    if mse == 0:
-        return math.inf
+    if mse in (0, math.inf):
+        return math.inf if mse == 0 else -math.inf
     return 10 * math.log10(4 / mse) if mse > 0 else math.nan
 
 

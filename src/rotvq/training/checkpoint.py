@@ -16,6 +16,8 @@ from rotvq.model import VQVAE
 from rotvq.training.files import write_atomically
 
 FORMAT = 1
+_DAMAGED = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)
+"""What torch.load raises for files that are cut off, of something else, or hold code."""
 
 
 @dataclass
@@ -66,11 +68,10 @@ def load(path: Path) -> Checkpoint:
         if content.pop("format") != FORMAT:
             raise ValueError("it is of another version")
         return Checkpoint(**{**content, "position": Position(**content["position"])})
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as e:
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+    except (*_DAMAGED, KeyError, TypeError, ValueError, AttributeError):
         raise UserError(
-            f"{path}: expected a checkpoint of this version; {reason}. Start again with "
-            "--overwrite."
+            f"{path}: expected a checkpoint of this version; it is damaged or of another. Remove "
+            "it to begin the run again, or use --overwrite."
         ) from None
 
 

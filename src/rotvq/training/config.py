@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rotvq.errors import UserError
@@ -26,6 +27,7 @@ class DataConfig:
     test_images: int | None = None
 
     def __post_init__(self) -> None:
+        _check_types(self)
         for name in ("size", "train_images", "test_images"):
             value = getattr(self, name)
             _require(value is None or value >= 1, f"data.{name}", "a positive number", value)
@@ -50,7 +52,7 @@ class ModelConfig:
     stages: int = 2
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        _check_types(self)
         for name in ("width", "dim", "stages"):
             value = getattr(self, name)
             _require(value >= 1, f"model.{name}", "a positive number", value)
@@ -80,7 +82,7 @@ class QuantizerConfig:
     restart: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        _check_types(self)
         name = "quantizer"
         _require(self.codebook_size >= 1, f"{name}.codebook_size", "1 or more", self.codebook_size)
         _require(0 <= self.decay < 1, f"{name}.decay", "0 to below 1", self.decay)
@@ -114,7 +116,7 @@ class TrainingConfig:
     checkpoint_every: int = 1
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        _check_types(self)
         for name in ("epochs", "batch_size", "checkpoint_every"):
             value = getattr(self, name)
             _require(value >= 1, f"training.{name}", "a positive number", value)
@@ -166,13 +168,18 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{entry.name}", value
 
 
-def _check_choices(part: Any) -> None:
-    """Literal fields; a file edited by hand passes no parser."""
+def _check_types(part: Any) -> None:
+    """See that every field is of its type; a file edited by hand passes no parser."""
     for name, hint in get_type_hints(type(part)).items():
         value = getattr(part, name)
-        if get_origin(hint) is Literal and value not in get_args(hint):
-            choices = ", ".join(map(str, get_args(hint)))
-            raise UserError(f"{name}: expected one of {choices}; got {value}.")
+        kinds = get_args(hint) or (hint,)
+        if get_origin(hint) is Literal:
+            _require(value in kinds, name, " or ".join(map(str, kinds)), repr(value))
+        else:
+            widened = (*kinds, int) if float in kinds else kinds
+            names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
+            fits = isinstance(value, widened) and not isinstance(value, bool)
+            _require(fits, name, names, repr(value))
 
 
 def _require(holds: bool, name: str, expected: str, received: object) -> None:

@@ -120,24 +120,32 @@ class Trainer:
             UserError: the run was made from other images or in another precision, or its
                 checkpoint is damaged.
         """
+        record = self.folder / run_folder.RUN
         if self.accelerator.is_main_process:
+            if not record.exists():
+                write_json(record, self._record(""))
+            run_folder.check_same(self.folder, self._splits(), self.precision)
             run_folder.take_up(self.folder, self.config)
-        if not (self.folder / run_folder.RUN).exists() and self.accelerator.is_main_process:
-            write_json(self.folder / run_folder.RUN, self._record(""))
         self.accelerator.wait_for_everyone()
-        run_folder.check_same(self.folder, self._splits(), self.precision)
         path = self.folder / run_folder.CHECKPOINT
         if not path.exists():
             return
         saved = checkpoint.load(path)
-        self.model.load_state_dict(saved.model)
-        self.optimizer.load_state_dict(saved.optimizer)
+        try:
+            self.model.load_state_dict(saved.model)
+            self.optimizer.load_state_dict(saved.optimizer)
+        except (RuntimeError, ValueError):
+            raise UserError(
+                f"{path}: expected the checkpoint of the configuration beside it; it is that of "
+                "another model. Remove it to begin the run again, or use --overwrite."
+            ) from None
         if saved.scaler:
             self.scaler.load_state_dict(saved.scaler)
         torch.set_rng_state(saved.generator)
         # The sums are those of all processes.
         if self.accelerator.is_main_process:
             self.totals.load_state_dict(saved.totals)
+            checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.model)
         self.position = saved.position
 
     def run(self, listener: Listener | None = None) -> dict[str, Any]:

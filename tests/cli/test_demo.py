@@ -1,0 +1,42 @@
+"""rotvq demo."""
+
+from __future__ import annotations
+
+import json
+
+from rotvq.training.presets import PRESETS
+from rotvq.training.run_folder import read_config
+
+
+def test_the_small_demo_compares_two_estimators_and_is_done_once(rotvq, tmp_path):
+    out = tmp_path / "demo"
+    answer = rotvq("demo", "--preset", "smoke", "--out", out, "--seed", 3)
+    assert (answer.status, answer.err) == (0, "")
+    assert f"The two side by side: {out / 'report.html'}\n" in answer.out
+    configs = {name: read_config(out / name) for name in ("straight_through", "rotation")}
+    for name, config in configs.items():
+        assert config.quantizer.estimator == name
+        assert config.training.seed == 3
+        assert config.model == PRESETS["smoke"].model
+        assert json.loads((out / name / "evaluation.json").read_text())["images"] == 128
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "straight_through" in page or "straight-through" in page
+    weights = (out / "rotation/model.safetensors").stat().st_mtime_ns
+    again = rotvq("demo", "--preset", "smoke", "--out", out, "--seed", 3)
+    assert again.status == 0
+    assert (out / "rotation/model.safetensors").stat().st_mtime_ns == weights, "not trained again"
+    other = rotvq("demo", "--preset", "smoke", "--out", out, "--seed", 4)
+    assert "training.seed: 3 → 4" in other.error
+
+
+def test_bad_options(rotvq):
+    assert "'huge'" in rotvq("demo", "--preset", "huge").error
+    assert "--seed" in rotvq("demo", "--seed", "x").error
+
+
+def test_someone_elses_folder_is_left_alone(rotvq, tmp_path):
+    (tmp_path / "straight_through").mkdir()
+    (tmp_path / "straight_through/notes.txt").write_text("mine")
+    answer = rotvq("demo", "--preset", "smoke", "--out", tmp_path, "--overwrite")
+    assert "other files" in answer.error
+    assert (tmp_path / "straight_through/notes.txt").read_text() == "mine"

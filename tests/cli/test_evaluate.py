@@ -1,0 +1,119 @@
+"""rotvq evaluate."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def test_the_test_split_again_gives_the_runs_own_record(rotvq, trained):
+    before = read(trained / "evaluation.json")
+    answer = rotvq("evaluate", trained)
+    assert (answer.status, answer.err) == (0, "")
+    after = read(trained / "evaluation.json")
+    assert after["metrics"] == pytest.approx(before["metrics"], rel=1e-6)
+    assert after["counts"] == before["counts"]
+    assert "test, 12 images: MSE" in answer.out
+
+
+def test_the_training_split_has_a_record_of_its_own(rotvq, trained):
+    before = (trained / "evaluation.json").read_bytes()
+    answer = rotvq("evaluate", trained, "--split", "train", "--batch-size", 7)
+    assert answer.status == 0
+    record = read(trained / "evaluation-train.json")
+    assert (record["split"], record["images"]) == ("train", 40)
+    assert sum(record["counts"]) == 40 * 16
+    assert (trained / "evaluation.json").read_bytes() == before
+
+
+def test_the_batch_size_does_not_matter(rotvq, trained, tmp_path):
+    for size in (1, 12):
+        out = tmp_path / f"{size}.json"
+        assert rotvq("evaluate", trained, "--batch-size", size, "--out", out).status == 0
+    one, all_ = read(tmp_path / "1.json"), read(tmp_path / "12.json")
+    assert one["metrics"] == pytest.approx(all_["metrics"], rel=1e-5)
+
+
+def test_other_data_goes_to_a_file_of_its_own(rotvq, trained, tmp_path, make_images):
+    other = make_images(tmp_path / "others", {"train": 3, "test": 5}, 24, 16)
+    assert "--out" in rotvq("evaluate", trained, "--data", other).error
+    out = tmp_path / "new/folder/others.json"
+    answer = rotvq("evaluate", trained, "--data", other, "--out", out)
+    assert answer.status == 0
+    record = read(out)
+    assert (record["data"], record["images"]) == ("others", 5)
+    assert sum(record["counts"]) == 5 * 24
+    assert read(trained / "evaluation.json")["images"] == 12
+
+
+def test_changed_images_are_refused(rotvq, trained, tmp_path, make_images):
+    other = make_images(tmp_path / "others", {"train": 40, "test": 11})
+    config = (trained / "config.yaml").read_text()
+    source = next(line for line in config.splitlines() if "source:" in line)
+    (trained / "config.yaml").write_text(config.replace(source, f"  source: {other}"))
+    before = (trained / "evaluation.json").read_bytes()
+    error = rotvq("evaluate", trained).error
+    assert "the run's own test images" in error
+    assert "--resume" not in error, "that is another verb's option"
+    assert (trained / "evaluation.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--split", "validation"], "'validation'"),
+        (["--batch-size", "0"], "--batch-size"),
+        (["--batch-size", "x"], "--batch-size"),
+        (["--data", "nowhere/at/all.zip", "--out", "x.json"], "nowhere/at/all.zip"),
+    ],
+)
+def test_bad_options(rotvq, trained, words, named):
+    assert named in rotvq("evaluate", trained, *words).error
+
+
+def test_no_run_there(rotvq, tmp_path):
+    assert str(tmp_path) in rotvq("evaluate", tmp_path).error
+    assert "nowhere" in rotvq("evaluate", tmp_path / "nowhere").error
+    assert "run" in rotvq("evaluate").error
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.yaml", b"data: ["),
+        ("config.yaml", b"\xff\xff"),
+        ("run.json", b"{"),
+        ("model.safetensors", b"cut off"),
+        ("model.safetensors", None),
+        ("run.json", None),
+    ],
+)
+def test_a_damaged_run_is_one_line(rotvq, trained, name, content):
+    before = (trained / "evaluation.json").read_bytes()
+    if content is None:
+        (trained / name).unlink()
+    else:
+        (trained / name).write_bytes(content)
+    assert name in rotvq("evaluate", trained).error
+    assert (trained / "evaluation.json").read_bytes() == before
+
+
+def test_images_that_do_not_halve_are_one_line(rotvq, trained, tmp_path, make_images):
+    other = make_images(tmp_path / "others", {"train": 2, "test": 2}, 18, 16)
+    error = rotvq("evaluate", trained, "--data", other, "--out", tmp_path / "a.json").error
+    assert "divisible by 4; got 18x16" in error
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_evaluation_leaves_the_run_as_it_was(rotvq, trained):
+    names = ("checkpoint.pt", "model.safetensors", "epochs.jsonl", "run.json", "config.yaml")
+    before = {name: (trained / name).read_bytes() for name in names}
+    torch.manual_seed(99)
+    assert rotvq("evaluate", trained).status == 0
+    assert {name: (trained / name).read_bytes() for name in names} == before

@@ -1,0 +1,45 @@
+"""rotvq report on real runs."""
+
+from __future__ import annotations
+
+import shutil
+
+
+def test_one_run_gets_its_page(rotvq, trained):
+    answer = rotvq("report", trained)
+    assert (answer.status, answer.err) == (0, "")
+    page = (trained / "report.html").read_text(encoding="utf-8")
+    assert f"Report: {trained / 'report.html'}\n" == answer.out
+    assert "rotation" in page
+    assert "http" not in page.split("<body")[0], "nothing is fetched"
+    assert (trained / "report.md").exists()
+    assert any((trained / "figures").iterdir())
+
+
+def test_two_runs_get_one_page_beside_them(rotvq, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "other")
+    answer = rotvq("report", trained, tmp_path / "other")
+    assert answer.status == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "trained" in page
+    assert "other" in page
+
+
+def test_out_is_where_it_goes(rotvq, trained, tmp_path):
+    assert rotvq("report", trained, "--out", tmp_path / "page").status == 0
+    assert (tmp_path / "page/report.html").exists()
+    assert not (trained / "report.html").exists()
+
+
+def test_a_folder_that_is_none_or_no_run_is_told(rotvq, tmp_path):
+    assert "nowhere" in rotvq("report", tmp_path / "nowhere").error
+    (tmp_path / "empty").mkdir()
+    assert "empty" in rotvq("report", tmp_path / "empty").error
+    assert "runs" in rotvq("report").error
+
+
+def test_an_unfinished_run_is_reported_too(rotvq, trained):
+    (trained / "evaluation.json").unlink()
+    answer = rotvq("report", trained)
+    assert answer.status == 0
+    assert (trained / "report.html").exists()

@@ -1,0 +1,422 @@
+"""rotvq train: options to configuration, folders, and runs that are stopped and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from rotvq.cli import train
+from rotvq.cli.main import main
+from rotvq.cli.train import parse
+from rotvq.data_processing import load
+from rotvq.errors import UserError
+from rotvq.training.config import Config
+from rotvq.training.presets import PRESETS
+from rotvq.training.run_folder import read_config
+
+# ---------------------------------------------------------------------- options
+
+
+def config_of(*words):
+    return parse([str(word) for word in words])[1]
+
+
+def test_the_defaults_are_the_papers():
+    options, config = parse([])
+    assert config == Config()
+    assert options == (None, Path("runs/train"), False, False)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_is_where_the_defaults_come_from(name):
+    options, config = parse(["--preset", name])
+    assert config == PRESETS[name]
+    assert options.out == Path(f"runs/{name}")
+    changed = config_of("--training.seed", 7, "--preset", name)
+    assert changed.training.seed == 7
+    assert changed.model == PRESETS[name].model
+
+
+@pytest.mark.parametrize("words", [["--data", "X"], ["--data=X"], ["--data.source", "X"]])
+def test_data_is_short_for_data_source(words):
+    assert config_of(*words).data.source == "X"
+    assert config_of(*words, "--data.size", 16).data.size == 16
+
+
+def test_a_yaml_file_gives_options_and_later_ones_win(tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text("data:\n  source: Y\ntraining:\n  epochs: 7\n  seed: 1\n  beta: 1\n")
+    config = config_of("--training.seed", 2, "--config", path, "--training.epochs", 9)
+    assert (config.data.source, config.training.beta) == ("Y", 1.0)
+    assert config.training.seed == 1, "the file comes later"
+    assert config.training.epochs == 9, "the option comes later"
+    assert config.model == Config().model
+
+
+def test_numbers_are_read_as_people_write_them():
+    config = config_of("--training.learning_rate", "1e-3", "--data.size", "null")
+    assert config.training.learning_rate == 1e-3
+    assert config.data.size is None
+    assert config_of("--training.learning_rate", "1").training.learning_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--training.epoch", "3", "--data", "nowhere/at/all.zip"], "training.epoch"),
+        (["--overwrit", "--data", "nowhere/at/all.zip"], "overwrit"),
+        (["--training.epochs", "many"], "training.epochs: expected int; got many"),
+        (["--training.epochs", "0"], "training.epochs: expected a positive number; got 0"),
+        (["--training.learning_rate", "nan"], "training.learning_rate"),
+        (["--quantizer.estimator", "turn"], "quantizer.estimator"),
+        (["--quantizer.decay", "1"], "quantizer.decay: expected 0 to below 1"),
+        (["--training.micro_batch_size", "3"], "training.micro_batch_size: expected a divisor"),
+        (["--model.channels", "2"], "model.channels"),
+        (["--preset", "huge"], "huge"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--data", "nowhere/at/all.zip"], "nowhere/at/all.zip"),
+        (["--data", "nonsense"], "nonsense"),
+        (["--out"], "--out"),
+        (["stray"], "stray"),
+    ],
+)
+def test_bad_options_are_one_line_and_leave_nothing(rotvq, tmp_path, monkeypatch, words, named):
+    monkeypatch.chdir(tmp_path)
+    assert named in rotvq("train", *words).error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["training: [", "training:\n  epoch: 3\n", "trainig:\n  epochs: 3\n", "- 1\n",
+     "training:\n  epochs: many\n", "training: 3\n"],
+)  # fmt: skip
+def test_a_bad_yaml_file_is_one_line(rotvq, tmp_path, text):
+    (tmp_path / "bad.yaml").write_text(text)
+    error = rotvq("train", "--config", tmp_path / "bad.yaml", "--out", tmp_path / "run").error
+    assert len(error) < 600
+    assert "functools" not in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("line", ["preset: smoke", "out: here", "resume: true", "overwrite: true"])
+def test_what_is_no_configuration_is_not_silently_passed_over_in_a_yaml_file(tmp_path, line):
+    path = tmp_path / "some.yaml"
+    path.write_text(f"{line}\ntraining:\n  seed: 5\n")
+    with pytest.raises(UserError, match="command line"):
+        parse(["--config", str(path)])
+
+
+# ---------------------------------------------------------------------- runs
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
+
+
+def outcome(folder):
+    """What a run found, without durations."""
+    records = lines(folder)
+    for record in records:
+        del record["timing"]
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    del evaluation["seconds"]
+    pictures = sorted((folder / "reconstructions").iterdir())
+    return {
+        "weights": (folder / "model.safetensors").read_bytes(),
+        "records": json.dumps(records),
+        "evaluation": json.dumps(evaluation),
+        "pictures": {path.name: path.read_bytes() for path in pictures},
+    }
+
+
+def test_a_run_leaves_its_whole_folder(rotvq, tiny, tmp_path):
+    answer = rotvq("train", *tiny, "--out", tmp_path / "run")
+    assert (answer.status, answer.err) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "checkpoint.pt", "config.yaml", "epochs.jsonl", "evaluation.json", "model.safetensors",
+        "reconstructions", "run.json",
+    ]  # fmt: skip
+    assert len(list((tmp_path / "run/reconstructions").iterdir())) == 2
+    assert "smooth: 40 training and 12 test images, 3x16x16." in answer.out
+    assert [line.split()[1] for line in answer.out.splitlines() if line.startswith("epoch")] == [
+        "1",
+        "2",
+    ]
+    assert "test, 12 images: MSE" in answer.out
+    assert f"rotvq report {tmp_path / 'run'}" in answer.out
+    run = json.loads((tmp_path / "run/run.json").read_text())
+    assert shlex.split(run["command"]) == ["rotvq", "train", *tiny, "--out", str(tmp_path / "run")]
+
+
+def test_the_saved_configuration_makes_the_run_again(rotvq, trained, tmp_path):
+    assert rotvq("train", "--config", trained / "config.yaml", "--out", tmp_path / "b").status == 0
+    assert outcome(tmp_path / "b") == outcome(trained)
+
+
+def test_a_preset_and_its_saved_configuration_make_the_same_run(rotvq, images, tmp_path):
+    words = [
+        "--preset",
+        "smoke",
+        "--data",
+        images,
+        "--training.epochs",
+        1,
+        "--training.batch_size",
+        8,
+    ]
+    assert rotvq("train", *words, "--out", tmp_path / "a").status == 0
+    saved = tmp_path / "a/config.yaml"
+    assert rotvq("train", "--config", saved, "--out", tmp_path / "b").status == 0
+    assert saved.read_text() == (tmp_path / "b/config.yaml").read_text()
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
+
+
+def test_a_run_is_not_replaced_unasked(rotvq, tiny, trained):
+    before = outcome(trained)
+    error = rotvq("train", *tiny, "--out", trained).error
+    assert "--resume" in error
+    assert "--overwrite" in error
+    assert outcome(trained) == before
+
+
+def test_overwrite_replaces_a_run(rotvq, tiny, trained):
+    (trained / "notes.txt").write_text("mine")
+    answer = rotvq("train", *tiny, "--training.epochs", 1, "--out", trained, "--overwrite")
+    assert answer.status == 0
+    assert len(lines(trained)) == 1
+    assert (trained / "notes.txt").read_text() == "mine"
+    assert len(list((trained / "reconstructions").iterdir())) == 1
+
+
+@pytest.mark.parametrize("words", [[], ["--overwrite"], ["--resume"]])
+def test_someone_elses_folder_is_refused(rotvq, tiny, tmp_path, words):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "other files" in rotvq("train", *tiny, "--out", tmp_path, *words).error
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+BAD = {
+    "data": ["--data", "nowhere/at/all.zip"],
+    "batch": ["--training.batch_size", "64"],
+    "precision": ["--training.precision", "fp16", "--training.device", "cpu"],
+    "stride": ["--model.stages", "5"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_what_cannot_run_makes_no_folder(rotvq, tiny, tmp_path, name):
+    assert rotvq("train", *tiny, *BAD[name], "--out", tmp_path / "run").error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_what_cannot_run_replaces_nothing(rotvq, tiny, trained, name):
+    before = outcome(trained)
+    assert rotvq("train", *tiny, *BAD[name], "--out", trained, "--overwrite").error
+    assert outcome(trained) == before
+
+
+def test_images_that_do_not_halve_are_one_line(rotvq, tiny, tmp_path, make_images):
+    odd = make_images(tmp_path / "odd", {"train": 10, "test": 2}, 18, 16)
+    error = rotvq("train", *tiny, "--data", odd, "--out", tmp_path / "run").error
+    assert "divisible by 4" in error
+    assert "got 18x16" in error
+
+
+def test_grey_and_oblong_images_train(rotvq, tiny, tmp_path, make_images):
+    odd = make_images(tmp_path / "odd", {"train": 10, "test": 2}, 16, 24)
+    words = ["--data", odd, "--model.channels", 1, "--training.epochs", 1]
+    answer = rotvq("train", *tiny, *words, "--out", tmp_path / "run")
+    assert answer.status == 0
+    assert "1x16x24" in answer.out
+
+
+def test_a_loss_that_is_not_finite_is_one_line(rotvq, tiny, tmp_path):
+    words = ["--training.learning_rate", "1e30", "--training.precision", "fp32"]
+    answer = rotvq("train", *tiny, *words, "--out", tmp_path / "run")
+    assert "learning_rate" in answer.error
+    assert not (tmp_path / "run/evaluation.json").exists()
+
+
+# ---------------------------------------------------------------------- going on
+
+
+def test_resume_begins_a_run_that_is_not_there(rotvq, tiny, tmp_path):
+    assert rotvq("train", *tiny, "--out", tmp_path / "run", "--resume").status == 0
+    assert len(lines(tmp_path / "run")) == 2
+
+
+def test_resume_of_a_finished_run_changes_nothing(rotvq, trained):
+    before = outcome(trained)
+    assert rotvq("train", "--out", trained, "--resume").status == 0
+    assert outcome(trained) == before
+
+
+def test_another_configuration_is_refused_with_names_and_values(rotvq, trained):
+    before = outcome(trained)
+    words = ["--training.seed", 5, "--model.width", 16, "--training.epochs", 9]
+    error = rotvq("train", "--out", trained, "--resume", *words).error
+    assert "model.width: 8 → 16; training.seed: 0 → 5" in error
+    assert "epochs: 2" not in error
+    assert outcome(trained) == before
+
+
+def test_epochs_may_grow_and_are_remembered(rotvq, tiny, trained, tmp_path):
+    assert rotvq("train", "--out", trained, "--resume", "--training.epochs", 4).status == 0
+    words = [*tiny, "--training.epochs", 4, "--out", tmp_path / "whole"]
+    assert rotvq("train", *words).status == 0
+    assert outcome(trained) == outcome(tmp_path / "whole")
+    # Otherwise the next --resume would take the run for finished at 2.
+    assert read_config(trained).training.epochs == 4
+
+
+def test_other_images_are_refused(rotvq, tiny, tmp_path, make_images):
+    data = make_images(tmp_path / "some", {"train": 10, "test": 2})
+    words = ["train", *tiny, "--data", data, "--out", tmp_path / "run"]
+    assert rotvq(*words).status == 0
+    before = outcome(tmp_path / "run")
+    (data / "train/0000.png").unlink()
+    error = rotvq(*words, "--resume").error
+    assert "expected the run's own train images, 10 of" in error
+    assert "got 9 of" in error
+    assert outcome(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.yaml", b"data: ["),
+        ("config.yaml", b""),
+        ("config.yaml", b"\xff\xff"),
+        ("run.json", b"{"),
+        ("run.json", b""),
+        ("checkpoint.pt", b""),
+        ("checkpoint.pt", b"garbage"),
+        ("checkpoint.pt", 0.5),
+        ("checkpoint.pt", 0.98),
+    ],
+)
+def test_a_damaged_run_is_one_line(rotvq, trained, name, content):
+    path = trained / name
+    whole = path.read_bytes()
+    path.write_bytes(content if isinstance(content, bytes) else whole[: int(content * len(whole))])
+    damaged = path.read_bytes()
+    error = rotvq("train", "--out", trained, "--resume").error
+    assert name in error
+    assert path.read_bytes() == damaged
+    assert (trained / "evaluation.json").exists()
+
+
+def test_lost_weights_are_written_again(rotvq, trained):
+    before = outcome(trained)
+    (trained / "model.safetensors").write_bytes(b"damaged")
+    assert rotvq("train", "--out", trained, "--resume").status == 0
+    assert outcome(trained) == before
+
+
+# ---------------------------------------------------------------------- signals
+
+LONG = (
+    "--model.width 16 --model.dim 8 --model.depth 1 --quantizer.codebook_size 16 "
+    "--quantizer.restart 0.03 --training.batch_size 8 --training.epochs 6"
+).split()
+
+
+@pytest.fixture(scope="module")
+def many_images(tmp_path_factory):
+    """Enough of them that an epoch takes about a second."""
+    photos = load("photos").train.images[:400].transpose(0, 2, 3, 1)
+    folder = tmp_path_factory.mktemp("many") / "photos"
+    for split, some in (("train", photos[:384]), ("test", photos[384:])):
+        (folder / split).mkdir(parents=True)
+        for i, image in enumerate(some):
+            Image.fromarray(image).save(folder / split / f"{i:04d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(many_images, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert main([*map(str, ("train", *long_words(many_images), "--out", out))]) == 0
+    return outcome(out)
+
+
+def long_words(data):
+    return ["--data", data, *LONG]
+
+
+def start(*words):
+    """The command line in a process of its own, with one thread as here."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "rotvq", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def after_first_epoch(process, out):
+    """Wait until the run is in its second epoch."""
+    deadline = time.monotonic() + 120
+    while not (out / "epochs.jsonl").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.2)
+
+
+def test_a_killed_run_goes_on_to_the_same_end(many_images, uninterrupted, tmp_path):
+    out = tmp_path / "run"
+    process = start("train", *long_words(many_images), "--out", out)
+    after_first_epoch(process, out)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it must not have finished before"
+    assert 1 <= len(lines(out)) < 6
+    again = start("train", "--out", out, "--resume")
+    told, err = again.communicate(timeout=300)
+    assert (again.returncode, err) == (0, "")
+    assert "from image" in told
+    assert outcome(out) == uninterrupted
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_how_to_go_on(rotvq, many_images, uninterrupted, tmp_path, number):
+    out = tmp_path / "run"
+    process = start("train", *long_words(many_images), "--out", out)
+    after_first_epoch(process, out)
+    process.send_signal(number)
+    told, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (128 + number, "")
+    assert not (out / "evaluation.json").exists()
+    command = shlex.split(told.strip().splitlines()[-1].partition("Go on with: ")[2])
+    assert command == ["rotvq", "train", "--out", str(out), "--resume"]
+    assert rotvq(*command[1:]).status == 0
+    assert outcome(out) == uninterrupted
+
+
+def test_the_command_to_go_on_can_be_pasted(rotvq, tiny, tmp_path, monkeypatch):
+    original, out = train.TrainingProgress._epoch, tmp_path / "my run"
+
+    def interrupted(self, record):
+        original(self, record)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(train.TrainingProgress, "_epoch", interrupted)
+    answer = rotvq("train", *tiny, "--out", out)
+    assert (answer.status, answer.err) == (130, "")
+    assert "everything is saved" in answer.out
+    command = shlex.split(answer.out.strip().splitlines()[-1].partition("Go on with: ")[2])
+    assert command == ["rotvq", "train", "--out", str(out), "--resume"]

@@ -1,0 +1,192 @@
+"""Evaluation over a split: numbers from one pass over all images at once, and nothing changed."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from rotvq.evaluation.evaluate import PROTOCOL, _ssim, batches, evaluate, normalized, totals_over
+from rotvq.quantization import ESTIMATORS
+
+DISCRETE = sorted(set(ESTIMATORS) - {"reflection"})
+
+
+def test_pixels_are_normalized_to_one():
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    x = normalized(levels)
+    assert x.dtype == torch.float32
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    expected = np.arange(256) / 127.5 - 1
+    np.testing.assert_allclose(x.flatten().numpy(), expected, atol=1e-6)
+    assert levels.flatten()[200] == 200, "the images themselves stay"
+
+
+def test_batches_are_all_images_in_order(make_images):
+    images = make_images(7)
+    parts = list(batches(images, 3))
+    assert [len(part) for part in parts] == [3, 3, 1]
+    assert torch.equal(torch.cat(parts), normalized(images))
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 12, 100])
+def test_totals_do_not_depend_on_batches(make_model, make_images, batch_size):
+    model, images = make_model(), make_images()
+    with torch.no_grad():
+        whole = model(normalized(images))
+    totals = totals_over(model, images, batch_size)
+    means = totals.means(0.25)
+    assert means.reconstruction_loss == pytest.approx(whole.reconstruction_loss.item(), rel=1e-5)
+    assert means.codebook_loss == pytest.approx(whole.codebook_loss.item(), rel=1e-5)
+    assert means.commitment_loss == pytest.approx(whole.commitment_loss.item(), rel=1e-5)
+    assert means.loss == pytest.approx(whole.loss(0.25).item(), rel=1e-5)
+    counts = torch.bincount(whole.indices.flatten(), minlength=16)
+    assert torch.equal(totals.counts, counts)
+    assert totals.images == 12
+
+
+def ssim_oracle(a, b):
+    """SSIM of images on [0, 1] in float64: Gaussian of 11 and sigma 1.5, borders mirrored."""
+    x = np.arange(11) - 5
+    g = np.exp(-(x**2) / (2 * 1.5**2))
+    window = np.outer(g, g) / g.sum() ** 2
+
+    def filtered(image):
+        padded = np.pad(image, 5, mode="reflect")
+        patches = np.lib.stride_tricks.sliding_window_view(padded, (11, 11))
+        return (patches * window).sum((2, 3))
+
+    values = []
+    for p, q in zip(a, b, strict=True):
+        mp, mq = filtered(p), filtered(q)
+        vp, vq = filtered(p * p) - mp**2, filtered(q * q) - mq**2
+        cov = filtered(p * q) - mp * mq
+        top = (2 * mp * mq + 0.01**2) * (2 * cov + 0.03**2)
+        values.append(top / ((mp**2 + mq**2 + 0.01**2) * (vp + vq + 0.03**2)))
+    return float(np.mean(values))
+
+
+def test_every_metric_equals_its_definition(make_model, make_images):
+    model, images = make_model(), make_images()
+    told = []
+    record = evaluate(model, images, beta=0.5, split="test", batch_size=5, progress=told.append)
+    assert told == [5, 5, 2]
+    x = normalized(images)
+    with torch.no_grad():
+        whole = model(x)
+        decoded = model.decode(model.encode(x)).double().numpy()
+    x = x.double().numpy()
+    metrics = record["metrics"]
+    each = ((decoded - x) ** 2).mean((1, 2, 3))
+    assert metrics["mse"] == pytest.approx(each.mean(), rel=1e-5)
+    assert metrics["psnr"] == pytest.approx(10 * np.log10(4 / each.mean()), rel=1e-5)
+    assert metrics["psnr_per_image"] == pytest.approx((10 * np.log10(4 / each)).mean(), rel=1e-5)
+    assert metrics["psnr_per_image"] != pytest.approx(metrics["psnr"], rel=1e-4)
+    # SSIM compares means: it must be taken where black is 0, not -1.
+    pairs = zip((decoded + 1) / 2, (x + 1) / 2, strict=True)
+    ssim = np.mean([ssim_oracle(a, b) for a, b in pairs])
+    assert metrics["ssim"] == pytest.approx(ssim, abs=1e-4)
+    counts = np.bincount(whole.indices.flatten(), minlength=16)
+    assert record["counts"] == counts.tolist()
+    p = counts[counts > 0] / counts.sum()
+    assert metrics["perplexity"] == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-5)
+    assert metrics["codes_used"] == (counts > 0).sum() > 1
+    assert metrics["usage"] == pytest.approx((counts > 0).mean())
+    assert metrics["loss"] == pytest.approx(whole.loss(0.5).item(), rel=1e-5)
+    assert metrics["codebook_loss"] == pytest.approx(whole.codebook_loss.item(), rel=1e-5)
+    assert metrics["commitment_loss"] == pytest.approx(whole.commitment_loss.item(), rel=1e-5)
+    assert metrics["bits_per_image"] == 4 * 4 * 4
+    assert metrics["bits_per_pixel"] == 4 * 4 * 4 / 256
+    assert (record["format"], record["split"], record["images"]) == (1, "test", 12)
+
+
+@pytest.mark.parametrize("estimator", DISCRETE)
+def test_indices_alone_give_the_images_of_the_forward_pass(make_model, make_images, estimator):
+    model, images = make_model(estimator), make_images()
+    x = normalized(images)
+    with torch.no_grad():
+        forward = model(x)
+        assert torch.equal(model.decode(forward.indices), forward.reconstruction)
+    metrics = evaluate(model, images, beta=0.25)["metrics"]
+    assert metrics["mse"] == pytest.approx(metrics["forward_mse"], rel=1e-6)
+
+
+def test_the_released_reflection_decodes_to_other_images(make_model, make_images):
+    model, images = make_model("reflection"), make_images()
+    metrics = evaluate(model, images, beta=0.25)["metrics"]
+    assert abs(metrics["mse"] - metrics["forward_mse"]) > 1e-3 * metrics["mse"]
+    with torch.no_grad():
+        forward = model(normalized(images)).reconstruction_loss.item()
+    assert metrics["forward_mse"] == pytest.approx(forward, rel=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("measure", ["evaluate", "totals"])
+def test_nothing_in_the_model_changes(make_model, make_images, training, measure):
+    model, images = make_model().train(training), make_images()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    pixels, state = images.clone(), torch.get_rng_state()
+    if measure == "evaluate":
+        evaluate(model, images, beta=0.25)
+    else:
+        totals_over(model, images, 5)
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+    assert all(module.training is training for module in model.modules())
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(images, pixels)
+    assert torch.equal(torch.get_rng_state(), state)
+    codebook = model.quantizer.codebook
+    assert not codebook.n.any(), "statistics of a split must not reach the next training step"
+
+
+def test_the_record_is_json_and_tells_its_protocol(make_model, make_images):
+    record = evaluate(make_model(), make_images(), beta=0.25, split="train")
+    assert json.loads(json.dumps(record)) == record
+    assert record["split"] == "train"
+    assert set(record["metrics"]) == {
+        "mse", "forward_mse", "psnr", "psnr_per_image", "ssim", "loss", "codebook_loss",
+        "commitment_loss", "perplexity", "usage", "codes_used", "bits_per_image", "bits_per_pixel",
+    }  # fmt: skip
+    assert record["protocol"] == PROTOCOL
+    assert {"images", "range", "precision", "mse", "psnr", "ssim", "perplexity"} <= set(PROTOCOL)
+    assert all(isinstance(text, str) and len(text) > 20 for text in PROTOCOL.values())
+
+
+def test_ssim_of_an_image_with_itself_is_one_and_with_grey_is_less(make_images):
+    for side in (11, 16):
+        x = normalized(make_images(3, height=side, width=side))
+        torch.testing.assert_close(_ssim(x, x), torch.ones(3))
+        grey = _ssim(torch.zeros_like(x), x)
+        oracle = [
+            ssim_oracle(np.full((3, side, side), 0.5), one) for one in (x.double().numpy() + 1) / 2
+        ]
+        torch.testing.assert_close(
+            grey.double(), torch.tensor(oracle, dtype=torch.float64), rtol=1e-3, atol=1e-3
+        )
+
+
+def test_ssim_of_one_image_is_that_of_the_image_in_a_batch(make_images):
+    x = normalized(make_images(4))
+    y = (x + 0.2 * torch.sin(9 * x)).clamp(-1, 1)
+    together = _ssim(x, y)
+    alone = torch.cat([_ssim(a, b) for a, b in zip(x.split(1), y.split(1), strict=True)])
+    assert together.shape == alone.shape == (4,)
+    torch.testing.assert_close(alone, together)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 16), (16, 8)])
+def test_ssim_of_tiny_images_is_nan(make_model, make_images, height, width):
+    metrics = evaluate(make_model(), make_images(3, 3, height, width), beta=0.25)["metrics"]
+    assert math.isnan(metrics["ssim"])
+    assert all(math.isfinite(value) for name, value in metrics.items() if name != "ssim")
+
+
+def test_grey_and_oblong_images(make_model, make_images):
+    record = evaluate(make_model(channels=1), make_images(3, 1, 16, 24), beta=0.25)
+    assert record["metrics"]["bits_per_image"] == 4 * 6 * 4
+    assert record["metrics"]["bits_per_pixel"] == 4 * 6 * 4 / (16 * 24)
+    assert -1 < record["metrics"]["ssim"] < 1
+    assert sum(record["counts"]) == 3 * 24

@@ -1,0 +1,84 @@
+"""The package as a whole: lazy names, quick help, examples that run."""
+
+from __future__ import annotations
+
+import doctest
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import rotvq
+from rotvq import model, quantization
+
+
+def in_a_fresh_interpreter(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_importing_the_package_imports_neither_torch_nor_numpy():
+    code = "import sys, rotvq; print([n for n in ('torch', 'numpy', 'PIL') if n in sys.modules])"
+    assert in_a_fresh_interpreter(code) == ["[]"]
+
+
+def test_names_are_the_ones_of_their_homes():
+    assert rotvq.VectorQuantizer is quantization.VectorQuantizer
+    assert rotvq.VQVAE is model.VQVAE
+    for name in rotvq.__all__:
+        value = getattr(rotvq, name)
+        home = getattr(quantization, name, None) or getattr(model, name, None)
+        assert value is home or name == "__version__"
+
+
+def test_every_public_name_of_the_layer_is_reachable():
+    assert {"VectorQuantizer", "EMA", "GradientLearned", "Restart", "Quantized"} <= set(
+        rotvq.__all__
+    )
+    assert {"VQVAE", "VQVAEOutput", "Encoder", "Decoder", "ESTIMATORS"} <= set(rotvq.__all__)
+
+
+def test_from_import_works():
+    code = (
+        "from rotvq import VQVAE, VectorQuantizer; print(VQVAE.__name__, VectorQuantizer.__name__)"
+    )
+    assert in_a_fresh_interpreter(code) == ["VQVAE", "VectorQuantizer"]
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'rotvq' has no attribute 'nonsense'"):
+        _ = rotvq.nonsense
+    with pytest.raises(ImportError):
+        from rotvq import nonsense  # noqa: F401
+    assert not hasattr(rotvq, "_private")
+
+
+def test_the_version_is_the_installed_ones():
+    from importlib.metadata import version
+
+    assert rotvq.__version__ == version("rotvq")
+
+
+@pytest.mark.parametrize("thing", [quantization.VectorQuantizer, model.VQVAE])
+def test_examples_run(thing):
+    tests = doctest.DocTestFinder(recurse=False).find(
+        thing,
+        globs={
+            "torch": torch,
+            "VectorQuantizer": quantization.VectorQuantizer,
+            "VQVAE": model.VQVAE,
+        },
+    )
+    assert sum(len(test.examples) for test in tests) >= 3
+    runner = doctest.DocTestRunner()
+    for test in tests:
+        assert runner.run(test).failed == 0
+
+
+def test_python_dash_m_is_the_command_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "rotvq", "--version"], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, f"rotvq {rotvq.__version__}\n")

@@ -1,0 +1,154 @@
+"""A tiny configuration, smooth random images, and a run's outcome as something to compare."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from rotvq.data_processing import ImageData, ImageSplit
+from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
+from rotvq.training.loop import Trainer
+
+TINY = Config(
+    data=DataConfig(source="smooth"),
+    model=ModelConfig(width=8, dim=8, depth=1),
+    quantizer=QuantizerConfig(codebook_size=16),
+    training=TrainingConfig(epochs=3, batch_size=8, learning_rate=1e-3),
+)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def smooth(n: int, channels: int, height: int, width: int, seed: int) -> NDArray[np.uint8]:
+    """Random images without sharp edges, uint8 (n, c, h, w)."""
+    coarse = torch.rand(n, channels, 3, 3, generator=torch.Generator().manual_seed(seed))
+    fine = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
+    return fine.mul(256).clamp(0, 255).byte().contiguous().numpy()
+
+
+@pytest.fixture
+def make_data() -> Callable[..., ImageData]:
+    def make(
+        train: int = 40, test: int = 12, *, channels: int = 3, height: int = 8, width: int = 8,
+        seed: int = 0,
+    ) -> ImageData:  # fmt: skip
+        return ImageData(
+            "smooth",
+            ImageSplit(smooth(train, channels, height, width, seed)),
+            ImageSplit(smooth(test, channels, height, width, seed + 1)),
+        )
+
+    return make
+
+
+@pytest.fixture
+def data(make_data: Callable[..., ImageData]) -> ImageData:
+    return make_data()
+
+
+@pytest.fixture
+def tiny() -> Callable[..., Config]:
+    """The tiny configuration with fields changed: tiny(training={"epochs": 1})."""
+
+    def make(**groups: dict[str, Any]) -> Config:
+        changed = {name: replace(getattr(TINY, name), **new) for name, new in groups.items()}
+        return replace(TINY, **changed)
+
+    return make
+
+
+@pytest.fixture
+def begin() -> Callable[..., Trainer]:
+    """A trainer in a new folder."""
+
+    def make(config: Config, data: ImageData, folder: Path) -> Trainer:
+        trainer = Trainer(config, data, folder)
+        trainer.begin()
+        return trainer
+
+    return make
+
+
+@pytest.fixture
+def resumed() -> Callable[..., Trainer]:
+    """A fresh trainer that takes up the run of a folder."""
+
+    def make(config: Config, data: ImageData, folder: Path) -> Trainer:
+        trainer = Trainer(config, data, folder)
+        trainer.resume()
+        return trainer
+
+    return make
+
+
+def _plain(value: Any) -> Any:
+    """Nested state with tensors as bytes, so that == compares every bit, nan too."""
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), tuple(value.shape), value.contiguous().numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """All that a run left behind, but for times of day and durations."""
+    found = torch.load(folder / "checkpoint.pt", weights_only=True)
+    position = found.pop("position")
+    records = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
+    assert len(records) == position["epoch"]
+    for record in [*records, *position["history"]]:
+        assert record.pop("timing")["images_per_second"] > 0
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert evaluation.pop("seconds") >= 0
+    pictures = sorted((folder / "reconstructions").iterdir())
+    return {
+        "checkpoint": _plain(found),
+        "position": json.dumps(position),  # as text, where a nan equals a nan
+        "weights": (folder / "model.safetensors").read_bytes(),
+        "config": (folder / "config.yaml").read_text(),
+        "records": records,
+        "evaluation": evaluation,
+        "pictures": {picture.name: picture.read_bytes() for picture in pictures},
+        "files": sorted(path.name for path in folder.iterdir()),
+    }
+
+
+@pytest.fixture(name="outcome")
+def outcome_fixture() -> Callable[[Path], dict[str, Any]]:
+    return outcome
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Config], dict[str, Any]]:
+    """The outcome of a configuration's run in one go, over the usual images."""
+    images = ImageData(
+        "smooth", ImageSplit(smooth(40, 3, 8, 8, 0)), ImageSplit(smooth(12, 3, 8, 8, 1))
+    )
+
+    @cache
+    def run(config: Config) -> dict[str, Any]:
+        folder = tmp_path_factory.mktemp("whole")
+        trainer = Trainer(config, images, folder)
+        trainer.begin()
+        trainer.run()
+        return outcome(folder)
+
+    return run

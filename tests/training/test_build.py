@@ -1,0 +1,112 @@
+"""From a configuration to a model, new or trained."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rotvq.errors import UserError
+from rotvq.quantization import EMA, ESTIMATORS, GradientLearned, Restart
+from rotvq.training import run_folder
+from rotvq.training.build import build_model, load_model
+from rotvq.training.checkpoint import save_weights
+from rotvq.training.presets import PRESETS
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_every_estimator_is_built(tiny, name):
+    assert build_model(tiny(quantizer={"estimator": name})).quantizer.estimator == ESTIMATORS[name]
+
+
+def test_the_quantizers_options_arrive(tiny):
+    options = {"rule": "ema", "decay": 0.9, "init": "data", "restart": 0.1, "codebook_size": 5}
+    quantizer = build_model(tiny(quantizer=options)).quantizer
+    assert quantizer.codebook.e.shape == (5, 8)
+    assert quantizer.codebook.rule == EMA(0.9)
+    assert quantizer.codebook.restart == Restart(0.1)
+    assert not quantizer.codebook.ready
+    assert quantizer.channel_dim == 1
+    assert quantizer.defer_update
+    plain = build_model(tiny(quantizer={"rule": "gradient", "decay": 0.8})).quantizer.codebook
+    assert plain.rule == GradientLearned(0.8)
+    assert plain.restart is None
+    assert plain.ready
+
+
+def test_the_models_options_arrive(tiny):
+    options = {"channels": 1, "width": 6, "dim": 4, "depth": 3, "stages": 3}
+    model = build_model(tiny(model=options))
+    assert model.encode(torch.zeros(1, 1, 16, 24)).shape == (1, 2, 3)
+    assert model.encoder[0].weight.shape[1] == 1
+    blocks = [m for m in model.encoder.modules() if type(m).__name__ == "ResidualBlock"]
+    assert len(blocks) == 3
+    assert model.quantizer.codebook.e.shape[1] == 4
+
+
+def test_the_papers_codes_start_uniform():
+    torch.manual_seed(0)
+    e = build_model(PRESETS["paper"]).quantizer.codebook.e
+    assert e.shape == (1024, 256)
+    assert e.abs().max() <= 1 / 1024
+    assert e.std().item() == pytest.approx(1 / 1024 / 3**0.5, rel=0.01)
+
+
+def test_the_global_generator_decides(tiny):
+    states = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        states.append(build_model(tiny()).state_dict()["encoder.0.weight"])
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def saved(folder, config):
+    run_folder.prepare(folder, config)
+    model = build_model(config)
+    save_weights(folder / "model.safetensors", model)
+    return model
+
+
+def test_a_saved_model_loads_in_evaluation_mode(tmp_path, tiny):
+    model = saved(tmp_path, tiny(quantizer={"rule": "gradient"}))
+    loaded = load_model(tmp_path)
+    assert not loaded.training
+    state = loaded.state_dict()
+    assert all(torch.equal(state[name], t) for name, t in model.state_dict().items())
+
+
+def test_weights_that_are_not_there_yet_are_told(tmp_path, tiny):
+    run_folder.prepare(tmp_path, tiny())
+    with pytest.raises(UserError, match=r"rotvq train --out .* --resume") as error:
+        load_model(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_a_run_is_told(tmp_path):
+    with pytest.raises(UserError, match="found none in"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "missing", "shape"])
+def test_damaged_weights_are_told_in_one_line(tmp_path, tiny, damage):
+    model = saved(tmp_path, tiny())
+    path = tmp_path / "model.safetensors"
+    content, state = path.read_bytes(), dict(model.state_dict())
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "garbage":
+        path.write_bytes(b"\xff" * 1000)
+    elif damage == "missing":
+        del state["encoder.0.weight"]
+        save_file(state, path)
+    else:
+        save_file({**state, "encoder.0.weight": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match=re.escape(str(path))) as error:
+        load_model(tmp_path)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,131 @@
+"""Checkpoints: they come back whole, run no code, and say when they cannot."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rotvq.errors import UserError
+from rotvq.training import checkpoint
+from rotvq.training.build import build_model
+from rotvq.training.checkpoint import Checkpoint, Position
+
+
+def made() -> Checkpoint:
+    generator = torch.Generator().manual_seed(0)
+    return Checkpoint(
+        model={"w": torch.randn(3, 2, generator=generator), "n": torch.tensor(True)},
+        optimizer={"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 1e-3}]},
+        scaler=None,
+        generator=torch.get_rng_state(),
+        totals={"images": 8, "sums": torch.arange(4.0)},
+        position=Position(2, 3, 104, 1.5, [{"epoch": 1, "test": {"psnr": float("inf")}}]),
+    )
+
+
+def test_a_checkpoint_comes_back(tmp_path):
+    path, written = tmp_path / "checkpoint.pt", made()
+    checkpoint.save(path, written)
+    read = checkpoint.load(path)
+    assert read.position == written.position
+    assert torch.equal(read.model["w"], written.model["w"])
+    assert torch.equal(read.generator, written.generator)
+    assert torch.equal(read.optimizer["state"][0]["exp_avg"], torch.ones(2))
+    assert read.optimizer["param_groups"] == [{"lr": 1e-3}]
+    assert torch.equal(read.totals["sums"], torch.arange(4.0))
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_positions_do_not_share_a_history():
+    a, b = Position(), Position()
+    a.history.append({})
+    assert b.history == []
+
+
+def refused(path):
+    with pytest.raises(UserError, match=re.escape(str(path))) as error:
+        checkpoint.load(path)
+    assert "\n" not in str(error.value)
+    assert "--overwrite" in str(error.value)
+    # torch's own advice is the opposite of ours.
+    assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_cut_off_checkpoint_is_refused(tmp_path, share):
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, made())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    refused(path)
+
+
+def test_garbage_is_refused(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"\x00garbage" * 50)
+    refused(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        [],
+        torch.zeros(3),
+        {"format": 2},
+        {"format": 1},
+        {"format": 1, **vars(made()), "position": {"epoch": 1, "unknown": 2}},
+        {"format": 1, **vars(made()), "position": None},
+        {"format": 1, **vars(made()), "position": {}, "extra": 1},
+    ],
+)
+def test_other_content_is_refused(tmp_path, content):
+    path = tmp_path / "checkpoint.pt"
+    if isinstance(content, dict) and isinstance(content.get("position"), Position):
+        content = {**content, "position": vars(content["position"])}
+    torch.save(content, path)
+    refused(path)
+
+
+class Malicious:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (self.path, "w")
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
+    path, trace = tmp_path / "checkpoint.pt", tmp_path / "trace"
+    state = made()
+    content = {**vars(state), "position": vars(state.position), "format": 1}
+    torch.save({**content, "model": Malicious(str(trace))}, path)
+    refused(path)
+    assert not trace.exists()
+    torch.load(path, weights_only=False)["model"].close()
+    assert trace.exists(), "the attack itself must work, or this test shows nothing"
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path, data, tiny, begin):
+    begin(tiny(training={"epochs": 1}), data, tmp_path / "small").run()
+    trainer = begin(tiny(model={"width": 16}), data, tmp_path / "large")
+    (tmp_path / "large/checkpoint.pt").write_bytes((tmp_path / "small/checkpoint.pt").read_bytes())
+    with pytest.raises(UserError, match=re.escape("checkpoint.pt")) as error:
+        trainer.resume()
+    assert "\n" not in str(error.value)
+
+
+def test_weights_are_plain_safetensors(tmp_path, tiny):
+    model = build_model(tiny()).to(memory_format=torch.channels_last)
+    checkpoint.save_weights(tmp_path / "model.safetensors", model)
+    read = load_file(tmp_path / "model.safetensors")
+    state = model.state_dict()
+    assert set(read) == set(state)
+    assert all(torch.equal(read[name], state[name]) for name in state)
+    assert {"quantizer.codebook.e", "quantizer.codebook.N", "quantizer.codebook.m"} <= set(read)

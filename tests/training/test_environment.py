@@ -1,0 +1,102 @@
+"""Device, precision, versions, code state."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+
+import pytest
+import torch
+
+from rotvq.errors import UserError
+from rotvq.training import environment
+
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda")
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_auto_is_bf16_where_the_processor_has_it(monkeypatch, has):
+    monkeypatch.setattr(environment, "cpu_has_bf16", lambda: has)
+    assert environment.resolve_precision("auto", CPU) == ("bf16" if has else "fp32")
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_auto_on_a_gpu_is_bf16_only_without_emulation(monkeypatch, has):
+    def supported(including_emulation=True):
+        return including_emulation or has
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert environment.resolve_precision("auto", CUDA) == ("bf16" if has else "fp32")
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16"])
+def test_names_stay(name):
+    assert environment.resolve_precision(name, CPU) == name
+
+
+def test_fp16_is_for_gpus():
+    assert environment.resolve_precision("fp16", CUDA) == "fp16"
+    with pytest.raises(UserError, match="got fp16"):
+        environment.resolve_precision("fp16", CPU)
+
+
+def test_an_unknown_processor_is_taken_to_have_no_bf16(monkeypatch):
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
+    for name in checks:
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert environment.cpu_has_bf16() is False
+    monkeypatch.setattr(torch.cpu, checks[0], lambda: True, raising=False)
+    assert environment.cpu_has_bf16() is True
+
+
+def test_versions_and_hardware_are_records():
+    found = environment.versions()
+    assert found["python"] == platform.python_version()
+    assert torch.__version__.startswith(found["torch"].split("+")[0])
+    assert {"numpy", "accelerate", "torchmetrics"} <= set(found)
+    hardware = environment.hardware(CPU)
+    assert hardware["device"] == "cpu"
+    assert hardware["name"]
+    assert hardware["threads"] == torch.get_num_threads()
+    assert json.loads(json.dumps([found, hardware])) == [found, hardware]
+
+
+def test_a_package_that_is_missing_is_told(monkeypatch):
+    def version(name):
+        raise environment.PackageNotFoundError(name)
+
+    monkeypatch.setattr(environment, "version", version)
+    assert environment.versions()["torch"] == "absent"
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_git_state_follows_the_checkout(monkeypatch, tmp_path):
+    source = tmp_path / "environment.py"
+    source.write_text("a = 1\n")
+    monkeypatch.setattr(environment, "__file__", str(source))
+    assert environment.git_state() is None, "no checkout"
+    git(tmp_path, "init", "-q")
+    assert environment.git_state() is None, "a checkout that does not hold this file"
+    git(tmp_path, "add", "environment.py")
+    git(tmp_path, "commit", "-q", "-m", "one")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert environment.git_state() == {"commit": commit, "dirty": False}
+    (tmp_path / "untracked").write_text("")
+    assert environment.git_state() == {"commit": commit, "dirty": False}
+    source.write_text("a = 2\n")
+    assert environment.git_state() == {"commit": commit, "dirty": True}
+
+
+def test_a_machine_without_git_has_no_state(monkeypatch):
+    def run(*args, **kwargs):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(environment.subprocess, "run", run)
+    assert environment.git_state() is None

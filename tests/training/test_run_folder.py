@@ -1,0 +1,202 @@
+"""Run folders: who may write where, and what is read back."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from rotvq.errors import UserError
+from rotvq.training import run_folder
+from rotvq.training.config import Config, TrainingConfig
+
+
+def one_line(error, *, about):
+    text = str(error.value)
+    assert "\n" not in text
+    assert str(about) in text
+
+
+def test_a_new_folder_is_made_with_its_configuration(tmp_path, tiny):
+    config = tiny(data={"source": "Größe", "size": 16}, quantizer={"restart": 0.03})
+    folder = tmp_path / "a/b/run"
+    run_folder.prepare(folder, config)
+    assert run_folder.is_run(folder)
+    assert run_folder.read_config(folder) == config
+    values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    assert list(values) == ["data", "model", "quantizer", "training"]
+    assert values["training"]["learning_rate"] == 0.001
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "reconstructions"]
+
+
+@pytest.mark.parametrize("rate", [1e-3, 2e-4, 1e-5, 3e-7, 1e30, 5e-324])
+def test_every_number_survives_yaml(tmp_path, rate):
+    config = Config(training=TrainingConfig(learning_rate=rate))
+    run_folder.prepare(tmp_path / "run", config)
+    assert run_folder.read_config(tmp_path / "run") == config
+
+
+def test_an_empty_folder_will_do(tmp_path):
+    run_folder.prepare(tmp_path, Config())
+    assert run_folder.is_run(tmp_path)
+
+
+def test_a_run_is_not_replaced_unasked(tmp_path, tiny):
+    run_folder.prepare(tmp_path / "run", tiny())
+    for call in (run_folder.check_free, lambda f: run_folder.prepare(f, Config())):
+        with pytest.raises(UserError, match=r"--resume.*--overwrite") as error:
+            call(tmp_path / "run")
+        one_line(error, about=tmp_path / "run")
+    assert run_folder.read_config(tmp_path / "run") == tiny()
+
+
+def test_overwrite_removes_the_runs_own_files_and_no_others(tmp_path, tiny):
+    folder = tmp_path / "run"
+    run_folder.prepare(folder, tiny())
+    own = [
+        "run.json", "epochs.jsonl", "evaluation.json", "evaluation-train.json", "checkpoint.pt",
+        "model.safetensors", "reconstructions/epoch_0001.png", "report.html", "report.md",
+        "figures/curves.png",
+    ]  # fmt: skip
+    others = ["notes.txt", "mine/checkpoint.pt", "config.yaml.bak"]
+    for name in [*own, *others]:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("old")
+    run_folder.prepare(folder, Config(), overwrite=True)
+    assert run_folder.read_config(folder) == Config()
+    assert [name for name in own if (folder / name).exists()] == []
+    assert all((folder / name).read_text() == "old" for name in others)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_someone_elses_folder_is_left_alone(tmp_path, overwrite):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "figures").mkdir()
+    with pytest.raises(UserError, match="holds other files") as error:
+        run_folder.prepare(tmp_path, Config(), overwrite=overwrite)
+    one_line(error, about=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures", "thesis.tex"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_is_no_folder(tmp_path, overwrite):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(UserError, match="is a file") as error:
+        run_folder.check_free(tmp_path / "run", overwrite)
+    one_line(error, about=tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "a file"
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(UserError, match="found none in") as error:
+        run_folder.read_config(tmp_path)
+    one_line(error, about=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe\x00binary",
+        b"data: [1, 2",
+        b"- a\n- list\n",
+        b"a string",
+        b"data: {}\nmodel: {}\nquantizer: {}\n",
+        b"data: {}\nmodel: {}\nquantizer: {}\ntraining: 5\n",
+        b"data: {}\nmodel: {}\nquantizer: {}\ntraining: {epochs: many}\n",
+        b"data: {}\nmodel: {}\nquantizer: {}\ntraining: {epochs: 0}\n",
+        b"data: {}\nmodel: {}\nquantizer: {}\ntraining: {epoch: 3}\n",
+        b"data: {}\nmodel: {width: null}\nquantizer: {}\ntraining: {}\n",
+        b"!!python/object/apply:os.system ['true']",
+    ],
+)
+def test_a_damaged_configuration_is_told_in_one_line(tmp_path, content):
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        run_folder.read_config(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("training", ["{epochs: 2.5}", "{precision: fp8}", "{learning_rate: '1'}"])
+def test_a_value_of_another_kind_is_damage_too(tmp_path, training):
+    text = f"data: {{}}\nmodel: {{}}\nquantizer: {{}}\ntraining: {training}\n"
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError):
+        run_folder.read_config(tmp_path)
+
+
+SPLITS = {
+    "train": {"images": 40, "fingerprint": "aa"},
+    "test": {"images": 12, "fingerprint": "bb"},
+}
+
+
+def record(folder, **changes):
+    content = {"precision": "bf16", "data": {"name": "smooth", **SPLITS}, **changes}
+    (folder / "run.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("precision", [None, "bf16"])
+def test_the_same_data_passes(tmp_path, precision):
+    record(tmp_path)
+    run_folder.check_same(tmp_path, SPLITS, precision)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_other_data_is_named(tmp_path, split):
+    record(tmp_path)
+    other = {**SPLITS, split: {"images": 7, "fingerprint": "cc"}}
+    with pytest.raises(UserError, match=rf"own {split} images, .* got 7 of cc") as error:
+        run_folder.check_same(tmp_path, other)
+    one_line(error, about=f"{SPLITS[split]['images']} of {SPLITS[split]['fingerprint']}")
+
+
+def test_another_precision_is_named(tmp_path):
+    record(tmp_path)
+    with pytest.raises(UserError, match="own precision bf16; got fp32") as error:
+        run_folder.check_same(tmp_path, SPLITS, "fp32")
+    one_line(error, about=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b"null", b'{"data": 3}', b'{"data": {}}', b"\xff\xff"]
+)
+def test_a_damaged_record_is_told_in_one_line(tmp_path, content):
+    path = tmp_path / "run.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(str(path))) as error:
+        run_folder.check_same(tmp_path, SPLITS)
+    assert "\n" not in str(error.value)
+
+
+def test_more_epochs_are_written_down(tmp_path, tiny):
+    run_folder.prepare(tmp_path, tiny())
+    (tmp_path / ".run.json.77.part").write_text("half")
+    (tmp_path / "reconstructions").rmdir()
+    run_folder.take_up(tmp_path, tiny(training={"epochs": 30}))
+    assert run_folder.read_config(tmp_path) == tiny(training={"epochs": 30})
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert found == ["config.yaml", "reconstructions"]
+
+
+def test_what_a_killed_process_left_does_not_stop_a_new_run(tmp_path, tiny):
+    (tmp_path / ".config.yaml.77.part").write_text("half")
+    run_folder.prepare(tmp_path, tiny())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "reconstructions"]
+
+
+def test_epochs_are_written_whole(tmp_path):
+    history = [{"epoch": 1, "note": "γ"}, {"epoch": 2, "note": ""}]
+    run_folder.write_epochs(tmp_path, history)
+    run_folder.write_epochs(tmp_path, history[:1])
+    assert (tmp_path / "epochs.jsonl").read_text(encoding="utf-8") == '{"epoch": 1, "note": "γ"}\n'
+
+
+def test_configurations_differ_by_content_not_by_folder(tmp_path, tiny):
+    a, b = tiny(), replace(tiny())
+    run_folder.prepare(tmp_path / "a", a)
+    run_folder.prepare(tmp_path / "b", b)
+    assert run_folder.read_config(tmp_path / "a") == run_folder.read_config(tmp_path / "b")
