@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rotvq.quantization.codebook import EMA, Codebook, GradientLearned, Restart
+from rotvq.quantization.codebook import Codebook
+from rotvq.quantization.rules import EMA, GradientLearned, Restart
 
 DECAY = 0.9
 RESTART = Restart(threshold=0.03)

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 import rotvq
 from rotvq.errors import UserError
-from rotvq.quantization.codebook import EMA, GradientLearned, Restart
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
+from rotvq.quantization.rules import EMA, GradientLearned, Restart
 
 DISCRETE = sorted(set(ESTIMATORS) - {"reflection"})
 K, D = 12, 5

@@ -12,8 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rotvq.quantization.codebook import EMA, GradientLearned, Restart
 from rotvq.quantization.quantizer import VectorQuantizer
+from rotvq.quantization.rules import EMA, GradientLearned, Restart
 
 WORLD = 2
 CASES = {

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rotvq.quantization.codebook import GradientLearned
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.quantizer import VectorQuantizer
+from rotvq.quantization.rules import GradientLearned
 
 K, D = 12, 5
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rotvq.quantization.codebook import Restart
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.quantizer import VectorQuantizer
+from rotvq.quantization.rules import Restart
 
 K, D = 12, 5
 

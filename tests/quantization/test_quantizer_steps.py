@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rotvq.errors import UserError
-from rotvq.quantization.codebook import EMA, GradientLearned, Restart
 from rotvq.quantization.quantizer import VectorQuantizer
+from rotvq.quantization.rules import EMA, GradientLearned, Restart
 
 K, D = 12, 5
 

@@ -1,8 +1,9 @@
 """Vector quantization with a gradient that turns: usable alone, in anyone's model."""
 
-from rotvq.quantization.codebook import EMA, Codebook, GradientLearned, Restart
+from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
+from rotvq.quantization.rules import EMA, GradientLearned, Restart, Rule
 from rotvq.quantization.search import nearest
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "GradientLearned",
     "Quantized",
     "Restart",
+    "Rule",
     "VectorQuantizer",
     "nearest",
 ]

@@ -1,4 +1,4 @@
-"""The codebook's state and its life: statistics, update rules, data init, restart of dead codes.
+"""The codebook's state and its life: statistics, updates, data init, restart of dead codes.
 
 Symbols: e (k, d) the codes; N (k,) and m (k, d) the moving count and sum of the vectors that chose
 each code (eqs. 3-5); γ the decay. Everything here is float32, whatever the model's precision.
@@ -10,9 +10,8 @@ codebook as one large batch does, and processes exchange their sums once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -20,12 +19,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from rotvq.errors import UserError
+from rotvq.quantization.rules import EMA, Restart, Rule
 from rotvq.quantization.search import nearest
 
 Init = Literal["uniform", "data"]
-
-EMPTY = 1e-20
-"""N below which a code counts as never used: m / N would divide rounding errors."""
 
 LARGEST = 1e29
 """A vector with a larger element (or nan) stays out of the statistics: its sum could overflow."""
@@ -33,93 +30,6 @@ LARGEST = 1e29
 KMEANS_STEPS = 10
 KMEANS_VECTORS = 64
 """Vectors a code that k-means looks at, at most."""
-
-
-@runtime_checkable
-class Rule(Protocol):
-    """How the codes follow the vectors that chose them."""
-
-    learned: ClassVar[bool]
-
-    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
-        """Move the codebook, given this step's counts n (k,) and sums s (k, d)."""
-
-
-@dataclass(frozen=True)
-class EMA:
-    """Codes are moving averages of their vectors (eqs. 3-5, 9-11).
-
-    N ← γN + (1−γ)n;  m ← γm + (1−γ)s;  e = m / N. A code whose N has decayed to nothing stays
-    where it is.
-
-    Args:
-        decay: γ in [0, 1).
-
-    Raises:
-        UserError: decay outside [0, 1).
-    """
-
-    decay: float = 0.99
-    learned: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        _check_decay(self.decay)
-
-    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
-        codebook.N.lerp_(n, 1 - self.decay)
-        codebook.m.lerp_(s, 1 - self.decay)
-        used = (codebook.N > EMPTY).unsqueeze(1)
-        codebook.e.copy_(torch.where(used, codebook.m / codebook.N.unsqueeze(1), codebook.e))
-
-
-@dataclass(frozen=True)
-class GradientLearned:
-    """Codes are parameters that the codebook loss moves (van den Oord et al. 2017, eq. 3).
-
-    N and m are kept too, for usage and the restart of dead codes.
-
-    Args:
-        decay: γ of those statistics, in [0, 1).
-
-    Raises:
-        UserError: decay outside [0, 1).
-    """
-
-    decay: float = 0.99
-    learned: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _check_decay(self.decay)
-
-    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
-        codebook.N.lerp_(n, 1 - self.decay)
-        codebook.m.lerp_(s, 1 - self.decay)
-
-
-@dataclass(frozen=True)
-class Restart:
-    """Dead codes move to encoder outputs of the current step.
-
-    A code is dead when its N is below `threshold` times the mean N. It restarts with three times
-    the N that is dead at a steady state, and m = N·e, so that it survives about log(3)/(1−γ) idle
-    steps (110 at γ = 0.99).
-
-    Args:
-        threshold: share of the mean N, in (0, 1/3).
-
-    Raises:
-        UserError: threshold outside that range.
-    """
-
-    threshold: float = 0.03
-    grace: ClassVar[float] = 3.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1 / self.grace:
-            raise UserError(
-                f"restart threshold: expected a share of the mean count between 0 and 1/3; "
-                f"got {self.threshold}. 0.03 is a good start."
-            )
 
 
 class Codebook(nn.Module):
@@ -308,11 +218,6 @@ class Codebook(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.ready = bool(self.initialized)
-
-
-def _check_decay(decay: float) -> None:
-    if not 0 <= decay < 1:
-        raise UserError(f"decay: expected 0 <= decay < 1; got {decay}. The paper has 0.99.")
 
 
 def _usable(z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

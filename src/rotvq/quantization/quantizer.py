@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from rotvq.errors import UserError
-from rotvq.quantization.codebook import Codebook, Init, Restart, Rule
+from rotvq.quantization.codebook import Codebook, Init
 from rotvq.quantization.estimators import Estimator, named
+from rotvq.quantization.rules import Restart, Rule
 from rotvq.quantization.search import nearest
 
 

@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
-from rotvq.quantization import EMA, GradientLearned, Restart, VectorQuantizer
-from rotvq.quantization.codebook import Rule
+from rotvq.quantization import EMA, GradientLearned, Restart, Rule, VectorQuantizer
 from rotvq.training import run_folder
 from rotvq.training.config import Config
 

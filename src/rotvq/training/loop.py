@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,7 +23,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-import rotvq
 from rotvq.data_processing import ImageData, epoch_order
 from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluate, normalized, totals_over
@@ -38,6 +36,7 @@ from rotvq.training.files import write_json
 from rotvq.training.images import on_device, sizes
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.pictures import fixed_images, save_reconstructions
+from rotvq.training.record import describe
 
 REPORT_EVERY = 0.5
 """Seconds between two looks at the sums; each look makes the host wait for the device."""
@@ -110,7 +109,7 @@ class Trainer:
         """
         if self.accelerator.is_main_process:
             run_folder.prepare(self.folder, self.config, overwrite=overwrite)
-            write_json(self.folder / run_folder.RUN, self._record(command))
+            self._describe(command)
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
@@ -120,11 +119,10 @@ class Trainer:
             UserError: the run was made from other images or in another precision, or its
                 checkpoint is damaged.
         """
-        record = self.folder / run_folder.RUN
         if self.accelerator.is_main_process:
-            if not record.exists():
-                write_json(record, self._record(""))
-            run_folder.check_same(self.folder, self._splits(), self.precision)
+            if not (self.folder / run_folder.RUN).exists():
+                self._describe("")
+            run_folder.check_same(self.folder, sizes(self._images()), self.precision)
             run_folder.take_up(self.folder, self.config)
         self.accelerator.wait_for_everyone()
         path = self.folder / run_folder.CHECKPOINT
@@ -327,33 +325,11 @@ class Trainer:
                 f"{height}x{width}. Pass --data.size or another --model.stages."
             )
 
-    def _splits(self) -> dict[str, dict[str, Any]]:
-        return sizes({"train": self.train_images, "test": self.test_images})
+    def _images(self) -> dict[str, Tensor]:
+        return {"train": self.train_images, "test": self.test_images}
 
-    def _record(self, command: str) -> dict[str, Any]:
-        """What run.json says."""
-        height, width = self.test_images.shape[2:]
-        tokens = (height // self.model.stride) * (width // self.model.stride)
-        bits = tokens * math.log2(self.config.quantizer.codebook_size)
-        return {
-            "format": run_folder.FORMAT,
-            "rotvq": rotvq.__version__,
-            "command": command,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": environment.versions(),
-            "hardware": environment.hardware(self.device),
-            "precision": self.precision,
-            "git": environment.git_state(),
-            "data": {
-                "name": self.data.name,
-                "source": self.config.data.source,
-                "notes": list(self.data.notes),
-                **self._splits(),
-            },
-            "model": {
-                "parameters": sum(p.numel() for p in self.model.parameters()),
-                "tokens": tokens,
-                "bits_per_image": bits,
-                "bits_per_pixel": bits / (height * width),
-            },
-        }
+    def _describe(self, command: str) -> None:
+        record = describe(
+            self.config, self.data, self._images(), self.model, self.precision, command
+        )
+        write_json(self.folder / run_folder.RUN, record)
