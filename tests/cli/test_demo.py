@@ -21,10 +21,10 @@ def test_the_small_demo_compares_two_estimators_and_is_done_once(rotvq, tmp_path
         assert json.loads((out / name / "evaluation.json").read_text())["images"] == 128
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "straight_through" in page or "straight-through" in page
-    weights = (out / "rotation/model.safetensors").stat().st_mtime_ns
+    weights = (out / "rotation/checkpoint.pt").stat().st_mtime_ns
     again = rotvq("demo", "--preset", "smoke", "--out", out, "--seed", 3)
     assert again.status == 0
-    assert (out / "rotation/model.safetensors").stat().st_mtime_ns == weights, "not trained again"
+    assert (out / "rotation/checkpoint.pt").stat().st_mtime_ns == weights, "not trained again"
     other = rotvq("demo", "--preset", "smoke", "--out", out, "--seed", 4)
     assert "training.seed: 3 → 4" in other.error
 

@@ -12,7 +12,7 @@ PRESETS: dict[str, Config] = {
         quantizer=QuantizerConfig(codebook_size=64),
         training=TrainingConfig(epochs=2, batch_size=64),
     ),
-    # A minute on 2 cores with the embedded photographs: long enough to see a codebook collapse.
+    # A minute on 2 cores with the embedded photographs: a codebook that collapses is seen to.
     "demo": Config(
         model=ModelConfig(width=32, dim=64),
         quantizer=QuantizerConfig(codebook_size=512),
