@@ -21,14 +21,6 @@ TINY = (
 ).split()
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def write_images(folder: Path, splits: dict[str, int], height: int = 16, width: int = 16) -> Path:
     """PNGs in folder/split/."""
     generator = torch.Generator().manual_seed(0)

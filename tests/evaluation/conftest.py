@@ -13,14 +13,6 @@ from rotvq.model import VQVAE
 from rotvq.quantization import VectorQuantizer
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def make_images() -> Callable[..., Tensor]:
     def make(n: int = 12, channels: int = 3, height: int = 16, width: int = 16) -> Tensor:

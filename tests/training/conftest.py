@@ -27,14 +27,6 @@ TINY = Config(
 )
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def smooth(n: int, channels: int, height: int, width: int, seed: int) -> NDArray[np.uint8]:
     """Random images without sharp edges, uint8 (n, c, h, w)."""
     coarse = torch.rand(n, channels, 3, 3, generator=torch.Generator().manual_seed(seed))
