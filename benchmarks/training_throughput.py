@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from rotvq.files import write_json
 from rotvq.model import VQVAE
 from rotvq.training import environment
 from rotvq.training.build import build_model
-from rotvq.training.files import write_json
 from rotvq.training.presets import PRESETS
 
 

@@ -35,8 +35,8 @@ def run(argv: Sequence[str]) -> int:
     data = progress.load_data()
     # Late: torch takes its time, and bad input is answered before.
     from rotvq.evaluation.evaluate import evaluate
+    from rotvq.files import write_json
     from rotvq.training.build import load_model
-    from rotvq.training.files import write_json
     from rotvq.training.images import on_device, sizes
 
     model = load_model(options.run)
@@ -57,7 +57,8 @@ def run(argv: Sequence[str]) -> int:
             progress=advance,
         )
     record["data"] = data.name
-    own = run_folder.EVALUATION if options.split == "test" else "evaluation-train.json"
+    test = options.split == "test"
+    own = run_folder.EVALUATION if test else run_folder.TRAIN_EVALUATION
     out = options.out or options.run / own
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, record)

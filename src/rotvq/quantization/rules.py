@@ -51,8 +51,7 @@ class EMA:
         _check_decay(self.decay)
 
     def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
-        codebook.N.lerp_(n, 1 - self.decay)
-        codebook.m.lerp_(s, 1 - self.decay)
+        _average(codebook, n, s, self.decay)
         used = (codebook.N > EMPTY).unsqueeze(1)
         codebook.e.copy_(torch.where(used, codebook.m / codebook.N.unsqueeze(1), codebook.e))
 
@@ -77,8 +76,7 @@ class GradientLearned:
         _check_decay(self.decay)
 
     def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
-        codebook.N.lerp_(n, 1 - self.decay)
-        codebook.m.lerp_(s, 1 - self.decay)
+        _average(codebook, n, s, self.decay)
 
 
 @dataclass(frozen=True)
@@ -105,6 +103,12 @@ class Restart:
                 f"restart threshold: expected a share of the mean count between 0 and 1/3; "
                 f"got {self.threshold}. 0.03 is a good start."
             )
+
+
+def _average(codebook: Codebook, n: Tensor, s: Tensor, decay: float) -> None:
+    """N ← γN + (1−γ)n;  m ← γm + (1−γ)s (eqs. 3-4)."""
+    codebook.N.lerp_(n, 1 - decay)
+    codebook.m.lerp_(s, 1 - decay)
 
 
 def _check_decay(decay: float) -> None:

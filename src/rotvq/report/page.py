@@ -1,6 +1,5 @@
 """Assembling the report: records, tables and figures into one HTML page and one Markdown file."""
 
-import os
 import re
 import shlex
 from base64 import b64encode
@@ -13,6 +12,7 @@ import jinja2
 import numpy as np
 
 from rotvq.errors import UserError
+from rotvq.files import write_bytes, write_text
 from rotvq.report import figures, style, tables, tiles
 from rotvq.report.records import RunRecord, load_runs, lookup
 
@@ -71,9 +71,9 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
         for picture in page.pictures:
-            _write(out / "figures" / picture.name, picture.png)
-        _write(out / "report.md", render(page, "report.md.j2").encode())
-        _write(out / "report.html", render(page, "report.html.j2").encode())
+            write_bytes(out / "figures" / picture.name, picture.png)
+        write_text(out / "report.md", render(page, "report.md.j2"))
+        write_text(out / "report.html", render(page, "report.html.j2"))
     except OSError as error:
         raise UserError(
             f"{error.filename or out}: expected a folder to write the report to, got "
@@ -237,13 +237,3 @@ def _evaluate(run: RunRecord) -> str:
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     return f"rotvq evaluate {shlex.quote(str(path))}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rotvq.errors import UserError
+from rotvq.files import write_atomically
 from rotvq.model import VQVAE
-from rotvq.training.files import write_atomically
 
 FORMAT = 1
 _DAMAGED = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)

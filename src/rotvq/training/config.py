@@ -143,12 +143,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
-GROUPS: dict[str, Any] = {
-    "data": DataConfig,
-    "model": ModelConfig,
-    "quantizer": QuantizerConfig,
-    "training": TrainingConfig,
-}
+GROUPS: dict[str, Any] = {part.name: part.default_factory for part in fields(Config)}
 """The parts of a configuration by name."""
 
 

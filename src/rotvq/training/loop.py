@@ -27,12 +27,12 @@ from rotvq.data_processing import ImageData, epoch_order
 from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluate, normalized, totals_over
 from rotvq.evaluation.metrics import Means, Totals, psnr
+from rotvq.files import write_json
 from rotvq.model import VQVAEOutput
 from rotvq.training import checkpoint, environment, run_folder
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
 from rotvq.training.config import Config
-from rotvq.training.files import write_json
 from rotvq.training.images import on_device, sizes
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.pictures import fixed_images, save_reconstructions

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from rotvq.evaluation.evaluate import evaluating, normalized
+from rotvq.files import write_atomically
 from rotvq.model import VQVAE
-from rotvq.training.files import write_atomically
 
 PAIRS = 2
 WIDTH = 512

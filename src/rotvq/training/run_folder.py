@@ -12,19 +12,20 @@ from typing import Any
 import yaml
 
 from rotvq.errors import UserError
+from rotvq.files import to_json, write_text
 from rotvq.training.config import GROUPS, Config
-from rotvq.training.files import to_json, write_text
 
 FORMAT = 1
 CONFIG = "config.yaml"
 RUN = "run.json"
 EPOCHS = "epochs.jsonl"
 EVALUATION = "evaluation.json"
+TRAIN_EVALUATION = "evaluation-train.json"
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
 RECONSTRUCTIONS = "reconstructions"
 _OURS = (
-    RUN, EPOCHS, EVALUATION, "evaluation-train.json", CHECKPOINT, WEIGHTS, RECONSTRUCTIONS,
+    RUN, EPOCHS, EVALUATION, TRAIN_EVALUATION, CHECKPOINT, WEIGHTS, RECONSTRUCTIONS,
     "report.html", "report.md", "figures",
 )  # fmt: skip
 PARTS = ".*.part"

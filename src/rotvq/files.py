@@ -25,9 +25,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     _sync(path.parent)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes atomically."""
+    write_atomically(path, lambda target: target.write_bytes(content))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text atomically, as UTF-8."""
-    write_atomically(path, lambda target: target.write_text(text, encoding="utf-8"))
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

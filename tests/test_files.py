@@ -8,8 +8,8 @@ import os
 
 import pytest
 
-from rotvq.training import files
-from rotvq.training.files import to_json, write_atomically, write_json, write_text
+from rotvq import files
+from rotvq.files import to_json, write_atomically, write_json, write_text
 
 
 def test_text_and_json_come_back_as_utf8(tmp_path):
