@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from rotvq.cli.options import Parser
@@ -26,11 +25,7 @@ def run(argv: Sequence[str]) -> int:
     base = PRESETS[options.preset]
     runs = []
     for estimator in ("straight_through", "rotation"):
-        config = replace(
-            base,
-            quantizer=replace(base.quantizer, estimator=estimator),
-            training=replace(base.training, seed=options.seed),
-        )
+        config = base.but(quantizer={"estimator": estimator}, training={"seed": options.seed})
         out = options.out / estimator
         print(f"— {estimator} —", flush=True)
         # An unfinished demo goes on where it stopped; a finished one is just reported again.

@@ -16,6 +16,7 @@ VERBS = {
     "demo": "train rotation beside straight-through on embedded photographs (under 3 minutes)",
     "train": "train a tokenizer",
     "evaluate": "measure a trained run over a whole split",
+    "reproduce": "run the paper's tables and figures and report them beside the paper's",
     "report": "write HTML and Markdown about one run or several",
     "doctor": "tell versions, devices, precision and where data was found",
 }

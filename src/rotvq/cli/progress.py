@@ -105,11 +105,16 @@ class TrainingProgress:
 
     def _epoch(self, record: dict[str, Any]) -> None:
         train, test, timing = record["train"], record["test"], record["timing"]
-        self.say(
-            f"epoch {record['epoch']:>3}  train mse {train['reconstruction_loss']:.4f}  "
+        shown = test or train
+        measured = (
             f"test mse {test['reconstruction_loss']:.4f}  psnr {test['psnr']:.2f} dB  "
-            f"codebook {test['codebook_loss']:.4f}  commitment {test['commitment_loss']:.4f}  "
-            f"perplexity {test['perplexity']:.0f}  usage {test['usage']:.0%}  "
+            if test
+            else "not tested  "
+        )
+        self.say(
+            f"epoch {record['epoch']:>3}  train mse {train['reconstruction_loss']:.4f}  {measured}"
+            f"codebook {shown['codebook_loss']:.4f}  commitment {shown['commitment_loss']:.4f}  "
+            f"perplexity {shown['perplexity']:.0f}  usage {shown['usage']:.0%}  "
             f"{timing['images_per_second']:,.0f} images/s"
         )
 

@@ -99,10 +99,14 @@ def usage(runs: Sequence[RunRecord]) -> bytes:
 def _draw_panel(axes: Axes, panel: Panel, runs: Sequence[RunRecord]) -> None:
     drawn = False
     for n, run in enumerate(runs):
-        epochs = [epoch.number for epoch in run.epochs]
-        splits = [[e.test for e in run.epochs], *([[e.train for e in run.epochs]] * panel.train)]
-        for metrics, line in zip(splits, ("-", "--"), strict=False):
-            values = [_drawable(m.get(panel.metric), panel) for m in metrics]
+        # Not every epoch has a test pass.
+        splits = [
+            [(e.number, e.test) for e in run.epochs if e.test],
+            *([[(e.number, e.train) for e in run.epochs]] * panel.train),
+        ]
+        for measured, line in zip(splits, ("-", "--"), strict=False):
+            epochs = [number for number, _ in measured]
+            values = [_drawable(metrics.get(panel.metric), panel) for _, metrics in measured]
             drawn |= not all(math.isnan(value) for value in values)
             mark = style.marker(n) if len(epochs) > 1 else "o"
             axes.plot(epochs, values, line, color=style.colour(n), marker=mark)

@@ -41,13 +41,17 @@ def build_model(config: Config) -> VQVAE:
     )
 
 
-def load_model(folder: Path) -> VQVAE:
+def load_model(folder: Path, weights: str = run_folder.WEIGHTS) -> VQVAE:
     """The trained model of a run, on the CPU in evaluation mode.
+
+    Args:
+        folder: of the run.
+        weights: name of the file in it.
 
     Raises:
         UserError: the folder holds no run, or no whole weights for its configuration.
     """
-    path = folder / run_folder.WEIGHTS
+    path = folder / weights
     model = build_model(run_folder.read_config(folder))
     if not path.exists():
         raise UserError(

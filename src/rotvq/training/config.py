@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -103,6 +103,7 @@ class TrainingConfig:
         precision: of the network; auto is bf16 where the processor has it. Search is always fp32.
         device: auto is a GPU if there is one.
         checkpoint_every: epochs between checkpoints.
+        test_every: epochs between test passes; the last epoch always has one.
     """
 
     epochs: int = 100
@@ -114,10 +115,11 @@ class TrainingConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: Literal["auto", "cpu"] = "auto"
     checkpoint_every: int = 1
+    test_every: int = 1
 
     def __post_init__(self) -> None:
         _check_types(self)
-        for name in ("epochs", "batch_size", "checkpoint_every"):
+        for name in ("epochs", "batch_size", "checkpoint_every", "test_every"):
             value = getattr(self, name)
             _require(value >= 1, f"training.{name}", "a positive number", value)
         micro = self.micro_batch_size
@@ -141,6 +143,11 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def but(self, **parts: Mapping[str, Any]) -> Config:
+        """The same configuration with other values, as `but(training={"seed": 1})`."""
+        changed = {name: replace(getattr(self, name), **values) for name, values in parts.items()}
+        return replace(self, **changed)
 
 
 GROUPS: dict[str, Any] = {part.name: part.default_factory for part in fields(Config)}

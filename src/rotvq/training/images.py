@@ -17,10 +17,15 @@ def on_device(
     split: ImageSplit, limit: int | None, device: torch.device | str
 ) -> UInt8[Tensor, "n c h w"]:
     """Images of a split as uint8 on a device: all, or `limit` of them spread evenly over it."""
-    images = split.images
-    if limit is not None and limit < len(images):
-        images = images[np.arange(limit) * len(images) // limit]
-    return torch.from_numpy(images).to(device)
+    return torch.from_numpy(limited(split, limit).images).to(device)
+
+
+def limited(split: ImageSplit, limit: int | None) -> ImageSplit:
+    """A split, or `limit` images of it spread evenly."""
+    if limit is None or limit >= len(split.images):
+        return split
+    chosen = np.arange(limit) * len(split.images) // limit
+    return ImageSplit(split.images[chosen], None if split.labels is None else split.labels[chosen])
 
 
 def sizes(images: Mapping[str, UInt8[Tensor, "n c h w"]]) -> dict[str, dict[str, Any]]:

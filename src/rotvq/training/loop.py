@@ -51,10 +51,13 @@ class Listener:
 
     Args:
         images: told how many images were trained on in all and the epoch's means so far.
+        closing: told each completed epoch's record while its checkpoint is not written yet: what
+            is done here is done again after a crash.
         epoch: told each completed epoch's record.
     """
 
     images: Callable[[int, Means], object] = lambda images, means: None
+    closing: Callable[[dict[str, Any]], object] = lambda record: None
     epoch: Callable[[dict[str, Any]], object] = lambda record: None
 
 
@@ -230,29 +233,40 @@ class Trainer:
         self.totals.reduce()
         train = asdict(self.totals.means(options.beta))
         since = time.perf_counter()
-        totals = totals_over(self.model, self.test_images, options.batch_size)
-        test = asdict(totals.means(options.beta))
-        del test["batch_perplexity"]
         record = {
             "epoch": at.epoch + 1,
             "images": at.images,
             "train": train,
-            "test": {**test, "psnr": psnr(test["reconstruction_loss"])},
+            "test": self._test() if self._falls_due(options.test_every) else {},
             "timing": {
                 "train_seconds": round(at.seconds, 3),
                 "test_seconds": round(time.perf_counter() - since, 3),
                 "images_per_second": round(self.steps * options.batch_size / at.seconds, 1),
             },
         }
+        due = self._falls_due(options.checkpoint_every)
         at.history.append(record)
         at.epoch, at.step, at.seconds = at.epoch + 1, 0, 0.0
         self.totals = Totals(self.config.quantizer.codebook_size, self.device)
         if self.accelerator.is_main_process:
             name = f"{run_folder.RECONSTRUCTIONS}/epoch_{at.epoch:04d}.png"
             save_reconstructions(self.folder / name, self.model, fixed_images(self.test_images))
-        if at.epoch % options.checkpoint_every == 0 or at.epoch == options.epochs:
+            listener.closing(record)
+        if due:
             self._save()
         listener.epoch(record)
+
+    def _falls_due(self, every: int) -> bool:
+        """Whether the epoch that ends now is one of every so many, or the last."""
+        number = self.position.epoch + 1
+        return number % every == 0 or number == self.config.training.epochs
+
+    def _test(self) -> dict[str, float]:
+        options = self.config.training
+        totals = totals_over(self.model, self.test_images, options.batch_size)
+        means = asdict(totals.means(options.beta))
+        del means["batch_perplexity"]
+        return {**means, "psnr": psnr(means["reconstruction_loss"])}
 
     def _save(self) -> None:
         """Weights, records, and last the checkpoint: what a crash leaves undone is done again."""

@@ -1,0 +1,93 @@
+"""rotvq reproduce: the paper's tables and figures, measured, and a report beside the paper's."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from rotvq.cli.options import Parser
+from rotvq.cli.study_progress import StudyProgress
+from rotvq.errors import UserError
+from rotvq.experiments.plan import Run, check, make_plan
+from rotvq.experiments.presets import PRESETS
+from rotvq.experiments.studies import STUDIES
+
+ALL = "all"
+EPILOG = """\
+studies:
+{studies}
+
+Runs that are done are not done again; one that was stopped or killed goes on where it was. A report
+over what is done is written at the end. Examples:
+  rotvq reproduce all --preset smoke
+  rotvq reproduce table2 table3 --preset cpu --data cifar-10-python.tar.gz
+  rotvq reproduce estimators --preset cpu --variants rotation straight_through --seeds 5
+  rotvq reproduce all --preset paper --jobs 6
+"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do the runs of the studies named that are not done, write the report. Returns the status."""
+    options = _parse(argv)
+    out = options.out or Path("reproduction") / options.preset
+    studies = [*STUDIES] if ALL in options.studies else options.studies
+    plan = make_plan(
+        options.preset,
+        out,
+        studies=studies,
+        variants=options.variants,
+        seeds=options.seeds,
+        source=options.data,
+    )
+    for each in plan:
+        check(each)
+    status = 0
+    if not all(each.done for each in plan):
+        status = _work(plan, out, options)
+    return status
+
+
+def _work(plan: Sequence[Run], out: Path, options: argparse.Namespace) -> int:
+    progress = StudyProgress(plan)
+    data = progress.load_data()
+    # Late: torch takes its time, and bad options or data are answered before.
+    from rotvq.experiments.runner import work
+    from rotvq.training.interrupt import Stopped
+
+    def command(run: Run) -> str:
+        words = ["rotvq", "reproduce", run.study, "--preset", options.preset]
+        source = ["--data", options.data] if options.data else []
+        return shlex.join([*words, *source, "--variants", run.variant.name, "--out", str(out)])
+
+    try:
+        with progress.following(data) as audience:
+            work(plan, data, out, command=command, audience=audience)
+    except Stopped as stopped:
+        progress.say(f"Stopped; everything is saved in {out}. The same command goes on.")
+        return 128 + stopped.number
+    return 1 if progress.failed else 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    width = max(map(len, STUDIES))
+    lines = [
+        f"  {name:<{width}}  {study.title} ({study.stands_for})" for name, study in STUDIES.items()
+    ]
+    parser = Parser(
+        prog="rotvq reproduce",
+        description="Train and measure the paper's studies and report them beside the paper.",
+        epilog=EPILOG.format(studies="\n".join([*lines, f"  {ALL:<{width}}  all of them"])),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("studies", nargs="+", metavar="STUDY", help="one or more of those below")
+    parser.add_argument("--preset", default="cpu", choices=[*PRESETS], help="size (default: cpu)")
+    parser.add_argument("--data", help="images (default: the preset's own source)")
+    parser.add_argument("--out", type=Path, help="folder (default: reproduction/PRESET)")
+    parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help="only these rows")
+    parser.add_argument("--seeds", type=int, help="seeds a variant (default: the preset's)")
+    options = parser.parse_args(argv)
+    if options.seeds is not None and options.seeds < 1:
+        raise UserError(f"--seeds: expected 1 or more; got {options.seeds}.")
+    return options

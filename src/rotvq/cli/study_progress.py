@@ -1,0 +1,126 @@
+"""What a person sees of studies: a live bar over all runs in a terminal, a line a run everywhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from rotvq.cli.progress import TrainingProgress
+from rotvq.data_processing import ImageData
+from rotvq.errors import UserError
+from rotvq.experiments.plan import Run
+from rotvq.training import run_folder
+
+if TYPE_CHECKING:
+    from rotvq.evaluation.metrics import Means
+    from rotvq.experiments.runner import Audience
+
+
+class StudyProgress:
+    """Prints how a plan goes, to standard output.
+
+    Args:
+        plan: the runs; those that are done count as such.
+    """
+
+    def __init__(self, plan: Sequence[Run]) -> None:
+        self.plan = plan
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.failed: list[Run] = []
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text, markup=False)
+
+    def load_data(self) -> ImageData:
+        """The images of all runs, with a word on what they are."""
+        return TrainingProgress(self.plan[0].config).load_data()
+
+    @contextmanager
+    def following(self, data: ImageData) -> Iterator[Audience]:
+        """What the runner is to tell; the live line stands while entered."""
+        from rotvq.experiments.runner import Audience
+
+        work = _Work(self.plan, len(data.train.images))
+        runs = len(work.sizes)
+        left = sum(not run.done for run in {run.folder: run for run in self.plan}.values())
+        self.say(f"{runs} runs, {left} of them to do; {work.total:,} training images in all.")
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:.0f} % of all, {task.fields[state]}"),
+        )
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task("", total=work.total, completed=work.done(), state="")
+
+            def begins(run: Run) -> None:
+                bar.update(task, description=run.name)
+
+            def images(run: Run, seen: int, means: Means) -> None:
+                work.seen[run.folder] = seen
+                state = f"mse {means.reconstruction_loss:.4f}, {work.time_left()}"
+                bar.update(task, completed=work.done(), state=state)
+
+            def ends(run: Run) -> None:
+                done = sum(each.done for each in self.plan)
+                self.say(
+                    f"[{done}/{len(self.plan)}] {run.name}: {_result(run)}; {work.time_left()}"
+                )
+
+            def fails(run: Run, error: UserError) -> None:
+                self.failed.append(run)
+                self.say(f"{run.name} failed: {error}")
+
+            yield Audience(begins=begins, images=images, ends=ends, fails=fails)
+
+
+class _Work:
+    """How much of a plan is done, in training images."""
+
+    def __init__(self, plan: Sequence[Run], images: int) -> None:
+        self.runs = {run.folder: run for run in plan}
+        self.sizes = {
+            folder: run.config.training.epochs * min(images, run.config.data.train_images or images)
+            for folder, run in self.runs.items()
+        }
+        self.total = sum(self.sizes.values())
+        self.seen: dict[Path, int] = {}
+        self.since = time.monotonic()
+        self.before = self.done()
+
+    def done(self) -> int:
+        """Images trained on, by this process and, in finished runs, by others."""
+        return sum(
+            self.sizes[folder] if run.trained else self.seen.get(folder, 0)
+            for folder, run in self.runs.items()
+        )
+
+    def time_left(self) -> str:
+        """In words, from the speed since the start."""
+        done, elapsed = self.done(), time.monotonic() - self.since
+        if done == self.before:
+            return "time left unknown"
+        return f"{duration((self.total - done) * elapsed / (done - self.before))} left"
+
+
+def duration(seconds: float) -> str:
+    """As "1 h 05 min", "12 min" or "40 s"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
+def _result(run: Run) -> str:
+    metrics = json.loads((run.folder / run_folder.EVALUATION).read_text())["metrics"]
+    return (
+        f"test MSE {metrics['mse']:.4f}, SSIM {metrics['ssim']:.3f}, perplexity "
+        f"{metrics['perplexity']:.0f}, usage {metrics['usage']:.0%}"
+    )

@@ -1,0 +1,71 @@
+"""What is measured of a trained model besides its evaluation: each a function to a JSON record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from rotvq.data_processing import ImageData
+from rotvq.evaluation.evaluate import evaluate
+from rotvq.experiments.embedding import embed
+from rotvq.experiments.milestones import CODEBOOK, milestone
+from rotvq.experiments.observe import BEST, codebook_file, read_codebook
+from rotvq.experiments.plan import Run
+from rotvq.training.build import load_model
+from rotvq.training.images import on_device
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the measurements of all runs share.
+
+    Args:
+        data: images in memory.
+        test_images: how many of the test split; None is all.
+        out: folder of all records; the classifier lies there.
+    """
+
+    data: ImageData
+    test_images: int | None
+    out: Path
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where to measure: the accelerator, if there is one."""
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+    @cached_property
+    def images(self) -> UInt8[Tensor, "n c h w"]:
+        """The test images."""
+        return on_device(self.data.test, self.test_images, self.device)
+
+
+def tsne(run: Run, bench: Bench) -> dict[str, Any]:
+    """The codebook in two dimensions after each of the paper's epochs (Figures 6 to 8)."""
+    epochs = []
+    for paper_epoch in CODEBOOK:
+        epoch = milestone(paper_epoch, run.config.training.epochs)
+        e, uses = read_codebook(codebook_file(run.folder, epoch))
+        points = embed(e, seed=run.seed).round(4)
+        epochs.append({"epoch": epoch, "points": points.tolist(), "uses": uses.tolist()})
+    return {"format": 1, "epochs": epochs}
+
+
+def best(run: Run, bench: Bench) -> dict[str, Any]:
+    """The evaluation of the model whose test loss was the lowest of all epochs.
+
+    It is chosen by the split that it is measured on, so its number is a little too good.
+    """
+    model = load_model(run.folder, BEST).to(bench.device)
+    return evaluate(model, bench.images, beta=run.config.training.beta)
+
+
+MEASURES: dict[str, Callable[[Run, Bench], dict[str, Any]]] = {"tsne": tsne, "best": best}
+"""By name; the record of each is NAME.json in the run's folder."""

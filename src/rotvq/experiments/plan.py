@@ -1,0 +1,158 @@
+"""From studies and a preset to the runs they need, and what of them is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rotvq import __version__
+from rotvq.errors import UserError
+from rotvq.experiments.presets import PRESETS
+from rotvq.experiments.studies import STUDIES
+from rotvq.experiments.study import Preset, Study, Variant
+from rotvq.training import run_folder
+from rotvq.training.config import Config, differing
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training with its measurements: a study's variant at a seed.
+
+    Args:
+        study: whose row it is.
+        variant: which row.
+        seed: of the training.
+        config: what is trained.
+        folder: where its record lies; that of another study's run where the configuration is one.
+        measures: names of what is measured of the trained model besides its evaluation.
+    """
+
+    study: str
+    variant: Variant
+    seed: int
+    config: Config
+    folder: Path
+    measures: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """As "table2/k_256/seed_0"."""
+        return f"{self.study}/{self.variant.name}/seed_{self.seed}"
+
+    @property
+    def trained(self) -> bool:
+        """Whether training and evaluation are finished."""
+        return (self.folder / run_folder.EVALUATION).exists()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Measurements that are not made yet."""
+        return tuple(name for name in self.measures if not (self.folder / f"{name}.json").exists())
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.trained and not self.missing
+
+
+def make_plan(
+    preset: str,
+    out: Path,
+    *,
+    studies: Iterable[str] = STUDIES,
+    variants: Sequence[str] = (),
+    seeds: int | None = None,
+    source: str | None = None,
+) -> list[Run]:
+    """The runs of some studies, in order.
+
+    Args:
+        preset: one of PRESETS.
+        out: the folder of all records.
+        studies: some of STUDIES.
+        variants: only these; all if empty.
+        seeds: how many, from 0; for every study. None is the preset's for the repeated studies.
+        source: of the images, instead of the preset's.
+
+    Raises:
+        UserError: a preset, study or variant that does not exist.
+    """
+    size = _preset(preset)
+    chosen = [_study(name) for name in studies]
+    _check_variants(chosen, variants)
+    wanted = {s.name for s in chosen}
+    plan: list[Run] = []
+    owners: dict[Config, Path] = {}
+    # All studies, also those not chosen: who owns a shared record does not depend on the choice.
+    for study in STUDIES.values():
+        count = seeds or (size.seeds if study.repeated else 1)
+        # Seed by seed, so that a study stopped early still compares all of its variants.
+        for seed in range(count):
+            for variant in study.variants:
+                config = _config(size, study, variant, seed, source)
+                own = out / study.name / variant.name / f"seed_{seed}"
+                folder = owners.setdefault(config, own)
+                if study.name in wanted and (not variants or variant.name in variants):
+                    plan.append(Run(study.name, variant, seed, config, folder, study.measures))
+    return plan
+
+
+def check(run: Run) -> None:
+    """See that the record in a run's folder, if there is one, is of this run and this version.
+
+    Where its images came from does not matter, as a record names their fingerprint.
+
+    Raises:
+        UserError: it is not; with the fields that differ.
+    """
+    if not run_folder.is_run(run.folder):
+        return
+    before = run_folder.read_config(run.folder)
+    before = before.but(data={"source": run.config.data.source})
+    changed = differing(before, run.config)
+    path = run.folder / run_folder.RUN
+    if path.exists():
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            made = {"format": record["format"], "rotvq": record["rotvq"]}
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{path}: expected the record of a run; it is damaged. Remove {run.folder} to "
+                "train it again."
+            ) from None
+        now = {"format": run_folder.FORMAT, "rotvq": __version__}
+        changed += [f"{key}: {made[key]} → {now[key]}" for key in now if made[key] != now[key]]
+    if changed:
+        raise UserError(
+            f"{run.folder}: expected the record of {run.name}; it is another's: "
+            f"{'; '.join(changed)}. Choose another --out, or remove that folder."
+        )
+
+
+def _config(size: Preset, study: Study, variant: Variant, seed: int, source: str | None) -> Config:
+    base: Config = getattr(size, study.length)
+    config = base.but(**variant.changes).but(training={"seed": seed})
+    return config.but(data={"source": source}) if source else config
+
+
+def _preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise UserError(f"preset: expected one of {', '.join(PRESETS)}; got {name!r}.")
+    return PRESETS[name]
+
+
+def _study(name: str) -> Study:
+    if name not in STUDIES:
+        raise UserError(f"study: expected one of {', '.join(STUDIES)}; got {name!r}.")
+    return STUDIES[name]
+
+
+def _check_variants(studies: Iterable[Study], variants: Iterable[str]) -> None:
+    known = [variant.name for study in studies for variant in study.variants]
+    for name in variants:
+        if name not in known:
+            raise UserError(
+                f"variant: expected one of {', '.join(dict.fromkeys(known))}; got {name!r}."
+            )

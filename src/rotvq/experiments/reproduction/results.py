@@ -1,0 +1,104 @@
+"""The records of finished runs, by study, variant and seed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rotvq.errors import UserError
+from rotvq.experiments.plan import Run
+from rotvq.experiments.studies import STUDIES
+from rotvq.report.records import RunRecord, load_run, lookup
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: what was planned, what was recorded, what was measured besides."""
+
+    run: Run
+    record: RunRecord
+    measured: Mapping[str, Mapping[str, Any]]
+
+    def metric(self, name: str) -> float:
+        """A metric of the test evaluation; nan where it is unknown."""
+        return (
+            self.record.evaluation.metrics.get(name, math.nan)
+            if self.record.evaluation
+            else math.nan
+        )
+
+    def train(self, name: str, epoch: int = -1) -> float:
+        """A training metric of an epoch by its place in the record: 0 the first, -1 the last."""
+        return self.record.epochs[epoch].train.get(name, math.nan)
+
+    def yardstick(self, name: str) -> float:
+        """A metric of the classifier's measurement; nan where it is unknown."""
+        value = lookup(self.measured.get("yardstick", {}), f"metrics.{name}")
+        return float(value) if isinstance(value, int | float) else math.nan
+
+
+@dataclass(frozen=True)
+class Results:
+    """All finished runs of a plan, in its order."""
+
+    plan: tuple[Run, ...]
+    all: tuple[Result, ...]
+
+    def of(self, study: str, variant: str | None = None) -> tuple[Result, ...]:
+        """The runs of a study, or of one of its variants, seed by seed."""
+        return tuple(
+            r for r in self.all if r.run.study == study and variant in (None, r.run.variant.name)
+        )
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """The names of the studies with a finished run, in order."""
+        return tuple(name for name in STUDIES if self.of(name))
+
+    @property
+    def missing(self) -> tuple[Run, ...]:
+        """What is planned and not finished."""
+        return tuple(run for run in self.plan if not run.done)
+
+
+def read(plan: Sequence[Run]) -> Results:
+    """Read the records of a plan's finished runs.
+
+    Raises:
+        UserError: none is finished, a record is damaged, or a study's runs saw different images.
+    """
+    results = tuple(_result(run) for run in plan if run.done)
+    if not results:
+        raise UserError("reproduce: expected at least one finished run; there is none yet.")
+    for study in STUDIES:
+        _check_same_images([r for r in results if r.run.study == study])
+    return Results(tuple(plan), results)
+
+
+def _result(run: Run) -> Result:
+    measured = {}
+    for name in run.measures:
+        path = run.folder / f"{name}.json"
+        try:
+            measured[name] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise UserError(
+                f"{path}: expected JSON; it is damaged. Remove it to measure again."
+            ) from None
+    return Result(run, load_run(run.folder), measured)
+
+
+def _check_same_images(results: Sequence[Result]) -> None:
+    """See that all rows of a study were trained and tested on the same images."""
+    for split in ("train", "test"):
+        field = f"data.{split}.fingerprint"
+        seen = {lookup(r.record.run, field): r.run.folder for r in results}
+        if len(seen) > 1:
+            pairs = "; ".join(f"{path}: {print_}" for print_, path in seen.items())
+            raise UserError(
+                f"{field}: expected the same images in every run of a study; got {pairs}. Remove "
+                "the runs of the other images, or choose another --out."
+            )

@@ -1,0 +1,67 @@
+"""What a study is, as data: variants of a base configuration, each trained at some seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rotvq.training.config import Config
+
+Changes = Mapping[str, Mapping[str, Any]]
+"""Values that replace those of a configuration, as `{"quantizer": {"codebook_size": 256}}`."""
+
+Length = Literal["main", "ablation", "estimators", "final"]
+"""Which of a preset's configurations a study starts from."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a study.
+
+    Args:
+        name: in paths and on the command line.
+        label: in tables.
+        changes: what differs from the study's base.
+    """
+
+    name: str
+    label: str
+    changes: Changes
+
+
+@dataclass(frozen=True)
+class Study:
+    """One experiment.
+
+    Args:
+        name: in paths and on the command line.
+        title: in the report.
+        stands_for: the table, the figures or the section of the paper.
+        length: the base configuration, by its name in a preset.
+        variants: its rows, in order.
+        repeated: train each variant at every seed; else at the first alone.
+        measures: what is measured of each trained model besides its evaluation, by name.
+    """
+
+    name: str
+    title: str
+    stands_for: str
+    length: Length
+    variants: tuple[Variant, ...]
+    repeated: bool = False
+    measures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How large the studies are: a base configuration for each length, and how many seeds.
+
+    All of a study's variants share data, network and length, so that its rows can be compared.
+    """
+
+    main: Config
+    ablation: Config
+    estimators: Config
+    final: Config
+    seeds: int
