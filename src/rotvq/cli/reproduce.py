@@ -59,7 +59,8 @@ def _work(plan: Sequence[Run], out: Path, options: argparse.Namespace) -> int:
     def command(run: Run) -> str:
         words = ["rotvq", "reproduce", run.study, "--preset", options.preset]
         source = ["--data", options.data] if options.data else []
-        return shlex.join([*words, *source, "--variants", run.variant.name, "--out", str(out)])
+        which = ["--variants", run.variant.name, "--seeds", str(run.seed + 1)]
+        return shlex.join([*words, *source, *which, "--out", str(out)])
 
     try:
         with progress.following(data) as audience:
@@ -72,9 +73,7 @@ def _work(plan: Sequence[Run], out: Path, options: argparse.Namespace) -> int:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     width = max(map(len, STUDIES))
-    lines = [
-        f"  {name:<{width}}  {study.title} ({study.stands_for})" for name, study in STUDIES.items()
-    ]
+    lines = [f"  {s.name:<{width}}  {s.title} ({s.stands_for})" for s in STUDIES.values()]
     parser = Parser(
         prog="rotvq reproduce",
         description="Train and measure the paper's studies and report them beside the paper.",

@@ -1,4 +1,4 @@
-"""What a person sees of studies: a live bar over all runs in a terminal, a line a run everywhere."""
+"""What a person sees of studies: a live bar over all runs in a terminal, a line a run."""
 
 from __future__ import annotations
 

@@ -68,8 +68,8 @@ def read_codebook(file: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         return content["e"], content["uses"]
     except (OSError, SafetensorError, KeyError):
         raise UserError(
-            f"{file}: expected the codebook of an epoch; it is missing or damaged. Remove the run's "
-            "folder to train it again."
+            f"{file}: expected the codebook of an epoch; it is missing or damaged. Remove the "
+            "run's folder to train it again."
         ) from None
 
 

@@ -18,7 +18,7 @@ PRESETS: dict[str, Preset] = {
         final=_smoke.but(data={"train_images": 1024}),
         seeds=2,
     ),
-    # A fifth of CIFAR-10's training images at a quarter of the width; all within 3 hours on 2 cores.
+    # A fifth of CIFAR-10's training images, a quarter of the width: within 3 hours on 2 cores.
     "cpu": Preset(
         main=_cpu,
         ablation=_cpu.but(training={"epochs": 10, "test_every": 5}),
