@@ -10,7 +10,7 @@ import pytest
 
 from rotvq.errors import UserError
 from rotvq.report import figures, write_report
-from rotvq.report.page import markdown
+from rotvq.report.templating import markdown
 
 EVIL = "<script>alert(1)</script>"
 

@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
     if not options.data:
         run_folder.check_same(options.run, sizes(images))
     wanted = images[options.split]
-    with progress.counting(len(wanted)) as advance:
+    with progress.counting(len(wanted), "evaluating") as advance:
         record = evaluate(
             model,
             wanted,

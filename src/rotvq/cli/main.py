@@ -17,6 +17,7 @@ VERBS = {
     "train": "train a tokenizer",
     "evaluate": "measure a trained run over a whole split",
     "reproduce": "run the paper's tables and figures and report them beside the paper's",
+    "classifier": "train the classifier that reconstructions are measured with",
     "report": "write HTML and Markdown about one run or several",
     "doctor": "tell versions, devices, precision and where data was found",
 }
@@ -38,9 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         return _fail(f"expected a verb, one of {', '.join(VERBS)}; got {verb!r}. See rotvq --help.")
+    return answering(lambda: import_module(f"rotvq.cli.{verb}").run(rest))
+
+
+def answering(run: Callable[[], int]) -> int:
+    """Call a verb; what goes wrong becomes a line and an exit status."""
     try:
-        run: Callable[[Sequence[str]], int] = import_module(f"rotvq.cli.{verb}").run
-        return run(rest)
+        return run()
     except UserError as error:
         return _fail(str(error))
     except KeyboardInterrupt:

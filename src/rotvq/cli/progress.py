@@ -96,9 +96,9 @@ class TrainingProgress:
             yield Listener(images=images, epoch=self._epoch)
 
     @contextmanager
-    def counting(self, total: int) -> Iterator[Callable[[int], None]]:
+    def counting(self, total: int, doing: str) -> Iterator[Callable[[int], None]]:
         """A bar over so many images; call the yielded function with each batch's number."""
-        columns = (TextColumn("evaluating"), BarColumn(), _Speed(), TimeRemainingColumn())
+        columns = (TextColumn(doing), BarColumn(), _Speed(), TimeRemainingColumn())
         with Progress(*columns, console=self.console, transient=True) as bar:
             task = bar.add_task("", total=total)
             yield lambda images: bar.advance(task, images)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rotvq.cli.options import Parser
+from rotvq.cli.side_by_side import side_by_side
 from rotvq.cli.study_progress import StudyProgress
 from rotvq.errors import UserError
 from rotvq.experiments.plan import Run, check, make_plan
@@ -45,22 +47,25 @@ def run(argv: Sequence[str]) -> int:
         check(each)
     status = 0
     if not all(each.done for each in plan):
-        status = _work(plan, out, options)
+        work = partial(_work, plan, out, options)
+        status = side_by_side(options.jobs, work) if options.jobs > 1 else work()
+    if any(each.done for each in plan):
+        from rotvq.experiments.reproduction.page import write_reproduction
+
+        print(f"Report: {write_reproduction(plan, out, _common(options, out))}")
     return status
 
 
 def _work(plan: Sequence[Run], out: Path, options: argparse.Namespace) -> int:
-    progress = StudyProgress(plan)
+    progress = StudyProgress(plan, live=options.jobs == 1)
     data = progress.load_data()
     # Late: torch takes its time, and bad options or data are answered before.
     from rotvq.experiments.runner import work
     from rotvq.training.interrupt import Stopped
 
     def command(run: Run) -> str:
-        words = ["rotvq", "reproduce", run.study, "--preset", options.preset]
-        source = ["--data", options.data] if options.data else []
         which = ["--variants", run.variant.name, "--seeds", str(run.seed + 1)]
-        return shlex.join([*words, *source, *which, "--out", str(out)])
+        return shlex.join(["rotvq", "reproduce", run.study, *_common(options, out), *which])
 
     try:
         with progress.following(data) as audience:
@@ -69,6 +74,12 @@ def _work(plan: Sequence[Run], out: Path, options: argparse.Namespace) -> int:
         progress.say(f"Stopped; everything is saved in {out}. The same command goes on.")
         return 128 + stopped.number
     return 1 if progress.failed else 0
+
+
+def _common(options: argparse.Namespace, out: Path) -> list[str]:
+    """The options that make a study again."""
+    source = ["--data", options.data] if options.data else []
+    return ["--preset", options.preset, *source, "--out", str(out)]
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -86,7 +97,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder (default: reproduction/PRESET)")
     parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help="only these rows")
     parser.add_argument("--seeds", type=int, help="seeds a variant (default: the preset's)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
     options = parser.parse_args(argv)
-    if options.seeds is not None and options.seeds < 1:
-        raise UserError(f"--seeds: expected 1 or more; got {options.seeds}.")
+    for name in ("seeds", "jobs"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name}: expected 1 or more; got {value}.")
     return options

@@ -28,10 +28,11 @@ class StudyProgress:
 
     Args:
         plan: the runs; those that are done count as such.
+        live: show a live line in a terminal.
     """
 
-    def __init__(self, plan: Sequence[Run]) -> None:
-        self.plan = plan
+    def __init__(self, plan: Sequence[Run], live: bool = True) -> None:
+        self.plan, self.live = plan, live
         self.console = Console(highlight=False, soft_wrap=True)
         self.failed: list[Run] = []
 
@@ -41,7 +42,7 @@ class StudyProgress:
 
     def load_data(self) -> ImageData:
         """The images of all runs, with a word on what they are."""
-        return TrainingProgress(self.plan[0].config).load_data()
+        return TrainingProgress(self.plan[0].config, quiet=not self.live).load_data()
 
     @contextmanager
     def following(self, data: ImageData) -> Iterator[Audience]:
@@ -51,13 +52,15 @@ class StudyProgress:
         work = _Work(self.plan, len(data.train.images))
         runs = len(work.sizes)
         left = sum(not run.done for run in {run.folder: run for run in self.plan}.values())
-        self.say(f"{runs} runs, {left} of them to do; {work.total:,} training images in all.")
+        if self.live:
+            self.say(f"{runs} runs, {left} of them to do; {work.total:,} training images in all.")
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:.0f} % of all, {task.fields[state]}"),
         )
-        with Progress(*columns, console=self.console, transient=True) as bar:
+        quiet = not self.live
+        with Progress(*columns, console=self.console, transient=True, disable=quiet) as bar:
             task = bar.add_task("", total=work.total, completed=work.done(), state="")
 
             def begins(run: Run) -> None:

@@ -32,19 +32,22 @@ def load_photos(target: Target) -> ImageData:
 def patches(photos: Sequence[Pixels], target: Target) -> ImageData:
     """Cut every photograph (h, w, 3) on a grid, at full and at half resolution.
 
-    The photograph is divided before it is reduced, so no test pixel enters a training patch.
+    The photograph is divided before it is reduced, so no test pixel enters a training patch. A
+    patch's label is the number of its photograph.
     """
     train, test = [], []
-    for photo in photos:
+    for label, photo in enumerate(photos):
         left, right = (round(photo.shape[1] * share) for share in TEST_BAND)
-        test.append(_cut(photo[:, left:right], TEST_STRIDE, target))
-        train.append(_cut(photo[:, :left], TRAIN_STRIDE, target))
-        train.append(_cut(photo[:, right:], TRAIN_STRIDE, target))
+        test.append((_cut(photo[:, left:right], TEST_STRIDE, target), label))
+        train.append((_cut(photo[:, :left], TRAIN_STRIDE, target), label))
+        train.append((_cut(photo[:, right:], TRAIN_STRIDE, target), label))
     return ImageData("photo patches", _join(train), _join(test))
 
 
-def _join(cuts: list[Pixels]) -> ImageSplit:
-    return ImageSplit(np.ascontiguousarray(np.concatenate(cuts)))
+def _join(cuts: list[tuple[Pixels, int]]) -> ImageSplit:
+    images = np.concatenate([pixels for pixels, _ in cuts])
+    labels = np.concatenate([np.full(len(pixels), label) for pixels, label in cuts])
+    return ImageSplit(np.ascontiguousarray(images), labels.astype(np.int64))
 
 
 def _cut(region: Pixels, stride: int, target: Target) -> Pixels:

@@ -9,17 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from jaxtyping import UInt8
 from torch import Tensor
 
 from rotvq.data_processing import ImageData
+from rotvq.evaluation.classifier import Classifier
 from rotvq.evaluation.evaluate import evaluate
+from rotvq.evaluation.yardstick import Reference, measure, originals
+from rotvq.experiments.classifier import obtain
 from rotvq.experiments.embedding import embed
 from rotvq.experiments.milestones import CODEBOOK, milestone
 from rotvq.experiments.observe import BEST, codebook_file, read_codebook
 from rotvq.experiments.plan import Run
 from rotvq.training.build import load_model
-from rotvq.training.images import on_device
+from rotvq.training.environment import accelerator
+from rotvq.training.images import limited, on_device
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,24 @@ class Bench:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where to measure: the accelerator, if there is one."""
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        """Where to measure."""
+        return accelerator()
 
     @cached_property
     def images(self) -> UInt8[Tensor, "n c h w"]:
         """The test images."""
         return on_device(self.data.test, self.test_images, self.device)
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The classifier, trained by the first process that asks for it."""
+        with FileLock(self.out / ".classifier.lock"):
+            return obtain(self.data, self.out / "classifier", self.device)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """What the classifier makes of the test images."""
+        return originals(self.classifier, self.images)
 
 
 def tsne(run: Run, bench: Bench) -> dict[str, Any]:
@@ -67,5 +83,18 @@ def best(run: Run, bench: Bench) -> dict[str, Any]:
     return evaluate(model, bench.images, beta=run.config.training.beta)
 
 
-MEASURES: dict[str, Callable[[Run, Bench], dict[str, Any]]] = {"tsne": tsne, "best": best}
+def yardstick(run: Run, bench: Bench) -> dict[str, Any]:
+    """What a classifier makes of the reconstructions; nothing where the images have no labels."""
+    labels = limited(bench.data.test, bench.test_images).labels
+    if labels is None:
+        return {"format": 1, "metrics": {}, "protocol": {"images": "they have no labels"}}
+    model = load_model(run.folder).to(bench.device)
+    return measure(model, bench.classifier, bench.reference, bench.images, torch.from_numpy(labels))
+
+
+MEASURES: dict[str, Callable[[Run, Bench], dict[str, Any]]] = {
+    "tsne": tsne,
+    "best": best,
+    "yardstick": yardstick,
+}
 """By name; the record of each is NAME.json in the run's folder."""

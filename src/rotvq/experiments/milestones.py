@@ -18,7 +18,7 @@ def milestone(paper_epoch: int, epochs: int) -> int:
         paper_epoch: 0 to 99 of the paper's 100.
         epochs: of the run.
 
-    The paper's epoch 0 is the first, its 99 the last of any run: 1, 6, 11, 16 and 20 of 20 stand
+    The paper's epoch 0 is the first, its 99 the last of any run: 1, 6, 11, 15 and 20 of 20 stand
     for 0, 25, 50, 75 and 99.
     """
-    return paper_epoch * epochs // PAPER_EPOCHS + 1
+    return round(paper_epoch * (epochs - 1) / (PAPER_EPOCHS - 1)) + 1

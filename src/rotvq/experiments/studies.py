@@ -87,7 +87,7 @@ STUDIES: dict[str, Study] = {
             "estimators",
             _estimators(),
             repeated=True,
-            measures=(),
+            measures=("yardstick",),
         ),
     )
 }

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from rotvq.report import style
 from rotvq.report.records import RunRecord
@@ -45,7 +45,7 @@ def curves(runs: Sequence[RunRecord]) -> bytes:
         layout = ConstrainedLayoutEngine(wspace=0.04, hspace=0.06)
         figure = Figure(figsize=(style.WIDTH, 5.8 + 0.1 * len(runs)), layout=layout)
         for axes, panel in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
-            _draw_panel(axes, panel, runs)
+            draw_panel(axes, panel, runs)
         handles, labels = _curve_legend(runs)
         style.legend(figure, handles, labels)
         return style.png(figure)
@@ -96,7 +96,8 @@ def usage(runs: Sequence[RunRecord]) -> bytes:
         return style.png(figure)
 
 
-def _draw_panel(axes: Axes, panel: Panel, runs: Sequence[RunRecord]) -> None:
+def draw_panel(axes: Axes, panel: Panel, runs: Sequence[RunRecord]) -> None:
+    """A panel's curve of every run, a colour a run: test solid, train dashed."""
     drawn = False
     for n, run in enumerate(runs):
         # Not every epoch has a test pass.
@@ -120,9 +121,7 @@ def _draw_panel(axes: Axes, panel: Panel, runs: Sequence[RunRecord]) -> None:
         return
     if panel.log:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        style.log_ticks(axes.yaxis)
     axes.set_ylim(*panel.limits)
 
 

@@ -1,22 +1,19 @@
 """Assembling the report: records, tables and figures into one HTML page and one Markdown file."""
 
-import re
 import shlex
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 import numpy as np
 
 from rotvq.errors import UserError
 from rotvq.files import write_bytes, write_text
 from rotvq.report import figures, style, tables, tiles
 from rotvq.report.records import RunRecord, load_runs, lookup
-
-_MARKUP = re.compile(r"[\\`*\[\]|~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+from rotvq.report.templating import render
 
 
 class Picture(NamedTuple):
@@ -67,19 +64,26 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     Raises UserError where a run's records cannot be read or `out` cannot be written.
     """
     page = build_page(load_runs(runs))
-    out = Path(out)
+    write_page(page, page.pictures, Path(out), "report")
+    return Path(out) / "report.html"
+
+
+def write_page(page: object, pictures: Iterable[Picture], out: Path, name: str) -> None:
+    """Write NAME.html and NAME.md through the templates of that name, and the figures.
+
+    Raises UserError where `out` cannot be written.
+    """
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
-        for picture in page.pictures:
+        for picture in pictures:
             write_bytes(out / "figures" / picture.name, picture.png)
-        write_text(out / "report.md", render(page, "report.md.j2"))
-        write_text(out / "report.html", render(page, "report.html.j2"))
+        for kind in ("md", "html"):
+            write_text(out / f"{name}.{kind}", render(page, f"{name}.{kind}.j2"))
     except OSError as error:
         raise UserError(
             f"{error.filename or out}: expected a folder to write the report to, got "
             f"{error.strerror}; name another"
         ) from None
-    return out / "report.html"
 
 
 def build_page(runs: Sequence[RunRecord]) -> Page:
@@ -102,26 +106,6 @@ def build_page(runs: Sequence[RunRecord]) -> Page:
         protocol=tables.protocol(runs),
         commands=tuple(command for run in runs for command in _commands(run)),
     )
-
-
-def render(page: Page, template: str) -> str:
-    """The page through one of the package's templates (report.html.j2, report.md.j2)."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=lambda name: name is not None and ".html" in name,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["md"] = markdown
-    return environment.get_template(template).render(page=page)
-
-
-def markdown(text: str) -> str:
-    """Text that Markdown shows as it is, on one line, in a table or out of it."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKUP.sub(r"\\\g<0>", text)
 
 
 def _title(runs: Sequence[RunRecord]) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 
 import matplotlib
 from matplotlib.artist import Artist
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 # Okabe and Ito, "Color Universal Design" (2008); yellow last, as it is faint on white.
 COLOURS = (
@@ -73,6 +75,13 @@ def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> 
     columns = max(1, 150 // (max(map(len, labels)) + 8))  # about 150 characters a line
     names = [plain(label) for label in labels]
     figure.legend(handles, names, loc="outside upper left", ncols=min(columns, len(names)))
+
+
+def log_ticks(axis: Axis, steps: Sequence[float] = (1, 2, 3, 5)) -> None:
+    """Plain numbers on a logarithmic axis, at these multiples of the powers of ten."""
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def shorten(text: str, length: int) -> str:

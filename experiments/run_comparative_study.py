@@ -1,0 +1,13 @@
+"""Table 2: codebooks of 256, 512, 1024 and 2048 vectors, first and last epoch.
+
+    python experiments/run_comparative_study.py --preset cpu --data PATH_TO_CIFAR10
+
+TIME_table2
+"""
+
+import sys
+
+from rotvq.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["reproduce", "table2", *sys.argv[1:]]))

@@ -1,0 +1,13 @@
+"""The final experiment: the long run, its last and its best model, fully evaluated.
+
+    python experiments/run_final_experiment.py --preset cpu --data PATH_TO_CIFAR10
+
+TIME_final
+"""
+
+import sys
+
+from rotvq.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["reproduce", "final", *sys.argv[1:]]))

@@ -1,0 +1,13 @@
+"""The base model, epoch by epoch: training and test losses, perplexity and usage.
+
+    python experiments/run_training_testing.py --preset cpu --data PATH_TO_CIFAR10
+
+TIME_training
+"""
+
+import sys
+
+from rotvq.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["reproduce", "training", *sys.argv[1:]]))

@@ -1,0 +1,13 @@
+"""Figures 1 to 8: reconstructions, t-SNE of the codebook, and gradient norms, through training.
+
+    python experiments/run_visualization_experiments.py --preset cpu --data PATH_TO_CIFAR10
+
+TIME_figures
+"""
+
+import sys
+
+from rotvq.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["reproduce", "figures", *sys.argv[1:]]))

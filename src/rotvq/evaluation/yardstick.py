@@ -1,0 +1,167 @@
+"""What a classifier makes of reconstructions: accuracy, agreement and a Fréchet distance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from rotvq.errors import UserError
+from rotvq.evaluation.classifier import Classifier
+from rotvq.evaluation.evaluate import batches, evaluating
+from rotvq.model import VQVAE
+
+FORMAT = 1
+PROTOCOL = {
+    "images": "every image of the split, once, in order, at its own size, decoded from its "
+    "indices alone; the decoder's output is neither rounded nor clipped",
+    "precision": "model and classifier in float32 and in evaluation mode; nothing in them changes",
+    "classifier": "the project's own, trained on original images of the training split only",
+    "accuracy_original": "share of the original images whose label the classifier predicts",
+    "accuracy_reconstruction": "the same share of the reconstructions",
+    "agreement": "share of the images whose original and reconstruction are put into the same "
+    "class, right or wrong",
+    "frechet_distance": "between Gaussians fitted to the features of originals and of "
+    "reconstructions, in float64. The features are those of the project's own classifier, so "
+    "this is not FID: it compares models measured with the same classifier and is not "
+    "comparable with published distances",
+}
+
+
+class Reference(NamedTuple):
+    """What the classifier makes of the originals, computed once for many models.
+
+    Attributes:
+        features: float32, on the CPU.
+        predicted: classes, on the CPU.
+    """
+
+    features: Float[Tensor, "n f"]
+    predicted: Int64[Tensor, " n"]
+
+
+def frechet_distance(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
+    """Squared Fréchet distance of the Gaussians fitted to two sets of features.
+
+    ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), with covariances over n − 1 (Dowson & Landau
+    1982; Heusel et al. 2017, eq. 6); in float64, by torchmetrics.
+
+    Args:
+        a: features, any finite values; fewer rows than columns are allowed, at least 2.
+        b: features of as many columns.
+
+    Returns:
+        0 or more, in squared units of the features.
+
+    Raises:
+        UserError: fewer than 2 rows.
+    """
+    if min(len(a), len(b)) < 2:
+        raise UserError(f"features: expected 2 rows or more in both; got {len(a)} and {len(b)}.")
+    distance = FrechetInceptionDistance(feature=_Given(a.shape[1]), normalize=False)
+    # Far from zero a covariance from sums of squares loses digits; a common shift changes nothing.
+    centre = a.double().mean(0)
+    distance.update(a.double().cpu() - centre.cpu(), real=True)
+    distance.update(b.double().cpu() - centre.cpu(), real=False)
+    # Rounding may leave equal sets a little below zero.
+    return max(0.0, distance.compute().item())
+
+
+def originals(
+    classifier: Classifier,
+    images: UInt8[Tensor, "n 3 h w"],
+    *,
+    batch_size: int = 256,
+    progress: Callable[[int], object] = lambda images: None,
+) -> Reference:
+    """The classifier's features and predictions of original images.
+
+    Args:
+        classifier: put into evaluation mode for the time of the call.
+        images: uint8, on the classifier's device.
+        batch_size: images at a time.
+        progress: told after each batch how many images it had.
+    """
+    return _seen(classifier, batches(images, batch_size), progress)
+
+
+def measure(
+    model: VQVAE,
+    classifier: Classifier,
+    reference: Reference,
+    images: UInt8[Tensor, "n 3 h w"],
+    labels: Int64[Tensor, " n"],
+    *,
+    batch_size: int = 256,
+    progress: Callable[[int], object] = lambda images: None,
+) -> dict[str, Any]:
+    """Accuracy, agreement and Fréchet distance of a model's reconstructions, as a record.
+
+    Args:
+        model: put into evaluation mode for the time of the call.
+        classifier: likewise.
+        reference: `originals` of the same classifier and images.
+        images: uint8, at least 2, on the device of model and classifier.
+        labels: int64, true classes.
+        batch_size: images at a time.
+        progress: told after each batch how many images it had.
+
+    Raises:
+        UserError: fewer than 2 images, or labels or a reference of another number of images.
+    """
+    started = time.perf_counter()
+    if len(images) < 2 or {len(labels), len(reference.predicted)} != {len(images)}:
+        raise UserError(
+            "images: expected 2 or more, with as many labels and originals; got "
+            f"{len(images)}, {len(labels)} and {len(reference.predicted)}."
+        )
+    with evaluating(model):
+        decoded = (model.decode(model.encode(x)).float() for x in batches(images, batch_size))
+        ours = _seen(classifier, decoded, progress)
+    labels = labels.cpu()
+    return {
+        "format": FORMAT,
+        "images": len(images),
+        "metrics": {
+            "accuracy_original": _share(reference.predicted, labels),
+            "accuracy_reconstruction": _share(ours.predicted, labels),
+            "agreement": _share(ours.predicted, reference.predicted),
+            "frechet_distance": frechet_distance(reference.features, ours.features),
+        },
+        "protocol": PROTOCOL,
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+@torch.no_grad()
+def _seen(
+    classifier: Classifier, parts: Iterable[Tensor], progress: Callable[[int], object]
+) -> Reference:
+    features: list[Tensor] = []
+    predicted: list[Tensor] = []
+    with evaluating(classifier):
+        for x in parts:
+            features.append(classifier.features(x))
+            predicted.append(classifier.head(features[-1]).argmax(1))
+            progress(len(x))
+    return Reference(torch.cat(features).cpu(), torch.cat(predicted).cpu())
+
+
+def _share(a: Tensor, b: Tensor) -> float:
+    return (a == b).double().mean().item()
+
+
+class _Given(nn.Module):
+    """In the place of torchmetrics' network: the features are computed already."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features

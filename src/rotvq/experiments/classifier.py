@@ -1,0 +1,97 @@
+"""The yardstick's classifier in a folder: trained once, then used by every measurement."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from rotvq import __version__
+from rotvq.data_processing import ImageData
+from rotvq.errors import UserError
+from rotvq.evaluation.classifier import (
+    RECORD,
+    Classifier,
+    accuracy,
+    load_classifier,
+    save_classifier,
+    train_classifier,
+)
+from rotvq.training import environment
+from rotvq.training.images import on_device
+
+EPOCHS = 8
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def images_to_see(data: ImageData) -> int:
+    """How many images a training takes in, over all epochs."""
+    return EPOCHS * len(data.train.images)
+
+
+def obtain(
+    data: ImageData,
+    folder: Path,
+    device: torch.device,
+    *,
+    seed: int = 0,
+    progress: Callable[[int], object] = lambda images: None,
+) -> Classifier:
+    """The classifier of a folder, in evaluation mode on the device; trained first if there is none.
+
+    It is trained on every training image, and its accuracy on every test image goes into its
+    record, `classifier.json`.
+
+    Args:
+        data: with labels.
+        folder: made if need be.
+        device: to train and to use it on.
+        seed: of the training.
+        progress: told after each step how many images it had.
+
+    Raises:
+        UserError: the images have no labels, or the classifier there was trained on others.
+    """
+    fingerprint = data.train.fingerprint()
+    if (folder / RECORD).exists():
+        classifier = load_classifier(folder)
+        before = json.loads((folder / RECORD).read_text(encoding="utf-8")).get("train_fingerprint")
+        if before != fingerprint:
+            raise UserError(
+                f"{folder}: expected a classifier of the images at hand ({fingerprint}); it was "
+                f"trained on others ({before}). Remove it to train another."
+            )
+        return classifier.to(device)
+    if data.train.labels is None or data.test.labels is None:
+        raise UserError(f"{data.name}: expected images with labels; they have none.")
+    labels, test_labels = (
+        torch.from_numpy(split.labels).to(device) for split in (data.train, data.test)
+    )
+    images, test = (on_device(split, None, device) for split in (data.train, data.test))
+    precision = environment.resolve_precision("auto", device)
+    started = time.perf_counter()
+    classifier = train_classifier(
+        images, labels, seed=seed, epochs=EPOCHS, precision=_DTYPES[precision], progress=progress
+    )
+    seconds = time.perf_counter() - started
+    record = {
+        "rotvq": __version__,
+        "versions": environment.versions(),
+        "hardware": environment.hardware(device),
+        "precision": precision,
+        "git": environment.git_state(),
+        "data": data.name,
+        "train_images": len(images),
+        "train_fingerprint": fingerprint,
+        "test_images": len(test),
+        "seed": seed,
+        "epochs": EPOCHS,
+        "accuracy": accuracy(classifier, test, test_labels),
+        "seconds": round(seconds, 1),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_classifier(folder, classifier, record)
+    return classifier
