@@ -143,8 +143,13 @@ def test_a_missing_measurement_is_made_without_training_again(data, tmp_path, mo
     assert json.loads((asked.folder / "count.json").read_text()) == {"format": 1, "n": 0}
 
 
-def test_a_run_that_diverges_is_told_of_and_the_others_are_done(data, tmp_path):
-    plan = [a_run(tmp_path, "bad", beta=1e38), a_run(tmp_path, "good")]
+def test_a_run_that_diverges_is_told_of_and_the_others_are_done(data, tmp_path, monkeypatch):
+    def check(trainer, means):
+        if trainer.config.training.seed == 1:
+            trainer._refuse("the loss is nan")
+
+    monkeypatch.setattr("rotvq.training.loop.Trainer._check", check)
+    plan = [a_run(tmp_path, "bad", seed=1), a_run(tmp_path, "good")]
     failed: list[str] = []
     do(plan, data, tmp_path, fails=lambda run, error: failed.append(run.variant.name))
     assert failed == ["bad"]

@@ -21,8 +21,8 @@ EPILOG = """\
 studies:
 {studies}
 
-Runs that are done are not done again; one that was stopped or killed goes on where it was. A report
-over what is done is written at the end. Examples:
+Runs that are done are not done again; one that was stopped or killed goes on where it was. At the
+end a report is written over everything that is done in the folder. Examples:
   rotvq reproduce all --preset smoke
   rotvq reproduce table2 table3 --preset cpu --data cifar-10-python.tar.gz
   rotvq reproduce estimators --preset cpu --variants rotation straight_through --seeds 5
@@ -35,24 +35,19 @@ def run(argv: Sequence[str]) -> int:
     options = _parse(argv)
     out = options.out or Path("reproduction") / options.preset
     studies = [*STUDIES] if ALL in options.studies else options.studies
-    plan = make_plan(
-        options.preset,
-        out,
-        studies=studies,
-        variants=options.variants,
-        seeds=options.seeds,
-        source=options.data,
-    )
+    planned = partial(make_plan, options.preset, out, seeds=options.seeds, source=options.data)
+    plan = planned(studies=studies, variants=options.variants)
     for each in plan:
         check(each)
     status = 0
     if not all(each.done for each in plan):
         work = partial(_work, plan, out, options)
         status = side_by_side(options.jobs, work) if options.jobs > 1 else work()
-    if any(each.done for each in plan):
+    everything = planned()
+    if any(each.done for each in everything):
         from rotvq.experiments.reproduction.page import write_reproduction
 
-        print(f"Report: {write_reproduction(plan, out, _common(options, out))}")
+        print(f"Report: {write_reproduction(everything, out, _common(options, out))}")
     return status
 
 

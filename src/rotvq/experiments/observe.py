@@ -22,12 +22,12 @@ from torch import Tensor
 from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import batches, evaluating, normalized
 from rotvq.experiments.milestones import CODEBOOK, milestone
+from rotvq.experiments.plan import GRADIENTS
 from rotvq.files import write_atomically, write_json
 from rotvq.model import VQVAE
 from rotvq.training.checkpoint import save_weights
 from rotvq.training.loop import Trainer
 
-GRADIENTS = "gradients.json"
 BEST = "best.safetensors"
 USE_IMAGES = 1024
 """Test images whose tokens tell which codes are in use."""

@@ -16,6 +16,10 @@ from rotvq.training import run_folder
 from rotvq.training.config import Config, differing
 
 
+GRADIENTS = "gradients.json"
+"""In a run's folder: the norm of the gradient by each parameter, after each epoch."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One training with its measurements: a study's variant at a seed.

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from rotvq.errors import UserError
-from rotvq.experiments import observe
+from rotvq.experiments.milestones import RECONSTRUCTIONS, milestone
+from rotvq.experiments.plan import GRADIENTS
 from rotvq.experiments.reproduction import model_figures as figures
 from rotvq.experiments.reproduction.results import Result
 from rotvq.report import style, tiles
@@ -45,16 +46,14 @@ def _rows(monkeypatch, result, epochs=None):
 
 def test_reconstructions_are_those_of_the_milestones(result, monkeypatch):
     rows = _rows(monkeypatch, result)
+    at = {epoch: milestone(epoch, 4) for epoch in RECONSTRUCTIONS}
     assert [row.label for row in rows] == [
         "original",
-        "epoch 0 of 100 (here: 1 of 4)",
-        "epoch 25 of 100 (here: 2 of 4)",
-        "epoch 50 of 100 (here: 3 of 4)",
-        "epoch 75 of 100 (here: 4 of 4)",
-        "epoch 99 of 100 (here: 4 of 4)",
+        *(f"epoch {paper} of 100 (here: {here} of 4)" for paper, here in at.items()),
     ]
-    for row, epoch in zip(rows[1:], (1, 2, 3, 4, 4), strict=True):
-        (expected, _) = tiles.pairs_of(result.record, epoch).reconstructions
+    assert rows[-1].label == "epoch 99 of 100 (here: 4 of 4)"
+    for row, epoch in zip(rows[1:], at.values(), strict=True):
+        expected = tiles.pairs_of(result.record, epoch).reconstructions[0]
         assert np.array_equal(row.tiles, expected)
 
 
@@ -92,14 +91,14 @@ def test_gradients_are_placed_by_layer_and_epoch():
 def test_gradients_of_one_epoch_and_one_value_are_drawn(result, count, norm):
     names = ("encoder.0.weight", "decoder.0.weight")
     record = {"format": 1, "epochs": {"1": dict.fromkeys(names, norm)}}
-    (result.run.folder / observe.GRADIENTS).write_text(json.dumps(record))
+    (result.run.folder / GRADIENTS).write_text(json.dumps(record))
     cells = count(figures.gradient_flow(result), figures.ZERO) > 10_000
     assert cells == (norm == 0)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"epochs": {"one": {}}}', '{"epochs": {}}'])
 def test_damaged_gradients_are_told(result, content):
-    path = result.run.folder / observe.GRADIENTS
+    path = result.run.folder / GRADIENTS
     path.unlink()
     if content is not None:
         path.write_text(content)

@@ -24,16 +24,15 @@ from numpy.typing import NDArray
 
 from rotvq.errors import UserError
 from rotvq.experiments.milestones import PAPER_EPOCHS, RECONSTRUCTIONS, milestone
+from rotvq.experiments.plan import GRADIENTS
 from rotvq.experiments.reproduction.results import Result
 from rotvq.report import style, tiles
 
 Matrix = NDArray[np.float64]
 
-GRADIENTS = "gradients.json"  # of experiments/observe.py, which needs torch
 COLOURS = "viridis"
-USES = ListedColormap(
-    colormaps["viridis_r"](np.linspace(0.1, 1, 256)), "uses"
-)  # none as pale as paper
+# Without viridis's palest tenth, which is faint on white.
+USES = ListedColormap(colormaps["viridis_r"](np.linspace(0.1, 1, 256)), "uses")
 DEAD: Mapping[str, Any] = {
     "color": "#a0a0a0",
     "marker": "x",

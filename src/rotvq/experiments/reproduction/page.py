@@ -56,7 +56,7 @@ def write_reproduction(plan: Sequence[Run], out: Path, command: Sequence[str]) -
     """Write reproduction.html (self-contained), .md and figures; returns the HTML's path.
 
     Args:
-        plan: the runs asked for; those that are not done are named on the page as missing.
+        plan: all runs; those that are not done are named on the page.
         out: folder to write into.
         command: the options that every study's command ends with, as ("--preset", "cpu").
 
@@ -160,8 +160,10 @@ def _trained(runs: Sequence[Result]) -> str:
 
 
 def _notices(results: Results) -> tuple[str, ...]:
-    missing = [run.name for run in results.missing]
-    if not missing:
-        return ()
-    shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-    return (f"{len(missing)} of {len(results.plan)} runs are not done yet: {shown}.",)
+    absent = [name for name in STUDIES if name not in results.studies]
+    notices = [f"Not run yet: {', '.join(absent)}."] if absent else []
+    missing = [run.name for run in results.missing if run.study not in absent]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        notices.append(f"Runs not done yet: {', '.join(missing[:5])}{more}.")
+    return tuple(notices)

@@ -155,12 +155,12 @@ def leak(results: Results) -> Table:
         runs = results.of("estimators", name)
         if runs:
             values = [[r.metric(key) for r in runs] for key in ("forward_mse", "mse")]
-            gap = [decoded / forward for forward, decoded in zip(*values, strict=True)]
+            forward, decoded = map(fmean, values)
             texts = [spread(v, decimals(4)) for v in values]
-            rows.append((runs[0].run.variant.label, *texts, spread(gap, decimals(2))))
+            rows.append((runs[0].run.variant.label, *texts, decimals(2)(decoded / forward)))
     return Table(
         "The leak of the released transform",
-        ("estimator", "MSE of the forward pass", "MSE of the decoded indices", "ratio"),
+        ("estimator", "MSE of the forward pass", "MSE of the decoded indices", "ratio of means"),
         tuple(rows),
         "The reflection hands the decoder ‖z_e‖·q̂: one real number a token past the codebook. The "
         "same model, given only the indices, makes other images. For a discrete estimator the two "
