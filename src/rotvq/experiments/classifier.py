@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -58,7 +59,7 @@ def obtain(
     fingerprint = data.train.fingerprint()
     if (folder / RECORD).exists():
         classifier = load_classifier(folder)
-        before = json.loads((folder / RECORD).read_text(encoding="utf-8")).get("train_fingerprint")
+        before = _record(folder).get("train_fingerprint")
         if before != fingerprint:
             raise UserError(
                 f"{folder}: expected a classifier of the images at hand ({fingerprint}); it was "
@@ -95,3 +96,13 @@ def obtain(
     folder.mkdir(parents=True, exist_ok=True)
     save_classifier(folder, classifier, record)
     return classifier
+
+
+def weights_of(folder: Path) -> str:
+    """SHA-256 of the weights of a folder's classifier, by which records tell it."""
+    return str(_record(folder)["weights"])
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return record

@@ -17,7 +17,7 @@ from rotvq.data_processing import ImageData
 from rotvq.evaluation.classifier import Classifier
 from rotvq.evaluation.evaluate import evaluate
 from rotvq.evaluation.yardstick import Reference, measure, originals
-from rotvq.experiments.classifier import obtain
+from rotvq.experiments.classifier import obtain, weights_of
 from rotvq.experiments.embedding import embed
 from rotvq.experiments.milestones import CODEBOOK, milestone
 from rotvq.experiments.observe import BEST, codebook_file, read_codebook
@@ -25,6 +25,9 @@ from rotvq.experiments.plan import Run
 from rotvq.training.build import load_model
 from rotvq.training.environment import accelerator
 from rotvq.training.images import limited, on_device
+
+
+CLASSIFIER = "classifier"
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Bench:
     def classifier(self) -> Classifier:
         """The classifier, trained by the first process that asks for it."""
         with FileLock(self.out / ".classifier.lock"):
-            return obtain(self.data, self.out / "classifier", self.device)
+            return obtain(self.data, self.out / CLASSIFIER, self.device)
 
     @cached_property
     def reference(self) -> Reference:

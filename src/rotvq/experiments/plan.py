@@ -15,7 +15,6 @@ from rotvq.experiments.study import Preset, Study, Variant
 from rotvq.training import run_folder
 from rotvq.training.config import Config, differing
 
-
 GRADIENTS = "gradients.json"
 """In a run's folder: the norm of the gradient by each parameter, after each epoch."""
 

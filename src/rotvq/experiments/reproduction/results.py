@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,11 @@ def read(plan: Sequence[Run]) -> Results:
     if not results:
         raise UserError("reproduce: expected at least one finished run; there is none yet.")
     for study in STUDIES:
-        _check_same_images([r for r in results if r.run.study == study])
+        runs = [r for r in results if r.run.study == study]
+        for split in ("train", "test"):
+            field = f"data.{split}.fingerprint"
+            _check_one(field, runs, lambda r, field=field: lookup(r.record.run, field))
+        _check_one("classifier", runs, lambda r: lookup(r.measured, "yardstick.classifier"))
     return Results(tuple(plan), results)
 
 
@@ -91,14 +95,12 @@ def _result(run: Run) -> Result:
     return Result(run, load_run(run.folder), measured)
 
 
-def _check_same_images(results: Sequence[Result]) -> None:
-    """See that all rows of a study were trained and tested on the same images."""
-    for split in ("train", "test"):
-        field = f"data.{split}.fingerprint"
-        seen = {lookup(r.record.run, field): r.run.folder for r in results}
-        if len(seen) > 1:
-            pairs = "; ".join(f"{path}: {print_}" for print_, path in seen.items())
-            raise UserError(
-                f"{field}: expected the same images in every run of a study; got {pairs}. Remove "
-                "the runs of the other images, or choose another --out."
-            )
+def _check_one(name: str, results: Sequence[Result], value: Callable[[Result], Any]) -> None:
+    """See that all rows of a study agree in what makes them comparable."""
+    seen = {value(r): r.run.folder for r in results}
+    if len(seen) > 1:
+        pairs = "; ".join(f"{path}: {found}" for found, path in seen.items())
+        raise UserError(
+            f"{name}: expected the same in every run of a study; got {pairs}. Remove the runs that "
+            "are of others, or choose another --out."
+        )
