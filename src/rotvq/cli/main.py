@@ -38,33 +38,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
-        return _fail(f"expected a verb, one of {', '.join(VERBS)}; got {verb!r}. See rotvq --help.")
+        known = ", ".join(VERBS)
+        complain(f"rotvq: expected a verb, one of {known}; got {verb!r}. See rotvq --help.")
+        return 2
     return answering(lambda: import_module(f"rotvq.cli.{verb}").run(rest))
 
 
-def answering(run: Callable[[], int]) -> int:
+def complain(line: str) -> None:
+    """Print to standard error."""
+    print(line, file=sys.stderr)
+
+
+def answering(run: Callable[[], int], say: Callable[[str], object] = complain) -> int:
     """Call a verb; what goes wrong becomes a line and an exit status."""
     try:
         return run()
     except UserError as error:
-        return _fail(str(error))
+        message, status = str(error), 2
     except KeyboardInterrupt:
-        return _fail("Stopped.", 128 + signal.SIGINT)
+        message, status = "Stopped.", 128 + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
-        return _fail(f"expected a readable and writable file system; {error}.")
+        message, status = f"expected a readable and writable file system; {error}.", 2
     except Exception as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        kind = type(error).__name__
-        if kind == "OutOfMemoryError":
-            return _fail(
-                "expected the batch to fit the GPU's memory; it does not. Pass a smaller "
-                "--training.micro_batch_size."
-            )
-        return _fail(f"a fault in rotvq ({kind}: {error}). {DEBUG}=1 shows the traceback.", 1)
+        message, status = _unexpected(error)
+    say(f"rotvq: {' '.join(message.split())}")
+    return status
+
+
+def _unexpected(error: Exception) -> tuple[str, int]:
+    kind = type(error).__name__
+    if kind == "OutOfMemoryError":
+        return (
+            "expected the batch to fit the GPU's memory; it does not. Pass a smaller "
+            "--training.micro_batch_size.",
+            2,
+        )
+    return f"a fault in rotvq ({kind}: {error}). {DEBUG}=1 shows the traceback.", 1
 
 
 def _usage() -> str:
@@ -74,8 +88,3 @@ def _usage() -> str:
         f"usage: rotvq VERB [options]\n\nRotVQ {__version__}: discrete image tokenizers whose "
         f"gradients turn with the codebook.\n\n{verbs}\n\nrotvq VERB --help tells a verb's options."
     )
-
-
-def _fail(message: str, status: int = 2) -> int:
-    print(f"rotvq: {' '.join(message.split())}", file=sys.stderr)
-    return status

@@ -34,6 +34,8 @@ def run(argv: Sequence[str]) -> int:
     """Do the runs of the studies named that are not done, write the report. Returns the status."""
     options = _parse(argv)
     out = options.out or Path("reproduction") / options.preset
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out: expected a folder; {out} is a file. Choose another name.")
     studies = [*STUDIES] if ALL in options.studies else options.studies
     planned = partial(make_plan, options.preset, out, seeds=options.seeds, source=options.data)
     plan = planned(studies=studies, variants=options.variants)
@@ -43,11 +45,15 @@ def run(argv: Sequence[str]) -> int:
     if not all(each.done for each in plan):
         work = partial(_work, plan, out, options)
         status = side_by_side(options.jobs, work) if options.jobs > 1 else work()
+    if status > 128:
+        print(f"Stopped; everything is saved in {out}. The same command goes on.")
     everything = planned()
     if any(each.done for each in everything):
         from rotvq.experiments.reproduction.page import write_reproduction
 
-        print(f"Report: {write_reproduction(everything, out, _common(options, out))}")
+        seeds = ["--seeds", str(options.seeds)] if options.seeds else []
+        command = [*_common(options, out), *seeds]
+        print(f"Report: {write_reproduction(everything, out, command)}")
     return status
 
 
@@ -66,7 +72,6 @@ def _work(plan: Sequence[Run], out: Path, options: argparse.Namespace) -> int:
         with progress.following(data) as audience:
             work(plan, data, out, command=command, audience=audience)
     except Stopped as stopped:
-        progress.say(f"Stopped; everything is saved in {out}. The same command goes on.")
         return 128 + stopped.number
     return 1 if progress.failed else 0
 

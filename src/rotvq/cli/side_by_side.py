@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from multiprocessing.queues import SimpleQueue
 
-from rotvq.cli.main import answering
+from rotvq.cli.main import answering, complain
 from rotvq.training.interrupt import Interrupt
 
 WAIT = 0.2
@@ -17,7 +18,8 @@ WAIT = 0.2
 def side_by_side(processes: int, function: Callable[[], int]) -> int:
     """Run a function in several processes at once; returns the worst of their exit statuses.
 
-    Each gets its share of the processor's cores. A signal is passed on to all of them.
+    Each gets its share of the processor's cores. A signal is passed on to all of them, and what
+    several of them complain of is said once.
 
     Args:
         processes: how many.
@@ -25,25 +27,43 @@ def side_by_side(processes: int, function: Callable[[], int]) -> int:
     """
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // processes)
-    workers = [context.Process(target=_work, args=(function, threads)) for _ in range(processes)]
+    said = context.SimpleQueue()
+    arguments = (function, threads, said.put)
+    workers = [context.Process(target=_work, args=arguments) for _ in range(processes)]
+    told: set[int] = set()
+    heard: set[str] = set()
     with Interrupt() as interrupt:
         for worker in workers:
             worker.start()
-        told = False
         while any(worker.is_alive() for worker in workers):
             for worker in workers:
                 worker.join(WAIT / processes)
-                if interrupt.signal and not told and worker.pid and worker.is_alive():
-                    os.kill(worker.pid, interrupt.signal)
-            told = interrupt.signal is not None
+                number, process = interrupt.signal, worker.pid
+                if number and process and process not in told and worker.is_alive():
+                    os.kill(process, number)
+                    told.add(process)
+            _repeat(said, heard)
+    _repeat(said, heard)
     # A worker killed by signal n has exit code -n, which a shell calls 128 + n.
     return max(
         128 - code if code < 0 else code for w in workers if (code := w.exitcode) is not None
     )
 
 
-def _work(function: Callable[[], int], threads: int) -> None:
-    import torch
+def _repeat(said: SimpleQueue[str], heard: set[str]) -> None:
+    """Print what no process has said before."""
+    while not said.empty():
+        line = said.get()
+        if line not in heard:
+            heard.add(line)
+            complain(line)
 
-    torch.set_num_threads(threads)
-    sys.exit(answering(function))
+
+def _work(function: Callable[[], int], threads: int, say: Callable[[str], object]) -> None:
+    def run() -> int:
+        import torch
+
+        torch.set_num_threads(threads)
+        return function()
+
+    sys.exit(answering(run, say))

@@ -26,7 +26,6 @@ from rotvq.training.build import load_model
 from rotvq.training.environment import accelerator
 from rotvq.training.images import limited, on_device
 
-
 CLASSIFIER = "classifier"
 
 
@@ -92,7 +91,9 @@ def yardstick(run: Run, bench: Bench) -> dict[str, Any]:
     if labels is None:
         return {"format": 1, "metrics": {}, "protocol": {"images": "they have no labels"}}
     model = load_model(run.folder).to(bench.device)
-    return measure(model, bench.classifier, bench.reference, bench.images, torch.from_numpy(labels))
+    given = (bench.classifier, bench.reference, bench.images, torch.from_numpy(labels))
+    record = measure(model, *given)
+    return {**record, "classifier": weights_of(bench.out / CLASSIFIER)}
 
 
 MEASURES: dict[str, Callable[[Run, Bench], dict[str, Any]]] = {

@@ -116,7 +116,8 @@ def _tables(study: str, results: Results) -> tuple[Table, ...]:
         case "final":
             return (tables.final(first),)
         case "estimators":
-            return (tables.estimators(results), tables.leak(results))
+            leak = tables.leak(results)
+            return (tables.estimators(results), *([leak] if leak.rows else []))
     return ()
 
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from rotvq.experiments.milestones import RECONSTRUCTIONS, milestone
-from rotvq.experiments.reproduction import estimator_figures, figures, model_figures, paper
+from rotvq.experiments.reproduction import (
+    estimator_figures,
+    figures,
+    model_figures,
+    paper,
+    tables,
+)
 from rotvq.experiments.reproduction.results import Result, Results
 from rotvq.report import style
 from rotvq.report.page import Picture
@@ -24,7 +30,8 @@ def pictures(study: str, results: Results) -> tuple[Picture, ...]:
             return (_reconstructions("figures-1-5", first), _maps(first), _gradients(first))
         case "final":
             return (_curves("final", first), _reconstructions("final-reconstructions", first))
-    return (_estimators(results), _leak(results))
+    leaks = [_leak(results)] if tables.leak(results).rows else []
+    return (_estimators(results), *leaks)
 
 
 def _curves(name: str, result: Result) -> Picture:

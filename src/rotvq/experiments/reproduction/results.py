@@ -13,6 +13,9 @@ from rotvq.experiments.plan import Run
 from rotvq.experiments.studies import STUDIES
 from rotvq.report.records import RunRecord, load_run, lookup
 
+_CONTENT = {"tsne": "epochs", "best": "metrics", "yardstick": "metrics"}
+"""What a measurement's record must have, by its name."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -75,9 +78,10 @@ def read(plan: Sequence[Run]) -> Results:
         raise UserError("reproduce: expected at least one finished run; there is none yet.")
     for study in STUDIES:
         runs = [r for r in results if r.run.study == study]
-        for split in ("train", "test"):
-            field = f"data.{split}.fingerprint"
-            _check_one(field, runs, lambda r, field=field: lookup(r.record.run, field))
+        _check_one(
+            "training images", runs, lambda r: lookup(r.record.run, "data.train.fingerprint")
+        )
+        _check_one("test images", runs, lambda r: lookup(r.record.run, "data.test.fingerprint"))
         _check_one("classifier", runs, lambda r: lookup(r.measured, "yardstick.classifier"))
     return Results(tuple(plan), results)
 
@@ -87,11 +91,14 @@ def _result(run: Run) -> Result:
     for name in run.measures:
         path = run.folder / f"{name}.json"
         try:
-            measured[name] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            _ = record[_CONTENT[name]]
+        except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
-                f"{path}: expected JSON; it is damaged. Remove it to measure again."
+                f"{path}: expected the record of a measurement; it is damaged. Remove it to "
+                "measure again."
             ) from None
+        measured[name] = record
     return Result(run, load_run(run.folder), measured)
 
 

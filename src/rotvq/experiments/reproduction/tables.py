@@ -76,11 +76,11 @@ def training_table(result: Result) -> Table:
 def table2(results: Results) -> Table:
     """Table 2: metrics of the first epoch, and of the last for each codebook size."""
     rows: list[tuple[str, ...]] = []
-    for large in results.of("table2", "k_1024"):
-        rows += _beside("Initial (first epoch)", large, 0, paper.INITIAL)
+    for label, large in _labelled("Initial (first epoch)", results.of("table2", "k_1024")):
+        rows += _beside(label, large, 0, paper.INITIAL)
     for k, name in SIZES.items():
-        for result in results.of("table2", f"k_{k}"):
-            rows += _beside(f"Final {name}, K = {k}", result, -1, paper.TABLE2[k])
+        for label, result in _labelled(f"Final {name}, K = {k}", results.of("table2", f"k_{k}")):
+            rows += _beside(label, result, -1, paper.TABLE2[k])
     return Table(
         "Table 2: size of the codebook",
         ("variant", "metric", "paper, train", "measured, train", "difference", "measured, test"),
@@ -96,14 +96,14 @@ def table3(results: Results) -> Table:
     """Table 3: metrics of the last epoch for each weight β of the commitment loss."""
     rows = []
     for beta in BETAS:
-        for result in results.of("table3", f"beta_{beta}"):
+        for label, result in _labelled(f"β = {beta:g}", results.of("table3", f"beta_{beta}")):
             printed = paper.TABLE3[beta]
             for metric in TRAIN_METRICS:
                 columns: list[str] = []
                 for split in ("train", "test"):
                     value = _last(result, split, metric.key)
                     columns += _compared(metric, printed[split], value)
-                rows.append((f"β = {beta:g}", metric.name, *columns))
+                rows.append((label, metric.name, *columns))
     return Table(
         "Table 3: weight of the commitment loss",
         (
@@ -220,6 +220,11 @@ def spread(values: Sequence[float], text: Callable[[float], str]) -> str:
     if len(finite) < 2:
         return text(finite[0]) if finite else MISSING
     return f"{text(fmean(finite))} ± {text(stdev(finite))}"
+
+
+def _labelled(label: str, runs: Sequence[Result]) -> list[tuple[str, Result]]:
+    """Each run with its label, which names the seed where there are several."""
+    return [(label if len(runs) == 1 else f"{label}, seed {r.run.seed}", r) for r in runs]
 
 
 def _beside(label: str, result: Result, epoch: int, printed: paper.Losses) -> list[tuple[str, ...]]:
