@@ -50,10 +50,12 @@ class StudyProgress:
         from rotvq.experiments.runner import Audience
 
         work = _Work(self.plan, len(data.train.images))
-        runs = len(work.sizes)
-        left = sum(not run.done for run in {run.folder: run for run in self.plan}.values())
         if self.live:
-            self.say(f"{runs} runs, {left} of them to do; {work.total:,} training images in all.")
+            left = sum(not run.done for run in self.plan)
+            self.say(
+                f"{len(self.plan)} runs, {left} of them to do; {work.total:,} training images in "
+                "all (what two studies share counts once)."
+            )
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -71,6 +73,9 @@ class StudyProgress:
                 state = f"mse {means.reconstruction_loss:.4f}, {work.time_left()}"
                 bar.update(task, completed=work.done(), state=state)
 
+            def measures(run: Run, name: str) -> None:
+                bar.update(task, state=f"measuring {name}")
+
             def ends(run: Run) -> None:
                 done = sum(each.done for each in self.plan)
                 self.say(
@@ -81,7 +86,7 @@ class StudyProgress:
                 self.failed.append(run)
                 self.say(f"{run.name} failed: {error}")
 
-            yield Audience(begins=begins, images=images, ends=ends, fails=fails)
+            yield Audience(begins, images, measures, ends, fails)
 
 
 class _Work:

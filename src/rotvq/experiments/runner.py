@@ -28,12 +28,14 @@ class Audience:
     Args:
         begins: told a run that is taken up.
         images: told a run, how many images it was trained on in all, and the epoch's means.
+        measures: told a run, and which measurement comes now.
         ends: told a run that is done.
         fails: told a run that could not be done, and why.
     """
 
     begins: Callable[[Run], object] = lambda run: None
     images: Callable[[Run, int, Means], object] = lambda run, images, means: None
+    measures: Callable[[Run, str], object] = lambda run, name: None
     ends: Callable[[Run], object] = lambda run: None
     fails: Callable[[Run, UserError], object] = lambda run, error: None
 
@@ -87,6 +89,7 @@ def _take(
             if not run.trained:
                 _train(run, bench.data, command(run), audience)
             for name in run.missing:
+                audience.measures(run, name)
                 write_json(run.folder / f"{name}.json", MEASURES[name](run, bench))
             audience.ends(run)
     except Timeout:

@@ -205,8 +205,8 @@ def final(result: Result) -> list[Verdict]:
             "confirmed" if usage > 0.9 else "confirmed in part" if usage > 0.5 else "not confirmed",
             f"After {epochs} epochs {_whole(result.metric('codes_used'))} of "
             f"{result.run.config.quantizer.codebook_size} codes are in use on the test split "
-            f"({percent(usage)}), perplexity {_whole(result.metric('perplexity'))}. The paper's own "
-            "release ends with 40.8 % in use.",
+            f"({percent(usage)}), perplexity {_whole(result.metric('perplexity'))}. The paper's "
+            "own release ends with 40.8 % in use.",
         ),
         Verdict(
             "The last model is the best one.",
@@ -316,8 +316,8 @@ def _leak(results: Results) -> Verdict:
         claim,
         "confirmed" if same else "not confirmed",
         f"MSE {_four(forward)} in the forward pass, {_four(decoded)} from the indices: "
-        f"{decimals(2)(decoded / forward)} times as much (means of {_seeds(runs)}). The difference is what "
-        "one real number a token carries past the codebook.",
+        f"{decimals(2)(decoded / forward)} times as much (means of {_seeds(runs)}). The difference "
+        "is what one real number a token carries past the codebook.",
     )
 
 
