@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rotvq.experiments.plan import Run
-from rotvq.experiments.reproduction import tables, verdicts
+from rotvq.experiments.reproduction import estimator_verdicts, tables, verdicts
 from rotvq.experiments.reproduction.pictures import pictures
 from rotvq.experiments.reproduction.results import Result, Results, read
 from rotvq.experiments.reproduction.tables import Table
@@ -134,7 +134,7 @@ def _verdicts(study: str, results: Results) -> tuple[Verdict, ...]:
             return tuple(verdicts.figures(first))
         case "final":
             return tuple(verdicts.final(first))
-    return tuple(verdicts.estimators(results))
+    return tuple(estimator_verdicts.estimators(results))
 
 
 def _facts(runs: Sequence[Result]) -> tuple[Fact, ...]:

@@ -36,7 +36,7 @@ def training(result: Result) -> list[Verdict]:
     claim = "Training lowers total and reconstruction loss and raises perplexity."
     epochs = len(result.record.epochs)
     if epochs < 2:
-        return [_open(claim, "two epochs or more")]
+        return [open_(claim, "two epochs or more")]
     names = ("total loss", "reconstruction loss", "perplexity (mean over batches)")
     keys = ("loss", "reconstruction_loss", "batch_perplexity")
     ends = {key: (result.train(key, 0), result.train(key)) for key in keys}
@@ -49,7 +49,7 @@ def training(result: Result) -> list[Verdict]:
     return [
         Verdict(
             claim,
-            _how_many(better),
+            how_many(better),
             f"From the first to the last of {epochs} epochs on the training "
             f"split: {moved}. The paper: total 0.1000 → 0.0451, reconstruction 0.0433 → 0.0077, "
             "perplexity 18 → 318 over 100 epochs.",
@@ -66,7 +66,7 @@ def table2(results: Results) -> list[Verdict]:
     same = "Small, large and extra-large codebooks reach the same reconstruction loss (0.0077)."
     found = {k: runs for k in SIZES if (runs := results.of("table2", f"k_{k}"))}
     if len(found) < len(SIZES):
-        verdicts = [_open(claim, "all four sizes") for claim in (most, same)]
+        verdicts = [open_(claim, "all four sizes") for claim in (most, same)]
     else:
         verdicts = [_most(most, found), _same(same, found)]
     return [*verdicts, *([_level(found[1024])] if 1024 in found else [])]
@@ -85,7 +85,7 @@ def _most(claim: str, found: Mapping[int, Sequence[Result]]) -> Verdict:
         claim,
         "confirmed" if above else "not confirmed",
         f"Perplexity here, as the mean over training batches: {measured}. On the test split: "
-        f"{usage} (means of {_seeds(*found.values())}). A perplexity of 318 is beyond what 256 "
+        f"{usage} (means of {seeds(*found.values())}). A perplexity of 318 is beyond what 256 "
         "codes can reach at all: the paper's row for K = 256 must be another size's.",
     )
 
@@ -98,7 +98,7 @@ def _same(claim: str, found: Mapping[int, Sequence[Result]]) -> Verdict:
     return Verdict(
         claim,
         "confirmed" if apart < 0.02 else "not confirmed",
-        f"Training reconstruction loss: {measured} (means of {_seeds(*found.values())}). The best "
+        f"Training reconstruction loss: {measured} (means of {seeds(*found.values())}). The best "
         f"of the three is {percent(apart)} below the worst.",
     )
 
@@ -112,7 +112,7 @@ def table3(results: Results) -> list[Verdict]:
     )
     found = {beta: runs for beta in BETAS if (runs := results.of("table3", f"beta_{beta}"))}
     if len(found) < 2:
-        return [_open(claim, "two values of β or more") for claim in claims]
+        return [open_(claim, "two values of β or more") for claim in claims]
 
     def series(
         value: Callable[[Sequence[Result]], float], text: Callable[[float], str]
@@ -143,7 +143,7 @@ def table3(results: Results) -> list[Verdict]:
         Verdict(
             claims[2],
             _falls([[-v for v in mse]]),
-            f"Test MSE: {mse_text}; least at β = {best:g} (means of {_seeds(*found.values())}).",
+            f"Test MSE: {mse_text}; least at β = {best:g} (means of {seeds(*found.values())}).",
         ),
     ]
 
@@ -171,7 +171,7 @@ def figures(result: Result) -> list[Verdict]:
             f"Test MSE at the epochs shown: {shown} of {epochs}.",
         )
         if len(errors) > 1
-        else _open(sharper, "two tested epochs or more"),
+        else open_(sharper, "two tested epochs or more"),
         Verdict(
             into_use,
             _falls([[n for _, n, _ in dead]]),
@@ -179,18 +179,7 @@ def figures(result: Result) -> list[Verdict]:
             "not distances: a dead code's place says nothing.",
         )
         if len(dead) > 1
-        else _open(into_use, "two epochs or more"),
-    ]
-
-
-def estimators(results: Results) -> list[Verdict]:
-    """On what the rotation does."""
-    return [
-        _against_straight_through(results, ""),
-        _against_straight_through(results, "_restart"),
-        _perception(results),
-        _parts(results),
-        _leak(results),
+        else open_(into_use, "two epochs or more"),
     ]
 
 
@@ -232,121 +221,22 @@ def _level(runs: Sequence[Result]) -> Verdict:
     )
 
 
-def _against_straight_through(results: Results, suffix: str) -> Verdict:
-    setting = "with restart of dead codes" if suffix else "without restart"
-    claim = f"Rotation raises perplexity and usage over straight-through ({setting})."
-    pair = _same_seeds(results, "rotation" + suffix, "straight_through" + suffix)
-    if pair is None:
-        return _open(claim, "both estimators")
-    rotation, straight = pair
-    holds = _how_many([_above(rotation, straight, m) for m in ("perplexity", "usage")])
-
-    def versus(metric: str, text: Callable[[float], str]) -> str:
-        return " against ".join(text(_mean(runs, metric)) for runs in pair)
-
-    return Verdict(
-        claim,
-        holds,
-        f"Perplexity {versus('perplexity', _whole)}, usage {versus('usage', percent)}, test MSE "
-        f"{versus('mse', _four)}; commitment loss {versus('commitment_loss', _four)} (means of "
-        f"{_seeds(*pair)}; "
-        "it holds only where every seed of one is above every seed of the other).",
-    )
-
-
-def _perception(results: Results) -> Verdict:
-    claim = (
-        "The rotation's gain is perceptual: images look more real though squared error does not "
-        "fall (Fifty et al.)."
-    )
-    texts, better = [], []
-    for suffix, setting in (("", "without restart"), ("_restart", "with restart")):
-        pair = _same_seeds(results, "rotation" + suffix, "straight_through" + suffix)
-        if pair is None:
-            return _open(claim, "both estimators")
-        rotation, straight = pair
-        better += [_above(rotation, straight, "ssim")]
-        ssim = decimals(3)
-        said = f"SSIM {ssim(_mean(rotation, 'ssim'))} against {ssim(_mean(straight, 'ssim'))}"
-        accuracy = [_yardsticks(runs, "accuracy_reconstruction") for runs in pair]
-        distance = [_yardsticks(runs, "frechet_distance") for runs in pair]
-        if all(map(math.isfinite, (*accuracy[0], *accuracy[1], *distance[0], *distance[1]))):
-            better += [min(accuracy[0]) > max(accuracy[1]), max(distance[0]) < min(distance[1])]
-            said += (
-                f", accuracy of the classifier {percent(fmean(accuracy[0]))} against "
-                f"{percent(fmean(accuracy[1]))}, Fréchet distance of its features "
-                f"{fmean(distance[0]):.2f} against {fmean(distance[1]):.2f}"
-            )
-        texts.append(f"{setting}: {said}")
-    return Verdict(
-        claim,
-        _how_many(better),
-        f"Rotation against straight-through, {'; '.join(texts)} (means of "
-        f"{_seeds(rotation, straight)}). The classifier is the project's own; its distance is not "
-        "FID.",
-    )
-
-
-def _parts(results: Results) -> Verdict:
-    claim = "Rotation and rescaling each contribute."
-    names = ("straight_through", "rescaling", "rotation_without_rescaling", "rotation")
-    found = _same_seeds(results, *names)
-    if found is None:
-        return _open(claim, "all four estimators")
-    straight, rescaling, turning, both = (_mean(runs, "perplexity") for runs in found)
-    said = ", ".join(
-        f"{r[0].run.variant.label} {_whole(_mean(r, 'perplexity'))} (MSE {_four(_mean(r, 'mse'))})"
-        for r in found
-    )
-    return Verdict(
-        claim,
-        _how_many([rescaling > straight, turning > straight, both > max(rescaling, turning)]),
-        f"Perplexity without restart: {said} (means of {_seeds(*found)}).",
-    )
-
-
-def _leak(results: Results) -> Verdict:
-    claim = "The published transform is a discrete code: decoding its indices gives its images."
-    runs = results.of("estimators", "reflection")
-    if not runs:
-        return _open(claim, "the reflection")
-    forward, decoded = _mean(runs, "forward_mse"), _mean(runs, "mse")
-    same = abs(decoded - forward) < 1e-5 * forward
-    return Verdict(
-        claim,
-        "confirmed" if same else "not confirmed",
-        f"MSE {_four(forward)} in the forward pass, {_four(decoded)} from the indices: "
-        f"{decimals(2)(decoded / forward)} times as much (means of {_seeds(runs)}). The difference "
-        "is what one real number a token carries past the codebook.",
-    )
-
-
-def _same_seeds(results: Results, *variants: str) -> list[list[Result]] | None:
-    """The runs of some estimators at the seeds that all of them have; None if there is none."""
-    found = [results.of("estimators", variant) for variant in variants]
-    common = set.intersection(*({r.run.seed for r in runs} for runs in found))
-    return [[r for r in runs if r.run.seed in common] for runs in found] if common else None
-
-
-def _above(a: Sequence[Result], b: Sequence[Result], metric: str) -> bool:
-    """Whether every seed of one is above every seed of the other."""
-    return all(x.metric(metric) > y.metric(metric) for x in a for y in b)
+def mean(runs: Sequence[Result], value: Callable[[Result], float]) -> float:
+    """Over some runs."""
+    return fmean(map(value, runs))
 
 
 def _mean(runs: Sequence[Result], metric: str) -> float:
-    return fmean(r.metric(metric) for r in runs)
+    return mean(runs, lambda r: r.metric(metric))
 
 
 def _trained(runs: Sequence[Result], metric: str) -> float:
     """Of the last epoch on the training split."""
-    return fmean(r.train(metric) for r in runs)
+    return mean(runs, lambda r: r.train(metric))
 
 
-def _yardsticks(runs: Sequence[Result], metric: str) -> list[float]:
-    return [r.yardstick(metric) for r in runs]
-
-
-def _seeds(*groups: Sequence[Result]) -> str:
+def seeds(*groups: Sequence[Result]) -> str:
+    """How many, in words."""
     fewest, most = min(map(len, groups)), max(map(len, groups))
     return f"{fewest} seed{'s' * (fewest != 1)}" if fewest == most else f"{fewest} to {most} seeds"
 
@@ -366,11 +256,13 @@ def _falls(series: Sequence[Sequence[float]]) -> Holds:
     return "confirmed in part" if ends else "not confirmed"
 
 
-def _how_many(parts: Sequence[bool]) -> Holds:
+def how_many(parts: Sequence[bool]) -> Holds:
+    """Confirmed if all parts hold, in part if some do."""
     if all(parts):
         return "confirmed"
     return "confirmed in part" if any(parts) else "not confirmed"
 
 
-def _open(claim: str, needed: str) -> Verdict:
+def open_(claim: str, needed: str) -> Verdict:
+    """Of a claim that nothing measured speaks of yet."""
     return Verdict(claim, "open", f"Not measured yet: it needs {needed}.")
