@@ -2,7 +2,7 @@
 
     python experiments/run_ablation_studies.py --preset cpu --data PATH_TO_CIFAR10
 
-TIME_table3
+On 2 cores: 8 minutes with --preset cpu.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
     python experiments/run_comparative_study.py --preset cpu --data PATH_TO_CIFAR10
 
-TIME_table2
+On 2 cores: 15 minutes with --preset cpu. K = 1024 is the base model, trained once for both.
 """
 
 import sys

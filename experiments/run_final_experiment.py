@@ -2,7 +2,7 @@
 
     python experiments/run_final_experiment.py --preset cpu --data PATH_TO_CIFAR10
 
-TIME_final
+On 2 cores: 11 minutes with --preset cpu.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
     python experiments/run_training_testing.py --preset cpu --data PATH_TO_CIFAR10
 
-TIME_training
+On 2 cores: 4 minutes with --preset cpu; seconds with --preset smoke, which needs no --data.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
     python experiments/run_visualization_experiments.py --preset cpu --data PATH_TO_CIFAR10
 
-TIME_figures
+On 2 cores: 5 minutes with --preset cpu, half a minute once the base model is trained.
 """
 
 import sys

@@ -1,0 +1,38 @@
+"""Every study end to end at smoke size: the report has each row, figure and verdict it should."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rotvq.cli.main import main
+
+STORED = Path(__file__).with_name("reproduction_smoke.md")
+
+
+def structure(report: str) -> str:
+    """A report without what the machine and the noise of tiny runs decide; a row keeps its name."""
+    report = re.sub(r"(?m)^\| (Hardware|Precision|Versions|Commit) .*\n", "", report)
+    report = re.sub(r"(?m)(claims weighed): .*$", r"\1", report)
+    report = re.sub(r"(?i)\b(not )?confirmed( in part)?\b", "VERDICT", report)
+    return "".join(map(_masked, report.splitlines(keepends=True)))
+
+
+def _masked(line: str) -> str:
+    if line.startswith("!["):
+        return line
+    name = re.match(r"\| .*? \| |", line)
+    assert name
+    rest = re.sub(r"--out \S+(?=<)", "--out OUT", line[name.end() :])
+    return name[0] + re.sub(r"[+−-]?\d[\d,.]*\b", "#", rest)
+
+
+def test_all_studies_make_the_stored_report_but_for_its_numbers(tmp_path):
+    out = tmp_path / "all"
+    assert main(["reproduce", "all", "--preset", "smoke", "--out", str(out)]) == 0
+    report = (out / "reproduction.md").read_text()
+    for picture in re.findall(r"!\[.*\]\((.*)\)", report):
+        assert (out / picture).stat().st_size > 1000, picture
+    found = tmp_path / STORED.name
+    found.write_text(structure(report))
+    assert found.read_text() == STORED.read_text(), f"if it is meant so: cp {found} {STORED}"
