@@ -38,6 +38,11 @@ def run(argv: Sequence[str]) -> int:
     with progress.counting(images_to_see(data), "training") as advance:
         obtain(data, options.out, accelerator(), seed=options.seed, progress=advance)
     record = json.loads((options.out / RECORD).read_text(encoding="utf-8"))
+    if record["seed"] != options.seed:
+        raise UserError(
+            f"{options.out}: expected a classifier of seed {options.seed}; it holds that of seed "
+            f"{record['seed']}. Choose another --out, or remove it."
+        )
     progress.say(
         f"Test accuracy {record['accuracy']:.2%} after {record['epochs']} epochs "
         f"({record['seconds']:.0f} s, seed {record['seed']}). Saved in {options.out}."

@@ -36,18 +36,19 @@ def run(argv: Sequence[str]) -> int:
     out = options.out or Path("reproduction") / options.preset
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: expected a folder; {out} is a file. Choose another name.")
-    studies = [*STUDIES] if ALL in options.studies else options.studies
+    named = [name for name in options.studies if name != ALL]
+    studies = [*STUDIES, *named] if ALL in options.studies else named
     planned = partial(make_plan, options.preset, out, seeds=options.seeds, source=options.data)
     plan = planned(studies=studies, variants=options.variants)
     for each in plan:
         check(each)
     status = 0
+    everything = planned()
     if not all(each.done for each in plan):
-        work = partial(_work, plan, out, options)
+        work = partial(_work, plan, everything, out, options)
         status = side_by_side(options.jobs, work) if options.jobs > 1 else work()
     if status > 128:
         print(f"Stopped; everything is saved in {out}. The same command goes on.")
-    everything = planned()
     if any(each.done for each in everything):
         from rotvq.experiments.reproduction.page import write_reproduction
 
@@ -57,12 +58,16 @@ def run(argv: Sequence[str]) -> int:
     return status
 
 
-def _work(plan: Sequence[Run], out: Path, options: argparse.Namespace) -> int:
+def _work(
+    plan: Sequence[Run], everything: Sequence[Run], out: Path, options: argparse.Namespace
+) -> int:
     progress = StudyProgress(plan, live=options.jobs == 1)
     data = progress.load_data()
     # Late: torch takes its time, and bad options or data are answered before.
-    from rotvq.experiments.runner import work
+    from rotvq.experiments.runner import check_images, work
     from rotvq.training.interrupt import Stopped
+
+    check_images(everything, data)
 
     def command(run: Run) -> str:
         which = ["--variants", run.variant.name, "--seeds", str(run.seed + 1)]

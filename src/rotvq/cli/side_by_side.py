@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
@@ -33,8 +34,12 @@ def side_by_side(processes: int, function: Callable[[], int]) -> int:
     told: set[int] = set()
     heard: set[str] = set()
     with Interrupt() as interrupt:
-        for worker in workers:
-            worker.start()
+        _hold_signals(True)
+        try:
+            for worker in workers:
+                worker.start()
+        finally:
+            _hold_signals(False)
         while any(worker.is_alive() for worker in workers):
             for worker in workers:
                 worker.join(WAIT / processes)
@@ -63,7 +68,18 @@ def _work(function: Callable[[], int], threads: int, say: Callable[[str], object
     def run() -> int:
         import torch
 
+        _hold_signals(False)
         torch.set_num_threads(threads)
         return function()
 
     sys.exit(answering(run, say))
+
+
+def _hold_signals(hold: bool) -> None:
+    """Let signals wait, or come again; a process started meanwhile begins with them waiting.
+
+    A Ctrl-C in the midst of an import would leave tracebacks, or abort the process.
+    """
+    if hasattr(signal, "pthread_sigmask"):  # Windows has it not.
+        how = signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK
+        signal.pthread_sigmask(how, (signal.SIGINT, signal.SIGTERM))

@@ -66,10 +66,11 @@ class StudyProgress:
             task = bar.add_task("", total=work.total, completed=work.done(), state="")
 
             def begins(run: Run) -> None:
+                work.begins(run)
                 bar.update(task, description=run.name)
 
             def images(run: Run, seen: int, means: Means) -> None:
-                work.seen[run.folder] = seen
+                work.sees(run, seen)
                 state = f"mse {means.reconstruction_loss:.4f}, {work.time_left()}"
                 bar.update(task, completed=work.done(), state=state)
 
@@ -100,8 +101,22 @@ class _Work:
         }
         self.total = sum(self.sizes.values())
         self.seen: dict[Path, int] = {}
+        self.resumed: set[Path] = set()
         self.since = time.monotonic()
         self.before = self.done()
+
+    def begins(self, run: Run) -> None:
+        """A run is taken up."""
+        if run_folder.is_run(run.folder) and not run.trained:
+            self.resumed.add(run.folder)
+
+    def sees(self, run: Run, images: int) -> None:
+        """A run was trained on so many images in all."""
+        if run.folder in self.resumed:
+            # What it saw before it was stopped says nothing of the speed now.
+            self.resumed.remove(run.folder)
+            self.before += images
+        self.seen[run.folder] = images
 
     def done(self) -> int:
         """Images trained on, by this process and, in finished runs, by others."""

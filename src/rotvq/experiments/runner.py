@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -16,6 +17,7 @@ from rotvq.experiments.observe import observer
 from rotvq.experiments.plan import Run, check
 from rotvq.files import write_json
 from rotvq.training import run_folder
+from rotvq.training.images import on_device, sizes
 from rotvq.training.loop import Listener, Trainer
 
 LOCKS = ".locks"
@@ -38,6 +40,23 @@ class Audience:
     measures: Callable[[Run, str], object] = lambda run, name: None
     ends: Callable[[Run], object] = lambda run: None
     fails: Callable[[Run, UserError], object] = lambda run, error: None
+
+
+def check_images(plan: Sequence[Run], data: ImageData) -> None:
+    """See that the runs in their folders, begun or finished, were made from the images at hand.
+
+    Raises:
+        UserError: one was not.
+    """
+    known: dict[tuple[int | None, int | None], dict[str, dict[str, Any]]] = {}
+    for run in plan:
+        if not (run.folder / run_folder.RUN).exists():
+            continue
+        limits = run.config.data.train_images, run.config.data.test_images
+        if limits not in known:
+            splits = zip(("train", "test"), (data.train, data.test), limits, strict=True)
+            known[limits] = sizes({n: on_device(split, some, "cpu") for n, split, some in splits})
+        run_folder.check_same(run.folder, known[limits])
 
 
 def work(

@@ -153,7 +153,8 @@ class Trainer:
         """Train to the end and evaluate; returns the evaluation's record.
 
         Raises:
-            Stopped: a signal came; the checkpoint is written.
+            Stopped: a signal came; the checkpoint is written. After the last epoch it waits for
+                the evaluation, and its record is written too.
             UserError: the loss is not finite any more.
         """
         listener = listener or Listener()
@@ -164,6 +165,8 @@ class Trainer:
         if self.accelerator.is_main_process:
             run_folder.write_epochs(self.folder, self.position.history)
             write_json(self.folder / run_folder.EVALUATION, record)
+        if interrupt.signal is not None:
+            raise Stopped(interrupt.signal, f"Stopped; the run is finished in {self.folder}.")
         return record
 
     def _epoch(self, listener: Listener, interrupt: Interrupt) -> None:

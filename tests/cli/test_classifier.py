@@ -1,0 +1,138 @@
+"""rotvq classifier: what it refuses, what it leaves, and that it trains once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from rotvq.cli.main import main
+from rotvq.data_processing import load
+from rotvq.evaluation.classifier import Classifier
+
+EPOCHS = 8
+
+
+def png(pixels):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return {"bytes": stream.getvalue(), "path": None}
+
+
+def write_labelled(folder, seed=0):
+    """Parquet files of 48 training and 30 test images of 8x8: the class is the brightest colour."""
+    random = np.random.default_rng(seed)
+    folder.mkdir()
+    for split, n in (("train", 48), ("test", 30)):
+        labels = random.integers(0, 3, n)
+        images = random.integers(0, 100, (n, 8, 8, 3))
+        images[np.arange(n), :, :, labels] += 120
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        cells = pa.array([png(image) for image in images.astype(np.uint8)], kind)
+        table = pa.table({"img": cells, "label": labels})
+        pq.write_table(table, folder / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    return write_labelled(tmp_path_factory.mktemp("data") / "colours")
+
+
+@pytest.fixture(scope="module")
+def trained(labelled, tmp_path_factory):
+    """A folder with a classifier, to look at."""
+    out = tmp_path_factory.mktemp("classifier") / "made" / "here"
+    assert main(["classifier", "--data", str(labelled), "--seed", "3", "--out", str(out)]) == 0
+    return out
+
+
+def content(folder):
+    return {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in sorted(folder.iterdir())
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--seed", "-1"], "--seed: expected 0 to 2147483647; got -1"),
+        (["--seed", str(2**31)], f"--seed: expected 0 to 2147483647; got {2**31}"),
+        (["--seed", "one"], "--seed"),
+        (["--data", "nonsense"], "nonsense"),
+        (["--data", "nowhere/at/all.zip"], "nowhere/at/all.zip"),
+        (["stray"], "stray"),
+    ],
+)
+def test_bad_options_are_one_line_and_leave_nothing(rotvq, tmp_path, monkeypatch, words, named):
+    monkeypatch.chdir(tmp_path)
+    assert named in rotvq("classifier", *words).error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_line(rotvq, labelled, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    words = ("--data", labelled, "--out", tmp_path / "file")
+    assert "--out: expected a folder" in rotvq("classifier", *words).error
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_images_without_labels_are_one_line_and_leave_nothing(rotvq, images, tmp_path):
+    error = rotvq("classifier", "--data", images, "--out", tmp_path / "out").error
+    assert "expected images with labels; they have none" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_leaves_weights_and_their_record(labelled, trained):
+    assert [path.name for path in sorted(trained.iterdir())] == [
+        "classifier.json",
+        "classifier.safetensors",
+    ]
+    data, record = load(str(labelled)), json.loads((trained / "classifier.json").read_text())
+    expected = {
+        "classes": 3,
+        "widths": list(Classifier(3).widths),
+        "train_images": 48,
+        "train_fingerprint": data.train.fingerprint(),
+        "test_images": 30,
+        "seed": 3,
+        "epochs": EPOCHS,
+        "weights": hashlib.sha256((trained / "classifier.safetensors").read_bytes()).hexdigest(),
+    }
+    assert {name: record[name] for name in expected} == expected
+    assert record["accuracy"] * 30 == pytest.approx(round(record["accuracy"] * 30))
+
+
+def test_the_seed_decides_the_weights(rotvq, labelled, trained, tmp_path):
+    for seed in (3, 4):
+        words = ("--data", labelled, "--seed", seed, "--out", tmp_path / str(seed))
+        answer = rotvq("classifier", *words)
+        assert (answer.status, answer.err) == (0, "")
+        assert f"seed {seed}). Saved in {tmp_path / str(seed)}." in answer.out
+    weights = [(tmp_path / name / "classifier.safetensors").read_bytes() for name in "34"]
+    assert weights[0] == (trained / "classifier.safetensors").read_bytes() != weights[1]
+
+
+def test_it_is_not_trained_again(rotvq, labelled, trained, monkeypatch):
+    monkeypatch.setattr("rotvq.experiments.classifier.train_classifier", None)
+    before = content(trained)
+    words = ("classifier", "--data", labelled, "--out", trained)
+    answer = rotvq(*words, "--seed", 3)
+    assert (answer.status, answer.err) == (0, "")
+    assert f"after {EPOCHS} epochs" in answer.out and "seed 3)" in answer.out
+    assert "expected a classifier of seed 4" in rotvq(*words, "--seed", 4).error
+    assert content(trained) == before
+
+
+def test_a_classifier_of_other_images_is_refused(rotvq, trained, tmp_path):
+    before = content(trained)
+    other = write_labelled(tmp_path / "other", seed=1)
+    error = rotvq("classifier", "--data", other, "--out", trained).error
+    assert "trained on others" in error and str(trained) in error
+    assert content(trained) == before

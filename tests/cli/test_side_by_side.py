@@ -1,0 +1,113 @@
+"""Several processes at once: their statuses, what they complain of, and how they stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from rotvq.cli.side_by_side import side_by_side
+from rotvq.data_processing import load
+
+
+@pytest.fixture(autouse=True)
+def no_torch(tmp_path, monkeypatch):
+    """The processes import a stand-in, at once, that writes down how many threads it was given."""
+    (tmp_path / "stand-in").mkdir()
+    (tmp_path / "stand-in/torch.py").write_text(
+        f"def set_num_threads(number):\n    open({str(tmp_path / 'threads')!r}, 'a').write("
+        "f'{number} ')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "stand-in")
+
+
+def script(text):
+    """A function that any process can import; its status is that of SystemExit, else 0."""
+    return partial(exec, text, {})
+
+
+def first(path, then, others="0"):
+    """One process does one thing, the others something else."""
+    return script(
+        f"import os, sys, signal\ntry:\n    os.mkdir({str(path)!r})\n"
+        f"except FileExistsError:\n    sys.exit({others})\n{then}"
+    )
+
+
+def test_each_gets_its_share_of_the_processor(tmp_path):
+    assert side_by_side(2, partial(int, 0)) == 0
+    share = max(1, (os.cpu_count() or 1) // 2)
+    assert (tmp_path / "threads").read_text().split() == [str(share)] * 2
+
+
+@pytest.mark.parametrize("statuses", [(0, 3), (3, 0), (1, 2)])
+def test_the_worst_status_counts(tmp_path, statuses):
+    one, other = statuses
+    assert side_by_side(2, first(tmp_path / "one", f"sys.exit({one})", other)) == max(statuses)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_a_signal_killed_counts_as_in_a_shell(tmp_path, number):
+    die = f"os.kill(os.getpid(), {int(number)})"
+    assert side_by_side(2, first(tmp_path / "one", die, others="2")) == 128 + number
+
+
+def test_what_all_complain_of_is_said_once(capsys):
+    assert side_by_side(3, partial(load, "nonsense")) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("rotvq: unknown data source 'nonsense'")
+    assert err.count("\n") == 1
+
+
+def test_a_studys_images_that_cannot_be_read_are_one_line(rotvq, tmp_path):
+    words = ("table2", "--preset", "smoke", "--jobs", 2, "--out", tmp_path / "out")
+    assert "nowhere/at/all.zip" in rotvq("reproduce", *words, "--data", "nowhere/at/all.zip").error
+    assert not (tmp_path / "out").exists()
+
+
+def interrupted(function, folder, number):
+    """The status where a signal comes as soon as both processes have left a file in a folder."""
+
+    def interrupt():
+        while len([*folder.glob("pid *")]) < 2:
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    status = side_by_side(2, function)
+    thread.join()
+    return status
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot wait here")
+def test_a_signal_waits_for_imports_that_cannot_bear_it(capsys, tmp_path):
+    (tmp_path / "stand-in/torch.py").write_text(
+        f"import os, pathlib, time\n"
+        f"pathlib.Path({str(tmp_path)!r}, f'pid {{os.getpid()}}').touch()\n"
+        "try:\n    time.sleep(0.5)\nexcept KeyboardInterrupt:\n    os.abort()\n"
+    )
+    function = script("import sys\nsys.exit(77)")
+    assert interrupted(function, tmp_path, signal.SIGINT) == 130
+    assert capsys.readouterr().err == "rotvq: Stopped.\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGINT, "rotvq: Stopped.\n"), (signal.SIGTERM, "")]
+)
+def test_a_signal_is_passed_on_to_all(capsys, tmp_path, number, said):
+    function = script(
+        f"import os, pathlib, time\npathlib.Path({str(tmp_path)!r}, f'pid {{os.getpid()}}').touch()"
+        "\ntime.sleep(60)"
+    )
+    before = signal.getsignal(number)
+    assert interrupted(function, tmp_path, number) == 128 + number
+    assert capsys.readouterr().err == said
+    for path in tmp_path.glob("pid *"):
+        assert not Path("/proc", path.name.split()[1]).exists()
+    assert signal.getsignal(number) is before

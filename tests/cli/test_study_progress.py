@@ -1,0 +1,131 @@
+"""What is said of studies: durations in words, how much is left, who failed."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rotvq.cli.study_progress import StudyProgress, _Work, duration
+from rotvq.data_processing import ImageData, ImageSplit
+from rotvq.errors import UserError
+from rotvq.experiments.plan import make_plan
+
+RUN = 2 * 512
+"""Training images of a run of Table 3 in the smoke preset."""
+
+METRICS = {"mse": 0.12345, "ssim": 0.5, "perplexity": 17.4, "usage": 0.256}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (1.6, "2 s"), (89, "89 s"), (89.9, "90 s"), (90, "2 min"), (151, "3 min"),
+     (3569, "59 min"), (3599, "1 h 00 min"), (3600, "1 h 00 min"), (3900, "1 h 05 min"),
+     (36000, "10 h 00 min"), (360000, "100 h 00 min")],
+)  # fmt: skip
+def test_durations_are_said_as_people_do(seconds, said):
+    assert duration(seconds) == said
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time stands still until `clock.now` is set."""
+    time = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("time.monotonic", lambda: time.now)
+    return time
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """The five runs of Table 3."""
+    return make_plan("smoke", tmp_path, studies=["table3"])
+
+
+@pytest.fixture
+def data():
+    split = ImageSplit(np.zeros((600, 3, 1, 1), np.uint8))
+    return ImageData("black", split, split)
+
+
+def finish(run, measures=()):
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "evaluation.json").write_text(json.dumps({"metrics": METRICS}))
+    for name in measures:
+        (run.folder / f"{name}.json").write_text("{}")
+
+
+def test_time_left_is_that_of_the_speed_since_the_start(clock, plan):
+    finish(plan[0])
+    work = _Work(plan, images=600)
+    assert (work.total, work.done(), work.time_left()) == (5 * RUN, RUN, "time left unknown")
+    clock.now += 10
+    assert work.time_left() == "time left unknown"
+    work.seen[plan[1].folder] = 512
+    assert work.done() == RUN + 512
+    assert work.time_left() == "70 s left", "3584 images at 51.2 a second"
+    clock.now += 10
+    finish(plan[1])
+    assert work.time_left() == "60 s left", "3072 images at 51.2 a second"
+    finish(plan[2])
+    assert work.time_left() == "20 s left", "another process counts too"
+    for run in plan:
+        finish(run)
+    assert work.time_left() == "0 s left"
+
+
+@pytest.mark.parametrize(("images", "size"), [(600, RUN), (512, RUN), (100, 200)])
+def test_a_run_sees_no_more_images_than_there_are(plan, images, size):
+    assert _Work(plan, images).total == 5 * size
+
+
+def test_a_record_that_studies_share_counts_once(capsys, tmp_path, data):
+    plan = make_plan("smoke", tmp_path, studies=["training", "figures"])
+    assert len(plan) == 2 and plan[0].folder == plan[1].folder
+    work = _Work(plan, images=600)
+    assert work.total == 4 * 512
+    finish(plan[0])
+    assert work.done() == work.total
+    with StudyProgress(plan).following(data):
+        pass
+    # Trained, but the figures' own measurement is missing.
+    assert "2 runs, 1 of them to do; 2,048 training images in all" in capsys.readouterr().out
+    finish(plan[0], measures=["tsne"])
+    with StudyProgress(plan).following(data):
+        pass
+    assert "2 runs, 0 of them to do; 2,048 training" in capsys.readouterr().out
+
+
+def test_each_end_is_a_line_and_failures_are_counted(capsys, clock, plan, data):
+    progress = StudyProgress(plan)
+    finish(plan[0])
+    means = SimpleNamespace(reconstruction_loss=0.5)
+    with progress.following(data) as audience:
+        audience.begins(plan[1])
+        clock.now += 20
+        audience.images(plan[1], 512, means)
+        audience.measures(plan[1], "yardstick")
+        finish(plan[1])
+        audience.ends(plan[1])
+        audience.begins(plan[2])
+        audience.fails(plan[2], UserError("training: the [loss] is nan."))
+    assert progress.failed == [plan[2]]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines == [
+        "5 runs, 4 of them to do; 5,120 training images in all (what two studies share counts "
+        "once).",
+        "[2/5] table3/beta_0.25/seed_0: test MSE 0.1235, SSIM 0.500, perplexity 17, usage 26%; "
+        "60 s left",
+        "table3/beta_0.5/seed_0 failed: training: the [loss] is nan.",
+    ]
+
+
+def test_one_of_several_processes_says_what_it_did_and_no_more(capsys, clock, plan, data):
+    with StudyProgress(plan, live=False).following(data) as audience:
+        audience.begins(plan[0])
+        clock.now += 1
+        finish(plan[0])
+        audience.ends(plan[0])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("[1/5] table3/beta_0.1/seed_0: ") and line.endswith("; 4 s left")
