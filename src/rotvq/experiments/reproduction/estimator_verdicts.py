@@ -41,13 +41,23 @@ def estimators(results: Results) -> list[Verdict]:
     verdicts = []
     for suffix, setting in SETTINGS.items():
         verdicts += [
-            _against_straight_through(
-                results, suffix, f"{claim} than straight-through, {setting}.", claimed, beside
-            )
+            _against_straight_through(results, suffix, f"{claim}, {setting}.", claimed, beside)
             for claim, claimed, beside in (
-                ("Rotation uses more of the codebook", (PERPLEXITY, USAGE), (COMMITMENT,)),
-                ("Rotation reconstructs with less squared error", (MSE,), ()),
-                ("Rotation's images look more real", (SSIM, ACCURACY, FRECHET), ()),
+                (
+                    "Rotation uses more of the codebook than straight-through",
+                    (PERPLEXITY, USAGE),
+                    (COMMITMENT,),
+                ),
+                (
+                    "Rotation reconstructs with less squared error than straight-through",
+                    (MSE,),
+                    (),
+                ),
+                (
+                    "Rotation's images look more real than straight-through's",
+                    (SSIM, ACCURACY, FRECHET),
+                    (),
+                ),
             )
         ]
     return [*verdicts, _parts(results), _leak(results)]
