@@ -172,7 +172,9 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(
 def test_micro_batches_equal_one_batch(tmp_path, data, tiny, begin, quantizer):
     states, records = [], []
     for micro in (None, 2, 8):
-        options = {"epochs": 1, "precision": "fp32", "micro_batch_size": micro}
+        options = {
+            "epochs": 1, "precision": "fp32", "micro_batch_size": micro, "learning_rate": 0.5
+        }  # fmt: skip
         trainer = begin(tiny(quantizer=quantizer, training=options), data, tmp_path / f"{micro}")
         # Adam would hide a wrong scale of the gradient and blow up rounding errors.
         trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.5)

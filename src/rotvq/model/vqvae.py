@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,16 @@ from torch import Tensor, nn
 
 from rotvq.errors import UserError
 from rotvq.model.blocks import Decoder, Encoder
+from rotvq.model.patches import PatchDecoder, PatchEncoder
 from rotvq.quantization import VectorQuantizer
+
+Network = Callable[[int, int, int, int, int], nn.Module]
+
+NETWORKS: dict[str, tuple[Network, Network]] = {
+    "paper": (Encoder, Decoder),
+    "patches": (PatchEncoder, PatchDecoder),
+}
+"""Encoder and decoder by name: functions of channels, width, dim, depth, stages."""
 
 
 class VQVAEOutput(NamedTuple):
@@ -49,9 +59,10 @@ class VQVAE(nn.Module):
         stages: halvings of height and width.
         quantizer: a `VectorQuantizer` of that dim with channel_dim=1; by default 1024 codes, the
             rotation, EMA with γ = 0.99.
+        network: of encoder and decoder, one of `NETWORKS`.
 
     Raises:
-        UserError: a size below 1, or a quantizer of another dim.
+        UserError: a size below 1, an unknown network, or a quantizer of another dim.
 
     Example:
         >>> model = VQVAE(width=32, dim=16).eval()
@@ -68,6 +79,7 @@ class VQVAE(nn.Module):
         depth: int = 2,
         stages: int = 2,
         quantizer: VectorQuantizer | None = None,
+        network: str = "paper",
     ) -> None:
         super().__init__()
         sizes = {"channels": channels, "width": width, "dim": dim, "stages": stages}
@@ -76,9 +88,14 @@ class VQVAE(nn.Module):
                 raise UserError(f"model.{name}: expected 1 or more; got {value}.")
         if depth < 0:
             raise UserError(f"model.depth: expected 0 or more; got {depth}.")
-        self.encoder = Encoder(channels, width, dim, depth, stages)
+        if network not in NETWORKS:
+            raise UserError(
+                f"model.network: expected one of {', '.join(NETWORKS)}; got {network!r}."
+            )
+        make_encoder, make_decoder = NETWORKS[network]
+        self.encoder = make_encoder(channels, width, dim, depth, stages)
         self.quantizer = quantizer or VectorQuantizer(dim=dim, channel_dim=1)
-        self.decoder = Decoder(channels, width, dim, depth, stages)
+        self.decoder = make_decoder(channels, width, dim, depth, stages)
         self.channels = channels
         self.stride = 2**stages
         length, channel_dim = self.quantizer.codebook.e.shape[1], self.quantizer.channel_dim

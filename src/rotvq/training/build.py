@@ -28,6 +28,7 @@ def build_model(config: Config) -> VQVAE:
         dim=model.dim,
         depth=model.depth,
         stages=model.stages,
+        network=model.network,
         quantizer=VectorQuantizer(
             quantizer.codebook_size,
             model.dim,

@@ -43,6 +43,7 @@ class ModelConfig:
         dim: length D of a code.
         depth: residual blocks on each side.
         stages: halvings of height and width; 2 makes 8x8 tokens of a 32x32 image.
+        network: the paper's strided one, or one that works on patches, a token each.
     """
 
     channels: Literal[1, 3] = 3
@@ -50,6 +51,7 @@ class ModelConfig:
     dim: int = 256
     depth: int = 2
     stages: int = 2
+    network: Literal["paper", "patches"] = "paper"
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -97,7 +99,8 @@ class TrainingConfig:
         epochs: passes over the training images.
         batch_size: images an optimizer step, over all processes.
         micro_batch_size: images a process takes at once; null takes its share of a batch whole.
-        learning_rate: of Adam.
+        learning_rate: of Adam; its peak, where the schedule moves it.
+        schedule: constant, or up over the first tenth of the steps and down to 0 as a cosine.
         beta: β, the weight of the commitment loss.
         seed: of weights, order of images and restarts.
         precision: of the network; auto is bf16 where the processor has it. Search is always fp32.
@@ -110,6 +113,7 @@ class TrainingConfig:
     batch_size: int = 128
     micro_batch_size: int | None = None
     learning_rate: float = 2e-4
+    schedule: Literal["constant", "cosine"] = "constant"
     beta: float = 0.25
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -37,6 +37,7 @@ from rotvq.training.images import on_device, sizes
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.pictures import fixed_images, save_reconstructions
 from rotvq.training.record import describe
+from rotvq.training.schedule import SCHEDULES
 
 REPORT_EVERY = 0.5
 """Seconds between two looks at the sums; each look makes the host wait for the device."""
@@ -214,6 +215,9 @@ class Trainer:
         options = self.config.training
         position = [options.seed, self.accelerator.process_index, self.position.images]
         torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
+        share = self.position.images / (options.epochs * self.steps * options.batch_size)
+        for group in self.optimizer.param_groups:
+            group["lr"] = options.learning_rate * SCHEDULES[options.schedule](share)
         parts = images.split(options.micro_batch_size or self.share)
         if not self.model.quantizer.codebook.ready:
             with torch.no_grad(), self._autocast():
