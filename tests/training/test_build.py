@@ -13,6 +13,7 @@ from rotvq.quantization import EMA, ESTIMATORS, GradientLearned, Restart
 from rotvq.training import run_folder
 from rotvq.training.build import build_model, load_model
 from rotvq.training.checkpoint import save_weights
+from rotvq.training.config import Config, ModelConfig, QuantizerConfig
 from rotvq.training.presets import PRESETS
 
 
@@ -110,3 +111,14 @@ def test_damaged_weights_are_told_in_one_line(tmp_path, tiny, damage):
     with pytest.raises(UserError, match=re.escape(str(path))) as error:
         load_model(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_levels_make_a_finite_scalar_quantizer_of_as_many_channels():
+    config = Config(
+        model=ModelConfig(width=8, dim=2, depth=0),
+        quantizer=QuantizerConfig(codebook_size=20, levels="5,4"),
+    )
+    model = build_model(config)
+    assert model.quantizer.levels == (5, 4) and len(model.quantizer.codebook) == 20
+    with pytest.raises(UserError, match=r"model\.dim: expected 2, .* got 3"):
+        build_model(config.but(model={"dim": 3}))

@@ -102,3 +102,18 @@ def test_the_configuration_does_not_need_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"levels": "8,5", "codebook_size": 39}, "codebook_size: expected the product"),
+        ({"levels": "8,1", "codebook_size": 8}, "levels: expected whole numbers"),
+        ({"levels": "", "codebook_size": 8}, "levels: expected whole numbers"),
+        ({"levels": "8;5", "codebook_size": 40}, "levels: expected whole numbers"),
+    ],
+)
+def test_levels_must_make_the_codebook(values, named):
+    with pytest.raises(UserError, match=named):
+        QuantizerConfig(**values)
+    assert QuantizerConfig(levels="8, 5", codebook_size=40).levels == "8, 5"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rotvq.errors import UserError
 from rotvq.model.blocks import Decoder, Encoder
 from rotvq.model.patches import PatchDecoder, PatchEncoder
-from rotvq.quantization import VectorQuantizer
+from rotvq.quantization import FiniteScalarQuantizer, VectorQuantizer
 
 Network = Callable[[int, int, int, int, int], nn.Module]
 
@@ -57,7 +57,7 @@ class VQVAE(nn.Module):
         dim: D, the length of a code.
         depth: residual blocks on each side.
         stages: halvings of height and width.
-        quantizer: a `VectorQuantizer` of that dim with channel_dim=1; by default 1024 codes, the
+        quantizer: of that dim with channel_dim=1; by default a `VectorQuantizer` of 1024 codes, the
             rotation, EMA with γ = 0.99.
         network: of encoder and decoder, one of `NETWORKS`.
 
@@ -78,7 +78,7 @@ class VQVAE(nn.Module):
         dim: int = 256,
         depth: int = 2,
         stages: int = 2,
-        quantizer: VectorQuantizer | None = None,
+        quantizer: VectorQuantizer | FiniteScalarQuantizer | None = None,
         network: str = "paper",
     ) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.estimators import ESTIMATORS
+from rotvq.quantization.fsq import FiniteScalarQuantizer
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
 from rotvq.quantization.rules import EMA, GradientLearned, Restart, Rule
 from rotvq.quantization.search import nearest
@@ -10,6 +11,7 @@ __all__ = [
     "EMA",
     "ESTIMATORS",
     "Codebook",
+    "FiniteScalarQuantizer",
     "GradientLearned",
     "Quantized",
     "Restart",

@@ -14,6 +14,7 @@ from rotvq.quantization.codebook import Codebook, Init
 from rotvq.quantization.estimators import Estimator, named
 from rotvq.quantization.rules import Restart, Rule
 from rotvq.quantization.search import nearest
+from rotvq.quantization.tensors import channels_last, look_up
 
 
 class Quantized(NamedTuple):
@@ -95,7 +96,7 @@ class VectorQuantizer(nn.Module):
         Raises:
             UserError: z or mask of another shape or dtype.
         """
-        z, kept = self._flat(z, mask)
+        z, kept = channels_last(z, mask, self.codebook.e.shape[1], self.channel_dim)
         shape, z = z.shape[:-1], z.flatten(0, -2)
         if kept is not None:
             z = z.where(kept.unsqueeze(1), 0.0)
@@ -134,7 +135,7 @@ class VectorQuantizer(nn.Module):
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Int64[Tensor, "..."]:
         """The indices alone, in [0, k), −1 where masked. Arguments and errors as in `forward`."""
-        z, kept = self._flat(z, mask)
+        z, kept = channels_last(z, mask, self.codebook.e.shape[1], self.channel_dim)
         indices = nearest(z.flatten(0, -2), self.codebook.e)
         if kept is not None:
             indices = indices.where(kept, -1)
@@ -146,24 +147,13 @@ class VectorQuantizer(nn.Module):
         Raises:
             UserError: indices of another dtype, or outside [−1, k).
         """
-        if indices.dtype != torch.int64:
-            raise UserError(f"indices: expected int64; got {indices.dtype}. Use indices.long().")
-        if not torch.compiler.is_compiling() and indices.numel():
-            low, high = (int(i) for i in indices.aminmax())
-            if low < -1 or high >= len(self.codebook):
-                raise UserError(
-                    f"indices: expected values from 0 to {len(self.codebook) - 1} (-1 for a masked "
-                    f"token); got {low} to {high}. Were they made by another codebook?"
-                )
-        codes = F.embedding(indices.clamp_min(0), self.codebook.e)
-        codes = codes.where((indices >= 0).unsqueeze(-1), 0.0)
-        return codes.movedim(-1, self.channel_dim)
+        return look_up(indices, self.codebook.e, self.channel_dim)
 
     def initialize_codebook(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> None:
         """Place the codes by k-means over z, as `init="data"` does with the first batch it sees."""
-        z, kept = self._flat(z, mask)
+        z, kept = channels_last(z, mask, self.codebook.e.shape[1], self.channel_dim)
         self.codebook.initialize(z.flatten(0, -2), kept)
 
     def update_codebook(self) -> None:
@@ -173,31 +163,6 @@ class VectorQuantizer(nn.Module):
     def extra_repr(self) -> str:
         estimator = getattr(self.estimator, "__name__", self.estimator)
         return f"estimator={estimator}, channel_dim={self.channel_dim}"
-
-    def _flat(self, z: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """z as (..., d) and the mask as (n,), both checked."""
-        d = self.codebook.e.shape[1]
-        if not z.is_floating_point():
-            raise UserError(f"z: expected a floating dtype; got {z.dtype}. Use z.float().")
-        if not -z.ndim <= self.channel_dim < z.ndim or z.ndim < 2:
-            raise UserError(
-                f"z: expected 2 or more dimensions with channels at {self.channel_dim}; "
-                f"got shape {tuple(z.shape)}."
-            )
-        if z.shape[self.channel_dim] != d:
-            raise UserError(
-                f"z: expected {d} channels at dimension {self.channel_dim}; got shape "
-                f"{tuple(z.shape)}. Set dim or channel_dim of the quantizer."
-            )
-        z = z.movedim(self.channel_dim, -1)
-        if mask is None:
-            return z, None
-        if mask.dtype != torch.bool or mask.shape != z.shape[:-1]:
-            raise UserError(
-                f"mask: expected bool of shape {tuple(z.shape[:-1])}; got {mask.dtype} of shape "
-                f"{tuple(mask.shape)}."
-            )
-        return z, mask.flatten()
 
 
 def _mean_square(difference: Tensor, kept: Tensor | None) -> Tensor:

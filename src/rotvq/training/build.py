@@ -9,9 +9,16 @@ from safetensors.torch import load_file
 
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
-from rotvq.quantization import EMA, GradientLearned, Restart, Rule, VectorQuantizer
+from rotvq.quantization import (
+    EMA,
+    FiniteScalarQuantizer,
+    GradientLearned,
+    Restart,
+    Rule,
+    VectorQuantizer,
+)
 from rotvq.training import run_folder
-from rotvq.training.config import Config
+from rotvq.training.config import Config, QuantizerConfig
 
 
 def build_model(config: Config) -> VQVAE:
@@ -19,9 +26,7 @@ def build_model(config: Config) -> VQVAE:
 
     The codebook waits for `update_codebook()`: one step of it for one of the optimizer's.
     """
-    model, quantizer = config.model, config.quantizer
-    decay = quantizer.decay
-    rule: Rule = EMA(decay) if quantizer.rule == "ema" else GradientLearned(decay)
+    model = config.model
     return VQVAE(
         channels=model.channels,
         width=model.width,
@@ -29,16 +34,29 @@ def build_model(config: Config) -> VQVAE:
         depth=model.depth,
         stages=model.stages,
         network=model.network,
-        quantizer=VectorQuantizer(
-            quantizer.codebook_size,
-            model.dim,
-            estimator=quantizer.estimator,
-            rule=rule,
-            init=quantizer.init,
-            restart=Restart(quantizer.restart) if quantizer.restart else None,
-            channel_dim=1,
-            defer_update=True,
-        ),
+        quantizer=_quantizer(config.quantizer, model.dim),
+    )
+
+
+def _quantizer(config: QuantizerConfig, dim: int) -> VectorQuantizer | FiniteScalarQuantizer:
+    if config.levels:
+        levels = [int(n) for n in config.levels.split(",")]
+        if len(levels) != dim:
+            raise UserError(
+                f"model.dim: expected {len(levels)}, one for each of quantizer.levels "
+                f"{config.levels}; got {dim}."
+            )
+        return FiniteScalarQuantizer(levels, channel_dim=1)
+    rule: Rule = EMA(config.decay) if config.rule == "ema" else GradientLearned(config.decay)
+    return VectorQuantizer(
+        config.codebook_size,
+        dim,
+        estimator=config.estimator,
+        rule=rule,
+        init=config.init,
+        restart=Restart(config.restart) if config.restart else None,
+        channel_dim=1,
+        defer_update=True,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import NoneType
@@ -72,6 +73,8 @@ class QuantizerConfig:
         decay: γ of the moving averages, 0 to below 1.
         init: uniform in ±1/K, or k-means over the first batch.
         restart: a code below this share of the mean count restarts; 0 is off, 0.03 a good start.
+        levels: of finite scalar quantization, as "8,5,5,5": a fixed grid of codebook_size points in
+            the place of a learned codebook, of which nothing above but its size counts.
     """
 
     codebook_size: int = 1024
@@ -82,6 +85,7 @@ class QuantizerConfig:
     decay: float = 0.99
     init: Literal["uniform", "data"] = "uniform"
     restart: float = 0.0
+    levels: str | None = None
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -89,6 +93,16 @@ class QuantizerConfig:
         _require(self.codebook_size >= 1, f"{name}.codebook_size", "1 or more", self.codebook_size)
         _require(0 <= self.decay < 1, f"{name}.decay", "0 to below 1", self.decay)
         _require(0 <= self.restart < 1 / 3, f"{name}.restart", "0 to below 1/3", self.restart)
+        if self.levels is not None:
+            parts = self.levels.split(",")
+            wanted = "whole numbers, 2 or more, as 8,5,5,5"
+            digits = all(part.strip().isdecimal() and int(part) >= 2 for part in parts)
+            _require(digits, f"{name}.levels", wanted, repr(self.levels))
+            size = math.prod(map(int, parts))
+            wanted = f"the product of the levels {self.levels}, {size}"
+            _require(
+                self.codebook_size == size, f"{name}.codebook_size", wanted, self.codebook_size
+            )
 
 
 @dataclass(frozen=True)

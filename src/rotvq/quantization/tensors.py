@@ -1,0 +1,63 @@
+"""What every quantizer asks of its inputs, and how indices become codes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from rotvq.errors import UserError
+
+
+def channels_last(
+    z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None, d: int, channel_dim: int
+) -> tuple[Float[Tensor, "... d"], Bool[Tensor, " n"] | None]:
+    """z with its channels last and the mask flat, both checked.
+
+    Raises:
+        UserError: z or mask of another shape or dtype.
+    """
+    if not z.is_floating_point():
+        raise UserError(f"z: expected a floating dtype; got {z.dtype}. Use z.float().")
+    if not -z.ndim <= channel_dim < z.ndim or z.ndim < 2:
+        raise UserError(
+            f"z: expected 2 or more dimensions with channels at {channel_dim}; "
+            f"got shape {tuple(z.shape)}."
+        )
+    if z.shape[channel_dim] != d:
+        raise UserError(
+            f"z: expected {d} channels at dimension {channel_dim}; got shape "
+            f"{tuple(z.shape)}. Set dim or channel_dim of the quantizer."
+        )
+    z = z.movedim(channel_dim, -1)
+    if mask is None:
+        return z, None
+    if mask.dtype != torch.bool or mask.shape != z.shape[:-1]:
+        raise UserError(
+            f"mask: expected bool of shape {tuple(z.shape[:-1])}; got {mask.dtype} of shape "
+            f"{tuple(mask.shape)}."
+        )
+    return z, mask.flatten()
+
+
+def look_up(
+    indices: Int64[Tensor, "..."], e: Float[Tensor, "k d"], channel_dim: int
+) -> Float[Tensor, "..."]:
+    """Codes of indices, their channels at `channel_dim`; zeros for −1.
+
+    Raises:
+        UserError: indices of another dtype, or outside [−1, k).
+    """
+    if indices.dtype != torch.int64:
+        raise UserError(f"indices: expected int64; got {indices.dtype}. Use indices.long().")
+    if not torch.compiler.is_compiling() and indices.numel():
+        low, high = (int(i) for i in indices.aminmax())
+        if low < -1 or high >= len(e):
+            raise UserError(
+                f"indices: expected values from 0 to {len(e) - 1} (-1 for a masked "
+                f"token); got {low} to {high}. Were they made by another codebook?"
+            )
+    codes = F.embedding(indices.clamp_min(0), e)
+    codes = codes.where((indices >= 0).unsqueeze(-1), 0.0)
+    return codes.movedim(-1, channel_dim)
