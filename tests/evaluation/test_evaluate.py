@@ -148,7 +148,8 @@ def test_the_record_is_json_and_tells_its_protocol(make_model, make_images):
     assert record["split"] == "train"
     assert set(record["metrics"]) == {
         "mse", "forward_mse", "psnr", "psnr_per_image", "ssim", "loss", "codebook_loss",
-        "commitment_loss", "perplexity", "usage", "codes_used", "bits_per_image", "bits_per_pixel",
+        "commitment_loss", "relative_error", "perplexity", "usage", "codes_used", "bits_per_image",
+        "bits_per_pixel",
     }  # fmt: skip
     assert record["protocol"] == PROTOCOL
     assert {"images", "range", "precision", "mse", "psnr", "ssim", "perplexity"} <= set(PROTOCOL)

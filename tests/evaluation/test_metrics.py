@@ -70,7 +70,7 @@ def test_psnr_at_its_ends():
 def output(images, seed):
     """An output with made-up losses."""
     generator = torch.Generator().manual_seed(seed)
-    losses = torch.rand(3, generator=generator)
+    losses = torch.rand(4, generator=generator)
     indices = torch.randint(0, 6, (images, 2, 3), generator=generator)
     return VQVAEOutput(torch.zeros(images, 3, 8, 8), indices, *losses)
 
@@ -94,6 +94,9 @@ def test_totals_equal_what_is_computed_directly():
     assert means.reconstruction_loss == pytest.approx(weighted("reconstruction_loss"), rel=1e-6)
     assert means.codebook_loss == pytest.approx(weighted("codebook_loss"), rel=1e-6)
     assert means.commitment_loss == pytest.approx(weighted("commitment_loss"), rel=1e-6)
+    assert means.relative_error == pytest.approx(
+        means.commitment_loss / weighted("latent_variance"), rel=1e-6
+    )
     assert means.loss == pytest.approx(
         means.reconstruction_loss + means.codebook_loss + 0.3 * means.commitment_loss
     )

@@ -224,7 +224,7 @@ def test_a_run_learns_and_records_it(tmp_path, make_data, tiny, begin):
     assert last["test"]["reconstruction_loss"] < 0.9 * first["test"]["reconstruction_loss"]
     assert set(last["train"]) == {
         "loss", "reconstruction_loss", "codebook_loss", "commitment_loss",
-        "perplexity", "batch_perplexity", "usage",
+        "relative_error", "perplexity", "batch_perplexity", "usage",
     }  # fmt: skip
     assert set(last["test"]) == set(last["train"]) - {"batch_perplexity"} | {"psnr"}
     assert set(last["timing"]) == {"train_seconds", "test_seconds", "images_per_second"}

@@ -13,7 +13,7 @@ def test_paper_is_the_papers():
     assert paper.data.source == "cifar10"
     assert (paper.data.size, paper.data.train_images, paper.data.test_images) == (None, None, None)
     assert vars(paper.model) == {
-        "channels": 3, "width": 256, "dim": 256, "depth": 2, "stages": 2,
+        "channels": 3, "width": 256, "dim": 256, "depth": 2, "stages": 2, "network": "paper",
     }  # fmt: skip
     assert vars(paper.quantizer) == {
         "codebook_size": 1024,
@@ -22,6 +22,7 @@ def test_paper_is_the_papers():
         "decay": 0.99,
         "init": "uniform",
         "restart": 0.0,
+        "levels": None,
     }
     training = paper.training
     assert (training.epochs, training.batch_size) == (100, 128)
@@ -38,7 +39,7 @@ def test_the_defaults_are_the_papers_but_for_the_data():
 @pytest.mark.parametrize("name", ["smoke", "demo", "cpu"])
 def test_smaller_presets_keep_the_papers_method(name):
     ours, paper = PRESETS[name], PRESETS["paper"]
-    for field in ("estimator", "rule", "decay", "init", "restart"):
+    for field in ("estimator", "rule", "decay", "init", "restart", "levels"):
         assert getattr(ours.quantizer, field) == getattr(paper.quantizer, field)
     assert ours.training.beta == paper.training.beta
     assert ours.model.stages == paper.model.stages

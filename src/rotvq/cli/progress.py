@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from rotvq.data_processing import ImageData, load
+from rotvq.training.collapse import warning
 from rotvq.training.config import Config
 
 if TYPE_CHECKING:
@@ -93,7 +94,17 @@ class TrainingProgress:
                 )
                 bar.update(task, completed=seen, epoch=(seen - 1) // per_epoch + 1, state=state)
 
-            yield Listener(images=images, epoch=self._epoch)
+            warned = False
+
+            def epoch(record: dict[str, Any]) -> None:
+                nonlocal warned
+                self._epoch(record)
+                advice = warning(trainer.position.history, self.config.quantizer)
+                if advice and not warned:
+                    warned = True
+                    self.say(f"  {advice}")
+
+            yield Listener(images=images, epoch=epoch)
 
     @contextmanager
     def counting(self, total: int, doing: str) -> Iterator[Callable[[int], None]]:
@@ -114,7 +125,7 @@ class TrainingProgress:
         self.say(
             f"epoch {record['epoch']:>3}  train mse {train['reconstruction_loss']:.4f}  {measured}"
             f"codebook {shown['codebook_loss']:.4f}  commitment {shown['commitment_loss']:.4f}  "
-            f"perplexity {shown['perplexity']:.0f}  usage {shown['usage']:.0%}  "
+            f"perplexity {shown['perplexity']:.0f}  usage {shown['usage']:.0%}  {_dead(record)}"
             f"{timing['images_per_second']:,.0f} images/s"
         )
 
@@ -123,6 +134,14 @@ class TrainingProgress:
         for line in summary(record):
             self.say(line)
         self.say(f"Saved in {folder}. A page about it: rotvq report {folder}")
+
+
+def _dead(record: dict[str, Any]) -> str:
+    """A word on dead codes, where there are some."""
+    codebook = record.get("codebook") or {"dead": 0}
+    if not codebook["dead"]:
+        return ""
+    return f"{codebook['dead']} dead, the oldest for {codebook['oldest']:,} steps  "
 
 
 def summary(record: dict[str, Any]) -> list[str]:

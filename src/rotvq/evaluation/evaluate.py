@@ -30,6 +30,7 @@ PROTOCOL = {
     "perplexity": "exp of the entropy of code use, counted over all tokens of the split",
     "usage": "share of the codes used at least once in the split",
     "losses": "means over elements; loss = forward_mse + codebook + beta * commitment",
+    "relative_error": "commitment loss over the variance of z_e, both over batches of images",
     "bits": "tokens an image times log2 of the codebook size, as a fixed-length code",
 }
 
@@ -121,6 +122,7 @@ def evaluate(
             "loss": means.loss,
             "codebook_loss": means.codebook_loss,
             "commitment_loss": means.commitment_loss,
+            "relative_error": means.relative_error,
             "perplexity": means.perplexity,
             "usage": means.usage,
             "codes_used": int((totals.counts > 0).sum()),

@@ -47,6 +47,8 @@ class Means:
         reconstruction_loss: mean squared error on [-1, 1].
         codebook_loss: mean (sg[z_e] − e)².
         commitment_loss: mean (z_e − sg[e])², without β.
+        relative_error: commitment loss over the variance of z_e, the share of its information that
+            quantization takes; the scale of z_e, which no loss fixes, cancels.
         perplexity: of the counts over all batches.
         batch_perplexity: mean over the forward passes (micro-batches of a process) of each one's
             perplexity, as the paper's training curves have it.
@@ -57,6 +59,7 @@ class Means:
     reconstruction_loss: float
     codebook_loss: float
     commitment_loss: float
+    relative_error: float
     perplexity: float
     batch_perplexity: float
     usage: float
@@ -73,21 +76,26 @@ class Totals:
     def __init__(self, codes: int, device: torch.device | str = "cpu") -> None:
         self.images = 0
         self.batches = 0
-        # Sums of reconstruction, codebook and commitment loss times images, and of perplexities.
+        # Sums of the three losses and of the variance of z_e, each times images; of perplexities.
         # In float64 where the device has it, so that equal means stay equal.
         wide = torch.float32 if torch.device(device).type == "mps" else torch.float64
-        self.sums = torch.zeros(4, device=device, dtype=wide)
+        self.sums = torch.zeros(5, device=device, dtype=wide)
         self.counts = torch.zeros(codes, dtype=torch.int64, device=device)
 
     @torch.no_grad()
     def add(self, output: VQVAEOutput) -> None:
         """Add one batch."""
         images = len(output.indices)
-        losses = (output.reconstruction_loss, output.codebook_loss, output.commitment_loss)
+        means = (
+            output.reconstruction_loss,
+            output.codebook_loss,
+            output.commitment_loss,
+            output.latent_variance,
+        )
         used = torch.zeros_like(self.counts)
         indices = output.indices.flatten()
         used.index_add_(0, indices, torch.ones_like(indices))
-        self.sums += torch.stack([*(loss * images for loss in losses), perplexity(used)])
+        self.sums += torch.stack([*(mean * images for mean in means), perplexity(used)])
         self.counts += used
         self.images += images
         self.batches += 1
@@ -99,16 +107,17 @@ class Totals:
             beta: weight of the commitment loss in `loss`.
         """
         sums = self.sums.tolist()
-        reconstruction, codebook, commitment = (
-            value / self.images if self.images else math.nan for value in sums[:3]
+        reconstruction, codebook, commitment, variance = (
+            value / self.images if self.images else math.nan for value in sums[:4]
         )
         return Means(
             loss=reconstruction + codebook + beta * commitment,
             reconstruction_loss=reconstruction,
             codebook_loss=codebook,
             commitment_loss=commitment,
+            relative_error=commitment / variance if variance else math.nan,
             perplexity=perplexity(self.counts).item(),
-            batch_perplexity=sums[3] / self.batches if self.batches else math.nan,
+            batch_perplexity=sums[4] / self.batches if self.batches else math.nan,
             usage=usage(self.counts).item(),
         )
 

@@ -33,6 +33,7 @@ class VQVAEOutput(NamedTuple):
         reconstruction_loss: mean squared error on [-1, 1], float32.
         codebook_loss: mean (sg[z_e] − e)², float32.
         commitment_loss: mean (z_e − sg[e])², float32, not yet multiplied by β.
+        latent_variance: of z_e within each channel, mean over channels, float32, no gradient.
     """
 
     reconstruction: Float[Tensor, "b c h w"]
@@ -40,6 +41,7 @@ class VQVAEOutput(NamedTuple):
     reconstruction_loss: Float[Tensor, ""]
     codebook_loss: Float[Tensor, ""]
     commitment_loss: Float[Tensor, ""]
+    latent_variance: Float[Tensor, ""]
 
     def loss(self, beta: float = 0.25) -> Tensor:
         """reconstruction + codebook + β·commitment (eqs. 1, 6, 7)."""
@@ -114,7 +116,8 @@ class VQVAE(nn.Module):
         Raises:
             UserError: images of another shape or dtype.
         """
-        quantized = self.quantizer(self.encoder(self._checked(x)))
+        z_e = self.encoder(self._checked(x))
+        quantized = self.quantizer(z_e)
         reconstruction = self.decoder(quantized.z_q)
         return VQVAEOutput(
             reconstruction,
@@ -122,6 +125,7 @@ class VQVAE(nn.Module):
             F.mse_loss(reconstruction.float(), x.float()),
             quantized.codebook_loss,
             quantized.commitment_loss,
+            z_e.detach().float().var((0, 2, 3), correction=0).mean(),
         )
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.fsq import FiniteScalarQuantizer
+from rotvq.quantization.health import Health, health
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
 from rotvq.quantization.rules import EMA, GradientLearned, Restart, Rule
 from rotvq.quantization.search import nearest
@@ -13,9 +14,11 @@ __all__ = [
     "Codebook",
     "FiniteScalarQuantizer",
     "GradientLearned",
+    "Health",
     "Quantized",
     "Restart",
     "Rule",
     "VectorQuantizer",
+    "health",
     "nearest",
 ]

@@ -1,7 +1,8 @@
 """The codebook's state and its life: statistics, updates, data init, restart of dead codes.
 
 Symbols: e (k, d) the codes; N (k,) and m (k, d) the moving count and sum of the vectors that chose
-each code (eqs. 3-5); γ the decay. Everything here is float32, whatever the model's precision.
+each code (eqs. 3-5); idle (k,) the steps since a code was last chosen; γ the decay. What is not a
+count of steps is float32, whatever the model's precision.
 
 A step is: `gather` for every micro-batch, then `update` once. So gradient accumulation moves the
 codebook as one large batch does, and processes exchange their sums once.
@@ -50,6 +51,7 @@ class Codebook(nn.Module):
     e: Tensor
     N: Tensor
     m: Tensor
+    idle: Tensor
     initialized: Tensor
 
     def __init__(
@@ -75,6 +77,7 @@ class Codebook(nn.Module):
             self.register_buffer("e", e)
         self.register_buffer("N", zeros(size))
         self.register_buffer("m", zeros(size, dim))
+        self.register_buffer("idle", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("initialized", torch.tensor(init == "uniform"))
         self._empty()
         # A plain bool beside the buffer: reading a tensor would stall a device and break a graph.
@@ -109,6 +112,7 @@ class Codebook(nn.Module):
     def update(self) -> None:
         """One step of the rule over all that was gathered, in all processes; then restarts."""
         self._reduce()
+        self.idle.add_(1).masked_fill_(self.n > 0, 0)
         self.rule.step(self, self.n, self.s)
         if self.restart is not None:
             self._restart_dead(self.restart)
@@ -185,6 +189,7 @@ class Codebook(nn.Module):
         steady = torch.maximum(self.N.mean(), self.n.mean())
         self.N.copy_(torch.where(move, restart.grace * restart.threshold * steady, self.N))
         self.m.copy_(torch.where(move.unsqueeze(1), self.N.unsqueeze(1) * self.e, self.m))
+        self.idle.masked_fill_(move, 0)
 
     def _reduce(self) -> None:
         if not _distributed():
@@ -216,6 +221,9 @@ class Codebook(nn.Module):
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        state, prefix = args[:2]
+        # States saved before ages were kept have none.
+        state.setdefault(f"{prefix}idle", torch.zeros_like(self.idle))
         super()._load_from_state_dict(*args, **kwargs)
         self.ready = bool(self.initialized)
 

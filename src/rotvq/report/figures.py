@@ -35,7 +35,7 @@ PANELS = (
     Panel("Perplexity (test)", "codes", "perplexity", limits=(0, None)),
     Panel("Codebook usage (test)", "% of the codes", "usage", factor=100, limits=(0, 104)),
     Panel("Commitment loss (test)", "mean squared distance", "commitment_loss", log=True),
-    Panel("Codebook loss (test)", "mean squared distance", "codebook_loss", log=True),
+    Panel("Quantization error (test)", "share of the variance of z_e", "relative_error", log=True),
 )
 
 

@@ -89,6 +89,7 @@ METRICS = (
     Metric("Usage, codes used / K", _evaluated("usage"), lambda value: f"{100 * value:.1f} %", max),
     Metric("Codebook loss", _evaluated("codebook_loss"), _significant),
     Metric("Commitment loss", _evaluated("commitment_loss"), _significant),
+    Metric("Quantization error / variance of z_e", _evaluated("relative_error"), _significant),
     Metric("Bits an image", _sized("bits_per_image"), lambda value: f"{value:,.6g}", min),
     Metric("Bits a pixel", _sized("bits_per_pixel"), _significant, min),
     Metric("Parameters", _sized("parameters"), _decimals(0), min),

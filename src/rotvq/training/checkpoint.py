@@ -15,7 +15,7 @@ from rotvq.errors import UserError
 from rotvq.files import write_atomically
 from rotvq.model import VQVAE
 
-FORMAT = 1
+FORMAT = 2
 _DAMAGED = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)
 """What torch.load raises for files that are cut off, of something else, or hold code."""
 

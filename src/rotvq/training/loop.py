@@ -29,6 +29,7 @@ from rotvq.evaluation.evaluate import evaluate, normalized, totals_over
 from rotvq.evaluation.metrics import Means, Totals, psnr
 from rotvq.files import write_json
 from rotvq.model import VQVAEOutput
+from rotvq.quantization import Codebook, health
 from rotvq.training import checkpoint, environment, run_folder
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
@@ -245,6 +246,7 @@ class Trainer:
             "images": at.images,
             "train": train,
             "test": self._test() if self._falls_due(options.test_every) else {},
+            "codebook": self._health(),
             "timing": {
                 "train_seconds": round(at.seconds, 3),
                 "test_seconds": round(time.perf_counter() - since, 3),
@@ -274,6 +276,11 @@ class Trainer:
         means = asdict(totals.means(options.beta))
         del means["batch_perplexity"]
         return {**means, "psnr": psnr(means["reconstruction_loss"])}
+
+    def _health(self) -> dict[str, Any]:
+        """Of the codebook; empty where there is none to look after."""
+        codebook = self.model.quantizer.codebook
+        return health(codebook)._asdict() if isinstance(codebook, Codebook) else {}
 
     def _save(self) -> None:
         """Weights, records, and last the checkpoint: what a crash leaves undone is done again."""

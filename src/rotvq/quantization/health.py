@@ -1,0 +1,43 @@
+"""How a codebook is doing, from its own statistics: who is used, who is not, and for how long."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from rotvq.quantization.codebook import Codebook
+
+DEAD_AFTER = 100
+"""Steps without a vector after which a code counts as dead."""
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+class Health(NamedTuple):
+    """A codebook at one moment.
+
+    Attributes:
+        dead: codes that no vector has chosen for 100 steps.
+        oldest: steps for which the longest unused code has not been chosen.
+        perplexity: exp of the entropy of N / ΣN, 1 to k.
+        spread: N over its mean at the quantiles 0, 5, 25, 50, 75, 95 and 100 % of the codes.
+    """
+
+    dead: int
+    oldest: int
+    perplexity: float
+    spread: tuple[float, ...]
+
+
+@torch.no_grad()
+def health(codebook: Codebook) -> Health:
+    """Look at a codebook; it is not changed."""
+    share = codebook.N / codebook.N.sum().clamp_min(torch.finfo(codebook.N.dtype).tiny)
+    at = torch.tensor(QUANTILES, device=share.device)
+    return Health(
+        dead=int((codebook.idle >= DEAD_AFTER).sum()),
+        oldest=int(codebook.idle.max()),
+        perplexity=torch.special.entr(share).sum().exp().item(),
+        spread=tuple((share * len(codebook)).quantile(at).tolist()),
+    )

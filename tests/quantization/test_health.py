@@ -1,0 +1,53 @@
+"""Health and age of codes against counting by hand."""
+
+import pytest
+import torch
+
+from rotvq.quantization import EMA, Codebook, Restart, VectorQuantizer, health
+from rotvq.quantization.health import DEAD_AFTER
+
+
+def step(codebook, *chosen):
+    indices = torch.tensor(chosen)
+    codebook.gather(torch.randn(len(chosen), 2), indices, torch.ones(len(chosen)).bool())
+    codebook.update()
+
+
+def test_idle_counts_steps_since_the_last_choice():
+    codebook = Codebook(3, 2)
+    step(codebook, 0, 0, 1)
+    step(codebook, 0)
+    step(codebook, 0, 1)
+    step(codebook, 1)
+    assert codebook.idle.tolist() == [1, 0, 4]
+
+
+def test_a_restarted_code_is_young_again():
+    codebook = Codebook(3, 2, EMA(0.0), restart=Restart(0.1))
+    step(codebook, 0, 0, 1)
+    assert codebook.idle.tolist() == [0, 0, 0], "code 2 was dead at once, and restarted"
+
+
+def test_health_is_that_of_the_statistics():
+    codebook = Codebook(4, 2)
+    codebook.N.copy_(torch.tensor([4.0, 2.0, 2.0, 0.0]))
+    codebook.idle.copy_(torch.tensor([0, 3, DEAD_AFTER - 1, DEAD_AFTER]))
+    before = {name: t.clone() for name, t in codebook.state_dict().items()}
+    found = health(codebook)
+    assert (found.dead, found.oldest) == (1, DEAD_AFTER)
+    assert found.perplexity == pytest.approx(2**1.5)
+    assert found.spread[::3] == pytest.approx((0.0, 1.0, 2.0))
+    assert all(torch.equal(t, before[name]) for name, t in codebook.state_dict().items())
+
+
+def test_an_unused_codebook_is_told_without_nan():
+    found = health(Codebook(3, 2))
+    assert found == (0, 0, pytest.approx(1.0), (0.0,) * 7)
+
+
+def test_a_state_of_before_ages_were_kept_is_loaded():
+    quantizer = VectorQuantizer(4, 2)
+    state = quantizer.state_dict()
+    del state["codebook.idle"]
+    quantizer.load_state_dict(state)
+    assert quantizer.codebook.idle.tolist() == [0] * 4
