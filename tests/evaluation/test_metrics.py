@@ -70,9 +70,10 @@ def test_psnr_at_its_ends():
 def output(images, seed):
     """An output with made-up losses."""
     generator = torch.Generator().manual_seed(seed)
-    losses = torch.rand(4, generator=generator)
+    losses = torch.rand(3, generator=generator)
+    moments = torch.rand(2, 5, generator=generator) + 1
     indices = torch.randint(0, 6, (images, 2, 3), generator=generator)
-    return VQVAEOutput(torch.zeros(images, 3, 8, 8), indices, *losses)
+    return VQVAEOutput(torch.zeros(images, 3, 8, 8), indices, *losses, moments)
 
 
 SIZES = (5, 8, 1, 3)
@@ -80,7 +81,7 @@ SIZES = (5, 8, 1, 3)
 
 def test_totals_equal_what_is_computed_directly():
     outputs = [output(n, seed) for seed, n in enumerate(SIZES)]
-    totals = Totals(8)
+    totals = Totals((8, 5))
     for one in outputs:
         totals.add(one)
     means = totals.means(beta=0.3)
@@ -94,9 +95,13 @@ def test_totals_equal_what_is_computed_directly():
     assert means.reconstruction_loss == pytest.approx(weighted("reconstruction_loss"), rel=1e-6)
     assert means.codebook_loss == pytest.approx(weighted("codebook_loss"), rel=1e-6)
     assert means.commitment_loss == pytest.approx(weighted("commitment_loss"), rel=1e-6)
-    assert means.relative_error == pytest.approx(
-        means.commitment_loss / weighted("latent_variance"), rel=1e-6
+    mean, variance = (
+        np.stack([one.latent_moments[i].double().numpy() for one in outputs]) for i in (0, 1)
     )
+    share = np.asarray(SIZES)[:, None] / sum(SIZES)
+    center = (share * mean).sum(0)
+    pooled = (share * (variance + (mean - center) ** 2)).sum(0).mean()
+    assert means.relative_error == pytest.approx(means.commitment_loss / pooled, rel=1e-6)
     assert means.loss == pytest.approx(
         means.reconstruction_loss + means.codebook_loss + 0.3 * means.commitment_loss
     )
@@ -110,20 +115,20 @@ def test_totals_equal_what_is_computed_directly():
 def test_totals_wait_for_no_gradient():
     one = output(2, 0)
     loss = one.reconstruction_loss.clone().requires_grad_()
-    totals = Totals(8)
+    totals = Totals((8, 5))
     totals.add(one._replace(reconstruction_loss=loss * 2))
     assert not totals.sums.requires_grad
 
 
 def test_totals_of_nothing_are_nan():
-    means = Totals(4).means(0.25)
+    means = Totals((4, 5)).means(0.25)
     assert math.isnan(means.loss)
     assert math.isnan(means.batch_perplexity)
     assert (means.perplexity, means.usage) == (1.0, 0.0)
 
 
 def test_totals_go_on_from_their_state():
-    whole, first, second = Totals(8), Totals(8), Totals(8)
+    whole, first, second = Totals((8, 5)), Totals((8, 5)), Totals((8, 5))
     for seed in range(4):
         whole.add(output(3, seed))
         if seed < 2:
@@ -138,7 +143,7 @@ def test_totals_go_on_from_their_state():
 
 
 def test_reduce_does_nothing_in_one_process():
-    totals = Totals(8)
+    totals = Totals((8, 5))
     totals.add(output(3, 0))
     before = totals.means(0.25)
     totals.reduce()
@@ -146,7 +151,7 @@ def test_reduce_does_nothing_in_one_process():
 
 
 def test_a_nan_loss_is_not_hidden():
-    totals = Totals(8)
+    totals = Totals((8, 5))
     totals.add(output(3, 0))
     totals.add(output(3, 1)._replace(codebook_loss=torch.tensor(math.nan)))
     assert math.isnan(totals.means(0.25).loss)

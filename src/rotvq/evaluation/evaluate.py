@@ -30,7 +30,7 @@ PROTOCOL = {
     "perplexity": "exp of the entropy of code use, counted over all tokens of the split",
     "usage": "share of the codes used at least once in the split",
     "losses": "means over elements; loss = forward_mse + codebook + beta * commitment",
-    "relative_error": "commitment loss over the variance of z_e, both over batches of images",
+    "relative_error": "commitment loss over the variance of z_e within each channel",
     "bits": "tokens an image times log2 of the codebook size, as a fixed-length code",
 }
 
@@ -66,7 +66,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def totals_over(model: VQVAE, images: UInt8[Tensor, "n c h w"], batch_size: int) -> Totals:
     """Losses and code use of the forward pass over images, the model in evaluation mode."""
-    totals = Totals(len(model.quantizer.codebook), images.device)
+    totals = Totals(model.quantizer.codebook.e.shape, images.device)
     with evaluating(model):
         for x in batches(images, batch_size):
             totals.add(model(x))
@@ -94,7 +94,7 @@ def evaluate(
         progress: told after each batch how many images it had.
     """
     started = time.perf_counter()
-    totals = Totals(len(model.quantizer.codebook), images.device)
+    totals = Totals(model.quantizer.codebook.e.shape, images.device)
     errors: list[Tensor] = []
     similarities: list[Tensor] = []
     with evaluating(model):

@@ -69,33 +69,31 @@ class Totals:
     """Running sums on the device; reading them is the only time the host waits.
 
     Args:
-        codes: number of codes.
+        shape: (K, D) of the codebook.
         device: where the sums live.
     """
 
-    def __init__(self, codes: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
         self.images = 0
         self.batches = 0
-        # Sums of the three losses and of the variance of z_e, each times images; of perplexities.
+        # Sums of the three losses and of the moments of z_e, each times images; of perplexities.
         # In float64 where the device has it, so that equal means stay equal.
         wide = torch.float32 if torch.device(device).type == "mps" else torch.float64
-        self.sums = torch.zeros(5, device=device, dtype=wide)
-        self.counts = torch.zeros(codes, dtype=torch.int64, device=device)
+        self.sums = torch.zeros(4, device=device, dtype=wide)
+        self.moments = torch.zeros(2, shape[1], device=device, dtype=wide)
+        self.counts = torch.zeros(shape[0], dtype=torch.int64, device=device)
 
     @torch.no_grad()
     def add(self, output: VQVAEOutput) -> None:
         """Add one batch."""
         images = len(output.indices)
-        means = (
-            output.reconstruction_loss,
-            output.codebook_loss,
-            output.commitment_loss,
-            output.latent_variance,
-        )
+        means = (output.reconstruction_loss, output.codebook_loss, output.commitment_loss)
+        mean, variance = output.latent_moments.to(self.moments.dtype)
         used = torch.zeros_like(self.counts)
         indices = output.indices.flatten()
         used.index_add_(0, indices, torch.ones_like(indices))
         self.sums += torch.stack([*(mean * images for mean in means), perplexity(used)])
+        self.moments += torch.stack([mean, variance + mean**2]) * images
         self.counts += used
         self.images += images
         self.batches += 1
@@ -106,10 +104,10 @@ class Totals:
         Args:
             beta: weight of the commitment loss in `loss`.
         """
-        sums = self.sums.tolist()
-        reconstruction, codebook, commitment, variance = (
-            value / self.images if self.images else math.nan for value in sums[:4]
-        )
+        images = self.images or math.nan
+        reconstruction, codebook, commitment = (self.sums[:3] / images).tolist()
+        mean, square = self.moments / images
+        variance = (square - mean**2).mean().item()
         return Means(
             loss=reconstruction + codebook + beta * commitment,
             reconstruction_loss=reconstruction,
@@ -117,7 +115,7 @@ class Totals:
             commitment_loss=commitment,
             relative_error=commitment / variance if variance else math.nan,
             perplexity=perplexity(self.counts).item(),
-            batch_perplexity=sums[4] / self.batches if self.batches else math.nan,
+            batch_perplexity=self.sums[3].item() / (self.batches or math.nan),
             usage=usage(self.counts).item(),
         )
 
@@ -126,7 +124,7 @@ class Totals:
         if not (dist.is_available() and dist.is_initialized()):
             return
         ours = torch.tensor([self.images, self.batches], device=self.counts.device)
-        for t in (ours, self.sums, self.counts):
+        for t in (ours, self.sums, self.moments, self.counts):
             dist.all_reduce(t)
         self.images, self.batches = ours.tolist()
 
@@ -136,6 +134,7 @@ class Totals:
             "images": self.images,
             "batches": self.batches,
             "sums": self.sums,
+            "moments": self.moments,
             "counts": self.counts,
         }
 
@@ -143,4 +142,5 @@ class Totals:
         """Take up the sums of `state_dict`."""
         self.images, self.batches = int(state["images"]), int(state["batches"])
         self.sums.copy_(torch.as_tensor(state["sums"]))
+        self.moments.copy_(torch.as_tensor(state["moments"]))
         self.counts.copy_(torch.as_tensor(state["counts"]))

@@ -33,7 +33,7 @@ class VQVAEOutput(NamedTuple):
         reconstruction_loss: mean squared error on [-1, 1], float32.
         codebook_loss: mean (sg[z_e] − e)², float32.
         commitment_loss: mean (z_e − sg[e])², float32, not yet multiplied by β.
-        latent_variance: of z_e within each channel, mean over channels, float32, no gradient.
+        latent_moments: mean and variance of z_e within each channel, float32, no gradient.
     """
 
     reconstruction: Float[Tensor, "b c h w"]
@@ -41,7 +41,7 @@ class VQVAEOutput(NamedTuple):
     reconstruction_loss: Float[Tensor, ""]
     codebook_loss: Float[Tensor, ""]
     commitment_loss: Float[Tensor, ""]
-    latent_variance: Float[Tensor, ""]
+    latent_moments: Float[Tensor, "2 d"]
 
     def loss(self, beta: float = 0.25) -> Tensor:
         """reconstruction + codebook + β·commitment (eqs. 1, 6, 7)."""
@@ -119,13 +119,14 @@ class VQVAE(nn.Module):
         z_e = self.encoder(self._checked(x))
         quantized = self.quantizer(z_e)
         reconstruction = self.decoder(quantized.z_q)
+        latents, dim = z_e.detach().float(), (0, 2, 3)
         return VQVAEOutput(
             reconstruction,
             quantized.indices,
             F.mse_loss(reconstruction.float(), x.float()),
             quantized.codebook_loss,
             quantized.commitment_loss,
-            z_e.detach().float().var((0, 2, 3), correction=0).mean(),
+            torch.stack([latents.mean(dim), latents.var(dim, correction=0)]),
         )
 
     @torch.no_grad()

@@ -100,7 +100,7 @@ class Trainer:
         self.wrapped = self.accelerator.prepare_model(self.model)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.position = Position()
-        self.totals = Totals(config.quantizer.codebook_size, self.device)
+        self.totals = Totals(self.model.quantizer.codebook.e.shape, self.device)
 
     def begin(self, command: str = "", *, overwrite: bool = False) -> None:
         """Make the folder for a new run.
@@ -256,7 +256,7 @@ class Trainer:
         due = self._falls_due(options.checkpoint_every)
         at.history.append(record)
         at.epoch, at.step, at.seconds = at.epoch + 1, 0, 0.0
-        self.totals = Totals(self.config.quantizer.codebook_size, self.device)
+        self.totals = Totals(self.model.quantizer.codebook.e.shape, self.device)
         if self.accelerator.is_main_process:
             name = f"{run_folder.RECONSTRUCTIONS}/epoch_{at.epoch:04d}.png"
             save_reconstructions(self.folder / name, self.model, fixed_images(self.test_images))
