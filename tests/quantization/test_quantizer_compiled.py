@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.rules import EMA, GradientLearned, Restart
+from rotvq.quantization.rules import EMA, GradientLearned, LinearMap, Restart
 
 K, D = 12, 5
 
@@ -80,6 +80,14 @@ def test_training_with_restart_is_one_graph(rule):
     nearest_vector = torch.cdist(other.codebook.e.detach()[moved], vectors(2).view(-1, D))
     if isinstance(rule, GradientLearned):
         assert nearest_vector.min(dim=1).values.max() < 1e-5
+
+
+def test_a_codebook_that_moves_as_a_whole_is_one_graph():
+    eager, other = pair_of(rule=LinearMap())
+    compiled = torch.compile(other, fullgraph=True, backend="aot_eager")
+    assert_same_step(eager, compiled, vectors(2))
+    compiled(vectors(2)).codebook_loss.backward()
+    assert all(parameter.grad is not None for parameter in other.parameters())
 
 
 def test_training_after_data_initialization_is_one_graph():

@@ -5,7 +5,7 @@ from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.fsq import FiniteScalarQuantizer
 from rotvq.quantization.health import Health, health
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
-from rotvq.quantization.rules import EMA, GradientLearned, Restart, Rule
+from rotvq.quantization.rules import EMA, GradientLearned, LinearMap, Restart, Rule
 from rotvq.quantization.search import nearest
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "FiniteScalarQuantizer",
     "GradientLearned",
     "Health",
+    "LinearMap",
     "Quantized",
     "Restart",
     "Rule",

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from rotvq.errors import UserError
-from rotvq.quantization.rules import EMA, Restart, Rule
+from rotvq.quantization.rules import EMA, LinearMap, Restart, Rule
 from rotvq.quantization.search import nearest
 
 Init = Literal["uniform", "data"]
@@ -45,7 +45,7 @@ class Codebook(nn.Module):
         restart: when dead codes move to encoder outputs; None lets them lie, as the paper does.
 
     Raises:
-        UserError: size or dim below 1, or an unknown init.
+        UserError: size or dim below 1, an unknown init, or a restart of codes that move as a whole.
     """
 
     e: Tensor
@@ -67,14 +67,15 @@ class Codebook(nn.Module):
             raise UserError(f"codebook: expected size >= 1 and dim >= 1; got {size} and {dim}.")
         if init not in ("uniform", "data"):
             raise UserError(f"init: expected 'uniform' or 'data'; got {init!r}.")
+        if restart and isinstance(rule, LinearMap):
+            raise UserError(
+                "restart: expected none for LinearMap, whose codes move as a whole; got "
+                f"{restart}. Leave it out, or use the rule EMA."
+            )
         self.rule = rule if rule is not None else EMA()
         self.restart = restart
         zeros = partial(torch.zeros, dtype=torch.float32)
-        e = zeros(size, dim).uniform_(-1 / size, 1 / size)
-        if self.rule.learned:
-            self.e = nn.Parameter(e)
-        else:
-            self.register_buffer("e", e)
+        self.rule.hold(self, zeros(size, dim).uniform_(-1 / size, 1 / size))
         self.register_buffer("N", zeros(size))
         self.register_buffer("m", zeros(size, dim))
         self.register_buffer("idle", torch.zeros(size, dtype=torch.int64))
@@ -142,8 +143,10 @@ class Codebook(nn.Module):
             self._cluster(z, valid)
         if _distributed():
             source = int(found.argmax())
+            e = self.e.contiguous()
             dist.broadcast(self.N, src=source)
-            dist.broadcast(self.e, src=source)
+            dist.broadcast(e, src=source)
+            self.rule.place(self, e)
             self.N *= found.sum() / found.max()
         self.m.copy_(self.N.unsqueeze(1) * self.e)
         self.initialized.fill_(True)
@@ -166,7 +169,7 @@ class Codebook(nn.Module):
         # Only a compiled graph comes here without a valid vector.
         some = valid.any()
         self.N.copy_(torch.where(some, n, self.N))
-        self.e.copy_(torch.where(some, e, self.e))
+        self.rule.place(self, torch.where(some, e, self.e))
 
     def _empty(self) -> None:
         """Forget what this process has gathered since the last update.

@@ -48,7 +48,7 @@ class VectorQuantizer(nn.Module):
         codebook_size: number of codes k.
         dim: length d of a code.
         estimator: how the gradient crosses: a name in `ESTIMATORS` or a function (z, q) -> q̃.
-        rule: how codes move: `EMA(decay)` or `GradientLearned()`.
+        rule: how codes move: `EMA(decay)`, `GradientLearned()` or `LinearMap()`.
         init: "uniform" in ±1/k (the paper's), or "data": k-means over the first training batch.
         restart: `Restart()` moves dead codes to encoder outputs; None lets them lie.
         channel_dim: the dimension of z that holds the d channels; 1 for (b, d, h, w).
@@ -110,8 +110,9 @@ class VectorQuantizer(nn.Module):
         gathers = self.training and not again
         if gathers and not self.codebook.ready:
             self.codebook.initialize(z, kept)
-        indices = nearest(z, self.codebook.e)
-        q = F.embedding(indices, self.codebook.e)
+        e = self.codebook.e
+        indices = nearest(z, e)
+        q = F.embedding(indices, e)
         z_q = self.estimator(z, q)
         commitment_loss = _mean_square(z.float() - q.detach().float(), kept)
         # The same number; worth a second pass over n×d only where it has a gradient of its own.

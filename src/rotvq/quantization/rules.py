@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from rotvq.errors import UserError
 
@@ -26,12 +27,33 @@ class Rule(Protocol):
 
     learned: ClassVar[bool]
 
+    def hold(self, codebook: Codebook, e: Tensor) -> None:
+        """Give a new codebook its codes e (k, d), as `codebook.e`."""
+
+    def place(self, codebook: Codebook, e: Tensor) -> None:
+        """Put all codes at e (k, d)."""
+
     def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
         """Move the codebook, given this step's counts n (k,) and sums s (k, d)."""
 
 
+class _Free:
+    """Codes that lie where they are put, each for itself."""
+
+    learned: ClassVar[bool]
+
+    def hold(self, codebook: Codebook, e: Tensor) -> None:
+        if self.learned:
+            codebook.e = nn.Parameter(e)
+        else:
+            codebook.register_buffer("e", e)
+
+    def place(self, codebook: Codebook, e: Tensor) -> None:
+        codebook.e.copy_(e)
+
+
 @dataclass(frozen=True)
-class EMA:
+class EMA(_Free):
     """Codes are moving averages of their vectors (eqs. 3-5, 9-11).
 
     N ← γN + (1−γ)n;  m ← γm + (1−γ)s;  e = m / N. A code whose N has decayed to nothing stays
@@ -57,7 +79,7 @@ class EMA:
 
 
 @dataclass(frozen=True)
-class GradientLearned:
+class GradientLearned(_Free):
     """Codes are parameters that the codebook loss moves (van den Oord et al. 2017, eq. 3).
 
     N and m are kept too, for usage and the restart of dead codes.
@@ -77,6 +99,55 @@ class GradientLearned:
 
     def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
         _average(codebook, n, s, self.decay)
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """The codebook moves as a whole: e = b W over a frozen basis b (SimVQ, arXiv 2411.02038).
+
+    The codebook loss moves W (d, d), which starts as the identity, so a code that no vector chose
+    moves with the others. N and m are kept for usage. Such codes do not restart one by one.
+
+    Args:
+        decay: γ of those statistics, in [0, 1).
+
+    Raises:
+        UserError: decay outside [0, 1).
+    """
+
+    decay: float = 0.99
+    learned: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_decay(self.decay)
+
+    def hold(self, codebook: Codebook, e: Tensor) -> None:
+        codebook.register_buffer("e", e)
+        parametrize.register_parametrization(codebook, "e", _Map(e.shape[1]))
+
+    def place(self, codebook: Codebook, e: Tensor) -> None:
+        codebook.e = e
+
+    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
+        _average(codebook, n, s, self.decay)
+
+
+class _Map(nn.Module):
+    """Basis (k, d) to codes (k, d)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(dim))
+
+    def forward(self, basis: Tensor) -> Tensor:
+        with torch.autocast(basis.device.type, enabled=False):
+            return basis @ self.weight
+
+    @torch.no_grad()
+    def right_inverse(self, e: Tensor) -> Tensor:
+        """Those codes become the basis itself."""
+        self.weight.copy_(torch.eye(len(self.weight)))
+        return e
 
 
 @dataclass(frozen=True)

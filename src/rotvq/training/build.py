@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -13,12 +14,19 @@ from rotvq.quantization import (
     EMA,
     FiniteScalarQuantizer,
     GradientLearned,
+    LinearMap,
     Restart,
     Rule,
     VectorQuantizer,
 )
 from rotvq.training import run_folder
 from rotvq.training.config import Config, QuantizerConfig
+
+RULES: dict[str, Callable[[float], Rule]] = {
+    "ema": EMA,
+    "gradient": GradientLearned,
+    "linear": LinearMap,
+}
 
 
 def build_model(config: Config) -> VQVAE:
@@ -47,7 +55,7 @@ def _quantizer(config: QuantizerConfig, dim: int) -> VectorQuantizer | FiniteSca
                 f"{config.levels}; got {dim}."
             )
         return FiniteScalarQuantizer(levels, channel_dim=1)
-    rule: Rule = EMA(config.decay) if config.rule == "ema" else GradientLearned(config.decay)
+    rule: Rule = RULES[config.rule](config.decay)
     return VectorQuantizer(
         config.codebook_size,
         dim,

@@ -69,7 +69,7 @@ class QuantizerConfig:
     Args:
         codebook_size: number K of codes.
         estimator: how the gradient crosses.
-        rule: what moves the codes.
+        rule: what moves the codes; linear learns one map of a frozen basis (SimVQ).
         decay: γ of the moving averages, 0 to below 1.
         init: uniform in ±1/K, or k-means over the first batch.
         restart: a code below this share of the mean count restarts; 0 is off, 0.03 a good start.
@@ -81,7 +81,7 @@ class QuantizerConfig:
     estimator: Literal[
         "rotation", "straight_through", "rotation_without_rescaling", "rescaling", "reflection"
     ] = "rotation"
-    rule: Literal["ema", "gradient"] = "ema"
+    rule: Literal["ema", "gradient", "linear"] = "ema"
     decay: float = 0.99
     init: Literal["uniform", "data"] = "uniform"
     restart: float = 0.0
