@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from rotvq.data_processing.splits import ImageSplit, epoch_order, held_out
+from rotvq.data_processing.splits import (
+    ImageData,
+    ImageSplit,
+    epoch_order,
+    for_choosing,
+    held_out,
+)
+from rotvq.errors import UserError
 
 
 def _images(shape: tuple[int, ...] = (2, 3, 4, 5)) -> np.ndarray:
@@ -59,3 +66,29 @@ def test_a_tenth_is_held_out_whatever_the_order() -> None:
     assert mask.sum() == 20
     assert np.array_equal(held_out(keys[::-1])[::-1], mask)
     assert held_out(["a", "b"]).sum() == 1
+
+
+def _data(n: int) -> ImageData:
+    train = ImageSplit(_images((n, 1, 2, 2)), np.arange(n))
+    return ImageData("made up", train, ImageSplit(_images((3, 1, 2, 2)) + 1), ("a note",))
+
+
+def test_images_held_out_for_choosing_are_trained_on_no_more() -> None:
+    chosen = for_choosing(_data(40), 8)
+    train, test = chosen.train.labels, chosen.test.labels
+    assert train is not None and test is not None
+    assert test.tolist() == list(range(0, 40, 5))
+    assert sorted([*train, *test]) == list(range(40))
+    whole = _data(40).train.images
+    assert np.array_equal(chosen.train.images, whole[train])
+    assert np.array_equal(chosen.test.images, whole[test])
+    assert chosen.notes == (
+        "a note",
+        "validation: 8 training images stand in for the test images",
+    )
+
+
+@pytest.mark.parametrize("images", [40, 41])
+def test_something_must_be_left_to_train_on(images: int) -> None:
+    with pytest.raises(UserError, match=r"fewer than the 40 training images; got 4[01]"):
+        for_choosing(_data(40), images)

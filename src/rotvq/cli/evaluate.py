@@ -10,6 +10,7 @@ from rotvq.cli.options import Parser
 from rotvq.cli.progress import TrainingProgress, summary
 from rotvq.errors import UserError
 from rotvq.training import run_folder
+from rotvq.training.config import DataConfig
 
 
 def run(argv: Sequence[str]) -> int:
@@ -29,7 +30,7 @@ def run(argv: Sequence[str]) -> int:
     if options.data:
         config = replace(
             config,
-            data=replace(config.data, source=options.data, train_images=None, test_images=None),
+            data=DataConfig(source=options.data, size=config.data.size),
         )
     progress = TrainingProgress(config)
     data = progress.load_data()

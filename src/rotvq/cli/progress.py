@@ -54,7 +54,12 @@ class TrainingProgress:
         """The run's images, with a word on what they are."""
         wanted = self.config.data
         with self.console.status(f"Loading images from {wanted.source}"):
-            data = load(wanted.source, size=wanted.size, channels=self.config.model.channels)
+            data = load(
+                wanted.source,
+                size=wanted.size,
+                channels=self.config.model.channels,
+                validation=wanted.validation,
+            )
         _, c, h, w = data.train.images.shape
         train = min(len(data.train.images), wanted.train_images or len(data.train.images))
         test = min(len(data.test.images), wanted.test_images or len(data.test.images))

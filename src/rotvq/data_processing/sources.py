@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rotvq.data_processing import cifar10, folder, hub, parquet, photos
 from rotvq.data_processing.decoding import MINIMUM_SIDE, Target, first_line
-from rotvq.data_processing.splits import ImageData
+from rotvq.data_processing.splits import ImageData, for_choosing
 from rotvq.errors import UserError
 
 ACCEPTED = (
@@ -17,12 +17,15 @@ HUB_NAME = r"\w[\w.-]*/\w[\w.-]*"
 FILE_SUFFIXES = folder.SUFFIXES | {".gz", ".tgz", ".tar", ".zip", ".parquet"}
 
 
-def load(source: str, *, size: int | None = None, channels: int = 3) -> ImageData:
+def load(
+    source: str, *, size: int | None = None, channels: int = 3, validation: int = 0
+) -> ImageData:
     """Load a data set into memory, as uint8 splits of one shape.
 
     `source` is `photos` (embedded, offline), `cifar10` (downloaded from the hub and cached), a
     path, or a hub data set; an existing path goes before a hub data set of the same name. With
     `size`, the shorter side becomes `size` pixels and the centre is kept; with `channels` 1, grey.
+    With `validation`, so many training images take the place of the test images.
 
     Raises UserError where the source is not known, damaged, or not of one shape.
     """
@@ -44,7 +47,7 @@ def load(source: str, *, size: int | None = None, channels: int = 3) -> ImageDat
             f"training images are {train[1]}x{train[2]} and test images {test[1]}x{test[2]}: "
             "pass --data.size to resize and crop them"
         )
-    return data
+    return for_choosing(data, validation) if validation else data
 
 
 def _load(source: str, target: Target) -> ImageData:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rotvq.errors import UserError
+
 HELD_OUT = 0.1
 
 
@@ -45,6 +47,30 @@ class ImageData:
     train: ImageSplit
     test: ImageSplit
     notes: tuple[str, ...] = ()
+
+
+def for_choosing(data: ImageData, images: int) -> ImageData:
+    """Training images, spread evenly, in the place of the test images: choices are made on those.
+
+    They are trained on no more, and the test images stay unseen.
+
+    Raises UserError where nothing would be left to train on.
+    """
+    total = len(data.train.images)
+    if images >= total:
+        raise UserError(
+            f"data.validation: expected fewer than the {total} training images; got {images}."
+        )
+    held = np.zeros(total, dtype=np.bool_)
+    held[np.arange(images) * total // images] = True
+    note = f"validation: {images:,} training images stand in for the test images"
+    return ImageData(
+        data.name, _part(data.train, ~held), _part(data.train, held), (*data.notes, note)
+    )
+
+
+def _part(split: ImageSplit, mask: NDArray[np.bool_]) -> ImageSplit:
+    return ImageSplit(split.images[mask], None if split.labels is None else split.labels[mask])
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -20,18 +20,22 @@ class DataConfig:
         size: side in pixels to resize and crop to; null keeps the images' own size.
         train_images: use so many training images, spread evenly; null uses all.
         test_images: use so many test images, spread evenly; null uses all.
+        validation: hold out so many training images and test on them instead: the test images are
+            not for choosing anything.
     """
 
     source: str = "photos"
     size: int | None = None
     train_images: int | None = None
     test_images: int | None = None
+    validation: int = 0
 
     def __post_init__(self) -> None:
         _check_types(self)
         for name in ("size", "train_images", "test_images"):
             value = getattr(self, name)
             _require(value is None or value >= 1, f"data.{name}", "a positive number", value)
+        _require(self.validation >= 0, "data.validation", "0 or more", self.validation)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class QuantizerConfig:
         estimator: how the gradient crosses.
         rule: what moves the codes; linear learns one map of a frozen basis (SimVQ).
         decay: γ of the moving averages, 0 to below 1.
+        final_decay: γ after the last step, reached in even steps; null keeps it as it is.
         init: uniform in ±1/K, or k-means over the first batch.
         restart: a code below this share of the mean count restarts; 0 is off, 0.03 a good start.
         levels: of finite scalar quantization, as "8,5,5,5": a fixed grid of codebook_size points in
@@ -83,6 +88,7 @@ class QuantizerConfig:
     ] = "rotation"
     rule: Literal["ema", "gradient", "linear"] = "ema"
     decay: float = 0.99
+    final_decay: float | None = None
     init: Literal["uniform", "data"] = "uniform"
     restart: float = 0.0
     levels: str | None = None
@@ -91,7 +97,9 @@ class QuantizerConfig:
         _check_types(self)
         name = "quantizer"
         _require(self.codebook_size >= 1, f"{name}.codebook_size", "1 or more", self.codebook_size)
-        _require(0 <= self.decay < 1, f"{name}.decay", "0 to below 1", self.decay)
+        for which in ("decay", "final_decay"):
+            value = getattr(self, which)
+            _require(value is None or 0 <= value < 1, f"{name}.{which}", "0 to below 1", value)
         _require(0 <= self.restart < 1 / 3, f"{name}.restart", "0 to below 1/3", self.restart)
         if self.levels is not None:
             parts = self.levels.split(",")
@@ -116,6 +124,10 @@ class TrainingConfig:
         learning_rate: of Adam; its peak, where the schedule moves it.
         schedule: constant, or up over the first tenth of the steps and down to 0 as a cosine.
         beta: β, the weight of the commitment loss.
+        final_beta: β after the last step, reached in even steps; null keeps it as it is.
+        average: decay of a moving average of the weights, which is what is tested and saved; 0 is
+            off.
+        flip: mirror every other training image, at random.
         seed: of weights, order of images and restarts.
         precision: of the network; auto is bf16 where the processor has it. Search is always fp32.
         device: auto is a GPU if there is one.
@@ -129,6 +141,9 @@ class TrainingConfig:
     learning_rate: float = 2e-4
     schedule: Literal["constant", "cosine"] = "constant"
     beta: float = 0.25
+    final_beta: float | None = None
+    average: float = 0.0
+    flip: bool = False
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: Literal["auto", "cpu"] = "auto"
@@ -149,7 +164,11 @@ class TrainingConfig:
         )
         rate = self.learning_rate
         _require(0 < rate < float("inf"), "training.learning_rate", "a positive number", rate)
-        _require(0 <= self.beta < float("inf"), "training.beta", "0 or more", self.beta)
+        for name in ("beta", "final_beta"):
+            value = getattr(self, name)
+            fits = value is None or 0 <= value < float("inf")
+            _require(fits, f"training.{name}", "0 or more", value)
+        _require(0 <= self.average < 1, "training.average", "0 to below 1", self.average)
         _require(0 <= self.seed < 2**31, "training.seed", "0 to 2147483647", self.seed)
 
 

@@ -1,4 +1,4 @@
-"""How the learning rate moves over a run."""
+"""How the learning rate, β and γ move over a run."""
 
 from __future__ import annotations
 
@@ -25,6 +25,17 @@ def cosine(progress: float) -> float:
     if progress < WARMUP:
         return progress / WARMUP
     return (1 + math.cos(math.pi * (progress - WARMUP) / (1 - WARMUP))) / 2
+
+
+def even(first: float, last: float | None, progress: float) -> float:
+    """From the first value to the last in even steps; the first throughout, where there is no last.
+
+    Args:
+        first: the value at the beginning.
+        last: the value at the end, or None.
+        progress: share of the run's steps that are done, 0 to 1.
+    """
+    return first if last is None else first + (last - first) * progress
 
 
 SCHEDULES = {"constant": constant, "cosine": cosine}
