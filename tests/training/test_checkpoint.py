@@ -19,6 +19,7 @@ def made() -> Checkpoint:
     generator = torch.Generator().manual_seed(0)
     return Checkpoint(
         model={"w": torch.randn(3, 2, generator=generator), "n": torch.tensor(True)},
+        average=None,
         optimizer={"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 1e-3}]},
         scaler=None,
         generator=torch.get_rng_state(),

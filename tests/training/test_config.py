@@ -34,6 +34,8 @@ NAN = float("nan")
         (ModelConfig, "model.depth", [-1]),
         (QuantizerConfig, "quantizer.codebook_size", [0, -1]),
         (QuantizerConfig, "quantizer.decay", [-0.01, 1.0, 2.0, NAN]),
+        (DataConfig, "data.validation", [-1]),
+        (QuantizerConfig, "quantizer.final_decay", [-0.01, 1.0, NAN]),
         (QuantizerConfig, "quantizer.restart", [-0.1, 1 / 3, 0.5, NAN]),
         (TrainingConfig, "training.epochs", [0]),
         (TrainingConfig, "training.batch_size", [0, -8]),
@@ -41,6 +43,8 @@ NAN = float("nan")
         (TrainingConfig, "training.micro_batch_size", [0, -2, 3, 256]),
         (TrainingConfig, "training.learning_rate", [0.0, -1e-3, float("inf"), NAN]),
         (TrainingConfig, "training.beta", [-0.1, float("inf"), NAN]),
+        (TrainingConfig, "training.final_beta", [-0.1, float("inf"), NAN]),
+        (TrainingConfig, "training.average", [-0.1, 1.0, NAN]),
         (TrainingConfig, "training.seed", [-1, 2**31]),
     ],
 )

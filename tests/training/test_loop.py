@@ -20,6 +20,7 @@ from rotvq.training.loop import Listener, Trainer
 
 PLAIN = {}
 LIVELY = {"restart": 0.3, "init": "data", "decay": 0.5}
+MOVING = {"average": 0.9, "flip": True, "schedule": "cosine", "final_beta": 1.0}
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +64,12 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     assert outcome(tmp_path / "parts") == uninterrupted(config)
 
 
+@pytest.mark.parametrize("quantizer", [LIVELY | {"final_decay": 0.9}, {"rule": "linear"}])
+@pytest.mark.parametrize("training", [{}, MOVING])
 def test_a_run_may_be_stopped_after_every_step(
-    tmp_path, data, tiny, begin, resumed, outcome, uninterrupted
+    tmp_path, data, tiny, begin, resumed, outcome, uninterrupted, quantizer, training
 ):
-    config = tiny(quantizer=LIVELY, training={"epochs": 2})
+    config = tiny(quantizer=quantizer, training={"epochs": 2, **training})
     trainer, stops = begin(config, data, tmp_path / "parts"), 0
     for seen in range(8, 80, 8):
         with pytest.raises(Stopped):

@@ -20,6 +20,7 @@ def test_paper_is_the_papers():
         "estimator": "rotation",
         "rule": "ema",
         "decay": 0.99,
+        "final_decay": None,
         "init": "uniform",
         "restart": 0.0,
         "levels": None,
@@ -27,6 +28,8 @@ def test_paper_is_the_papers():
     training = paper.training
     assert (training.epochs, training.batch_size) == (100, 128)
     assert (training.learning_rate, training.beta) == (2e-4, 0.25)
+    assert training.schedule == "constant"
+    assert (training.final_beta, training.average, training.flip) == (None, 0.0, False)
 
 
 def test_the_defaults_are_the_papers_but_for_the_data():
@@ -39,7 +42,7 @@ def test_the_defaults_are_the_papers_but_for_the_data():
 @pytest.mark.parametrize("name", ["smoke", "demo", "cpu"])
 def test_smaller_presets_keep_the_papers_method(name):
     ours, paper = PRESETS[name], PRESETS["paper"]
-    for field in ("estimator", "rule", "decay", "init", "restart", "levels"):
+    for field in ("estimator", "rule", "decay", "final_decay", "init", "restart", "levels"):
         assert getattr(ours.quantizer, field) == getattr(paper.quantizer, field)
     assert ours.training.beta == paper.training.beta
     assert ours.model.stages == paper.model.stages

@@ -7,7 +7,7 @@ averages; e the codes; γ the decay.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,45 +22,12 @@ EMPTY = 1e-20
 """N below which a code counts as never used: m / N would divide rounding errors."""
 
 
-class Rule(Protocol):
-    """How the codes follow the vectors that chose them."""
-
-    learned: ClassVar[bool]
-
-    def hold(self, codebook: Codebook, e: Tensor) -> None:
-        """Give a new codebook its codes e (k, d), as `codebook.e`."""
-
-    def place(self, codebook: Codebook, e: Tensor) -> None:
-        """Put all codes at e (k, d)."""
-
-    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
-        """Move the codebook, given this step's counts n (k,) and sums s (k, d)."""
-
-
-class _Free:
-    """Codes that lie where they are put, each for itself."""
-
-    learned: ClassVar[bool]
-
-    def hold(self, codebook: Codebook, e: Tensor) -> None:
-        if self.learned:
-            codebook.e = nn.Parameter(e)
-        else:
-            codebook.register_buffer("e", e)
-
-    def place(self, codebook: Codebook, e: Tensor) -> None:
-        codebook.e.copy_(e)
-
-
 @dataclass(frozen=True)
-class EMA(_Free):
-    """Codes are moving averages of their vectors (eqs. 3-5, 9-11).
-
-    N ← γN + (1−γ)n;  m ← γm + (1−γ)s;  e = m / N. A code whose N has decayed to nothing stays
-    where it is.
+class Rule:
+    """How the codes follow the vectors that chose them. This one keeps N and m and moves nothing.
 
     Args:
-        decay: γ in [0, 1).
+        decay: γ of the moving averages, in [0, 1).
 
     Raises:
         UserError: decay outside [0, 1).
@@ -68,58 +35,66 @@ class EMA(_Free):
 
     decay: float = 0.99
     learned: ClassVar[bool] = False
+    """Whether the codebook loss moves the codes."""
 
     def __post_init__(self) -> None:
-        _check_decay(self.decay)
+        if not 0 <= self.decay < 1:
+            raise UserError(
+                f"decay: expected 0 <= decay < 1; got {self.decay}. The paper has 0.99."
+            )
+
+    def hold(self, codebook: Codebook, e: Tensor) -> None:
+        """Give a new codebook its codes e (k, d), as `codebook.e`."""
+        codebook.register_buffer("e", e)
+
+    def place(self, codebook: Codebook, e: Tensor) -> None:
+        """Put all codes at e (k, d)."""
+        codebook.e.copy_(e)
 
     def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
-        _average(codebook, n, s, self.decay)
+        """Take in a step's counts n (k,) and sums s (k, d): N ← γN + (1−γ)n;  m ← γm + (1−γ)s."""
+        codebook.N.lerp_(n, 1 - self.decay)
+        codebook.m.lerp_(s, 1 - self.decay)
+
+
+@dataclass(frozen=True)
+class EMA(Rule):
+    """Codes are moving averages of their vectors (eqs. 3-5, 9-11).
+
+    N ← γN + (1−γ)n;  m ← γm + (1−γ)s;  e = m / N. A code whose N has decayed to nothing stays
+    where it is. Arguments and errors as of `Rule`.
+    """
+
+    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
+        super().step(codebook, n, s)
         used = (codebook.N > EMPTY).unsqueeze(1)
         codebook.e.copy_(torch.where(used, codebook.m / codebook.N.unsqueeze(1), codebook.e))
 
 
 @dataclass(frozen=True)
-class GradientLearned(_Free):
+class GradientLearned(Rule):
     """Codes are parameters that the codebook loss moves (van den Oord et al. 2017, eq. 3).
 
-    N and m are kept too, for usage and the restart of dead codes.
-
-    Args:
-        decay: γ of those statistics, in [0, 1).
-
-    Raises:
-        UserError: decay outside [0, 1).
+    N and m are kept too, for usage and the restart of dead codes. Arguments and errors as of
+    `Rule`.
     """
 
-    decay: float = 0.99
     learned: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        _check_decay(self.decay)
-
-    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
-        _average(codebook, n, s, self.decay)
+    def hold(self, codebook: Codebook, e: Tensor) -> None:
+        codebook.e = nn.Parameter(e)
 
 
 @dataclass(frozen=True)
-class LinearMap:
+class LinearMap(Rule):
     """The codebook moves as a whole: e = b W over a frozen basis b (SimVQ, arXiv 2411.02038).
 
     The codebook loss moves W (d, d), which starts as the identity, so a code that no vector chose
     moves with the others. N and m are kept for usage. Such codes do not restart one by one.
-
-    Args:
-        decay: γ of those statistics, in [0, 1).
-
-    Raises:
-        UserError: decay outside [0, 1).
+    Arguments and errors as of `Rule`.
     """
 
-    decay: float = 0.99
     learned: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _check_decay(self.decay)
 
     def hold(self, codebook: Codebook, e: Tensor) -> None:
         codebook.register_buffer("e", e)
@@ -127,9 +102,6 @@ class LinearMap:
 
     def place(self, codebook: Codebook, e: Tensor) -> None:
         codebook.e = e
-
-    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
-        _average(codebook, n, s, self.decay)
 
 
 class _Map(nn.Module):
@@ -174,14 +146,3 @@ class Restart:
                 f"restart threshold: expected a share of the mean count between 0 and 1/3; "
                 f"got {self.threshold}. 0.03 is a good start."
             )
-
-
-def _average(codebook: Codebook, n: Tensor, s: Tensor, decay: float) -> None:
-    """N ← γN + (1−γ)n;  m ← γm + (1−γ)s (eqs. 3-4)."""
-    codebook.N.lerp_(n, 1 - decay)
-    codebook.m.lerp_(s, 1 - decay)
-
-
-def _check_decay(decay: float) -> None:
-    if not 0 <= decay < 1:
-        raise UserError(f"decay: expected 0 <= decay < 1; got {decay}. The paper has 0.99.")

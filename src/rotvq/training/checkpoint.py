@@ -41,9 +41,10 @@ class Position:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run's whole state: weights and codebook, optimizer, generator, sums, position."""
+    """A run's whole state: weights, codebook and average, optimizer, generator, sums, position."""
 
     model: dict[str, Tensor]
+    average: dict[str, Tensor] | None
     optimizer: dict[str, Any]
     scaler: dict[str, Any] | None
     generator: Tensor

@@ -217,7 +217,7 @@ def _check_types(part: Any) -> None:
         else:
             widened = (*kinds, int) if float in kinds else kinds
             names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
-            fits = isinstance(value, widened) and not isinstance(value, bool)
+            fits = isinstance(value, widened) and isinstance(value, bool) == (bool in kinds)
             _require(fits, name, names, repr(value))
 
 

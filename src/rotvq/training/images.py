@@ -28,6 +28,12 @@ def limited(split: ImageSplit, limit: int | None) -> ImageSplit:
     return ImageSplit(split.images[chosen], None if split.labels is None else split.labels[chosen])
 
 
+def mirrored(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+    """Images of which each is turned left to right or left alone, as torch's generator falls."""
+    turned = torch.rand(len(images), 1, 1, 1).to(images.device) < 0.5
+    return torch.where(turned, images.flip(3), images)
+
+
 def sizes(images: Mapping[str, UInt8[Tensor, "n c h w"]]) -> dict[str, dict[str, Any]]:
     """Number, shape and fingerprint of each split."""
     return {

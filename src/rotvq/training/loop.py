@@ -13,32 +13,33 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rotvq.data_processing import ImageData, epoch_order
 from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluate, normalized, totals_over
 from rotvq.evaluation.metrics import Means, Totals, psnr
 from rotvq.files import write_json
-from rotvq.model import VQVAEOutput
+from rotvq.model import VQVAE, VQVAEOutput
 from rotvq.quantization import Codebook, health
 from rotvq.training import checkpoint, environment, run_folder
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
 from rotvq.training.config import Config
-from rotvq.training.images import on_device, sizes
+from rotvq.training.images import mirrored, on_device, sizes
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.pictures import fixed_images, save_reconstructions
 from rotvq.training.record import describe
-from rotvq.training.schedule import SCHEDULES
+from rotvq.training.schedule import SCHEDULES, even
 
 REPORT_EVERY = 0.5
 """Seconds between two looks at the sums; each look makes the host wait for the device."""
@@ -97,10 +98,29 @@ class Trainer:
             lr=options.learning_rate,
             fused=self.device.type in ("cpu", "cuda"),
         )
+        average = get_ema_multi_avg_fn(options.average)
+        self.average = AveragedModel(self.model, multi_avg_fn=average) if options.average else None
         self.wrapped = self.accelerator.prepare_model(self.model)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.position = Position()
         self.totals = Totals(self.model.quantizer.codebook.e.shape, self.device)
+
+    @property
+    def tested(self) -> VQVAE:
+        """The model that is tested and saved: the one that is trained, or its moving average."""
+        return cast(VQVAE, self.average.module) if self.average else self.model
+
+    @property
+    def progress(self) -> float:
+        """Share of the run's steps that are done, 0 to 1."""
+        options = self.config.training
+        return self.position.images / (options.epochs * self.steps * options.batch_size)
+
+    @property
+    def beta(self) -> float:
+        """β as it is now."""
+        options = self.config.training
+        return even(options.beta, options.final_beta, self.progress)
 
     def begin(self, command: str = "", *, overwrite: bool = False) -> None:
         """Make the folder for a new run.
@@ -137,6 +157,8 @@ class Trainer:
         try:
             self.model.load_state_dict(saved.model)
             self.optimizer.load_state_dict(saved.optimizer)
+            if self.average and saved.average:
+                self.average.load_state_dict(saved.average)
         except (RuntimeError, ValueError):
             raise UserError(
                 f"{path}: expected the checkpoint of the configuration beside it; it is that of "
@@ -148,7 +170,7 @@ class Trainer:
         # The sums are those of all processes.
         if self.accelerator.is_main_process:
             self.totals.load_state_dict(saved.totals)
-            checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.model)
+            checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.tested)
         self.position = saved.position
 
     def run(self, listener: Listener | None = None) -> dict[str, Any]:
@@ -163,7 +185,7 @@ class Trainer:
         with Interrupt() as interrupt:
             while self.position.epoch < self.config.training.epochs:
                 self._epoch(listener, interrupt)
-            record = evaluate(self.model, self.test_images, beta=self.config.training.beta)
+            record = evaluate(self.tested, self.test_images, beta=self.beta)
         if self.accelerator.is_main_process:
             run_folder.write_epochs(self.folder, self.position.history)
             write_json(self.folder / run_folder.EVALUATION, record)
@@ -185,7 +207,7 @@ class Trainer:
             now = time.perf_counter()
             if now - told > REPORT_EVERY or at.step == self.steps:
                 told = now
-                means = self.totals.means(options.beta)
+                means = self.totals.means(self.beta)
                 self._check(means)
                 listener.images(at.images, means)
             if at.step < self.steps and self._to_stop(interrupt):
@@ -216,9 +238,11 @@ class Trainer:
         options = self.config.training
         position = [options.seed, self.accelerator.process_index, self.position.images]
         torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
-        share = self.position.images / (options.epochs * self.steps * options.batch_size)
         for group in self.optimizer.param_groups:
-            group["lr"] = options.learning_rate * SCHEDULES[options.schedule](share)
+            group["lr"] = options.learning_rate * SCHEDULES[options.schedule](self.progress)
+        self._set_decay()
+        if options.flip:
+            images = mirrored(images)
         parts = images.split(options.micro_batch_size or self.share)
         if not self.model.quantizer.codebook.ready:
             with torch.no_grad(), self._autocast():
@@ -229,17 +253,25 @@ class Trainer:
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 with self._autocast():
                     output: VQVAEOutput = self.wrapped(normalized(part))
-                self.scaler.scale(output.loss(options.beta) / len(parts)).backward()
+                self.scaler.scale(output.loss(self.beta) / len(parts)).backward()
             self.totals.add(output)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.model.quantizer.update_codebook()
+        if self.average:
+            self.average.update_parameters(self.model)
+
+    def _set_decay(self) -> None:
+        options, codebook = self.config.quantizer, self.model.quantizer.codebook
+        if isinstance(codebook, Codebook):
+            decay = even(options.decay, options.final_decay, self.progress)
+            codebook.rule = replace(codebook.rule, decay=decay)
 
     def _close_epoch(self, listener: Listener) -> None:
         options, at = self.config.training, self.position
         self.totals.reduce()
-        train = asdict(self.totals.means(options.beta))
+        train = asdict(self.totals.means(self.beta))
         since = time.perf_counter()
         record = {
             "epoch": at.epoch + 1,
@@ -259,7 +291,7 @@ class Trainer:
         self.totals = Totals(self.model.quantizer.codebook.e.shape, self.device)
         if self.accelerator.is_main_process:
             name = f"{run_folder.RECONSTRUCTIONS}/epoch_{at.epoch:04d}.png"
-            save_reconstructions(self.folder / name, self.model, fixed_images(self.test_images))
+            save_reconstructions(self.folder / name, self.tested, fixed_images(self.test_images))
             listener.closing(record)
         if due:
             self._save()
@@ -272,8 +304,8 @@ class Trainer:
 
     def _test(self) -> dict[str, float]:
         options = self.config.training
-        totals = totals_over(self.model, self.test_images, options.batch_size)
-        means = asdict(totals.means(options.beta))
+        totals = totals_over(self.tested, self.test_images, options.batch_size)
+        means = asdict(totals.means(self.beta))
         del means["batch_perplexity"]
         return {**means, "psnr": psnr(means["reconstruction_loss"])}
 
@@ -288,10 +320,11 @@ class Trainer:
             return
         if not all(t.isfinite().all() for t in self.model.state_dict().values()):
             self._refuse("the weights are not finite")
-        checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.model)
+        checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.tested)
         run_folder.write_epochs(self.folder, self.position.history)
         state = Checkpoint(
             model=self.model.state_dict(),
+            average=self.average.state_dict() if self.average else None,
             optimizer=self.optimizer.state_dict(),
             scaler=self.scaler.state_dict(),
             generator=torch.get_rng_state(),
