@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rotvq.errors import UserError
 from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.rules import EMA, GradientLearned, Restart
 
@@ -325,6 +326,30 @@ def test_restarts_forget_the_vectors_of_earlier_updates():
         codebook.update()
     moved = (codebook.e[1:] - before[1:]).norm(dim=1) > 1e-3
     assert moved.any() and rows_of(codebook.e[1:][moved], z).all()
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_restarts_drawn_by_error_follow_the_squared_error(parts):
+    """One restart out of vectors at squared distances 0, 1 and 9: chances 0, 1/10 and 9/10."""
+    torch.manual_seed(0)
+    z = torch.tensor([[0.0], [1.0], [3.0], [50.0]])
+    valid = torch.tensor([True, True, True, False])
+    zero = torch.zeros(4, dtype=torch.int64)
+    drawn = []
+    for _ in range(400):
+        codebook = Codebook(2, 1, restart=Restart(draw="error"))
+        codebook.e.zero_()
+        for rows in torch.arange(4).split(4 // parts):
+            codebook.gather(z[rows], zero[rows], valid[rows])
+        codebook.update()
+        drawn.append(codebook.e[1].item())
+    assert set(drawn) == {1.0, 3.0}
+    assert 0.85 < drawn.count(3.0) / len(drawn) < 0.95
+
+
+def test_an_unknown_draw_is_refused():
+    with pytest.raises(UserError, match="expected uniform or error; got 'far'"):
+        Restart(draw="far")
 
 
 # Learned by gradient, and saved

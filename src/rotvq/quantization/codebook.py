@@ -105,9 +105,13 @@ class Codebook(nn.Module):
         self.n.index_add_(0, indices, valid.to(self.n.dtype))
         self.s.index_add_(0, indices, z)
         if self.restart is not None:
-            # A uniform sample over all micro-batches: those with the highest random priority stay.
-            priority = torch.cat([self.priority, torch.rand_like(z[:, 0]).where(valid, -1.0)])
-            self._keep(priority, torch.cat([self.candidates, z]))
+            # A sample over all micro-batches without replacement: those with the highest log(u)/w
+            # stay (Efraimidis and Spirakis, doi 10.1016/j.ipl.2005.11.003).
+            priority = torch.rand_like(z[:, 0]).log()
+            if self.restart.draw == "error":
+                priority = priority / (z - self.e[indices]).square().sum(1)
+            priority = priority.where(valid, -torch.inf)
+            self._keep(torch.cat([self.priority, priority]), torch.cat([self.candidates, z]))
 
     @torch.no_grad()
     def update(self) -> None:
@@ -117,7 +121,7 @@ class Codebook(nn.Module):
         self.rule.step(self, self.n, self.s)
         if self.restart is not None:
             self._restart_dead(self.restart)
-            self.priority.fill_(-1.0)
+            self.priority.fill_(-torch.inf)
         self.n.zero_()
         self.s.zero_()
 
@@ -180,12 +184,12 @@ class Codebook(nn.Module):
         held = len(self) if self.restart is not None else 0
         zeros = partial(torch.zeros, dtype=torch.float32, device=self.e.device)
         self.n, self.s = zeros(len(self)), zeros(self.e.shape)
-        self.candidates, self.priority = zeros(held, self.e.shape[1]), zeros(held) - 1
+        self.candidates, self.priority = zeros(held, self.e.shape[1]), zeros(held) - torch.inf
 
     def _restart_dead(self, restart: Restart) -> None:
         dead = self.N < restart.threshold * self.N.mean()
         rank = dead.cumsum(0) - 1
-        move = dead & (rank < (self.priority >= 0).sum())
+        move = dead & (rank < (self.priority > -torch.inf).sum())
         fresh = self.candidates[rank.clamp(0, len(self) - 1)]
         self.e.copy_(torch.where(move.unsqueeze(1), fresh, self.e))
         # n̄ is what the mean N tends to; early on it is still far below.

@@ -7,7 +7,7 @@ averages; e the codes; γ the decay.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from rotvq.errors import UserError
 
 if TYPE_CHECKING:
     from rotvq.quantization.codebook import Codebook
+
+Draw = Literal["uniform", "error"]
 
 EMPTY = 1e-20
 """N below which a code counts as never used: m / N would divide rounding errors."""
@@ -132,12 +134,15 @@ class Restart:
 
     Args:
         threshold: share of the mean N, in (0, 1/3).
+        draw: outputs to move to: "uniform", each with the same chance, or "error", with a chance
+            that grows with its squared distance to its code, as k-means++ draws its seeds.
 
     Raises:
-        UserError: threshold outside that range.
+        UserError: threshold outside that range, or another draw.
     """
 
     threshold: float = 0.03
+    draw: Draw = "uniform"
     grace: ClassVar[float] = 3.0
 
     def __post_init__(self) -> None:
@@ -145,4 +150,8 @@ class Restart:
             raise UserError(
                 f"restart threshold: expected a share of the mean count between 0 and 1/3; "
                 f"got {self.threshold}. 0.03 is a good start."
+            )
+        if self.draw not in get_args(Draw):
+            raise UserError(
+                f"restart draw: expected {' or '.join(get_args(Draw))}; got {self.draw!r}."
             )

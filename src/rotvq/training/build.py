@@ -62,7 +62,7 @@ def _quantizer(config: QuantizerConfig, dim: int) -> VectorQuantizer | FiniteSca
         estimator=config.estimator,
         rule=rule,
         init=config.init,
-        restart=Restart(config.restart) if config.restart else None,
+        restart=Restart(config.restart, config.restart_draw) if config.restart else None,
         channel_dim=1,
         defer_update=True,
     )
