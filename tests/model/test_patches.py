@@ -7,7 +7,7 @@ from torch import nn
 
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
-from rotvq.model.patches import PatchDecoder, PatchEncoder, PreactivationBlock
+from rotvq.model.patches import Attention, PatchDecoder, PatchEncoder, PreactivationBlock
 
 
 def drawn(module):
@@ -21,7 +21,7 @@ def drawn(module):
 
 
 def residual(x, first, second):
-    return x + F.conv2d(F.relu(F.conv2d(F.relu(x), *first, padding=1)), *second, padding=1)
+    return x + F.conv2d(F.gelu(F.conv2d(F.gelu(x), *first, padding=1)), *second, padding=1)
 
 
 def cut(x, side):
@@ -35,12 +35,12 @@ def test_encoder_and_decoder():
     x = torch.randn(2, 3, 16, 12)
     h = F.conv2d(cut(x, 4), *p[0], padding=1)
     h = residual(residual(h, p[1], p[2]), p[3], p[4])
-    z = F.conv2d(F.relu(h), *p[5])
+    z = F.conv2d(F.gelu(h), *p[5])
     torch.testing.assert_close(encoder(x), z)
     p = drawn(decoder)
     h = F.conv2d(z, *p[0], padding=1)
     h = residual(residual(h, p[1], p[2]), p[3], p[4])
-    h = F.conv2d(F.relu(h), *p[5], padding=1)
+    h = F.conv2d(F.gelu(h), *p[5], padding=1)
     torch.testing.assert_close(cut(decoder(z), 4), torch.tanh(h))
 
 
@@ -52,9 +52,44 @@ def test_a_block_begins_as_the_identity_and_learns():
     assert block.second.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize(("width", "heads"), [(64, 2), (32, 1), (40, 1), (8, 1)])
+def test_attention_is_softmax_of_products(width, heads):
+    torch.manual_seed(0)
+    layer = Attention(width)
+    x = torch.randn(2, width, 3, 4)
+    assert torch.equal(layer(x), x)
+    nn.init.normal_(layer.out.weight)
+    nn.init.normal_(layer.out.bias)
+    tokens = F.layer_norm(x.flatten(2).mT, (width,), layer.norm.weight, layer.norm.bias)
+    q, k, v = (tokens @ layer.qkv.weight.T + layer.qkv.bias).chunk(3, 2)
+    size = width // heads
+    mixed = []
+    for head in range(heads):
+        part = slice(head * size, (head + 1) * size)
+        weights = (q[..., part] @ k[..., part].mT / size**0.5).softmax(2)
+        mixed.append(weights @ v[..., part])
+    out = torch.cat(mixed, 2) @ layer.out.weight.T + layer.out.bias
+    torch.testing.assert_close(layer(x), x + out.mT.reshape(x.shape), rtol=1e-4, atol=1e-4)
+
+
+def test_attention_reaches_across_the_whole_grid():
+    model = VQVAE(3, 8, 8, 2, network="attention").eval()
+    for module in model.modules():
+        if isinstance(module, Attention | PreactivationBlock):
+            nn.init.normal_(
+                module.out.weight if isinstance(module, Attention) else module.second.weight
+            )
+    x = torch.zeros(1, 3, 64, 64)
+    changed = x.clone()
+    changed[..., :4, :4] = 1
+    far = (model.encoder(changed) - model.encoder(x))[0, :, -1, -1]
+    assert far.abs().max() > 0
+
+
+@pytest.mark.parametrize("network", ["patches", "attention"])
 @pytest.mark.parametrize("stages", [1, 2, 3])
-def test_a_model_of_patches_decodes_what_it_encodes(stages):
-    model = VQVAE(1, 8, 6, 1, stages, network="patches").eval()
+def test_a_model_of_patches_decodes_what_it_encodes(stages, network):
+    model = VQVAE(1, 8, 6, 1, stages, network=network).eval()
     x = torch.rand(2, 1, 16, 24) * 2 - 1
     output = model(x)
     assert output.indices.shape == (2, 16 // 2**stages, 24 // 2**stages)
@@ -62,5 +97,5 @@ def test_a_model_of_patches_decodes_what_it_encodes(stages):
 
 
 def test_an_unknown_network_is_refused():
-    with pytest.raises(UserError, match="expected one of paper, patches; got 'unet'"):
+    with pytest.raises(UserError, match="expected one of paper, patches, attention; got 'unet'"):
         VQVAE(network="unet")

@@ -2,7 +2,8 @@
 
 An image is cut into patches, one a token, and every convolution runs over the grid of tokens. At
 the same cost as the paper's strided network that leaves more channels where the work is done, and
-no transposed convolution. Not of the paper.
+no transposed convolution. With attention, every token sees every other once on each side. Not of
+the paper.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+HEAD = 32
+"""Channels of an attention head."""
+
 
 class PreactivationBlock(nn.Module):
-    """ReLU, convolution, ReLU, convolution, add (He et al., arXiv 1603.05027); the shape stays.
+    """GELU, convolution, GELU, convolution, add (He et al., arXiv 1603.05027); the shape stays.
 
     Nothing stands after the sum, and the second convolution starts at zero: the block begins as
     the identity.
@@ -29,7 +33,34 @@ class PreactivationBlock(nn.Module):
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return x + self.second(F.relu(self.first(F.relu(x))))
+        return x + self.second(F.gelu(self.first(F.gelu(x))))
+
+
+class Attention(nn.Module):
+    """Self-attention over the grid (Vaswani et al., arXiv 1706.03762), added to its input.
+
+    It knows no positions: the convolutions around it do. Its last map starts at zero, so it begins
+    as the identity.
+
+    Args:
+        width: channels, in heads of 32, or in one where that does not divide them.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = 1 if width % HEAD else width // HEAD
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        tokens = x.flatten(2).transpose(1, 2)
+        qkv = self.qkv(self.norm(tokens)).unflatten(2, (3, self.heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return x + self.out(mixed).transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class PatchEncoder(nn.Sequential):
@@ -41,15 +72,24 @@ class PatchEncoder(nn.Sequential):
         dim: channels of z_e, the length of a code.
         depth: residual blocks.
         stages: halvings of height and width; a patch is 2**stages pixels wide.
+        attention: over the grid, after the first block.
     """
 
-    def __init__(self, channels: int, width: int, dim: int, depth: int, stages: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        dim: int,
+        depth: int,
+        stages: int,
+        attention: bool = False,
+    ) -> None:
         side = 2**stages
         super().__init__(
             nn.PixelUnshuffle(side),
             nn.Conv2d(channels * side**2, width, 3, padding=1),
-            *(PreactivationBlock(width) for _ in range(depth)),
-            nn.ReLU(),
+            *_blocks(width, depth, attention),
+            nn.GELU(),
             nn.Conv2d(width, dim, 1),
         )
 
@@ -63,15 +103,29 @@ class PatchDecoder(nn.Sequential):
         dim: channels of the codes.
         depth: residual blocks.
         stages: doublings of height and width.
+        attention: over the grid, after the first block.
     """
 
-    def __init__(self, channels: int, width: int, dim: int, depth: int, stages: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        dim: int,
+        depth: int,
+        stages: int,
+        attention: bool = False,
+    ) -> None:
         side = 2**stages
         super().__init__(
             nn.Conv2d(dim, width, 3, padding=1),
-            *(PreactivationBlock(width) for _ in range(depth)),
-            nn.ReLU(),
+            *_blocks(width, depth, attention),
+            nn.GELU(),
             nn.Conv2d(width, channels * side**2, 3, padding=1),
             nn.PixelShuffle(side),
             nn.Tanh(),
         )
+
+
+def _blocks(width: int, depth: int, attention: bool) -> list[nn.Module]:
+    blocks: list[nn.Module] = [PreactivationBlock(width) for _ in range(depth)]
+    return [*blocks[:1], Attention(width), *blocks[1:]] if attention else blocks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ Network = Callable[[int, int, int, int, int], nn.Module]
 NETWORKS: dict[str, tuple[Network, Network]] = {
     "paper": (Encoder, Decoder),
     "patches": (PatchEncoder, PatchDecoder),
+    "attention": (partial(PatchEncoder, attention=True), partial(PatchDecoder, attention=True)),
 }
 """Encoder and decoder by name: functions of channels, width, dim, depth, stages."""
 

@@ -48,7 +48,8 @@ class ModelConfig:
         dim: length D of a code.
         depth: residual blocks on each side.
         stages: halvings of height and width; 2 makes 8x8 tokens of a 32x32 image.
-        network: the paper's strided one, or one that works on patches, a token each.
+        network: the paper's strided one, one that works on patches, a token each, or that with
+            attention between them.
     """
 
     channels: Literal[1, 3] = 3
@@ -56,7 +57,7 @@ class ModelConfig:
     dim: int = 256
     depth: int = 2
     stages: int = 2
-    network: Literal["paper", "patches"] = "paper"
+    network: Literal["paper", "patches", "attention"] = "paper"
 
     def __post_init__(self) -> None:
         _check_types(self)
