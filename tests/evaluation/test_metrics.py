@@ -73,7 +73,7 @@ def output(images, seed):
     losses = torch.rand(3, generator=generator)
     moments = torch.rand(2, 5, generator=generator) + 1
     indices = torch.randint(0, 6, (images, 2, 3), generator=generator)
-    return VQVAEOutput(torch.zeros(images, 3, 8, 8), indices, *losses, moments)
+    return VQVAEOutput(torch.zeros(images, 3, 8, 8), indices, *losses, torch.zeros(()), moments)
 
 
 SIZES = (5, 8, 1, 3)

@@ -20,7 +20,10 @@ from rotvq.training.loop import Listener, Trainer
 
 PLAIN = {}
 LIVELY = {"restart": 0.3, "init": "data", "decay": 0.5}
-MOVING = {"average": 0.9, "flip": True, "schedule": "cosine", "final_beta": 1.0}
+MOVING = {
+    "average": 0.9, "flip": True, "schedule": "cosine", "final_beta": 1.0, "evenness": 0.01,
+    "gradient_clip": 0.1,
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -31,6 +31,7 @@ def test_paper_is_the_papers():
     assert (training.learning_rate, training.beta) == (2e-4, 0.25)
     assert training.schedule == "constant"
     assert (training.final_beta, training.average, training.flip) == (None, 0.0, False)
+    assert (training.evenness, training.gradient_clip) == (0.0, 0.0)
 
 
 def test_the_defaults_are_the_papers_but_for_the_data():

@@ -35,6 +35,7 @@ class VQVAEOutput(NamedTuple):
         reconstruction_loss: mean squared error on [-1, 1], float32.
         codebook_loss: mean (sg[z_e] − e)², float32.
         commitment_loss: mean (z_e − sg[e])², float32, not yet multiplied by β.
+        uneven_use: log k − H of the codes' soft use, float32; 0 where it is not weighed.
         latent_moments: mean and variance of z_e within each channel, float32, no gradient.
     """
 
@@ -43,11 +44,13 @@ class VQVAEOutput(NamedTuple):
     reconstruction_loss: Float[Tensor, ""]
     codebook_loss: Float[Tensor, ""]
     commitment_loss: Float[Tensor, ""]
+    uneven_use: Float[Tensor, ""]
     latent_moments: Float[Tensor, "2 d"]
 
-    def loss(self, beta: float = 0.25) -> Tensor:
-        """reconstruction + codebook + β·commitment (eqs. 1, 6, 7)."""
-        return self.reconstruction_loss + self.codebook_loss + beta * self.commitment_loss
+    def loss(self, beta: float = 0.25, evenness: float = 0.0) -> Tensor:
+        """reconstruction + codebook + β·commitment (eqs. 1, 6, 7) + evenness·uneven_use."""
+        papers = self.reconstruction_loss + self.codebook_loss + beta * self.commitment_loss
+        return papers + evenness * self.uneven_use
 
 
 class VQVAE(nn.Module):
@@ -128,6 +131,7 @@ class VQVAE(nn.Module):
             F.mse_loss(reconstruction.float(), x.float()),
             quantized.codebook_loss,
             quantized.commitment_loss,
+            quantized.uneven_use,
             torch.stack([latents.mean(dim), latents.var(dim, correction=0)]),
         )
 

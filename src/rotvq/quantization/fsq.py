@@ -104,7 +104,7 @@ class FiniteScalarQuantizer(nn.Module):
             z_q = z_q.where(kept.unsqueeze(-1), 0.0)
             indices = indices.where(kept, -1)
         none = steps.new_zeros(())
-        return Quantized(z_q.movedim(-1, self.channel_dim), indices, none, none)
+        return Quantized(z_q.movedim(-1, self.channel_dim), indices, none, none, none)
 
     def encode(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None

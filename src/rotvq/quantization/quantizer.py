@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rotvq.errors import UserError
 from rotvq.quantization.codebook import Codebook, Init
 from rotvq.quantization.estimators import Estimator, named
+from rotvq.quantization.evenness import uneven_use
 from rotvq.quantization.rules import Restart, Rule
 from rotvq.quantization.search import nearest
 from rotvq.quantization.tensors import channels_last, look_up
@@ -26,12 +27,15 @@ class Quantized(NamedTuple):
         commitment_loss: mean of (z − sg[q])² over elements, float32; multiply it by β (eq. 6).
         codebook_loss: mean of (sg[z] − q)² over elements, float32; has a gradient only where the
             codebook is learned by gradient.
+        uneven_use: log k − H of the codes' soft use in this batch (`evenness.uneven_use`), float32;
+            0 where it was not asked for, and in evaluation.
     """
 
     z_q: Float[Tensor, "..."]
     indices: Int64[Tensor, "..."]
     commitment_loss: Float[Tensor, ""]
     codebook_loss: Float[Tensor, ""]
+    uneven_use: Float[Tensor, ""]
 
 
 class VectorQuantizer(nn.Module):
@@ -51,6 +55,7 @@ class VectorQuantizer(nn.Module):
         rule: how codes move: `EMA(decay)`, `GradientLearned()` or `LinearMap()`.
         init: "uniform" in ±1/k (the paper's), or "data": k-means over the first training batch.
         restart: `Restart()` moves dead codes to encoder outputs; None lets them lie.
+        weigh_use: yield `uneven_use` in training, a loss against uneven use. It costs n×k numbers.
         channel_dim: the dimension of z that holds the d channels; 1 for (b, d, h, w).
         defer_update: leave the codebook's step to `update_codebook()`.
 
@@ -74,12 +79,14 @@ class VectorQuantizer(nn.Module):
         rule: Rule | None = None,
         init: Init = "uniform",
         restart: Restart | None = None,
+        weigh_use: bool = False,
         channel_dim: int = -1,
         defer_update: bool = False,
     ) -> None:
         super().__init__()
         self.codebook = Codebook(codebook_size, dim, rule, init, restart)
         self.estimator = named(estimator) if isinstance(estimator, str) else estimator
+        self.weigh_use = weigh_use
         self.channel_dim = channel_dim
         self.defer_update = defer_update
 
@@ -121,6 +128,10 @@ class VectorQuantizer(nn.Module):
             if self.codebook.rule.learned
             else commitment_loss.detach()
         )
+        uneven = commitment_loss.new_zeros(())
+        if self.training and self.weigh_use:
+            # A copy, as an update may move the codes before the backward pass.
+            uneven = uneven_use(z, e.clone(), kept)
         if gathers:
             valid = torch.ones_like(indices, dtype=torch.bool) if kept is None else kept
             self.codebook.gather(z, indices, valid)
@@ -130,7 +141,7 @@ class VectorQuantizer(nn.Module):
             z_q = z_q.where(kept.unsqueeze(1), 0.0)
             indices = indices.where(kept, -1)
         z_q = z_q.unflatten(0, shape).movedim(-1, self.channel_dim)
-        return Quantized(z_q, indices.unflatten(0, shape), commitment_loss, codebook_loss)
+        return Quantized(z_q, indices.unflatten(0, shape), commitment_loss, codebook_loss, uneven)
 
     def encode(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None

@@ -20,7 +20,7 @@ from rotvq.quantization import (
     VectorQuantizer,
 )
 from rotvq.training import run_folder
-from rotvq.training.config import Config, QuantizerConfig
+from rotvq.training.config import Config
 
 RULES: dict[str, Callable[[float], Rule]] = {
     "ema": EMA,
@@ -42,11 +42,12 @@ def build_model(config: Config) -> VQVAE:
         depth=model.depth,
         stages=model.stages,
         network=model.network,
-        quantizer=_quantizer(config.quantizer, model.dim),
+        quantizer=_quantizer(config, model.dim),
     )
 
 
-def _quantizer(config: QuantizerConfig, dim: int) -> VectorQuantizer | FiniteScalarQuantizer:
+def _quantizer(run: Config, dim: int) -> VectorQuantizer | FiniteScalarQuantizer:
+    config = run.quantizer
     if config.levels:
         levels = [int(n) for n in config.levels.split(",")]
         if len(levels) != dim:
@@ -63,6 +64,7 @@ def _quantizer(config: QuantizerConfig, dim: int) -> VectorQuantizer | FiniteSca
         rule=rule,
         init=config.init,
         restart=Restart(config.restart, config.restart_draw) if config.restart else None,
+        weigh_use=run.training.evenness > 0,
         channel_dim=1,
         defer_update=True,
     )

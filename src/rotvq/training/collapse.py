@@ -39,7 +39,7 @@ def warning(history: Sequence[Mapping[str, Any]], quantizer: QuantizerConfig) ->
 def _remedy(quantizer: QuantizerConfig) -> str:
     if quantizer.levels:
         return "Try fewer levels, or a lower --training.learning_rate."
-    if not quantizer.restart:
+    if not quantizer.restart and quantizer.rule != "linear":
         return "Begin again with --quantizer.restart 0.03 --quantizer.init data."
     if quantizer.estimator == "straight_through":
         return "Try --quantizer.estimator rotation, or a smaller --quantizer.codebook_size."

@@ -129,8 +129,10 @@ class TrainingConfig:
         schedule: constant, or up over the first tenth of the steps and down to 0 as a cosine.
         beta: β, the weight of the commitment loss.
         final_beta: β after the last step, reached in even steps; null keeps it as it is.
+        evenness: weight of a loss against uneven use of the codes; 0 is off, 0.002 a good start.
         average: decay of a moving average of the weights, which is what is tested and saved; 0 is
             off.
+        gradient_clip: largest norm of all gradients together; 0 is off.
         flip: mirror every other training image, at random.
         seed: of weights, order of images and restarts.
         precision: of the network; auto is bf16 where the processor has it. Search is always fp32.
@@ -146,7 +148,9 @@ class TrainingConfig:
     schedule: Literal["constant", "cosine"] = "constant"
     beta: float = 0.25
     final_beta: float | None = None
+    evenness: float = 0.0
     average: float = 0.0
+    gradient_clip: float = 0.0
     flip: bool = False
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -172,6 +176,9 @@ class TrainingConfig:
             value = getattr(self, name)
             fits = value is None or 0 <= value < float("inf")
             _require(fits, f"training.{name}", "0 or more", value)
+        for name in ("evenness", "gradient_clip"):
+            value = getattr(self, name)
+            _require(0 <= value < float("inf"), f"training.{name}", "0 or more", value)
         _require(0 <= self.average < 1, "training.average", "0 to below 1", self.average)
         _require(0 <= self.seed < 2**31, "training.seed", "0 to 2147483647", self.seed)
 

@@ -253,8 +253,12 @@ class Trainer:
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 with self._autocast():
                     output: VQVAEOutput = self.wrapped(normalized(part))
-                self.scaler.scale(output.loss(self.beta) / len(parts)).backward()
+                loss = output.loss(self.beta, options.evenness)
+                self.scaler.scale(loss / len(parts)).backward()
             self.totals.add(output)
+        if options.gradient_clip:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
