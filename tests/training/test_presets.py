@@ -14,6 +14,7 @@ def test_paper_is_the_papers():
     assert (paper.data.size, paper.data.train_images, paper.data.test_images) == (None, None, None)
     assert vars(paper.model) == {
         "channels": 3, "width": 256, "dim": 256, "depth": 2, "stages": 2, "network": "paper",
+        "sphere": False,
     }  # fmt: skip
     assert vars(paper.quantizer) == {
         "codebook_size": 1024,

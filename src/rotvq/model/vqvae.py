@@ -16,7 +16,7 @@ from rotvq.model.blocks import Decoder, Encoder
 from rotvq.model.patches import PatchDecoder, PatchEncoder
 from rotvq.quantization import FiniteScalarQuantizer, VectorQuantizer
 
-Network = Callable[[int, int, int, int, int], nn.Module]
+Network = Callable[[int, int, int, int, int], nn.Sequential]
 
 NETWORKS: dict[str, tuple[Network, Network]] = {
     "paper": (Encoder, Decoder),
@@ -53,6 +53,15 @@ class VQVAEOutput(NamedTuple):
         return papers + evenness * self.uneven_use
 
 
+class Sphere(nn.Module):
+    """Vectors of C channels scaled to length √C: only their directions are left to quantize."""
+
+    def forward(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        work = z.float()
+        length = work.square().mean(1, keepdim=True)
+        return (work * torch.rsqrt(length + torch.finfo(work.dtype).eps)).to(z.dtype)
+
+
 class VQVAE(nn.Module):
     """Images to tokens and back.
 
@@ -67,6 +76,7 @@ class VQVAE(nn.Module):
         quantizer: of that dim with channel_dim=1; by default a `VectorQuantizer` of 1024 codes, the
             rotation, EMA with γ = 0.99.
         network: of encoder and decoder, one of `NETWORKS`.
+        sphere: scale each z_e to length √D before it is quantized.
 
     Raises:
         UserError: a size below 1, an unknown network, or a quantizer of another dim.
@@ -87,6 +97,7 @@ class VQVAE(nn.Module):
         stages: int = 2,
         quantizer: VectorQuantizer | FiniteScalarQuantizer | None = None,
         network: str = "paper",
+        sphere: bool = False,
     ) -> None:
         super().__init__()
         sizes = {"channels": channels, "width": width, "dim": dim, "stages": stages}
@@ -101,6 +112,8 @@ class VQVAE(nn.Module):
             )
         make_encoder, make_decoder = NETWORKS[network]
         self.encoder = make_encoder(channels, width, dim, depth, stages)
+        if sphere:
+            self.encoder.append(Sphere())
         self.quantizer = quantizer or VectorQuantizer(dim=dim, channel_dim=1)
         self.decoder = make_decoder(channels, width, dim, depth, stages)
         self.channels = channels

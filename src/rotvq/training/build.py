@@ -42,6 +42,7 @@ def build_model(config: Config) -> VQVAE:
         depth=model.depth,
         stages=model.stages,
         network=model.network,
+        sphere=model.sphere,
         quantizer=_quantizer(config, model.dim),
     )
 

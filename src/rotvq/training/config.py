@@ -50,6 +50,7 @@ class ModelConfig:
         stages: halvings of height and width; 2 makes 8x8 tokens of a 32x32 image.
         network: the paper's strided one, one that works on patches, a token each, or that with
             attention between them.
+        sphere: scale each latent vector to one length, so that only its direction is quantized.
     """
 
     channels: Literal[1, 3] = 3
@@ -58,6 +59,7 @@ class ModelConfig:
     depth: int = 2
     stages: int = 2
     network: Literal["paper", "patches", "attention"] = "paper"
+    sphere: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
