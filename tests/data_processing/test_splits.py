@@ -75,17 +75,16 @@ def _data(n: int) -> ImageData:
 
 def test_images_held_out_for_choosing_are_trained_on_no_more() -> None:
     chosen = for_choosing(_data(40), 8)
-    train, test = chosen.train.labels, chosen.test.labels
-    assert train is not None and test is not None
-    assert test.tolist() == list(range(0, 40, 5))
-    assert sorted([*train, *test]) == list(range(40))
+    assert chosen.validation is not None
+    train, held = chosen.train.labels, chosen.validation.labels
+    assert train is not None and held is not None
+    assert held.tolist() == list(range(0, 40, 5))
+    assert sorted([*train, *held]) == list(range(40))
     whole = _data(40).train.images
     assert np.array_equal(chosen.train.images, whole[train])
-    assert np.array_equal(chosen.test.images, whole[test])
-    assert chosen.notes == (
-        "a note",
-        "validation: 8 training images stand in for the test images",
-    )
+    assert np.array_equal(chosen.validation.images, whole[held])
+    assert np.array_equal(chosen.test.images, _data(40).test.images)
+    assert (chosen.name, chosen.notes) == ("made up", ("a note",))
 
 
 @pytest.mark.parametrize("images", [40, 41])

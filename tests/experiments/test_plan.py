@@ -19,13 +19,13 @@ OUT = Path("out")
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_study_varies_what_its_table_varies_and_nothing_else(preset):
-    base = PRESETS[preset].main
+    base = PRESETS[preset].bases["main"]
     for run, k in zip(make_plan(preset, OUT, studies=["table2"]), SIZES, strict=True):
         assert run.config == base.but(quantizer={"codebook_size": k})
-    base = PRESETS[preset].ablation
+    base = PRESETS[preset].bases["ablation"]
     for run, beta in zip(make_plan(preset, OUT, studies=["table3"]), BETAS, strict=True):
         assert run.config == base.but(training={"beta": beta})
-    base = PRESETS[preset].estimators
+    base = PRESETS[preset].bases["estimators"]
     for run in make_plan(preset, OUT, studies=["estimators"]):
         changed = {
             "estimator": run.config.quantizer.estimator,
@@ -35,9 +35,9 @@ def test_a_study_varies_what_its_table_varies_and_nothing_else(preset):
 
 
 def test_the_paper_preset_is_the_papers():
-    paper = PRESETS["paper"]
-    assert (paper.main.training.epochs, paper.ablation.training.epochs) == (100, 50)
-    for config in (paper.main, paper.ablation, paper.estimators, paper.final):
+    paper = PRESETS["paper"].bases
+    assert (paper["main"].training.epochs, paper["ablation"].training.epochs) == (100, 50)
+    for config in paper.values():
         assert (config.model.dim, config.data.train_images) == (256, None)
         assert (config.training.learning_rate, config.training.batch_size) == (2e-4, 128)
         assert config.quantizer.estimator == "rotation"

@@ -63,7 +63,8 @@ class TrainingProgress:
         _, c, h, w = data.train.images.shape
         train = min(len(data.train.images), wanted.train_images or len(data.train.images))
         test = min(len(data.test.images), wanted.test_images or len(data.test.images))
-        self.say(f"{data.name}: {train:,} training and {test:,} test images, {c}x{h}x{w}.")
+        held = f", {wanted.validation:,} validation" if wanted.validation else ""
+        self.say(f"{data.name}: {train:,} training{held} and {test:,} test images, {c}x{h}x{w}.")
         for note in data.notes:
             self.say(f"  {note}")
         return data
@@ -122,8 +123,9 @@ class TrainingProgress:
     def _epoch(self, record: dict[str, Any]) -> None:
         train, test, timing = record["train"], record["test"], record["timing"]
         shown = test or train
+        split = "validation" if self.config.data.validation else "test"
         measured = (
-            f"test mse {test['reconstruction_loss']:.4f}  psnr {test['psnr']:.2f} dB  "
+            f"{split} mse {test['reconstruction_loss']:.4f}  psnr {test['psnr']:.2f} dB  "
             if test
             else "not tested  "
         )

@@ -25,7 +25,7 @@ def load(
     `source` is `photos` (embedded, offline), `cifar10` (downloaded from the hub and cached), a
     path, or a hub data set; an existing path goes before a hub data set of the same name. With
     `size`, the shorter side becomes `size` pixels and the centre is kept; with `channels` 1, grey.
-    With `validation`, so many training images take the place of the test images.
+    With `validation`, so many training images are held out to choose on.
 
     Raises UserError where the source is not known, damaged, or not of one shape.
     """

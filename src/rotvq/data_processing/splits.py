@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,18 +41,17 @@ class ImageSplit:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A data set: a name for people, two splits of one image shape, and what is worth knowing."""
+    """A data set: a name for people, splits of one image shape, and what is worth knowing."""
 
     name: str
     train: ImageSplit
     test: ImageSplit
     notes: tuple[str, ...] = ()
+    validation: ImageSplit | None = None
 
 
 def for_choosing(data: ImageData, images: int) -> ImageData:
-    """Training images, spread evenly, in the place of the test images: choices are made on those.
-
-    They are trained on no more, and the test images stay unseen.
+    """Some training images, spread evenly, become the validation split, and are trained on no more.
 
     Raises UserError where nothing would be left to train on.
     """
@@ -63,10 +62,7 @@ def for_choosing(data: ImageData, images: int) -> ImageData:
         )
     held = np.zeros(total, dtype=np.bool_)
     held[np.arange(images) * total // images] = True
-    note = f"validation: {images:,} training images stand in for the test images"
-    return ImageData(
-        data.name, _part(data.train, ~held), _part(data.train, held), (*data.notes, note)
-    )
+    return replace(data, train=_part(data.train, ~held), validation=_part(data.train, held))
 
 
 def _part(split: ImageSplit, mask: NDArray[np.bool_]) -> ImageSplit:

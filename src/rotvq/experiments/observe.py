@@ -40,14 +40,14 @@ def codebook_file(folder: Path, epoch: int) -> Path:
 
 def observer(trainer: Trainer) -> Callable[[dict[str, Any]], None]:
     """What to call as `Listener.closing` of the trainer's run."""
-    model, folder, options = trainer.model, trainer.folder, trainer.config.training
+    model, folder, options = trainer.tested, trainer.folder, trainer.config.training
     batch = _spread(trainer.train_images, options.batch_size)
-    used = _spread(trainer.test_images, USE_IMAGES)
+    used = _spread(trainer.watched, USE_IMAGES)
     snapshots = {milestone(epoch, options.epochs) for epoch in CODEBOOK}
 
     def closing(record: dict[str, Any]) -> None:
         epoch = record["epoch"]
-        _add_norms(folder / GRADIENTS, epoch, gradient_norms(model, batch, options.beta))
+        _add_norms(folder / GRADIENTS, epoch, gradient_norms(trainer.model, batch, trainer.beta))
         if epoch in snapshots:
             _write_codebook(codebook_file(folder, epoch), model, used)
         tests = [past["test"]["loss"] for past in trainer.position.history if past["test"]]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from rotvq import __version__
 from rotvq.errors import UserError
-from rotvq.experiments.presets import PRESETS
-from rotvq.experiments.studies import STUDIES
-from rotvq.experiments.study import Preset, Study, Variant
+from rotvq.experiments.campaigns import REPRODUCTION
+from rotvq.experiments.study import Campaign, Preset, Study, Variant
 from rotvq.training import run_folder
 from rotvq.training.config import Config, differing
+
+T = TypeVar("T")
 
 GRADIENTS = "gradients.json"
 """In a run's folder: the norm of the gradient by each parameter, after each epoch."""
@@ -64,7 +66,8 @@ def make_plan(
     preset: str,
     out: Path,
     *,
-    studies: Iterable[str] = STUDIES,
+    campaign: Campaign = REPRODUCTION,
+    studies: Iterable[str] | None = None,
     variants: Sequence[str] = (),
     seeds: int | None = None,
     source: str | None = None,
@@ -72,9 +75,10 @@ def make_plan(
     """The runs of some studies, in order.
 
     Args:
-        preset: one of PRESETS.
+        preset: one of the campaign's.
         out: the folder of all records.
-        studies: some of STUDIES.
+        campaign: whose studies and presets.
+        studies: some of them; None is all.
         variants: only these; all if empty.
         seeds: how many, from 0; for every study. None is the preset's for the repeated studies.
         source: of the images, instead of the preset's.
@@ -82,14 +86,15 @@ def make_plan(
     Raises:
         UserError: a preset, study or variant that does not exist.
     """
-    size = _preset(preset)
-    chosen = [_study(name) for name in studies]
+    size = _one(preset, campaign.presets, "preset")
+    names = campaign.studies if studies is None else studies
+    chosen = [_one(name, campaign.studies, "study") for name in names]
     _check_variants(chosen, variants)
     wanted = {s.name for s in chosen}
     plan: list[Run] = []
     owners: dict[Config, Path] = {}
     # All studies, also those not chosen: who owns a shared record does not depend on the choice.
-    for study in STUDIES.values():
+    for study in campaign.studies.values():
         count = seeds or (size.seeds if study.repeated else 1)
         # Seed by seed, so that a study stopped early still compares all of its variants.
         for seed in range(count):
@@ -135,21 +140,14 @@ def check(run: Run) -> None:
 
 
 def _config(size: Preset, study: Study, variant: Variant, seed: int, source: str | None) -> Config:
-    base: Config = getattr(size, study.length)
-    config = base.but(**variant.changes).but(training={"seed": seed})
+    config = size.bases[study.base].but(**variant.changes).but(training={"seed": seed})
     return config.but(data={"source": source}) if source else config
 
 
-def _preset(name: str) -> Preset:
-    if name not in PRESETS:
-        raise UserError(f"preset: expected one of {', '.join(PRESETS)}; got {name!r}.")
-    return PRESETS[name]
-
-
-def _study(name: str) -> Study:
-    if name not in STUDIES:
-        raise UserError(f"study: expected one of {', '.join(STUDIES)}; got {name!r}.")
-    return STUDIES[name]
+def _one(name: str, known: Mapping[str, T], kind: str) -> T:
+    if name not in known:
+        raise UserError(f"{kind}: expected one of {', '.join(known)}; got {name!r}.")
+    return known[name]
 
 
 def _check_variants(studies: Iterable[Study], variants: Iterable[str]) -> None:

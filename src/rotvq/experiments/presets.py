@@ -12,26 +12,32 @@ _paper = RUNS["paper"]
 PRESETS: dict[str, Preset] = {
     # Embedded photographs, a minute on 2 cores: does every study run to its report?
     "smoke": Preset(
-        main=_smoke,
-        ablation=_smoke.but(training={"epochs": 2, "test_every": 2}),
-        estimators=_smoke.but(training={"epochs": 1}),
-        final=_smoke.but(data={"train_images": 1024}),
+        bases={
+            "main": _smoke,
+            "ablation": _smoke.but(training={"epochs": 2, "test_every": 2}),
+            "estimators": _smoke.but(training={"epochs": 1}),
+            "final": _smoke.but(data={"train_images": 1024}),
+        },
         seeds=2,
     ),
     # A fifth of CIFAR-10's training images, a quarter of the width: within 3 hours on 2 cores.
     "cpu": Preset(
-        main=_cpu,
-        ablation=_cpu.but(training={"epochs": 10, "test_every": 5}),
-        estimators=_cpu.but(training={"epochs": 10, "test_every": 10}),
-        final=_cpu.but(data={"train_images": None}, training={"epochs": 12}),
+        bases={
+            "main": _cpu,
+            "ablation": _cpu.but(training={"epochs": 10, "test_every": 5}),
+            "estimators": _cpu.but(training={"epochs": 10, "test_every": 10}),
+            "final": _cpu.but(data={"train_images": None}, training={"epochs": 12}),
+        },
         seeds=3,
     ),
     # The paper's sizes and lengths (3.1.4); the estimators, which it has not, at a tenth of it.
     "paper": Preset(
-        main=_paper,
-        ablation=_paper.but(training={"epochs": 50}),
-        estimators=_paper.but(training={"epochs": 10, "test_every": 10}),
-        final=_paper,
+        bases={
+            "main": _paper,
+            "ablation": _paper.but(training={"epochs": 50}),
+            "estimators": _paper.but(training={"epochs": 10, "test_every": 10}),
+            "final": _paper,
+        },
         seeds=3,
     ),
 }

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from rotvq.training.config import Config
 
 Changes = Mapping[str, Mapping[str, Any]]
 """Values that replace those of a configuration, as `{"quantizer": {"codebook_size": 256}}`."""
-
-Length = Literal["main", "ablation", "estimators", "final"]
-"""Which of a preset's configurations a study starts from."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Study:
         name: in paths and on the command line.
         title: in the report.
         stands_for: the table, the figures or the section of the paper.
-        length: the base configuration, by its name in a preset.
+        base: the configuration that its variants change, by its name in a preset.
         variants: its rows, in order.
         repeated: train each variant at every seed; else at the first alone.
         measures: what is measured of each trained model besides its evaluation, by name.
@@ -47,7 +44,7 @@ class Study:
     name: str
     title: str
     stands_for: str
-    length: Length
+    base: str
     variants: tuple[Variant, ...]
     repeated: bool = False
     measures: tuple[str, ...] = ()
@@ -55,13 +52,27 @@ class Study:
 
 @dataclass(frozen=True)
 class Preset:
-    """How large the studies are: a base configuration for each length, and how many seeds.
+    """How large the studies are.
 
-    All of a study's variants share data, network and length, so that its rows can be compared.
+    Args:
+        bases: configurations by name, for the studies to start from.
+        seeds: how many, for the repeated studies.
     """
 
-    main: Config
-    ablation: Config
-    estimators: Config
-    final: Config
+    bases: Mapping[str, Config]
     seeds: int
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Studies that are planned, run and reported together.
+
+    Args:
+        verb: of the command line.
+        studies: by name, in order.
+        presets: their sizes by name.
+    """
+
+    verb: str
+    studies: Mapping[str, Study]
+    presets: Mapping[str, Preset]

@@ -20,8 +20,8 @@ class DataConfig:
         size: side in pixels to resize and crop to; null keeps the images' own size.
         train_images: use so many training images, spread evenly; null uses all.
         test_images: use so many test images, spread evenly; null uses all.
-        validation: hold out so many training images and test on them instead: the test images are
-            not for choosing anything.
+        validation: hold out so many training images, to choose on: while training, tests are of
+            them, and the test images are looked at once, at the end.
     """
 
     source: str = "photos"

@@ -87,6 +87,9 @@ class Trainer:
         self.share = self._share()
         self.train_images = on_device(data.train, config.data.train_images, self.device)
         self.test_images = on_device(data.test, config.data.test_images, self.device)
+        self.validation_images = (
+            on_device(data.validation, None, self.device) if data.validation else None
+        )
         self._check_images()
         self.steps = len(self.train_images) // options.batch_size
         torch.manual_seed(options.seed)
@@ -109,6 +112,11 @@ class Trainer:
     def tested(self) -> VQVAE:
         """The model that is tested and saved: the one that is trained, or its moving average."""
         return cast(VQVAE, self.average.module) if self.average else self.model
+
+    @property
+    def watched(self) -> Tensor:
+        """The images that are tested on while training: held out for that, or the test images."""
+        return self.test_images if self.validation_images is None else self.validation_images
 
     @property
     def progress(self) -> float:
@@ -295,7 +303,7 @@ class Trainer:
         self.totals = Totals(self.model.quantizer.codebook.e.shape, self.device)
         if self.accelerator.is_main_process:
             name = f"{run_folder.RECONSTRUCTIONS}/epoch_{at.epoch:04d}.png"
-            save_reconstructions(self.folder / name, self.tested, fixed_images(self.test_images))
+            save_reconstructions(self.folder / name, self.tested, fixed_images(self.watched))
             listener.closing(record)
         if due:
             self._save()
@@ -308,7 +316,7 @@ class Trainer:
 
     def _test(self) -> dict[str, float]:
         options = self.config.training
-        totals = totals_over(self.tested, self.test_images, options.batch_size)
+        totals = totals_over(self.tested, self.watched, options.batch_size)
         means = asdict(totals.means(self.beta))
         del means["batch_perplexity"]
         return {**means, "psnr": psnr(means["reconstruction_loss"])}
@@ -391,7 +399,10 @@ class Trainer:
             )
 
     def _images(self) -> dict[str, Tensor]:
-        return {"train": self.train_images, "test": self.test_images}
+        images = {"train": self.train_images, "test": self.test_images}
+        if self.validation_images is not None:
+            images["validation"] = self.validation_images
+        return images
 
     def _describe(self, command: str) -> None:
         record = describe(

@@ -10,7 +10,6 @@ from typing import Any
 
 from rotvq.errors import UserError
 from rotvq.experiments.plan import Run
-from rotvq.experiments.studies import STUDIES
 from rotvq.report.records import RunRecord, load_run, lookup
 
 _CONTENT = {"tsne": "epochs", "best": "metrics", "yardstick": "metrics"}
@@ -59,7 +58,7 @@ class Results:
     @property
     def studies(self) -> tuple[str, ...]:
         """The names of the studies with a finished run, in order."""
-        return tuple(name for name in STUDIES if self.of(name))
+        return tuple(name for name in _studies(self.plan) if self.of(name))
 
     @property
     def missing(self) -> tuple[Run, ...]:
@@ -76,7 +75,7 @@ def read(plan: Sequence[Run]) -> Results:
     results = tuple(_result(run) for run in plan if run.done)
     if not results:
         raise UserError("reproduce: expected at least one finished run; there is none yet.")
-    for study in STUDIES:
+    for study in _studies(plan):
         runs = [r for r in results if r.run.study == study]
         _check_one(
             "training images", runs, lambda r: lookup(r.record.run, "data.train.fingerprint")
@@ -84,6 +83,10 @@ def read(plan: Sequence[Run]) -> Results:
         _check_one("test images", runs, lambda r: lookup(r.record.run, "data.test.fingerprint"))
         _check_one("classifier", runs, lambda r: lookup(r.measured, "yardstick.classifier"))
     return Results(tuple(plan), results)
+
+
+def _studies(plan: Sequence[Run]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(run.study for run in plan))
 
 
 def _result(run: Run) -> Result:
