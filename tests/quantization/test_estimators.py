@@ -13,6 +13,8 @@ from rotvq.quantization import estimators
 from rotvq.quantization.estimators import (
     ESTIMATORS,
     LAMBDA_MAX,
+    LIFT,
+    lifted_rotation,
     reflection,
     rescaling,
     rotation,
@@ -20,7 +22,7 @@ from rotvq.quantization.estimators import (
     straight_through,
 )
 
-DISCRETE = [straight_through, rescaling, rotation_without_rescaling, rotation]
+DISCRETE = [straight_through, rescaling, rotation_without_rescaling, rotation, lifted_rotation]
 ROTATING = [rotation_without_rescaling, rotation]
 ANGLES = [0.0, 1e-6, 1e-4, 1e-2, 0.5, math.pi / 2, 2.0, 3.0, math.pi - 0.05]
 EPS32 = 2.0**-23
@@ -127,6 +129,26 @@ def test_float64_input_is_computed_in_float64(angle):
     torch.testing.assert_close(
         jacobian(rotation, z, q), factor(z, q) * plane_rotation(z, q), rtol=0, atol=10 * tolerance
     )
+
+
+@pytest.mark.parametrize("d", [2, 3, 64])
+@pytest.mark.parametrize("angle", ANGLES)
+def test_the_lifted_rotation_is_a_rotation_in_one_dimension_more(angle, d):
+    z, q = pair(angle, d, z_norm=3.0, q_norm=0.7)
+    last = torch.tensor([LIFT * 0.7])
+    z_up, q_up = torch.cat([z, last]), torch.cat([q, last])
+    expected = (factor(z_up, q_up) * plane_rotation(z_up, q_up))[:d, :d]
+    torch.testing.assert_close(
+        jacobian(lifted_rotation, z, q).double(), expected, rtol=0, atol=64 * EPS32
+    )
+
+
+def test_the_lifted_rotation_bounds_the_angle_and_forgives_a_code_at_zero():
+    g = torch.randn(1, 5)
+    q = torch.randn(1, 5)
+    turned = backward(lifted_rotation, -q, q, g)
+    assert torch.cosine_similarity(turned, g).item() > 0.5
+    assert backward(lifted_rotation, q, 0 * q, g).isfinite().all()
 
 
 def test_straight_through_passes_the_gradient_untouched():

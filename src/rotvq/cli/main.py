@@ -17,6 +17,7 @@ VERBS = {
     "train": "train a tokenizer",
     "evaluate": "measure a trained run over a whole split",
     "reproduce": "run the paper's tables and figures and report them beside the paper's",
+    "beyond": "climb from the paper's recipe to the best one, and report what each lever pays",
     "classifier": "train the classifier that reconstructions are measured with",
     "report": "write HTML and Markdown about one run or several",
     "doctor": "tell versions, devices, precision and where data was found",

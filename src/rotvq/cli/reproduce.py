@@ -6,15 +6,16 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from rotvq.cli.options import Parser
 from rotvq.cli.side_by_side import side_by_side
 from rotvq.cli.study_progress import StudyProgress
 from rotvq.errors import UserError
+from rotvq.experiments.campaigns import REPRODUCTION
 from rotvq.experiments.plan import Run, check, make_plan
-from rotvq.experiments.presets import PRESETS
-from rotvq.experiments.studies import STUDIES
+from rotvq.experiments.study import Campaign
 
 ALL = "all"
 EPILOG = """\
@@ -32,34 +33,65 @@ end a report is written over everything that is done in the folder. Examples:
 
 def run(argv: Sequence[str]) -> int:
     """Do the runs of the studies named that are not done, write the report. Returns the status."""
-    options = _parse(argv)
-    out = options.out or Path("reproduction") / options.preset
+    description = "Train and measure the paper's studies and report them beside the paper."
+    return run_campaign(REPRODUCTION, "rotvq.experiments.reproduction", argv, description, EPILOG)
+
+
+def run_campaign(
+    campaign: Campaign, package: str, argv: Sequence[str], description: str, epilog: str
+) -> int:
+    """Do what is left of a campaign's studies, write its report. Returns the exit status.
+
+    Args:
+        campaign: the studies.
+        package: whose module `contents` says what the report says. Its last name is that of the
+            folder, if the command line names none.
+        argv: the command line after the verb.
+        description: for --help.
+        epilog: for --help, with a place for the list of {studies}.
+    """
+    name = package.rsplit(".", 1)[1]
+    options = _parse(campaign, argv, name, description, epilog)
+    out = options.out or Path(name) / options.preset
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: expected a folder; {out} is a file. Choose another name.")
     named = [name for name in options.studies if name != ALL]
-    studies = [*STUDIES, *named] if ALL in options.studies else named
-    planned = partial(make_plan, options.preset, out, seeds=options.seeds, source=options.data)
+    studies = [*campaign.studies, *named] if ALL in options.studies else named
+    planned = partial(
+        make_plan,
+        options.preset,
+        out,
+        campaign=campaign,
+        seeds=options.seeds,
+        source=options.data,
+    )
     plan = planned(studies=studies, variants=options.variants)
     for each in plan:
         check(each)
     status = 0
     everything = planned()
     if not all(each.done for each in plan):
-        work = partial(_work, plan, everything, out, options)
+        work = partial(_work, campaign, plan, everything, out, options)
         status = side_by_side(options.jobs, work) if options.jobs > 1 else work()
     if status > 128:
         print(f"Stopped; everything is saved in {out}. The same command goes on.")
     if any(each.done for each in everything):
-        from rotvq.experiments.reproduction.page import write_reproduction
+        # Late: matplotlib takes its time.
+        from rotvq.experiments.reproduction.page import write_report
 
+        contents = import_module(f"{package}.contents").CONTENTS
         seeds = ["--seeds", str(options.seeds)] if options.seeds else []
         command = [*_common(options, out), *seeds]
-        print(f"Report: {write_reproduction(everything, out, command)}")
+        print(f"Report: {write_report(contents, everything, out, command)}")
     return status
 
 
 def _work(
-    plan: Sequence[Run], everything: Sequence[Run], out: Path, options: argparse.Namespace
+    campaign: Campaign,
+    plan: Sequence[Run],
+    everything: Sequence[Run],
+    out: Path,
+    options: argparse.Namespace,
 ) -> int:
     progress = StudyProgress(plan, live=options.jobs == 1)
     data = progress.load_data()
@@ -71,7 +103,7 @@ def _work(
 
     def command(run: Run) -> str:
         which = ["--variants", run.variant.name, "--seeds", str(run.seed + 1)]
-        return shlex.join(["rotvq", "reproduce", run.study, *_common(options, out), *which])
+        return shlex.join(["rotvq", campaign.verb, run.study, *_common(options, out), *which])
 
     try:
         with progress.following(data) as audience:
@@ -87,25 +119,29 @@ def _common(options: argparse.Namespace, out: Path) -> list[str]:
     return ["--preset", options.preset, *source, "--out", str(out)]
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    width = max(map(len, STUDIES))
-    lines = [f"  {s.name:<{width}}  {s.title} ({s.stands_for})" for s in STUDIES.values()]
+def _parse(
+    campaign: Campaign, argv: Sequence[str], name: str, description: str, epilog: str
+) -> argparse.Namespace:
+    width = max(map(len, campaign.studies))
+    lines = [f"  {s.name:<{width}}  {s.title} ({s.stands_for})" for s in campaign.studies.values()]
     parser = Parser(
-        prog="rotvq reproduce",
-        description="Train and measure the paper's studies and report them beside the paper.",
-        epilog=EPILOG.format(studies="\n".join([*lines, f"  {ALL:<{width}}  all of them"])),
+        prog=f"rotvq {campaign.verb}",
+        description=description,
+        epilog=epilog.format(studies="\n".join([*lines, f"  {ALL:<{width}}  all of them"])),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("studies", nargs="+", metavar="STUDY", help="one or more of those below")
-    parser.add_argument("--preset", default="cpu", choices=[*PRESETS], help="size (default: cpu)")
+    parser.add_argument(
+        "--preset", default="cpu", choices=[*campaign.presets], help="size (default: cpu)"
+    )
     parser.add_argument("--data", help="images (default: the preset's own source)")
-    parser.add_argument("--out", type=Path, help="folder (default: reproduction/PRESET)")
+    parser.add_argument("--out", type=Path, help=f"folder (default: {name}/PRESET)")
     parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help="only these rows")
     parser.add_argument("--seeds", type=int, help="seeds a variant (default: the preset's)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
     options = parser.parse_args(argv)
-    for name in ("seeds", "jobs"):
-        value = getattr(options, name)
+    for option in ("seeds", "jobs"):
+        value = getattr(options, option)
         if value is not None and value < 1:
-            raise UserError(f"--{name}: expected 1 or more; got {value}.")
+            raise UserError(f"--{option}: expected 1 or more; got {value}.")
     return options

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from rotvq.data_processing import ImageData
 from rotvq.evaluation.classifier import Classifier
 from rotvq.evaluation.evaluate import evaluate
+from rotvq.evaluation.rate_distortion import gaussian_distortion, variances
 from rotvq.evaluation.yardstick import Reference, measure, originals
 from rotvq.experiments.classifier import obtain, weights_of
 from rotvq.experiments.embedding import embed
@@ -52,6 +55,11 @@ class Bench:
     def images(self) -> UInt8[Tensor, "n c h w"]:
         """The test images."""
         return on_device(self.data.test, self.test_images, self.device)
+
+    @cached_property
+    def variances(self) -> Float[np.ndarray, " d"]:
+        """Of the training images along their principal components."""
+        return variances(self.data.train.images)
 
     @cached_property
     def classifier(self) -> Classifier:
@@ -96,9 +104,20 @@ def yardstick(run: Run, bench: Bench) -> dict[str, Any]:
     return {**record, "classifier": weights_of(bench.out / CLASSIFIER)}
 
 
+def bound(run: Run, bench: Bench) -> dict[str, Any]:
+    """The least error of a Gaussian source like the training images, at the bits of the run."""
+    model = load_model(run.folder)
+    height, width = bench.data.train.images.shape[2:]
+    tokens = (height // model.stride) * (width // model.stride)
+    bits = tokens * math.log2(len(model.quantizer.codebook))
+    value = gaussian_distortion(bench.variances, bits)
+    return {"format": 1, "metrics": {"bits_per_image": bits, "gaussian_distortion": value}}
+
+
 MEASURES: dict[str, Callable[[Run, Bench], dict[str, Any]]] = {
     "tsne": tsne,
     "best": best,
     "yardstick": yardstick,
+    "bound": bound,
 }
 """By name; the record of each is NAME.json in the run's folder."""

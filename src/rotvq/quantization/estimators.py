@@ -8,6 +8,7 @@ each is a linear map of g in which z and q are constants (sg[·] in the paper):
     rescaling                  λ g
     rotation_without_rescaling Rᵀ g
     rotation                   λ Rᵀ g                     (Fifty et al., arXiv 2410.06424, §4.2)
+    lifted_rotation            the same in d + 1 dimensions, where z and q share a last coordinate
 
     R = I − 2 r rᵀ + 2 q̂ ẑᵀ,   r = (ẑ + q̂) / ‖ẑ + q̂‖     rotates ẑ onto q̂ within their plane
 
@@ -36,6 +37,9 @@ from rotvq.errors import UserError
 
 BLOCK = 1 << 17
 """Elements a processor works on at a time in the backward pass: 512 KiB in float32."""
+
+LIFT = 2.0
+"""Distance of the lifted rotation's origin from the space of codes, in lengths of the code."""
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 GradientMap = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -85,6 +89,22 @@ def rescaling(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float[Tenso
     return _Discrete.apply(z, q, _rescale)
 
 
+def lifted_rotation(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+    """The rotation seen from a point outside the space of codes.
+
+    z and q get one more coordinate, LIFT·‖q‖, so that the angle between them shrinks with their
+    distance. With no lift it is the rotation, with an endless one straight-through.
+
+    Args:
+        z: encoder vectors, any floating dtype.
+        q: their codes.
+
+    Returns:
+        q in z's dtype, with the first d elements of λRᵀ(g, 0) for z and none for q.
+    """
+    return _Discrete.apply(z, q, _lift_and_rotate)
+
+
 def reflection(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
     """The transform in the paper's released code: not discrete, kept as a named baseline.
 
@@ -107,6 +127,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "rotation": rotation,
     "rotation_without_rescaling": rotation_without_rescaling,
     "rescaling": rescaling,
+    "lifted_rotation": lifted_rotation,
     "reflection": reflection,
 }
 
@@ -194,6 +215,12 @@ def _rotate(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
 def _rotate_and_rescale(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
     z_norm, q_norm = _norm(z), _norm(q)
     return _turn(z, q, g, z_norm, q_norm).mul_(_lambda(z_norm, q_norm))
+
+
+def _lift_and_rotate(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
+    last = LIFT * _norm(q)
+    z, q, g = (torch.cat([t, end], -1) for t, end in ((z, last), (q, last), (g, 0 * last)))
+    return _rotate_and_rescale(z, q, g)[..., :-1]
 
 
 def _turn(z: Tensor, q: Tensor, g: Tensor, z_norm: Tensor, q_norm: Tensor) -> Tensor:

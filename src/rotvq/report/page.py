@@ -68,8 +68,10 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     return Path(out) / "report.html"
 
 
-def write_page(page: object, pictures: Iterable[Picture], out: Path, name: str) -> None:
-    """Write NAME.html and NAME.md through the templates of that name, and the figures.
+def write_page(
+    page: object, pictures: Iterable[Picture], out: Path, name: str, template: str | None = None
+) -> None:
+    """Write NAME.html and NAME.md through the templates of that name or another, and the figures.
 
     Raises UserError where `out` cannot be written.
     """
@@ -78,7 +80,7 @@ def write_page(page: object, pictures: Iterable[Picture], out: Path, name: str) 
         for picture in pictures:
             write_bytes(out / "figures" / picture.name, picture.png)
         for kind in ("md", "html"):
-            write_text(out / f"{name}.{kind}", render(page, f"{name}.{kind}.j2"))
+            write_text(out / f"{name}.{kind}", render(page, f"{template or name}.{kind}.j2"))
     except OSError as error:
         raise UserError(
             f"{error.filename or out}: expected a folder to write the report to, got "

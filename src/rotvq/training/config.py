@@ -89,7 +89,12 @@ class QuantizerConfig:
 
     codebook_size: int = 1024
     estimator: Literal[
-        "rotation", "straight_through", "rotation_without_rescaling", "rescaling", "reflection"
+        "rotation",
+        "straight_through",
+        "rotation_without_rescaling",
+        "rescaling",
+        "lifted_rotation",
+        "reflection",
     ] = "rotation"
     rule: Literal["ema", "gradient", "linear"] = "ema"
     decay: float = 0.99

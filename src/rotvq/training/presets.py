@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
+
+_ALIVE = QuantizerConfig(
+    estimator="straight_through",
+    decay=0.9,
+    final_decay=0.99,
+    init="data",
+    restart=0.2,
+    restart_draw="error",
+)
+_ONE_CYCLE = TrainingConfig(batch_size=64, learning_rate=2e-3, schedule="cosine")
 
 PRESETS: dict[str, Config] = {
     # Seconds: does everything run?
@@ -23,6 +35,20 @@ PRESETS: dict[str, Config] = {
         data=DataConfig(source="cifar10"),
         model=ModelConfig(width=64, dim=64),
         training=TrainingConfig(epochs=30),
+    ),
+    # The same half hour with every lever that pays (the ladder of `rotvq beyond`).
+    "best": Config(
+        data=DataConfig(source="cifar10"),
+        model=ModelConfig(width=128, dim=64, network="patches"),
+        quantizer=_ALIVE,
+        training=replace(_ONE_CYCLE, epochs=16),
+    ),
+    # Larger and longer, for a GPU.
+    "best_gpu": Config(
+        data=DataConfig(source="cifar10"),
+        model=ModelConfig(width=256, dim=64, depth=4, network="attention"),
+        quantizer=_ALIVE,
+        training=replace(_ONE_CYCLE, epochs=100, learning_rate=1e-3),
     ),
     # The paper to the letter (section 3.1.4; spec of widths: its released code).
     "paper": Config(data=DataConfig(source="cifar10")),

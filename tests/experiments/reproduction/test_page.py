@@ -4,14 +4,15 @@ import json
 import re
 
 from rotvq.experiments.plan import make_plan
-from rotvq.experiments.reproduction.page import build_page, write_reproduction
+from rotvq.experiments.reproduction.contents import CONTENTS
+from rotvq.experiments.reproduction.page import build_page, write_report
 from rotvq.experiments.studies import STUDIES
 
 
 def test_every_study_has_its_section_and_every_picture_its_file(make_results, tmp_path):
     results = make_results("out", yardstick=lambda run: {})
     out = tmp_path / "out"
-    html = write_reproduction(results.plan, out, ["--preset", "smoke"])
+    html = write_report(CONTENTS, results.plan, out, ["--preset", "smoke"])
     markdown = (out / "reproduction.md").read_text()
     assert html == out / "reproduction.html"
     for study in STUDIES.values():
@@ -28,19 +29,21 @@ def test_every_study_has_its_section_and_every_picture_its_file(make_results, tm
 
 def test_the_same_records_make_the_same_page(make_results, tmp_path):
     results = make_results("out", studies=["table3"])
-    pages = [write_reproduction(results.plan, tmp_path / "out", ()).read_bytes() for _ in range(2)]
+    pages = [
+        write_report(CONTENTS, results.plan, tmp_path / "out", ()).read_bytes() for _ in range(2)
+    ]
     assert pages[0] == pages[1]
 
 
 def test_what_is_missing_is_named(make_results, tmp_path):
     results = make_results("out", studies=["table3"], variants=["beta_0.1", "beta_2.0"])
     everything = make_plan("smoke", tmp_path / "out")
-    write_reproduction(everything, tmp_path / "out", ())
+    write_report(CONTENTS, everything, tmp_path / "out", ())
     markdown = (tmp_path / "out/reproduction.md").read_text()
     assert "Not run yet: training, table2, figures, final, estimators." in markdown
     assert "Runs not done yet: table3/beta_0.25/seed_0, table3/beta_0.5/seed_0" in markdown
     assert "Estimators" not in markdown
-    page = build_page(results)
+    page = build_page(CONTENTS, results)
     assert "3 claims weighed" in page.summary
 
 
@@ -50,5 +53,5 @@ def test_words_from_records_are_no_markup(make_results, tmp_path):
     record = json.loads(path.read_text())
     record["data"]["name"] = "<script>alert(1)</script>"
     path.write_text(json.dumps(record))
-    page = write_reproduction(results.plan, tmp_path / "out", ()).read_text()
+    page = write_report(CONTENTS, results.plan, tmp_path / "out", ()).read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page

@@ -1,28 +1,46 @@
-"""The reproduction report: each study's tables, figures and verdicts on one page."""
+"""The report of a campaign: each study's tables, figures and verdicts on one page."""
 
 from __future__ import annotations
 
 import math
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rotvq.experiments.plan import Run
-from rotvq.experiments.reproduction import estimator_verdicts, tables, verdicts
-from rotvq.experiments.reproduction.pictures import pictures
 from rotvq.experiments.reproduction.results import Result, Results, read
 from rotvq.experiments.reproduction.tables import Table
 from rotvq.experiments.reproduction.verdicts import Verdict
-from rotvq.experiments.studies import STUDIES
-from rotvq.experiments.study import Study
+from rotvq.experiments.study import Campaign, Study
 from rotvq.report.page import Picture, write_page
 from rotvq.report.tables import Fact, facts
 
-NAME = "reproduction"
+TEMPLATE = "reproduction"
 _OMITTED = ("Started", "Command", "Seed")
 """Facts that differ from run to run."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a campaign's report says; each function of a study's name and all results.
+
+    Args:
+        campaign: whose studies.
+        name: of the files.
+        title: of the page.
+        summary: under it, before how many claims were weighed.
+        tables, pictures, verdicts: of a study that has a finished run.
+    """
+
+    campaign: Campaign
+    name: str
+    title: str
+    summary: str
+    tables: Callable[[str, Results], tuple[Table, ...]]
+    pictures: Callable[[str, Results], tuple[Picture, ...]]
+    verdicts: Callable[[str, Results], tuple[Verdict, ...]]
 
 
 @dataclass(frozen=True)
@@ -52,10 +70,13 @@ class Page:
         return tuple(picture for section in self.sections for picture in section.pictures)
 
 
-def write_reproduction(plan: Sequence[Run], out: Path, command: Sequence[str]) -> Path:
-    """Write reproduction.html (self-contained), .md and figures; returns the HTML's path.
+def write_report(
+    contents: Contents, plan: Sequence[Run], out: Path, command: Sequence[str]
+) -> Path:
+    """Write NAME.html (self-contained), NAME.md and figures; returns the HTML's path.
 
     Args:
+        contents: what it says.
         plan: all runs; those that are not done are named on the page.
         out: folder to write into.
         command: the options that every study's command ends with, as ("--preset", "cpu").
@@ -63,33 +84,36 @@ def write_reproduction(plan: Sequence[Run], out: Path, command: Sequence[str]) -
     Raises:
         UserError: no run is done, a record is damaged, or `out` cannot be written.
     """
-    page = build_page(read(plan), command)
-    write_page(page, page.pictures, out, NAME)
-    return out / f"{NAME}.html"
+    page = build_page(contents, read(plan), command)
+    write_page(page, page.pictures, out, contents.name, TEMPLATE)
+    return out / f"{contents.name}.html"
 
 
-def build_page(results: Results, command: Sequence[str] = ()) -> Page:
+def build_page(contents: Contents, results: Results, command: Sequence[str] = ()) -> Page:
     """What the page says of these results."""
     shared = tuple(fact for fact in _facts(results.all) if len(fact.values) == 1)
-    sections = tuple(_section(STUDIES[name], results, shared, command) for name in results.studies)
+    sections = tuple(_section(contents, name, results, shared, command) for name in results.studies)
     weighed = [v.holds for section in sections for v in section.verdicts]
     counts = ", ".join(f"{n} {holds}" for holds, n in Counter(weighed).most_common())
     return Page(
-        title="The paper's tables and figures, reproduced",
-        summary="Rotational and Rescaling Vector Quantized Variational AutoEncoders: every table "
-        f"and figure beside what was measured. {len(weighed)} claims weighed: {counts}.",
-        notices=_notices(results),
+        title=contents.title,
+        summary=f"{contents.summary} {len(weighed)} claims weighed: {counts}.",
+        notices=_notices(contents.campaign, results),
         facts=shared,
         sections=sections,
     )
 
 
 def _section(
-    study: Study, results: Results, shared: Sequence[Fact], command: Sequence[str]
+    contents: Contents,
+    name: str,
+    results: Results,
+    shared: Sequence[Fact],
+    command: Sequence[str],
 ) -> Section:
-    runs = results.of(study.name)
+    study, runs = contents.campaign.studies[name], results.of(name)
     own = [fact for fact in _facts(runs) if fact.name not in {f.name for f in shared}]
-    again = shlex.join(["rotvq", "reproduce", study.name, *command])
+    again = shlex.join(["rotvq", contents.campaign.verb, name, *command])
     return Section(
         study,
         (
@@ -98,43 +122,10 @@ def _section(
             *own,
             _fact("Command", again),
         ),
-        _tables(study.name, results),
-        pictures(study.name, results),
-        _verdicts(study.name, results),
+        contents.tables(name, results),
+        contents.pictures(name, results),
+        contents.verdicts(name, results),
     )
-
-
-def _tables(study: str, results: Results) -> tuple[Table, ...]:
-    first = results.of(study)[0]
-    match study:
-        case "training":
-            return (tables.training_table(first),)
-        case "table2":
-            return (tables.table2(results),)
-        case "table3":
-            return (tables.table3(results),)
-        case "final":
-            return (tables.final(first),)
-        case "estimators":
-            leak = tables.leak(results)
-            return (tables.estimators(results), *([leak] if leak.rows else []))
-    return ()
-
-
-def _verdicts(study: str, results: Results) -> tuple[Verdict, ...]:
-    first = results.of(study)[0]
-    match study:
-        case "training":
-            return tuple(verdicts.training(first))
-        case "table2":
-            return tuple(verdicts.table2(results))
-        case "table3":
-            return tuple(verdicts.table3(results))
-        case "figures":
-            return tuple(verdicts.figures(first))
-        case "final":
-            return tuple(verdicts.final(first))
-    return tuple(estimator_verdicts.estimators(results))
 
 
 def _facts(runs: Sequence[Result]) -> tuple[Fact, ...]:
@@ -160,8 +151,8 @@ def _trained(runs: Sequence[Result]) -> str:
     )
 
 
-def _notices(results: Results) -> tuple[str, ...]:
-    absent = [name for name in STUDIES if name not in results.studies]
+def _notices(campaign: Campaign, results: Results) -> tuple[str, ...]:
+    absent = [name for name in campaign.studies if name not in results.studies]
     notices = [f"Not run yet: {', '.join(absent)}."] if absent else []
     missing = [run.name for run in results.missing if run.study not in absent]
     if missing:

@@ -12,7 +12,7 @@ from rotvq.errors import UserError
 from rotvq.experiments.plan import Run
 from rotvq.report.records import RunRecord, load_run, lookup
 
-_CONTENT = {"tsne": "epochs", "best": "metrics", "yardstick": "metrics"}
+_CONTENT = {"tsne": "epochs", "best": "metrics", "yardstick": "metrics", "bound": "metrics"}
 """What a measurement's record must have, by its name."""
 
 

@@ -1,0 +1,41 @@
+"""How large our own studies are. Choices are made on images held out of the training split."""
+
+from __future__ import annotations
+
+from rotvq.experiments.study import Preset
+from rotvq.training.presets import PRESETS as RUNS
+
+_smoke = RUNS["smoke"].but(data={"validation": 128}, training={"epochs": 1})
+_cpu = RUNS["cpu"].but(data={"validation": 4096})
+_paper = RUNS["paper"].but(data={"validation": 4096})
+_straight = {"estimator": "straight_through"}
+
+PRESETS: dict[str, Preset] = {
+    # Does every study run to its report?
+    "smoke": Preset(
+        bases={
+            "ladder": _smoke,
+            "best": _smoke.but(quantizer=_straight),
+            "plain": _smoke.but(quantizer=_straight),
+        },
+        seeds=2,
+    ),
+    # Each row a few minutes on 2 cores; the last two studies half an hour a run.
+    "cpu": Preset(
+        bases={
+            "ladder": _cpu.but(training={"epochs": 4, "test_every": 4}),
+            "best": RUNS["best"].but(data={"validation": 4096}),
+            "plain": _cpu.but(quantizer=_straight),
+        },
+        seeds=3,
+    ),
+    # For a GPU: the paper's width, and its hundred epochs for the last two.
+    "paper": Preset(
+        bases={
+            "ladder": _paper.but(training={"epochs": 20, "test_every": 20}),
+            "best": RUNS["best_gpu"].but(data={"validation": 4096}),
+            "plain": _paper.but(quantizer=_straight),
+        },
+        seeds=3,
+    ),
+}
