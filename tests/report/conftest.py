@@ -37,6 +37,7 @@ def write_run(
     command: str = "rotvq train --quantizer.estimator rotation",
     metrics: Mapping[str, float] | None = None,
     evaluated: bool = True,
+    codebook: Mapping[str, Any] | None = None,
 ) -> Path:
     """A finished run whose losses fall and whose usage rises with the epochs."""
     random = np.random.default_rng(0)
@@ -90,6 +91,8 @@ def write_run(
         train = {k: v * 0.97 for k, v in test.items() if k != "psnr"}
         timing = {"train_seconds": 90.0, "test_seconds": 9.0, "images_per_second": 550.0 + n}
         epoch = {"epoch": n, "images": 49152, "train": train, "test": test, "timing": timing}
+        if codebook:
+            epoch["codebook"] = codebook
         lines.append(json.dumps(epoch) + "\n")
         blur = max(1, round(side / 8 * np.exp(-n / epochs) / quality))
         save_grid(path / "reconstructions" / f"epoch_{n:04}.png", originals, _blur(originals, blur))

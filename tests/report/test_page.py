@@ -10,6 +10,8 @@ import pytest
 
 from rotvq.errors import UserError
 from rotvq.report import figures, write_report
+from rotvq.report.page import build_page
+from rotvq.report.records import load_runs
 from rotvq.report.templating import markdown
 
 EVIL = "<script>alert(1)</script>"
@@ -249,3 +251,9 @@ def test_importing_the_report_imports_neither_torch_nor_pyplot():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert loaded.stdout.strip() == "set()"
+
+
+def test_a_collapse_is_told_at_the_top(make_run, tmp_path):
+    codebook = {"dead": 60, "oldest": 900, "warning": "The codebook collapses: try a restart."}
+    page = build_page(load_runs([make_run("ill", codebook=codebook), make_run("well")]))
+    assert page.notices == ("ill: The codebook collapses: try a restart.",)

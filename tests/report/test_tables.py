@@ -4,6 +4,7 @@ import pytest
 
 from rotvq.report import tables
 from rotvq.report.records import load_run, load_runs
+from rotvq.report.tables import MISSING
 
 
 def _rows(runs):
@@ -36,6 +37,19 @@ def test_metrics_are_written_with_their_units(make_run):
         "Training minutes": "3.0",
     }
     assert not any(cell.best for cells in rows.values() for cell in cells)
+
+
+def test_the_codebooks_health_is_told_where_it_was_recorded(make_run):
+    spread = [0.0, 0.1, 0.52345, 0.9, 1.5, 2.0, 9.0]
+    codebook = {"dead": 7, "oldest": 1234, "perplexity": 30.0, "spread": spread}
+    rows = _rows(load_runs([make_run("seen", codebook=codebook), make_run("unseen")]))
+
+    assert {name: _texts(cells) for name, cells in rows.items() if MISSING in _texts(cells)} == {
+        "Dead codes, idle for 100 training steps": ["7", MISSING],
+        "Training steps the longest idle code has been so": ["1,234", MISSING],
+        "N of a code at the lower quartile, over the mean N": ["0.5234", MISSING],
+        "N of a code at the upper quartile, over the mean N": ["1.5", MISSING],
+    }
 
 
 def test_the_best_of_several_runs_is_marked_in_its_direction(make_run):

@@ -19,7 +19,6 @@ from rich.progress import (
 from rich.text import Text
 
 from rotvq.data_processing import ImageData, load
-from rotvq.training.collapse import warning
 from rotvq.training.config import Config
 
 if TYPE_CHECKING:
@@ -96,7 +95,8 @@ class TrainingProgress:
             def images(seen: int, means: Means) -> None:
                 state = (
                     f"loss {means.loss:.4f}  mse {means.reconstruction_loss:.4f}  "
-                    f"perplexity {means.perplexity:.0f}  usage {means.usage:.0%}"
+                    f"perplexity {means.perplexity:.0f}  usage {means.usage:.0%}  "
+                    f"error {means.relative_error:.1%} of var(z_e)"
                 )
                 bar.update(task, completed=seen, epoch=(seen - 1) // per_epoch + 1, state=state)
 
@@ -105,7 +105,7 @@ class TrainingProgress:
             def epoch(record: dict[str, Any]) -> None:
                 nonlocal warned
                 self._epoch(record)
-                advice = warning(trainer.position.history, self.config.quantizer)
+                advice = record["codebook"].get("warning")
                 if advice and not warned:
                     warned = True
                     self.say(f"  {advice}")
@@ -132,6 +132,7 @@ class TrainingProgress:
         self.say(
             f"epoch {record['epoch']:>3}  train mse {train['reconstruction_loss']:.4f}  {measured}"
             f"codebook {shown['codebook_loss']:.4f}  commitment {shown['commitment_loss']:.4f}  "
+            f"({shown['relative_error']:.1%} of var(z_e))  "
             f"perplexity {shown['perplexity']:.0f}  usage {shown['usage']:.0%}  {_dead(record)}"
             f"{timing['images_per_second']:,.0f} images/s"
         )

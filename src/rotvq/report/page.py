@@ -127,6 +127,11 @@ def _notices(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     notices += [
         f"{run.label}: not evaluated yet: {_evaluate(run)}" for run in runs if not run.evaluation
     ]
+    notices += [
+        f"{run.label}: {advice}"
+        for run in runs
+        if (advice := run.epochs[-1].codebook.get("warning"))
+    ]
     notices += [f"{run.label}: no reconstructions recorded." for run in runs if not run.pictures]
     if not tables.comparable(runs):
         notices.append("The runs were tested on different images: do not compare their metrics.")

@@ -5,7 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,16 @@ _PICTURE = re.compile(r"epoch_(\d+)\.png")
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of epochs.jsonl; `number` counts from 1, a null metric is read as nan."""
+    """One line of epochs.jsonl; `number` counts from 1, a null metric is read as nan.
+
+    `codebook` says how it was at the epoch's end; empty where that was not recorded.
+    """
 
     number: int
     train: Mapping[str, float]
     test: Mapping[str, float]
     timing: Mapping[str, float]
+    codebook: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,9 @@ def _epoch(value: Any, where: str) -> Epoch:
     number = value.get("epoch")
     if not isinstance(number, int) or number < 1:
         raise UserError(f"{where}: expected `epoch` as an integer from 1, got {number!r}")
-    return Epoch(number, *(_numbers(value, key, where) for key in ("train", "test", "timing")))
+    train, test, timing = (_numbers(value, key, where) for key in ("train", "test", "timing"))
+    codebook = _mapping(value.get("codebook", {}), f"{where}: codebook")
+    return Epoch(number, train, test, timing, codebook)
 
 
 def _evaluation(path: Path) -> Evaluation:

@@ -52,6 +52,26 @@ def _sized(name: str) -> Callable[[RunRecord], float | None]:
     return value
 
 
+def _at_the_end(name: str) -> Callable[[RunRecord], float | None]:
+    """Of the codebook's own state after the last epoch."""
+
+    def value(run: RunRecord) -> float | None:
+        found = run.epochs[-1].codebook.get(name)
+        return found if isinstance(found, int | float) else None
+
+    return value
+
+
+def _at_quantile(place: int) -> Callable[[RunRecord], float | None]:
+    """Of N over its mean, by its place in the record."""
+
+    def value(run: RunRecord) -> float | None:
+        spread = run.epochs[-1].codebook.get("spread", ())
+        return spread[place] if len(spread) > place else None
+
+    return value
+
+
 def _speed(run: RunRecord) -> float | None:
     speeds = [e.timing["images_per_second"] for e in run.epochs if "images_per_second" in e.timing]
     return math.fsum(speeds) / len(speeds) if speeds else None
@@ -87,6 +107,10 @@ METRICS = (
     Metric("Codes used", _evaluated("codes_used"), _decimals(0), max),
     Metric("Codebook size K", lambda run: run.codebook_size, _decimals(0)),
     Metric("Usage, codes used / K", _evaluated("usage"), lambda value: f"{100 * value:.1f} %", max),
+    Metric("Dead codes, idle for 100 training steps", _at_the_end("dead"), _decimals(0), min),
+    Metric("Training steps the longest idle code has been so", _at_the_end("oldest"), _decimals(0)),
+    Metric("N of a code at the lower quartile, over the mean N", _at_quantile(2), _significant),
+    Metric("N of a code at the upper quartile, over the mean N", _at_quantile(4), _significant),
     Metric("Codebook loss", _evaluated("codebook_loss"), _significant),
     Metric("Commitment loss", _evaluated("commitment_loss"), _significant),
     Metric("Quantization error / variance of z_e", _evaluated("relative_error"), _significant),

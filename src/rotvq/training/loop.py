@@ -34,6 +34,7 @@ from rotvq.quantization import Codebook, health
 from rotvq.training import checkpoint, environment, run_folder
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
+from rotvq.training.collapse import warning
 from rotvq.training.config import Config
 from rotvq.training.images import mirrored, on_device, sizes
 from rotvq.training.interrupt import Interrupt, Stopped
@@ -285,7 +286,7 @@ class Trainer:
         self.totals.reduce()
         train = asdict(self.totals.means(self.beta))
         since = time.perf_counter()
-        record = {
+        record: dict[str, Any] = {
             "epoch": at.epoch + 1,
             "images": at.images,
             "train": train,
@@ -299,6 +300,9 @@ class Trainer:
         }
         due = self._falls_due(options.checkpoint_every)
         at.history.append(record)
+        advice = warning(at.history, self.config.quantizer)
+        if advice:
+            record["codebook"]["warning"] = advice
         at.epoch, at.step, at.seconds = at.epoch + 1, 0, 0.0
         self.totals = Totals(self.model.quantizer.codebook.e.shape, self.device)
         if self.accelerator.is_main_process:
