@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from rotvq.experiments.beyond import tables
+from rotvq.experiments.beyond import figures, tables, verdicts
 from rotvq.experiments.beyond.studies import BRANCH
 from rotvq.experiments.campaigns import BEYOND
 from rotvq.experiments.reproduction.page import Contents
 from rotvq.experiments.reproduction.results import Results
 from rotvq.experiments.reproduction.tables import Table
 from rotvq.experiments.reproduction.verdicts import Verdict
+from rotvq.report import style
 from rotvq.report.page import Picture
 
 
@@ -26,10 +27,37 @@ def _tables(study: str, results: Results) -> tuple[Table, ...]:
 
 
 def _pictures(study: str, results: Results) -> tuple[Picture, ...]:
-    return ()
+    match study:
+        case "ladder":
+            png = figures.rungs(tables.rows_of(results, study))
+            alt = "MSE, SSIM and perplexity of every rung of the ladder."
+            caption = "Each rung keeps what is above it. Large: the mean; faint: each seed."
+        case "levers":
+            png = figures.rungs(tables.rows_of(results, study), results.of("ladder", BRANCH))
+            alt = "MSE, SSIM and perplexity of every lever, beside the rung without it."
+            caption = "Each lever alone. Dashed: the rung without it."
+        case "codebooks":
+            png = figures.codebooks(results)
+            alt = "Error and usage over the size of the codebook."
+            caption = (
+                "64 tokens an image throughout. Images are not Gaussian, so a code may be better "
+                "than the bound."
+            )
+        case _:
+            return ()
+    return (Picture(f"{study}.png", png, style.WIDTH * style.PAGE_DPI, alt, caption),)
 
 
 def _verdicts(study: str, results: Results) -> tuple[Verdict, ...]:
+    match study:
+        case "ladder":
+            return tuple(verdicts.ladder(results))
+        case "levers":
+            return tuple(verdicts.levers(results))
+        case "codebooks":
+            return tuple(verdicts.codebooks(results))
+        case "best":
+            return tuple(verdicts.best(results))
     return ()
 
 
