@@ -45,6 +45,9 @@ from rotvq.training.schedule import SCHEDULES, even
 REPORT_EVERY = 0.5
 """Seconds between two looks at the sums; each look makes the host wait for the device."""
 
+VECTORS_PER_CODE = 2
+"""Latent vectors that a codebook starts from, at least, as far as there are images."""
+
 AGREE_EVERY = 16
 """Steps between the moments at which several processes agree on whether to stop."""
 
@@ -209,8 +212,7 @@ class Trainer:
         self.model.train()
         since = told = time.perf_counter()
         while at.step < self.steps:
-            first = at.step * options.batch_size + self.accelerator.process_index * self.share
-            self._step(self.train_images[order[first : first + self.share]])
+            self._step(order)
             at.step += 1
             at.images += options.batch_size
             now = time.perf_counter()
@@ -239,24 +241,25 @@ class Trainer:
             interrupt.signal = signal.Signals(int(wish))
         return bool(wish)
 
-    def _step(self, images: Tensor) -> None:
-        """One optimizer step and one codebook step over this process's share of a batch.
+    def _step(self, order: Tensor) -> None:
+        """One optimizer step and one codebook step over this process's share of the next batch.
 
         The codebook moves even where fp16's loss scaler skips the optimizer's step.
         """
         options = self.config.training
-        position = [options.seed, self.accelerator.process_index, self.position.images]
+        process = self.accelerator.process_index
+        position = [options.seed, process, self.position.images]
         torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
         for group in self.optimizer.param_groups:
             group["lr"] = options.learning_rate * SCHEDULES[options.schedule](self.progress)
         self._set_decay()
+        first = self.position.step * options.batch_size + process * self.share
+        images = self.train_images[order[first : first + self.share]]
         if options.flip:
             images = mirrored(images)
         parts = images.split(options.micro_batch_size or self.share)
         if not self.model.quantizer.codebook.ready:
-            with torch.no_grad(), self._autocast():
-                z = torch.cat([self.model.encoder(normalized(part)) for part in parts])
-            self.model.quantizer.initialize_codebook(z)
+            self._place_codes(order)
         for number, part in enumerate(parts, start=1):
             last = number == len(parts)
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
@@ -274,6 +277,22 @@ class Trainer:
         self.model.quantizer.update_codebook()
         if self.average:
             self.average.update_parameters(self.model)
+
+    @torch.no_grad()
+    def _place_codes(self, order: Tensor) -> None:
+        """Start the codebook from the data: a batch, or more where it has fewer vectors than that.
+
+        Each process encodes images of its own; the codebook takes those of one.
+        """
+        stride = self.model.stride
+        tokens = self.train_images.shape[2] // stride * (self.train_images.shape[3] // stride)
+        wanted = -(-VECTORS_PER_CODE * len(self.model.quantizer.codebook) // tokens)
+        own = order[self.accelerator.process_index :: self.accelerator.num_processes]
+        images = self.train_images[own[: max(self.share, wanted)]]
+        with self._autocast():
+            parts = images.split(self.config.training.micro_batch_size or self.share)
+            z = torch.cat([self.model.encoder(normalized(part)) for part in parts])
+        self.model.quantizer.initialize_codebook(z)
 
     def _set_decay(self) -> None:
         options, codebook = self.config.quantizer, self.model.quantizer.codebook
