@@ -15,7 +15,7 @@ PRESETS: dict[str, Preset] = {
     "smoke": Preset(
         bases={
             "ladder": _smoke,
-            "best": _smoke.but(quantizer=_straight),
+            "best": _smoke.but(model={"network": "patches"}, quantizer=_straight),
             "plain": _smoke.but(quantizer=_straight),
         },
         seeds=2,
