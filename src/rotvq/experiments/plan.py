@@ -140,7 +140,8 @@ def check(run: Run) -> None:
 
 
 def _config(size: Preset, study: Study, variant: Variant, seed: int, source: str | None) -> Config:
-    config = size.bases[study.base].but(**variant.changes).but(training={"seed": seed})
+    base = size.bases[variant.base or study.base]
+    config = base.but(**variant.changes).but(training={"seed": seed})
     return config.but(data={"source": source}) if source else config
 
 

@@ -20,11 +20,13 @@ class Variant:
         name: in paths and on the command line.
         label: in tables.
         changes: what differs from the study's base.
+        base: another configuration to start from, by its name in a preset.
     """
 
     name: str
     label: str
     changes: Changes
+    base: str | None = None
 
 
 @dataclass(frozen=True)

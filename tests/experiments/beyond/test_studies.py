@@ -1,5 +1,6 @@
 """The ladder and its levers: what each row changes, and nothing else."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_merging_keeps_what_is_not_changed_and_changes_nothing_of_its_parts():
 def test_the_ladder_begins_with_the_papers_recipe_and_keeps_what_is_below(preset):
     runs = plan(preset, "ladder")
     assert runs[0].config == PRESETS[preset].bases["ladder"]
-    for (below, run), (_, _, changes) in zip(pairwise(runs), RUNGS[1:], strict=True):
+    for (below, run), (_, _, changes) in zip(pairwise(runs[:-1]), RUNGS[1:], strict=True):
         assert run.config == below.config.but(**changes)
         assert changes
 
@@ -68,7 +69,10 @@ def test_choices_are_made_on_images_held_out(preset):
 
 
 def test_the_best_preset_is_the_top_of_the_ladder_but_for_its_length():
-    top = plan("cpu", "ladder")[-1].config
-    best = RUNS["best"]
-    length = {name: getattr(best.training, name) for name in ("epochs", "test_every")}
-    assert top.but(training=length, data={"validation": 0}) == best
+    for preset, name in (("cpu", "best"), ("paper", "best_gpu")):
+        *_, trunk, top = (run.config for run in plan(preset, "ladder"))
+        best = RUNS[name]
+        length = {name: getattr(best.training, name) for name in ("epochs", "test_every")}
+        assert top.but(training=length, data={"validation": 0}) == best
+        assert top.quantizer == trunk.quantizer
+        assert top.training == replace(trunk.training, learning_rate=top.training.learning_rate)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from rotvq.experiments.study import Preset
 from rotvq.training.presets import PRESETS as RUNS
 
 _smoke = RUNS["smoke"].but(data={"validation": 128}, training={"epochs": 1})
+_smoke_data = asdict(_smoke.data)
 _cpu = RUNS["cpu"].but(data={"validation": 4096})
 _paper = RUNS["paper"].but(data={"validation": 4096})
+_best = RUNS["best"].but(data={"validation": 4096})
+_best_gpu = RUNS["best_gpu"].but(data={"validation": 4096})
 _straight = {"estimator": "straight_through"}
 
 PRESETS: dict[str, Preset] = {
@@ -15,6 +20,7 @@ PRESETS: dict[str, Preset] = {
     "smoke": Preset(
         bases={
             "ladder": _smoke,
+            "top": _best.but(data=_smoke_data, training={"epochs": 1}),
             "best": _smoke.but(model={"network": "patches"}, quantizer=_straight),
             "plain": _smoke.but(quantizer=_straight),
         },
@@ -24,7 +30,8 @@ PRESETS: dict[str, Preset] = {
     "cpu": Preset(
         bases={
             "ladder": _cpu.but(training={"epochs": 4, "test_every": 4}),
-            "best": RUNS["best"].but(data={"validation": 4096}),
+            "top": _best.but(training={"epochs": 4, "test_every": 4}),
+            "best": _best,
             "plain": _cpu.but(quantizer=_straight),
         },
         seeds=3,
@@ -33,7 +40,8 @@ PRESETS: dict[str, Preset] = {
     "paper": Preset(
         bases={
             "ladder": _paper.but(training={"epochs": 20, "test_every": 20}),
-            "best": RUNS["best_gpu"].but(data={"validation": 4096}),
+            "top": _best_gpu.but(training={"epochs": 20, "test_every": 20}),
+            "best": _best_gpu,
             "plain": _paper.but(quantizer=_straight),
         },
         seeds=3,

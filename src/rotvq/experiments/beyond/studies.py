@@ -28,16 +28,14 @@ RUNGS: tuple[tuple[str, str, Changes], ...] = (
         "restarts more often, where the error is",
         {"quantizer": {"restart": 0.2, "restart_draw": "error"}},
     ),
-    (
-        "wide",
-        "width 128, learning rate 0.002",
-        {"model": {"width": 128}, "training": {"learning_rate": 2e-3}},
-    ),
 )
 """Name, label and changes of each rung; a rung keeps the changes of those before it."""
 
 BRANCH = "error"
-"""The rung that the levers below are tried on, one at a time: the last at the base's width."""
+"""The rung that the levers below are tried on, one at a time."""
+
+TOP = Variant("wide", "wider network (the preset best)", {}, base="top")
+"""The top of the ladder: a larger network and a learning rate that fits it."""
 
 LEVERS: tuple[tuple[str, str, Changes], ...] = (
     ("rotation", "rotation", {"quantizer": {"estimator": "rotation"}}),
@@ -90,7 +88,7 @@ def _rungs() -> tuple[Variant, ...]:
     for name, label, changes in RUNGS:
         below = merged(below, changes)
         variants.append(Variant(name, label, below))
-    return tuple(variants)
+    return (*variants, TOP)
 
 
 _LADDER = _rungs()
