@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
-# Everything that wants a GPU, unattended and within a time limit: what the quantizer costs, then every
-# table and figure at the paper's size, several models side by side. Goes on where it stopped.
+# Everything that wants a GPU, unattended and within a time limit: what the quantizer costs, every table
+# and figure at the paper's size, then the best recipe, the ladder to it and large codebooks. Several
+# models are trained side by side. Goes on where it stopped.
 # Usage: scripts/gpu_job.sh DATA [OUT] [SECONDS] [JOBS]   (needs rotvq installed, and CIFAR-10 in DATA)
 set -uo pipefail
 data=${1:?expected where CIFAR-10 lies}
 out=${2:-results/paper}
 deadline=$((SECONDS + ${3:-3600}))
 jobs=${4:-6}
+
+# The interrupt saves every run; the next call goes on. A report over what is done comes either way.
+within_time() {
+  local left=$((deadline - SECONDS))
+  ((left > 0)) && timeout --signal=INT --kill-after=60 "$left" "$@"
+}
+
 rotvq doctor --data "$data"
 [[ -e $out/benchmarks ]] || python benchmarks/training_throughput.py --steps 50 --out "$out/benchmarks"
-# The interrupt saves every run; the next call goes on. A report over what is done comes either way.
-timeout --signal=INT --kill-after=60 $((deadline - SECONDS)) \
-  rotvq reproduce all --preset paper --data "$data" --out "$out" --jobs "$jobs"
+within_time rotvq reproduce all --preset paper --data "$data" --out "$out" --jobs "$jobs"
+within_time rotvq beyond best --preset paper --data "$data" --out "$out/beyond" --jobs "$jobs"
+within_time rotvq beyond all --preset paper --data "$data" --out "$out/beyond" --jobs "$jobs"
