@@ -19,7 +19,7 @@ def test_help_names_every_verb(rotvq, word):
     answer = rotvq(word)
     assert (answer.status, answer.err) == (0, "")
     assert set(VERBS) == {
-        "demo", "train", "evaluate", "reproduce", "classifier", "report", "doctor",
+        "demo", "train", "evaluate", "reproduce", "beyond", "classifier", "report", "doctor",
     }  # fmt: skip
     assert all(f"  {verb} " in answer.out for verb in VERBS)
 

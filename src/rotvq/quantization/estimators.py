@@ -218,7 +218,7 @@ def _rotate_and_rescale(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
 
 
 def _lift_and_rotate(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
-    last = LIFT * _norm(q)
+    last = (LIFT * _norm(q)).clamp_max(torch.finfo(q.dtype).max)
     z, q, g = (torch.cat([t, end], -1) for t, end in ((z, last), (q, last), (g, 0 * last)))
     return _rotate_and_rescale(z, q, g)[..., :-1]
 

@@ -14,7 +14,7 @@ _ALIVE = QuantizerConfig(
     restart=0.2,
     restart_draw="error",
 )
-_ONE_CYCLE = TrainingConfig(batch_size=64, learning_rate=2e-3, schedule="cosine")
+_ONE_CYCLE = TrainingConfig(batch_size=64, learning_rate=2.5e-3, schedule="cosine")
 
 PRESETS: dict[str, Config] = {
     # Seconds: does everything run?
@@ -39,9 +39,9 @@ PRESETS: dict[str, Config] = {
     # The same half hour with every lever that pays (the ladder of `rotvq beyond`).
     "best": Config(
         data=DataConfig(source="cifar10"),
-        model=ModelConfig(width=128, dim=64, network="patches"),
+        model=ModelConfig(width=96, dim=64, network="patches"),
         quantizer=_ALIVE,
-        training=replace(_ONE_CYCLE, epochs=16),
+        training=replace(_ONE_CYCLE, epochs=28),
     ),
     # Larger and longer, for a GPU.
     "best_gpu": Config(
