@@ -14,7 +14,7 @@ _ALIVE = QuantizerConfig(
     restart=0.2,
     restart_draw="error",
 )
-_ONE_CYCLE = TrainingConfig(batch_size=64, learning_rate=2.5e-3, schedule="cosine")
+_ONE_CYCLE = TrainingConfig(batch_size=64, learning_rate=2e-3, schedule="cosine", gradient_clip=0.1)
 
 PRESETS: dict[str, Config] = {
     # Seconds: does everything run?

@@ -18,8 +18,8 @@ RUNGS: tuple[tuple[str, str, Changes], ...] = (
     ("patches", "network on patches", {"model": {"network": "patches"}}),
     (
         "one_cycle",
-        "learning rate up to 0.003 and down",
-        {"training": {"schedule": "cosine", "learning_rate": 3e-3}},
+        "learning rate up to 0.003 and down, gradients clipped",
+        {"training": {"schedule": "cosine", "learning_rate": 3e-3, "gradient_clip": 0.1}},
     ),
     ("batch_64", "batches of 64", {"training": {"batch_size": 64}}),
     ("decay", "γ from 0.9 to 0.99", {"quantizer": {"decay": 0.9, "final_decay": 0.99}}),
