@@ -6,21 +6,21 @@ import json
 
 
 def test_rungs_are_trained_once_and_reported(rotvq, tmp_path):
-    words = ("beyond", "ladder", "--preset", "smoke", "--variants", "paper", "error", "--seeds", 1)
+    words = ("beyond", "ladder", "--preset", "smoke", "--variants", "paper", "one_cycle", "--seeds", 1)
     answer = rotvq(*words, "--out", tmp_path)
     assert (answer.status, answer.err) == (0, "")
     assert "512 training, 128 validation and 128 test images" in answer.out
-    for name in ("paper", "error"):
+    for name in ("paper", "one_cycle"):
         folder = tmp_path / "ladder" / name / "seed_0"
         assert json.loads((folder / "evaluation.json").read_text())["images"] == 128
         assert json.loads((folder / "run.json").read_text())["data"]["validation"]["images"] == 128
     markdown = (tmp_path / "beyond.md").read_text()
     assert "| paper's recipe |" in markdown
     assert "Runs not done yet: ladder/revival/seed_0" in markdown
-    before = (tmp_path / "ladder/error/seed_0/evaluation.json").read_bytes()
+    before = (tmp_path / "ladder/one_cycle/seed_0/evaluation.json").read_bytes()
     again = rotvq(*words, "--out", tmp_path)
     assert again.status == 0 and "test MSE" not in again.out
-    assert (tmp_path / "ladder/error/seed_0/evaluation.json").read_bytes() == before
+    assert (tmp_path / "ladder/one_cycle/seed_0/evaluation.json").read_bytes() == before
 
 
 def test_unknown_names_are_answered_with_those_that_exist(rotvq):

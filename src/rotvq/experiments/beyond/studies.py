@@ -22,16 +22,10 @@ RUNGS: tuple[tuple[str, str, Changes], ...] = (
         {"training": {"schedule": "cosine", "learning_rate": 3e-3, "gradient_clip": 0.1}},
     ),
     ("batch_64", "batches of 64", {"training": {"batch_size": 64}}),
-    ("decay", "γ from 0.9 to 0.99", {"quantizer": {"decay": 0.9, "final_decay": 0.99}}),
-    (
-        "error",
-        "restarts more often, where the error is",
-        {"quantizer": {"restart": 0.2, "restart_draw": "error"}},
-    ),
 )
 """Name, label and changes of each rung; a rung keeps the changes of those before it."""
 
-BRANCH = "error"
+BRANCH = "batch_64"
 """The rung that the levers below are tried on, one at a time."""
 
 TOP = Variant("wide", "wider network (the preset best)", {}, base="top")
@@ -55,6 +49,14 @@ LEVERS: tuple[tuple[str, str, Changes], ...] = (
         {"quantizer": {"estimator": "rotation"}, "training": {"beta": 4.0}},
     ),
     ("lifted", "lifted rotation", {"quantizer": {"estimator": "lifted_rotation"}}),
+    ("decay", "γ from 0.9 to 0.99", {"quantizer": {"decay": 0.9, "final_decay": 0.99}}),
+    (
+        "error",
+        "restarts more often, where the error is",
+        {"quantizer": {"restart": 0.2, "restart_draw": "error"}},
+    ),
+    ("evenness", "loss against uneven use, 0.002", {"training": {"evenness": 0.002}}),
+    ("more_even", "loss against uneven use, 0.005", {"training": {"evenness": 0.005}}),
     ("attention", "attention", {"model": {"network": "attention"}}),
     ("dim_16", "codes of length 16", {"model": {"dim": 16}}),
     ("sphere", "latent vectors on a sphere", {"model": {"sphere": True}}),
@@ -72,8 +74,6 @@ LEVERS: tuple[tuple[str, str, Changes], ...] = (
             "quantizer": {"codebook_size": 1024, "levels": "4,4,4,4,4", "restart": 0.0},
         },
     ),
-    ("evenness", "loss against uneven use, 0.002", {"training": {"evenness": 0.002}}),
-    ("more_even", "loss against uneven use, 0.005", {"training": {"evenness": 0.005}}),
     ("final_beta", "β from 0.25 to 1", {"training": {"final_beta": 1.0}}),
     ("average", "averaged weights, 0.999", {"training": {"average": 0.999}}),
     ("flip", "mirrored images", {"training": {"flip": True}}),
