@@ -6,7 +6,17 @@ import json
 
 
 def test_rungs_are_trained_once_and_reported(rotvq, tmp_path):
-    words = ("beyond", "ladder", "--preset", "smoke", "--variants", "paper", "one_cycle", "--seeds", 1)
+    words = (
+        "beyond",
+        "ladder",
+        "--preset",
+        "smoke",
+        "--variants",
+        "paper",
+        "one_cycle",
+        "--seeds",
+        1,
+    )
     answer = rotvq(*words, "--out", tmp_path)
     assert (answer.status, answer.err) == (0, "")
     assert "512 training, 128 validation and 128 test images" in answer.out

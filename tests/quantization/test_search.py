@@ -6,9 +6,20 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from rotvq.quantization import screening
+from rotvq.quantization import search as search_module
 from rotvq.quantization.search import nearest
 
 EPS32 = 2.0**-23
+
+
+@pytest.fixture(params=["plain", "screened", "screened in parts"], autouse=True)
+def path(request, monkeypatch):
+    """Every property holds on every path, whatever the machine would choose."""
+    monkeypatch.setattr(screening, "_has_bfloat16", lambda: request.param != "plain")
+    monkeypatch.setattr(screening, "WORK", 0)
+    if request.param == "screened in parts":
+        monkeypatch.setattr(search_module, "CODES", 96)
 
 
 def squared_distances(z: Tensor, e: Tensor) -> Tensor:

@@ -15,9 +15,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from rotvq.quantization.scores import Search, plain
+from rotvq.quantization.screening import pays, screened
+
 BLOCK = 1 << 20
 """Scores a processor holds at a time, 4 MiB in float32: near a core's share of the cache. A GPU
 holds 64 times as many, to have enough to do."""
+
+CODES = 1 << 13
+"""Codes a processor compares a block of vectors with at a time, so that a block has some rows."""
 
 
 @torch.no_grad()
@@ -35,9 +41,12 @@ def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, "
         Indices in [0, k).
     """
     work = torch.float64 if z.dtype == e.dtype == torch.float64 else torch.float32
+    on_cpu = z.device.type == "cpu"
+    codes = CODES if on_cpu else len(e)
+    budget = BLOCK if on_cpu else 64 * BLOCK
     # An exported program must not depend on the batch through the length of a loop.
-    budget = BLOCK if z.device.type == "cpu" else 64 * BLOCK
-    blocks = (z,) if torch.compiler.is_exporting() else z.split(max(1, budget // len(e)))
+    rows = max(1, budget // min(codes, len(e)))
+    blocks = (z,) if torch.compiler.is_exporting() else z.split(rows)
     with torch.autocast(device_type=z.device.type, enabled=False):
         e = e.to(work)
         centre = e.mean(0)
@@ -46,8 +55,17 @@ def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, "
         reach = e.abs().max().clamp_min(torch.finfo(work).tiny)
         e = e / reach
         offset = reach * 0.5 * e.square().sum(1)
-        return torch.cat([_nearest(b.to(work) - centre, e, offset) for b in blocks])
+        kind = screened if pays(z, e) else plain
+        searches = [kind(*part) for part in zip(e.split(codes), offset.split(codes), strict=True)]
+        return torch.cat([_first(b.to(work) - centre, searches) for b in blocks])
 
 
-def _nearest(z: Tensor, e: Tensor, offset: Tensor) -> Tensor:
-    return torch.addmm(offset, z, e.T, alpha=-1).argmin(dim=1)
+def _first(z: Tensor, searches: list[Search]) -> Tensor:
+    """The lowest index of the least score over all parts of the codebook."""
+    (search, *others) = searches
+    least, index = search(z)
+    for number, search in enumerate(others, 1):
+        score, place = search(z)
+        index = torch.where(score < least, place + number * CODES, index)
+        least = torch.minimum(score, least)
+    return index
