@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from rotvq import processor
 from rotvq.quantization import screening
 from rotvq.quantization.scores import plain
 from rotvq.quantization.screening import pays, screened
@@ -73,9 +74,9 @@ def test_vectors_beyond_the_bound_take_the_plain_search(bad):
 
 def test_it_is_chosen_where_it_pays(monkeypatch):
     small, large = normal(64, 16), normal(8192, 128)
-    monkeypatch.setattr(screening, "_has_bfloat16", lambda: True)
+    monkeypatch.setattr(processor, "has_bf16", lambda: True)
     assert pays(small, large) and not pays(small, small)
     assert not pays(small.double(), large.double())
     assert not pays(small.to("meta"), large)
-    monkeypatch.setattr(screening, "_has_bfloat16", lambda: False)
+    monkeypatch.setattr(processor, "has_bf16", lambda: False)
     assert not pays(small, large)

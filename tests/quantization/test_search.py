@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from rotvq import processor
 from rotvq.quantization import screening
 from rotvq.quantization import search as search_module
 from rotvq.quantization.search import nearest
@@ -16,7 +17,7 @@ EPS32 = 2.0**-23
 @pytest.fixture(params=["plain", "screened", "screened in parts"], autouse=True)
 def path(request, monkeypatch):
     """Every property holds on every path, whatever the machine would choose."""
-    monkeypatch.setattr(screening, "_has_bfloat16", lambda: request.param != "plain")
+    monkeypatch.setattr(processor, "has_bf16", lambda: request.param != "plain")
     monkeypatch.setattr(screening, "WORK", 0)
     if request.param == "screened in parts":
         monkeypatch.setattr(search_module, "CODES", 96)

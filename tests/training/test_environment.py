@@ -9,6 +9,7 @@ import subprocess
 import pytest
 import torch
 
+from rotvq import processor
 from rotvq.errors import UserError
 from rotvq.training import environment
 
@@ -18,7 +19,7 @@ CUDA = torch.device("cuda")
 
 @pytest.mark.parametrize("has", [False, True])
 def test_auto_is_bf16_where_the_processor_has_it(monkeypatch, has):
-    monkeypatch.setattr(environment, "cpu_has_bf16", lambda: has)
+    monkeypatch.setattr(processor, "has_bf16", lambda: has)
     assert environment.resolve_precision("auto", CPU) == ("bf16" if has else "fp32")
 
 
@@ -40,15 +41,6 @@ def test_fp16_is_for_gpus():
     assert environment.resolve_precision("fp16", CUDA) == "fp16"
     with pytest.raises(UserError, match="got fp16"):
         environment.resolve_precision("fp16", CPU)
-
-
-def test_an_unknown_processor_is_taken_to_have_no_bf16(monkeypatch):
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
-    for name in checks:
-        monkeypatch.delattr(torch.cpu, name, raising=False)
-    assert environment.cpu_has_bf16() is False
-    monkeypatch.setattr(torch.cpu, checks[0], lambda: True, raising=False)
-    assert environment.cpu_has_bf16() is True
 
 
 def test_versions_and_hardware_are_records():

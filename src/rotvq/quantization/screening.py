@@ -15,13 +15,12 @@ in two pieces each.
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from rotvq import processor
 from rotvq.quantization.scores import Search, plain
 
 GROUP = 32
@@ -44,7 +43,7 @@ def pays(z: Tensor, e: Tensor) -> bool:
         and e.dtype == torch.float32
         and e.numel() >= WORK
         and not torch.compiler.is_compiling()
-        and _has_bfloat16()
+        and processor.has_bf16()
     )
 
 
@@ -108,10 +107,3 @@ def _norm(x: Tensor) -> Tensor:
 def _above(x: Tensor) -> Tensor:
     """No value that rounds to x, or that x rounds to, is larger."""
     return x + 2 * U * x.abs()
-
-
-@cache
-def _has_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16; torch has no public name for that yet."""
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in names)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from rotvq import processor
 from rotvq.errors import UserError
 
 
@@ -29,18 +30,12 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
+    return "bf16" if device.type == "cpu" and processor.has_bf16() else "fp32"
 
 
 def accelerator() -> torch.device:
     """The GPU or its like, or the CPU where there is none."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
-def cpu_has_bf16() -> bool:
-    """Whether the processor has bf16 instructions (AVX512-BF16, AMX or Arm's)."""
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
