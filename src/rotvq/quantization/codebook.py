@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from rotvq.errors import UserError
 from rotvq.quantization.rules import EMA, LinearMap, Restart, Rule
 from rotvq.quantization.search import nearest
+from rotvq.quantization.statistics import add_up
 
 Init = Literal["uniform", "data"]
 
@@ -102,8 +103,7 @@ class Codebook(nn.Module):
             valid: False for vectors to leave out.
         """
         z, valid = _usable(z, valid)
-        self.n.index_add_(0, indices, valid.to(self.n.dtype))
-        self.s.index_add_(0, indices, z)
+        add_up(self.n, self.s, z, indices, valid)
         if self.restart is not None:
             # A sample over all micro-batches without replacement: those with the highest log(u)/w
             # stay (Efraimidis and Spirakis, doi 10.1016/j.ipl.2005.11.003).
@@ -159,16 +159,17 @@ class Codebook(nn.Module):
     def _cluster(self, z: Tensor, valid: Tensor) -> None:
         priority = torch.rand_like(z[:, 0]).where(valid, -1.0)
         kept = priority.topk(min(len(z), KMEANS_VECTORS * len(self))).indices
-        z, weight = z[kept], valid[kept].to(z.dtype)
+        z, valid = z[kept], valid[kept]
+        number = valid.sum()
         place = torch.arange(len(self), device=z.device)
         # Sampled without replacement; the valid ones come first.
-        e = z[(place % weight.sum().clamp_min(1.0)).long()]
+        e = z[place % number.clamp_min(1)]
         spread = z.std(0, correction=0) / 100
-        e = e + (place >= weight.sum()).unsqueeze(1) * spread * torch.randn_like(e)
+        e = e + (place >= number).unsqueeze(1) * spread * torch.randn_like(e)
         for _ in range(KMEANS_STEPS):
             indices = nearest(z, e)
-            n = torch.zeros_like(self.n).index_add_(0, indices, weight)
-            s = torch.zeros_like(self.s).index_add_(0, indices, z * weight.unsqueeze(1))
+            n, s = torch.zeros_like(self.n), torch.zeros_like(self.s)
+            add_up(n, s, z, indices, valid)
             e = torch.where((n > 0).unsqueeze(1), s / n.clamp_min(1.0).unsqueeze(1), e)
         # Only a compiled graph comes here without a valid vector.
         some = valid.any()
@@ -238,7 +239,9 @@ class Codebook(nn.Module):
 def _usable(z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """z in float32 with the vectors left out as zeros, and which are left."""
     z = z.float()
-    valid = valid & (z.abs().amax(1) < LARGEST)
+    valid = valid & (torch.maximum(z.amax(1), -z.amin(1)) < LARGEST)
+    if z.device.type == "cpu" and not torch.compiler.is_compiling() and valid.all():
+        return z, valid
     return torch.where(valid.unsqueeze(1), z, 0.0), valid
 
 

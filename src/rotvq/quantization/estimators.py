@@ -34,6 +34,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rotvq.errors import UserError
+from rotvq.quantization.backend import kernels_for
 
 BLOCK = 1 << 17
 """Elements a processor works on at a time in the backward pass: 512 KiB in float32."""
@@ -185,6 +186,10 @@ class _Reflect(torch.autograd.Function):
 
 def _in_blocks(gradient_map: GradientMap, z: Tensor, q: Tensor, g: Tensor) -> Tensor:
     """The map in float32, on a processor a few rows at a time, so that they stay in its cache."""
+    kernels = kernels_for(z)
+    if kernels is not None and gradient_map in _WITH_KERNEL and z.numel():
+        flat = (t.reshape(-1, z.shape[-1]).contiguous() for t in (z, q, g))
+        return kernels.rotate(*flat, _WITH_KERNEL[gradient_map]).view_as(z)
     work = torch.float64 if z.dtype == torch.float64 else torch.float32
     finite = torch.finfo(z.dtype)
 
@@ -215,6 +220,10 @@ def _rotate(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
 def _rotate_and_rescale(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
     z_norm, q_norm = _norm(z), _norm(q)
     return _turn(z, q, g, z_norm, q_norm).mul_(_lambda(z_norm, q_norm))
+
+
+_WITH_KERNEL: dict[GradientMap, bool] = {_rotate: False, _rotate_and_rescale: True}
+"""Maps that a kernel does too, and whether it rescales."""
 
 
 def _lift_and_rotate(z: Tensor, q: Tensor, g: Tensor) -> Tensor:

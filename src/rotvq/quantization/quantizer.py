@@ -121,10 +121,10 @@ class VectorQuantizer(nn.Module):
         indices = nearest(z, e)
         q = F.embedding(indices, e)
         z_q = self.estimator(z, q)
-        commitment_loss = _mean_square(z.float() - q.detach().float(), kept)
+        commitment_loss = _mean_square(z, q.detach(), kept)
         # The same number; worth a second pass over n×d only where it has a gradient of its own.
         codebook_loss = (
-            _mean_square(z.detach().float() - q.float(), kept)
+            _mean_square(z.detach(), q, kept)
             if self.codebook.rule.learned
             else commitment_loss.detach()
         )
@@ -177,11 +177,12 @@ class VectorQuantizer(nn.Module):
         return f"estimator={estimator}, channel_dim={self.channel_dim}"
 
 
-def _mean_square(difference: Tensor, kept: Tensor | None) -> Tensor:
+def _mean_square(z: Tensor, q: Tensor, kept: Tensor | None) -> Tensor:
+    z, q = z.float(), q.float()
     if kept is None:
-        return difference.square().sum() / max(1, difference.numel())
-    total = difference.where(kept.unsqueeze(1), 0.0).square().sum()
-    return total / (kept.sum() * difference.shape[-1]).clamp_min(1)
+        return F.mse_loss(z, q, reduction="sum") / max(1, z.numel())
+    total = F.mse_loss(z, q.where(kept.unsqueeze(1), 0.0), reduction="sum")
+    return total / (kept.sum() * z.shape[1]).clamp_min(1)
 
 
 def _recomputing() -> bool:

@@ -24,7 +24,8 @@ def plain(e: Float[Tensor, "k d"], offset: Float[Tensor, " k"]) -> Search:
         offset: of each code.
     """
     size, rest = len(e), -len(e) % GROUP
-    e, offset = F.pad(e, (0, 0, 0, rest)), F.pad(offset, (0, rest), value=torch.inf)
+    if rest:
+        e, offset = F.pad(e, (0, 0, 0, rest)), F.pad(offset, (0, rest), value=torch.inf)
 
     def search(z: Tensor) -> tuple[Tensor, Tensor]:
         groups = torch.addmm(offset, z, e.T, alpha=-1).unflatten(1, (-1, GROUP))

@@ -51,8 +51,9 @@ def screened(e: Float[Tensor, "k d"], offset: Float[Tensor, " k"]) -> Search:
     """As `scores.plain`, with the first product in bfloat16."""
     exact, size, rest = plain(e, offset), len(e), -len(e) % GROUP
     most = offset.max().clamp_min(torch.finfo(offset.dtype).tiny)
-    e = F.pad(e, (0, 0, 0, rest))
-    offset = F.pad(offset, (0, rest), value=torch.finfo(torch.bfloat16).max)
+    if rest:
+        e = F.pad(e, (0, 0, 0, rest))
+        offset = F.pad(offset, (0, rest), value=torch.finfo(torch.bfloat16).max)
     hat = e.bfloat16()
     ones = torch.ones(len(e), 2, dtype=hat.dtype)
     right = torch.cat([-hat, _pieces(offset), ones], 1).T

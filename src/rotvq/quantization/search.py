@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from rotvq.quantization.scores import Search, plain
+from rotvq.quantization.backend import kernels_for
+from rotvq.quantization.scores import plain
 from rotvq.quantization.screening import pays, screened
 
 BLOCK = 1 << 20
@@ -23,7 +24,8 @@ BLOCK = 1 << 20
 holds 64 times as many, to have enough to do."""
 
 CODES = 1 << 13
-"""Codes a processor compares a block of vectors with at a time, so that a block has some rows."""
+"""Codes a processor compares with at a time, so that a block has some rows and copies of codes stay
+small. A GPU takes 64 times as many."""
 
 
 @torch.no_grad()
@@ -42,30 +44,28 @@ def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, "
     """
     work = torch.float64 if z.dtype == e.dtype == torch.float64 else torch.float32
     on_cpu = z.device.type == "cpu"
-    codes = CODES if on_cpu else len(e)
-    budget = BLOCK if on_cpu else 64 * BLOCK
+    codes = min(CODES if on_cpu else 64 * CODES, len(e))
+    rows = max(1, (BLOCK if on_cpu else 64 * BLOCK) // codes)
     # An exported program must not depend on the batch through the length of a loop.
-    rows = max(1, budget // min(codes, len(e)))
     blocks = (z,) if torch.compiler.is_exporting() else z.split(rows)
+    search = screened if pays(z, e) else plain
+    kernels = kernels_for(z)
     with torch.autocast(device_type=z.device.type, enabled=False):
         e = e.to(work)
         centre = e.mean(0)
-        e = e - centre
         # Scores are divided by the codebook's reach: ½‖e‖² of elements of 1e19 would not overflow.
-        reach = e.abs().max().clamp_min(torch.finfo(work).tiny)
-        e = e / reach
-        offset = reach * 0.5 * e.square().sum(1)
-        kind = screened if pays(z, e) else plain
-        searches = [kind(*part) for part in zip(e.split(codes), offset.split(codes), strict=True)]
-        return torch.cat([_first(b.to(work) - centre, searches) for b in blocks])
-
-
-def _first(z: Tensor, searches: list[Search]) -> Tensor:
-    """The lowest index of the least score over all parts of the codebook."""
-    (search, *others) = searches
-    least, index = search(z)
-    for number, search in enumerate(others, 1):
-        score, place = search(z)
-        index = torch.where(score < least, place + number * CODES, index)
-        least = torch.minimum(score, least)
-    return index
+        reach = torch.maximum(e.amax(0) - centre, centre - e.amin(0)).amax()
+        reach = reach.clamp_min(torch.finfo(work).tiny)
+        if kernels is not None:
+            e = (e - centre) / reach
+            return kernels.search(z.to(work) - centre, e, reach * 0.5 * e.square().sum(1))
+        least = torch.full_like(z[:, 0], torch.inf, dtype=work)
+        index = torch.zeros_like(least, dtype=torch.int64)
+        for start in range(0, len(e), codes):
+            part = (e[start : start + codes] - centre) / reach
+            find = search(part, reach * 0.5 * part.square().sum(1))
+            scores, places = zip(*(find(b.to(work) - centre) for b in blocks), strict=True)
+            score, place = torch.cat(scores), torch.cat(places)
+            index = torch.where(score < least, place + start, index)
+            least = torch.minimum(score, least)
+        return index

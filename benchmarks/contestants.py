@@ -1,0 +1,113 @@
+"""Who is compared: our quantizer, the peer's, and the matrix product no exact search avoids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rotvq.quantization import EMA, VectorQuantizer
+
+MODES = ("forward", "step", "eval")
+"""forward: of training, codes move; step: forward and backward; eval: forward, nothing moves."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One size: n vectors of d elements, k codes."""
+
+    n: int
+    d: int
+    k: int
+
+    def __str__(self) -> str:
+        return f"n={self.n:,} d={self.d} k={self.k:,}"
+
+
+Work = Callable[[], object]
+
+
+def ours(case: Case, mode: str, device: torch.device) -> Work:
+    """Rotation gradient, EMA codebook, commitment loss."""
+    layer = VectorQuantizer(case.k, case.d, estimator="rotation", rule=EMA(0.99))
+
+    def forward(layer: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
+        out = layer(z)
+        return out.z_q, out.commitment_loss
+
+    return _work(layer, forward, case, mode, device)
+
+
+def peer(case: Case, mode: str, device: torch.device) -> Work:
+    """The same of vector-quantize-pytorch, with its own defaults elsewhere.
+
+    Raises:
+        SystemExit: it is not installed.
+    """
+    try:
+        from vector_quantize_pytorch import VectorQuantize
+    except ImportError:
+        raise SystemExit(
+            "expected vector-quantize-pytorch, which we are compared with; it is not installed. "
+            "Run pip install -c constraints.txt -e '.[bench]'"
+        ) from None
+    layer = VectorQuantize(
+        dim=case.d, codebook_size=case.k, decay=0.99, rotation_trick=True, commitment_weight=1.0
+    )
+
+    def forward(layer: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
+        quantized, _, loss = layer(z.unsqueeze(0))
+        return quantized.squeeze(0), loss.sum()
+
+    return _work(layer, forward, case, mode, device)
+
+
+def product(case: Case, mode: str, device: torch.device) -> Work:
+    """z·eᵀ in float32, nothing else: the same in every mode."""
+    z, e = torch.randn(case.n, case.d, device=device), torch.randn(case.k, case.d, device=device)
+    out = torch.empty(case.n, case.k, device=device)
+    return lambda: torch.mm(z, e.T, out=out)
+
+
+CONTESTANTS = {"rotvq": ours, "vector-quantize-pytorch": peer, "matrix product": product}
+
+
+def _work(
+    layer: nn.Module,
+    forward: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]],
+    case: Case,
+    mode: str,
+    device: torch.device,
+) -> Work:
+    """What is timed, on a codebook whose codes look like the vectors."""
+    layer.to(device).train(mode != "eval")
+    z = torch.randn(case.n, case.d, device=device, requires_grad=mode == "step")
+    g = torch.randn(case.n, case.d, device=device)
+    with torch.no_grad():
+        _place(layer, torch.randn(case.k, case.d, device=device))
+
+    def step() -> None:
+        z_q, loss = forward(layer, z)
+        torch.autograd.backward([z_q, loss], [g, torch.ones_like(loss)])
+        z.grad = None
+
+    def only_forward() -> object:
+        with torch.set_grad_enabled(mode == "forward"):
+            return forward(layer, z)
+
+    return step if mode == "step" else only_forward
+
+
+def _place(layer: nn.Module, e: Tensor) -> None:
+    if isinstance(layer, VectorQuantizer):
+        layer.codebook.e.copy_(e)
+        layer.codebook.N.fill_(1.0)
+        layer.codebook.m.copy_(e)
+    else:
+        book = layer._codebook
+        book.embed.data.copy_(e)
+        book.embed_avg.data.copy_(e)
+        book.cluster_size.data.fill_(1.0)
+        book.initted.data.fill_(True)

@@ -1,0 +1,97 @@
+"""Our quantizer beside vector-quantize-pytorch's and the bare matrix product, over n, d and k.
+
+Times are of calls that take turns in one process; memory is of one call in a process of its own.
+Writes a record, a table and a figure.
+
+    python benchmarks/quantizer.py [--quick] [--out results/benchmarks]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import memory
+import page
+import torch
+from contestants import CONTESTANTS, MODES, Case
+from timing import race, summary
+
+from rotvq.files import write_json
+from rotvq.training import environment
+
+BASE = Case(8192, 256, 1024)
+SWEEPS = {
+    "k": [Case(8192, 256, k) for k in (256, 1024, 4096, 8192, 16384)],
+    "n": [Case(n, 256, 1024) for n in (1024, 4096, 8192, 16384, 65536)],
+    "d": [Case(8192, d, 1024) for d in (8, 32, 64, 128, 256)],
+    "large": [Case(8192, 32, k) for k in (16384, 65536, 262144)],
+}
+QUICK = {"k": [Case(8192, 256, k) for k in (1024, 8192)]}
+
+PEER_TABLES = 9
+"""Tables of n×k float32 numbers the peer holds at its worst; too many bytes leave it out."""
+
+MEMORY = 8 << 30
+"""Bytes that a contestant may take."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="two sizes, a minute")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    options = parser.parse_args()
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = []
+    for sweep, case, mode in _cases(QUICK if options.quick else SWEEPS):
+        rows.append({"sweep": sweep, "mode": mode, **vars(case), **_measure(case, mode, device)})
+        print(page.line(rows[-1]), flush=True)
+    record = {
+        "what": "quantizer: rotation gradient, EMA codebook, float32; medians and quartiles",
+        "rows": rows,
+        "hardware": environment.hardware(device),
+        "versions": environment.versions()
+        | {"vector-quantize-pytorch": version("vector-quantize-pytorch")},
+        "git": environment.git_state(),
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    stem = options.out / f"quantizer_{device.type}"
+    write_json(stem.with_suffix(".json"), record)
+    stem.with_suffix(".md").write_text(page.table(record), encoding="utf-8")
+    stem.with_suffix(".png").write_bytes(page.figure(record))
+
+
+def _cases(sweeps: dict[str, list[Case]]) -> Iterator[tuple[str, Case, str]]:
+    """Every mode over k, the training step elsewhere."""
+    for sweep, cases in sweeps.items():
+        for case in cases:
+            for mode in MODES if sweep == "k" else ("step",):
+                yield sweep, case, mode
+
+
+def _measure(case: Case, mode: str, device: torch.device) -> dict[str, Any]:
+    fits = PEER_TABLES * case.n * case.k * 4 <= MEMORY
+    names = [name for name in CONTESTANTS if fits or name != "vector-quantize-pytorch"]
+    torch.manual_seed(0)
+    works = {name: CONTESTANTS[name](case, mode, device) for name in names}
+    times = race(works, device)
+    ratios = {
+        name: summary([a / b for a, b in zip(times[name], times["rotvq"], strict=True)])
+        for name in names
+        if name != "rotvq"
+    }
+    return {
+        "seconds": {name: summary(values) for name, values in times.items()},
+        "times_ours": ratios,
+        "extra_bytes": {
+            name: memory.extra(name, mode, case) for name in names if name != "matrix product"
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The kernels against plain PyTorch: on a GPU where there is one, else in Triton's interpreter."""
+
+import os
+
+import pytest
+import torch
+from torch import Tensor
+
+from rotvq.quantization import (
+    EMA,
+    Restart,
+    VectorQuantizer,
+    backend,
+    estimators,
+    search,
+    statistics,
+)
+from rotvq.quantization.estimators import ESTIMATORS
+from rotvq.quantization.scores import plain
+
+HERE = "cuda" if torch.cuda.is_available() else "cpu"
+if HERE == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"
+pytest.importorskip("triton", reason="Triton is not installed")
+kernels = pytest.importorskip("rotvq.quantization.kernels")
+# The interpreter computes with numpy, which warns of what a GPU takes in silence.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(HERE)
+
+
+def offsets(e: Tensor) -> Tensor:
+    return 0.5 * e.square().sum(1)
+
+
+@pytest.fixture
+def with_kernels(monkeypatch):
+    """Every tensor is taken to lie where the kernels are."""
+    for module in (search, estimators, statistics):
+        monkeypatch.setattr(module, "kernels_for", lambda t: kernels)
+
+
+@pytest.mark.parametrize("n, k, d", [(1, 1, 1), (7, 5, 3), (130, 300, 40), (200, 128, 256)])
+def test_search(n, k, d):
+    z, e = normal(n, d), normal(k, d, seed=1)
+    assert torch.equal(kernels.search(z, e, offsets(e)), plain(e, offsets(e))(z)[1])
+
+
+def test_search_takes_the_lowest_of_equal_codes():
+    e = normal(100, 8).repeat(3, 1)
+    z = e[:50] + 0.01 * normal(50, 8, seed=1)
+    assert kernels.search(z, e, offsets(e)).tolist() == list(range(50))
+
+
+def test_search_of_bad_vectors_is_a_valid_index():
+    z, e = normal(5, 4), normal(9, 4, seed=1)
+    expected = kernels.search(z, e, offsets(e))
+    z[1], z[2, 0], z[3, 1] = float("nan"), float("inf"), -float("inf")
+    found = kernels.search(z, e, offsets(e))
+    assert 0 <= int(found.min()) and int(found.max()) < 9
+    assert torch.equal(found[[0, 4]], expected[[0, 4]])
+
+
+def special(z: Tensor, q: Tensor, g: Tensor) -> None:
+    """Rows that have rules of their own."""
+    z[0] = 0.0
+    q[1] = 0.0
+    z[2], q[2] = 0.0, 0.0
+    z[3] = -2 * q[3]
+    z[4] = -q[4] * (1 + 1e-6)
+    z[5] *= 1e-20
+    z[6], q[6] = 1e30 * z[6], 1e30 * q[6]
+    g[7, 0], g[8, 0] = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    "name, rescale", [("rotation", True), ("rotation_without_rescaling", False)]
+)
+@pytest.mark.parametrize("d", [1, 7, 64, 300])
+def test_rotate(name, rescale, d):
+    z, q, g = (normal(40, d, seed=s) for s in range(3))
+    special(z, q, g)
+    leaf = z.clone().requires_grad_()
+    ESTIMATORS[name](leaf, q).backward(g)
+    torch.testing.assert_close(
+        kernels.rotate(z, q, g, rescale), leaf.grad, rtol=1e-4, atol=1e-5, equal_nan=True
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rotate_in_half_precision_reads_the_code_in_float32(dtype):
+    z, q, g = normal(40, 16).to(dtype), normal(40, 16, seed=1), normal(40, 16, seed=2).to(dtype)
+    leaf = z.clone().requires_grad_()
+    ESTIMATORS["rotation"](leaf, q).backward(g)
+    found = kernels.rotate(z, q, g, True)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, leaf.grad)
+
+
+@pytest.mark.parametrize("n, k, d", [(1, 1, 1), (500, 7, 3), (300, 40, 200)])
+def test_add_up(n, k, d):
+    z = normal(n, d)
+    indices = torch.randint(0, k + 1, (n,), device=HERE)  # k: left out
+    z[indices == k] = float("nan")
+    number, total = kernels.add_up(z, indices, k)
+    kept = indices < k
+    expected = torch.zeros(k, d, device=HERE).index_add_(0, indices[kept], z[kept])
+    assert torch.equal(number, torch.bincount(indices[kept], minlength=k).float())
+    torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(total, kernels.add_up(z, indices, k)[1])
+
+
+def steps(estimator: str, **layer) -> list[Tensor]:
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(
+        32, 16, estimator=estimator, rule=EMA(0.5), restart=Restart(0.1), **layer
+    ).to(HERE)
+    found = []
+    for number in range(3):
+        z = normal(2, 50, 16, seed=number).requires_grad_()
+        out = quantizer(z)
+        torch.autograd.backward([out.z_q, out.commitment_loss], [normal(2, 50, 16, seed=9), None])
+        found += [out.z_q.detach(), out.indices, z.grad]
+    return [*found, *(t.clone() for t in quantizer.state_dict().values())]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("init", ["uniform", "data"])
+def test_training_steps_are_the_same(estimator, init, request):
+    without = steps(estimator, init=init)
+    request.getfixturevalue("with_kernels")
+    for found, expected in zip(steps(estimator, init=init), without, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_operators_keep_torchs_rules():
+    z, e = normal(20, 8), normal(12, 8, seed=1)
+    indices = kernels.search(z, e, offsets(e))
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(kernels.search, (z, e, offsets(e)), test_utils=checks)
+    torch.library.opcheck(kernels.rotate, (z, e[indices], z, True), test_utils=checks)
+    torch.library.opcheck(kernels.add_up, (z, indices, 12), test_utils=checks)
+
+
+def test_they_are_for_gpus_alone(monkeypatch):
+    t = torch.zeros(1)
+    assert backend.kernels_for(t) is None
+    on_gpu = t.as_subclass(type("OnGpu", (Tensor,), {"device": torch.device("cuda")}))
+    assert backend.kernels_for(on_gpu) is kernels
+    assert backend.kernels_for(on_gpu.double()) is None
+    monkeypatch.setattr(backend, "_kernels", lambda: None)
+    assert backend.kernels_for(on_gpu) is None
