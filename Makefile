@@ -18,7 +18,8 @@ lint: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/.dev
+bench: .venv/.bench
+	$(BIN)/python benchmarks/quantizer.py
 	$(BIN)/python benchmarks/training_throughput.py
 
 clean:
@@ -35,4 +36,8 @@ $(BIN)/python:
 
 .venv/.dev: .venv/.core
 	$(INSTALL) -e '.[dev]'
+	touch $@
+
+.venv/.bench: .venv/.core
+	$(INSTALL) -e '.[bench]'
 	touch $@

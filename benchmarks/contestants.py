@@ -41,7 +41,17 @@ def ours(case: Case, mode: str, device: torch.device) -> Work:
 
 
 def peer(case: Case, mode: str, device: torch.device) -> Work:
-    """The same of vector-quantize-pytorch, with its own defaults elsewhere.
+    """The same of vector-quantize-pytorch."""
+
+    def forward(layer: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
+        quantized, _, loss = layer(z.unsqueeze(0))
+        return quantized.squeeze(0), loss.sum()
+
+    return _work(peers_layer(case.d, case.k), forward, case, mode, device)
+
+
+def peers_layer(d: int, k: int, **more: object) -> nn.Module:
+    """The peer's layer with rotation and an EMA codebook, its own defaults elsewhere.
 
     Raises:
         SystemExit: it is not installed.
@@ -53,15 +63,7 @@ def peer(case: Case, mode: str, device: torch.device) -> Work:
             "expected vector-quantize-pytorch, which we are compared with; it is not installed. "
             "Run pip install -c constraints.txt -e '.[bench]'"
         ) from None
-    layer = VectorQuantize(
-        dim=case.d, codebook_size=case.k, decay=0.99, rotation_trick=True, commitment_weight=1.0
-    )
-
-    def forward(layer: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
-        quantized, _, loss = layer(z.unsqueeze(0))
-        return quantized.squeeze(0), loss.sum()
-
-    return _work(layer, forward, case, mode, device)
+    return VectorQuantize(dim=d, codebook_size=k, decay=0.99, rotation_trick=True, **more)
 
 
 def product(case: Case, mode: str, device: torch.device) -> Work:

@@ -1,22 +1,25 @@
-"""What the quantizer costs in training: images/s of the paper's model with it and without it.
+"""What the quantizer costs in training: images/s of the paper's model with ours, the peer's, none.
 
 The same encoder, decoder, batch and precision, steps taken in turn so that a noisy machine treats
-both alike: forward, backward, Adam, and for the quantizer its search, rotation and EMA. Prints and
-writes the median ratio with its spread.
+all alike: forward, backward, Adam, and for a quantizer its search, rotation and EMA. Prints and
+writes median ratios with their quartiles.
 
-    python benchmarks/training_throughput.py [--steps 15] [--out results/benchmarks]
+    python benchmarks/training_throughput.py [--preset paper] [--out results/benchmarks]
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from contestants import peers_layer
+from timing import race, summary
+from torch import Tensor, nn
 
 from rotvq.files import write_json
 from rotvq.model import VQVAE
@@ -24,10 +27,53 @@ from rotvq.training import environment
 from rotvq.training.build import build_model
 from rotvq.training.presets import PRESETS
 
+PEER = "vector-quantize-pytorch"
+
+
+class WithoutQuantizer(nn.Module):
+    """The autoencoder alone."""
+
+    def __init__(self, model: VQVAE) -> None:
+        super().__init__()
+        self.encoder, self.decoder = model.encoder, model.decoder
+
+    def loss(self, x: Tensor) -> Tensor:
+        return F.mse_loss(self.decoder(self.encoder(x)).float(), x)
+
+
+class WithPeer(WithoutQuantizer):
+    """The same with the peer's quantizer at our settings."""
+
+    def __init__(self, model: VQVAE) -> None:
+        super().__init__(model)
+        codes = model.quantizer.codebook.e
+        self.quantizer = peers_layer(codes.shape[1], len(codes), accept_image_fmap=True)
+
+    def loss(self, x: Tensor) -> Tensor:
+        z_q, _, commitment = self.quantizer(self.encoder(x))
+        return F.mse_loss(self.decoder(z_q).float(), x) + 0.25 * commitment.sum()
+
+
+class WithOurs(nn.Module):
+    """Ours."""
+
+    def __init__(self, model: VQVAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def loss(self, x: Tensor) -> Tensor:
+        return self.model(x).loss()
+
+    def after_step(self) -> None:
+        self.model.quantizer.update_codebook()
+
+
+KINDS = {"rotvq": WithOurs, PEER: WithPeer, "no quantizer": WithoutQuantizer}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--steps", type=int, default=15, help="counted steps of each kind")
+    parser.add_argument("--preset", choices=PRESETS, default="paper")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
@@ -37,71 +83,52 @@ def main() -> None:
     torch.manual_seed(0)
     x = torch.rand(options.batch_size, 3, 32, 32, device=device) * 2 - 1
     x = x.contiguous(memory_format=torch.channels_last)
-    kinds = {
-        "with": stepper(build_model(PRESETS["paper"]), x, precision, quantized=True),
-        "without": stepper(build_model(PRESETS["paper"]), x, precision, quantized=False),
+    steps = {
+        name: stepper(kind(build_model(PRESETS[options.preset])), x, precision)
+        for name, kind in KINDS.items()
     }
-    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for number in range(options.steps + 3):
-        for kind, step in kinds.items():
-            elapsed = timed(step, device)
-            if number >= 3:
-                seconds[kind].append(elapsed)
-
-    ratios = [b / a for a, b in zip(seconds["with"], seconds["without"], strict=True)]
-    rates = {kind: options.batch_size / statistics.median(s) for kind, s in seconds.items()}
+    times = race(steps, device)
+    ours = times["rotvq"]
     record = {
-        "what": "training throughput with the quantizer / without, paper's model",
-        "ratio_median": statistics.median(ratios),
-        "ratio_quartiles": statistics.quantiles(ratios, n=4),
-        "images_per_second": rates,
-        "steps": options.steps,
+        "what": f"training throughput, model of the preset {options.preset}",
+        "images_per_second": {
+            name: options.batch_size / statistics.median(t) for name, t in times.items()
+        },
+        "times_the_peers": summary([b / a for a, b in zip(ours, times[PEER], strict=True)]),
+        "share_of_the_quantizer": summary(
+            [1 - b / a for a, b in zip(ours, times["no quantizer"], strict=True)]
+        ),
         "batch_size": options.batch_size,
         "precision": precision,
         "hardware": environment.hardware(device),
-        "versions": environment.versions(),
+        "versions": environment.versions() | {PEER: version(PEER)},
+        "git": environment.git_state(),
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"training_throughput_{device.type}.json"
-    write_json(path, record)
-    low, middle, high = record["ratio_quartiles"]
-    print(f"with the quantizer     {rates['with']:8.1f} images/s")
-    print(f"without it             {rates['without']:8.1f} images/s")
-    print(f"ratio, step by step    {middle:8.3f}   (quartiles {low:.3f} to {high:.3f})")
-    print(
-        f"{options.steps} steps of {options.batch_size}, {precision}, {record['hardware']['name']}"
-    )
+    write_json(options.out / f"training_{options.preset}_{device.type}.json", record)
+    for name, rate in record["images_per_second"].items():
+        print(f"{name:25s}{rate:10.1f} images/s")
+    for name in ("times_the_peers", "share_of_the_quantizer"):
+        low, high = record[name]["quartiles"]
+        title = name.replace("_", " ")
+        print(f"{title:25s}{record[name]['median']:10.3f}   ({low:.3f} to {high:.3f})")
 
 
-def stepper(model: VQVAE, x: torch.Tensor, precision: str, quantized: bool) -> Callable[[], object]:
+def stepper(kind: nn.Module, x: Tensor, precision: str) -> Callable[[], object]:
     """A function that takes one training step."""
-    model.to(x.device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-4, fused=True)
+    kind.to(x.device).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(kind.parameters(), lr=2e-4, fused=True)
+    after_step = getattr(kind, "after_step", lambda: None)
 
     def step() -> None:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            if quantized:
-                loss = model(x).loss()
-            else:
-                loss = F.mse_loss(model.decoder(model.encoder(x)).float(), x)
+            loss = kind.loss(x)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        if quantized:
-            model.quantizer.update_codebook()
+        after_step()
 
     return step
-
-
-def timed(step: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one step."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    since = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - since
 
 
 if __name__ == "__main__":
