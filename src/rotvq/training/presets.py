@@ -34,7 +34,7 @@ PRESETS: dict[str, Config] = {
         data=DataConfig(source="cifar10"),
         model=ModelConfig(width=96, dim=64, network="patches"),
         quantizer=_ALIVE,
-        training=replace(_ONE_CYCLE, epochs=21),
+        training=replace(_ONE_CYCLE, epochs=24),
     ),
     # Larger and longer, for a GPU.
     "best_gpu": Config(
