@@ -193,12 +193,16 @@ def _in_blocks(gradient_map: GradientMap, z: Tensor, q: Tensor, g: Tensor) -> Te
     work = torch.float64 if z.dtype == torch.float64 else torch.float32
     finite = torch.finfo(z.dtype)
 
+    eager = z.device.type == "cpu" and not torch.compiler.is_compiling()
+
     def mapped(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
         out = gradient_map(z.to(work), q.to(work), g.to(work))
+        if eager and (done := out.to(z.dtype)).sum(dtype=work).isfinite():
+            return done
         # An overflow that arrives must stay one, for a loss scaler to see it.
         return out.clamp(finite.min, finite.max).where(g.isfinite(), g).to(z.dtype)
 
-    if z.device.type != "cpu" or z.ndim != 2 or torch.compiler.is_compiling():
+    if not eager or z.ndim != 2:
         return mapped(z, q, g)
     rows = max(1, BLOCK // z.shape[1])
     blocks = zip(z.split(rows), q.split(rows), g.split(rows), strict=True)
