@@ -19,7 +19,7 @@ from rotvq.evaluation.classifier import (
     save_classifier,
     train_classifier,
 )
-from rotvq.evaluation.evaluate import normalized
+from rotvq.evaluation.pixels import normalized
 
 WIDTHS = (4, 8)
 

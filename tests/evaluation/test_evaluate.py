@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from rotvq.evaluation.evaluate import PROTOCOL, _ssim, batches, evaluate, normalized, totals_over
+from rotvq.evaluation.evaluate import PROTOCOL, _ssim, batches, evaluate, totals_over
+from rotvq.evaluation.pixels import normalized
 from rotvq.quantization import ESTIMATORS
 
 DISCRETE = sorted(set(ESTIMATORS) - {"reflection"})

@@ -9,7 +9,7 @@ import torch
 
 from rotvq.errors import UserError
 from rotvq.evaluation.classifier import Classifier
-from rotvq.evaluation.evaluate import normalized
+from rotvq.evaluation.pixels import normalized
 from rotvq.evaluation.yardstick import Reference, frechet_distance, measure, originals
 from rotvq.model import VQVAE
 

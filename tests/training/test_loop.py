@@ -12,7 +12,7 @@ import torch
 
 from rotvq.data_processing import ImageData, ImageSplit, epoch_order
 from rotvq.errors import UserError
-from rotvq.evaluation.evaluate import normalized
+from rotvq.evaluation.pixels import normalized
 from rotvq.training import checkpoint, environment, loop, run_folder
 from rotvq.training.build import load_model
 from rotvq.training.interrupt import Stopped

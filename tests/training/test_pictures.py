@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from rotvq.evaluation.evaluate import normalized
+from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.training import pictures
 from rotvq.training.build import build_model
-from rotvq.training.pictures import fixed_images, save_reconstructions, to_uint8
+from rotvq.training.pictures import fixed_images, save_reconstructions
 
 
 def images(n, channels=3, height=8, width=8):

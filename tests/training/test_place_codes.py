@@ -2,7 +2,7 @@
 
 import torch
 
-from rotvq.evaluation.evaluate import normalized
+from rotvq.evaluation.pixels import normalized
 from rotvq.quantization import VectorQuantizer
 from rotvq.training.loop import VECTORS_PER_CODE, Trainer
 

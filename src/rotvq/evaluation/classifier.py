@@ -22,7 +22,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from rotvq.errors import UserError
-from rotvq.evaluation.evaluate import batches, evaluating, normalized
+from rotvq.evaluation.evaluate import batches, evaluating
+from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_bytes, write_json
 
 FORMAT = 1

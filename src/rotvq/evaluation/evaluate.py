@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from rotvq.evaluation.metrics import Totals, psnr
+from rotvq.evaluation.pixels import normalized
 from rotvq.model import VQVAE
 
 PROTOCOL = {
@@ -33,11 +34,6 @@ PROTOCOL = {
     "relative_error": "commitment loss over the variance of z_e within each channel",
     "bits": "tokens an image times log2 of the codebook size, as a fixed-length code",
 }
-
-
-def normalized(images: UInt8[Tensor, "b c h w"]) -> Tensor:
-    """uint8 images to float32 in [-1, 1], channels last in memory (3.1.1)."""
-    return images.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
 
 
 def batches(images: Tensor, batch_size: int) -> Iterator[Tensor]:

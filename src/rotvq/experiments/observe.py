@@ -20,7 +20,8 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from rotvq.errors import UserError
-from rotvq.evaluation.evaluate import batches, evaluating, normalized
+from rotvq.evaluation.evaluate import batches, evaluating
+from rotvq.evaluation.pixels import normalized
 from rotvq.experiments.milestones import CODEBOOK, milestone
 from rotvq.experiments.plan import GRADIENTS
 from rotvq.files import write_atomically, write_json

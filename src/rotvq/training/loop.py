@@ -26,8 +26,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rotvq.data_processing import ImageData, epoch_order
 from rotvq.errors import UserError
-from rotvq.evaluation.evaluate import evaluate, normalized, totals_over
+from rotvq.evaluation.evaluate import evaluate, totals_over
 from rotvq.evaluation.metrics import Means, Totals, psnr
+from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_json
 from rotvq.model import VQVAE, VQVAEOutput
 from rotvq.quantization import Codebook, health

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from rotvq.evaluation.evaluate import evaluating, normalized
+from rotvq.evaluation.evaluate import evaluating
+from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.files import write_atomically
 from rotvq.model import VQVAE
 
@@ -42,11 +43,6 @@ def save_reconstructions(path: Path, model: VQVAE, images: UInt8[Tensor, "n c h 
     # PIL wants grey images without a channel dimension.
     picture = Image.fromarray(pixels.squeeze(2) if images.shape[1] == 1 else pixels)
     write_atomically(path, lambda target: picture.save(target, format="PNG"))
-
-
-def to_uint8(x: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b c h w"]:
-    """Images in [-1, 1] to pixels 0 to 255, rounded."""
-    return x.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def _row(images: Tensor, columns: int) -> NDArray[np.uint8]:

@@ -1,0 +1,146 @@
+"""The tokens of many images in memory, packed: what a token file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotvq.errors import UserError
+from rotvq.tokens.packing import bit_width, pack, packed_bytes, unpack
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True)
+class Codec:
+    """What tokens mean: whose they are and how they are laid out.
+
+    Args:
+        model: fingerprint of the model that wrote them.
+        codebook_size: number of its codes.
+        stride: pixels a token is high and wide.
+        channels: of the images, 1 or 3.
+    """
+
+    model: str
+    codebook_size: int
+    stride: int
+    channels: int
+
+    @property
+    def bits(self) -> int:
+        """Bits of a token."""
+        return bit_width(self.codebook_size)
+
+    def grid(self, size: Size) -> Size:
+        """Rows and columns of tokens that cover an image."""
+        return -(-size[0] // self.stride), -(-size[1] // self.stride)
+
+    def bytes_of(self, size: Size) -> int:
+        """Bytes that an image's tokens take."""
+        rows, columns = self.grid(size)
+        return packed_bytes(rows * columns, self.bits)
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Packed tokens of images in order.
+
+    Args:
+        codec: what they mean.
+        sizes: of each image.
+        packed: the bytes of all images, one after the other.
+        names: of each image, or None where the source has none.
+
+    Raises:
+        UserError: the parts do not fit each other.
+    """
+
+    codec: Codec
+    sizes: Sequence[Size]
+    packed: bytes
+    names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        """See that the bytes are those of these images."""
+        if any(min(size) < 1 for size in self.sizes):
+            raise UserError("tokens: expected images of 1x1 pixels or more; got an empty one.")
+        wanted = sum(map(self.codec.bytes_of, self.sizes))
+        if len(self.packed) != wanted:
+            raise UserError(
+                f"tokens: expected {wanted:,} bytes for {len(self):,} images; got "
+                f"{len(self.packed):,}. The file is damaged, or not of this format."
+            )
+        if self.names is not None and len(self.names) != len(self):
+            raise UserError(
+                f"tokens: expected a name for each of {len(self):,} images; got "
+                f"{len(self.names):,}. The file is damaged."
+            )
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def batches(self, most: int) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+        """Neighbouring images of one size, at most so many at a time.
+
+        Yields:
+            Which images, and their indices (n, rows, columns).
+
+        Raises:
+            UserError: an index that is none of the codebook's.
+        """
+        start = 0
+        for these in _runs(self.sizes, most):
+            size = self.sizes[these.start]
+            rows, columns = self.codec.grid(size)
+            n, each = these.stop - these.start, self.codec.bytes_of(size)
+            flat = np.frombuffer(self.packed, np.uint8, n * each, start).reshape(n, each)
+            indices = unpack(flat, rows * columns, self.codec.bits)
+            if indices.size and indices.max() >= self.codec.codebook_size:
+                raise UserError(
+                    f"tokens: expected indices below {self.codec.codebook_size}; got "
+                    f"{indices.max()}. The file is damaged."
+                )
+            start += n * each
+            yield these, indices.reshape(n, rows, columns)
+
+
+class Packer:
+    """Collects batches of indices into `Tokens`."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self.sizes: list[Size] = []
+        self.names: list[str] = []
+        self.parts: list[bytes] = []
+
+    def add(
+        self, indices: NDArray[np.int64], size: Size, names: Sequence[str] | None = None
+    ) -> None:
+        """Add images of one size.
+
+        Args:
+            indices: (n, rows, columns).
+            size: of each image before it was padded.
+            names: of each.
+        """
+        self.parts.append(pack(indices.reshape(len(indices), -1), self.codec.bits).tobytes())
+        self.sizes += [size] * len(indices)
+        self.names += names or ()
+
+    def tokens(self) -> Tokens:
+        """All that was added."""
+        return Tokens(self.codec, self.sizes, b"".join(self.parts), self.names or None)
+
+
+def _runs(sizes: Sequence[Size], most: int) -> Iterator[slice]:
+    """Slices of equal neighbours, none longer than `most`."""
+    changes = [i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1]]
+    for start, stop in pairwise([0, *changes, len(sizes)]):
+        for first in range(start, stop, most):
+            yield slice(first, min(first + most, stop))

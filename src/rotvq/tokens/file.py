@@ -1,0 +1,200 @@
+"""Token files: `.npz`, `.safetensors` or `.parquet`, by the ending of the name.
+
+All hold the same, version 1 of the format "rotvq tokens":
+
+- a header: format, version, model (fingerprint), codebook_size, bits, stride, channels, images;
+- the packed tokens: of an image ⌈rows·columns·bits/8⌉ bytes, the highest bit first, row by row;
+- heights and widths of the images in pixels; the grid has ⌈height/stride⌉ rows;
+- names, where the source has some.
+
+npz: arrays `header` (JSON as bytes), `tokens` (bytes of all images one after the other), `sizes`
+(runs of neighbours of one size: count, height, width), `names` (zlib of a JSON list, as bytes).
+safetensors: the same arrays but the header, which stands in the metadata. parquet: a row an image
+with `tokens`, `height`, `width` and `name`; the header stands in the schema's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from rotvq.errors import UserError
+from rotvq.files import write_atomically
+from rotvq.tokens.collection import Codec, Tokens
+
+FORMAT, VERSION = "rotvq tokens", 1
+Arrays = dict[str, NDArray[Any]]
+
+
+def write(path: Path, tokens: Tokens) -> None:
+    """Write a token file atomically.
+
+    Raises:
+        UserError: a name with another ending.
+    """
+    writer, _ = _kind(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda target: writer(target, tokens))
+
+
+def read(path: Path) -> Tokens:
+    """Read a token file.
+
+    Raises:
+        UserError: it is absent, damaged, or none of these.
+    """
+    _, reader = _kind(path)
+    if not path.is_file():
+        raise UserError(f"{path}: expected a token file; there is none.")
+    try:
+        return reader(path)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except _DAMAGED as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{path}: expected a token file that rotvq encode wrote; got something else or a "
+            f"damaged one ({reason}). Encode the images again."
+        ) from None
+
+
+_DAMAGED = (
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,  # of which pyarrow's and json's are
+    SafetensorError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _kind(path: Path) -> tuple[Callable[[Path, Tokens], None], Callable[[Path], Tokens]]:
+    if path.suffix not in KINDS:
+        raise UserError(f"{path}: expected a name that ends in {', '.join(KINDS)}.")
+    return KINDS[path.suffix]
+
+
+def _write_npz(path: Path, tokens: Tokens) -> None:
+    header = np.frombuffer(json.dumps(_header(tokens)).encode(), np.uint8)
+    with path.open("wb") as file:
+        np.savez(file, **{"header": header, **_arrays(tokens)})  # type: ignore[arg-type]
+
+
+def _read_npz(path: Path) -> Tokens:
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        return _tokens(json.loads(file["header"].tobytes()), file)
+
+
+def _write_safetensors(path: Path, tokens: Tokens) -> None:
+    header = {key: str(value) for key, value in _header(tokens).items()}
+    save_file(_arrays(tokens), path, metadata=header)
+
+
+def _read_safetensors(path: Path) -> Tokens:
+    with safe_open(path, framework="numpy") as file:
+        return _tokens(file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()})
+
+
+def _write_parquet(path: Path, tokens: Tokens) -> None:
+    ends = np.cumsum([0, *map(tokens.codec.bytes_of, tokens.sizes)])
+    packed = [tokens.packed[a:b] for a, b in pairwise(ends)]
+    columns = {
+        "tokens": pa.array(packed, pa.binary()),
+        "height": pa.array([h for h, _ in tokens.sizes], pa.int32()),
+        "width": pa.array([w for _, w in tokens.sizes], pa.int32()),
+    }
+    if tokens.names is not None:
+        columns["name"] = pa.array(tokens.names, pa.string())
+    header = {key: str(value) for key, value in _header(tokens).items()}
+    table = pa.table(columns).replace_schema_metadata(header)
+    # Lengths as differences: of images of one size they take no room.
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        use_dictionary=["height", "width"],
+        column_encoding={"tokens": "DELTA_LENGTH_BYTE_ARRAY"},
+        write_statistics=False,
+    )
+
+
+def _read_parquet(path: Path) -> Tokens:
+    table = pq.read_table(path)
+    header = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    sizes = list(zip(table["height"].to_pylist(), table["width"].to_pylist(), strict=True))
+    names = table["name"].to_pylist() if "name" in table.column_names else None
+    return Tokens(_codec(header), sizes, b"".join(table["tokens"].to_pylist()), names)
+
+
+KINDS = {
+    ".npz": (_write_npz, _read_npz),
+    ".safetensors": (_write_safetensors, _read_safetensors),
+    ".parquet": (_write_parquet, _read_parquet),
+}
+
+
+def _header(tokens: Tokens) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        **asdict(tokens.codec),
+        "bits": tokens.codec.bits,
+        "images": len(tokens),
+    }
+
+
+def _codec(header: Mapping[str, Any]) -> Codec:
+    if header["format"] != FORMAT:
+        raise ValueError(f"its format is {header['format']!r}")
+    if int(header["version"]) > VERSION:
+        raise UserError(
+            f"expected version {VERSION} of the format or older; got "
+            f"{header['version']}. Update rotvq."
+        )
+    if int(header["codebook_size"]) < 2:
+        raise ValueError(f"its codebook has {header['codebook_size']} codes")
+    return Codec(
+        str(header["model"]),
+        int(header["codebook_size"]),
+        int(header["stride"]),
+        int(header["channels"]),
+    )
+
+
+def _arrays(tokens: Tokens) -> Arrays:
+    runs = [(len(list(same)), *size) for size, same in groupby(tokens.sizes)]
+    arrays: Arrays = {
+        "tokens": np.frombuffer(tokens.packed, np.uint8),
+        "sizes": np.array(runs, np.uint32).reshape(-1, 3),
+    }
+    if tokens.names is not None:
+        content = zlib.compress(json.dumps(list(tokens.names), ensure_ascii=False).encode(), 9)
+        arrays["names"] = np.frombuffer(content, np.uint8)
+    return arrays
+
+
+def _tokens(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Tokens:
+    codec = _codec(header)
+    runs = [(count, (height, width)) for count, height, width in arrays["sizes"].tolist()]
+    if sum(count * codec.bytes_of(size) for count, size in runs) != arrays["tokens"].size:
+        raise ValueError("its sizes are not those of its tokens")
+    sizes = [size for count, size in runs for _ in range(count)]
+    names: Sequence[str] | None = None
+    if "names" in arrays:
+        names = json.loads(zlib.decompress(arrays["names"].tobytes()))
+    return Tokens(codec, sizes, arrays["tokens"].tobytes(), names)

@@ -1,0 +1,95 @@
+"""Images to tokens and back with a model."""
+
+import numpy as np
+import pytest
+import torch
+
+from rotvq.errors import UserError
+from rotvq.evaluation.pixels import normalized, to_uint8
+from rotvq.model import VQVAE
+from rotvq.quantization import FiniteScalarQuantizer, VectorQuantizer
+from rotvq.tokens.coding import codec, decode, encode, fingerprint, padded
+
+
+def model(seed=0, **changes):
+    torch.manual_seed(seed)
+    quantizer = VectorQuantizer(50, 8, channel_dim=1)
+    torch.nn.init.normal_(quantizer.codebook.e)
+    return VQVAE(**{"width": 8, "dim": 8, "depth": 1, "quantizer": quantizer} | changes)
+
+
+def picture(height, width, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (channels, height, width), np.uint8)
+
+
+def test_decoded_tokens_are_the_forward_passs_reconstruction():
+    net = model()
+    images = [(f"{i}.png", picture(16, 24, seed=i)) for i in range(5)]
+    tokens = encode(net, images, batch_size=2)
+    x = normalized(torch.from_numpy(np.stack([pixels for _, pixels in images])))
+    expected = to_uint8(net.eval()(x).reconstruction).detach().numpy()
+    names, found = zip(*decode(net, tokens, batch_size=3), strict=True)
+    assert list(names) == [name for name, _ in images]
+    assert np.abs(np.stack(found).astype(int) - expected).max() <= 1  # of another batch size
+    assert (np.stack(found) == expected).mean() > 0.999
+
+
+def test_images_of_any_size_come_back_at_their_size():
+    net = model()
+    sizes = [(16, 16), (5, 4), (5, 4), (17, 30), (4, 7)]
+    tokens = encode(net, [("", picture(*size)) for size in sizes])
+    assert tokens.names is None
+    assert list(tokens.sizes) == sizes
+    assert [pixels.shape for _, pixels in decode(net, tokens)] == [(3, *size) for size in sizes]
+
+
+def test_an_image_is_continued_with_its_edge():
+    x = torch.arange(6, dtype=torch.uint8).reshape(1, 1, 2, 3)
+    assert padded(x, 4)[0, 0].tolist() == [[0, 1, 2, 2], *[[3, 4, 5, 5]] * 3]
+    assert padded(x, 1) is x
+
+
+@pytest.mark.parametrize("network", ["paper", "patches", "attention"])
+def test_every_network_takes_other_sizes(network):
+    net = model(network=network)
+    tokens = encode(net, [("", picture(20, 28))])
+    ((_, pixels),) = decode(net, tokens)
+    assert pixels.shape == (3, 20, 28)
+
+
+def test_nothing_changes_but_the_count():
+    net, told = model().train(), []
+    before = {name: t.clone() for name, t in net.state_dict().items()}
+    encode(net, [("", picture(8, 8))] * 5, batch_size=2, progress=told.append)
+    assert told == [2, 2, 1] and net.training
+    assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
+    assert len(encode(net, [])) == 0
+
+
+def test_grey_and_finite_scalar_models():
+    grey = model(channels=1, dim=3, quantizer=FiniteScalarQuantizer([4, 4, 3], channel_dim=1))
+    tokens = encode(grey, [("a", picture(8, 8, 1))])
+    assert tokens.codec.codebook_size == 48 and tokens.codec.bits == 6
+    ((name, pixels),) = decode(grey, tokens)
+    assert name == "a" and pixels.shape == (1, 8, 8)
+    with pytest.raises(UserError, match="1, height, width"):
+        encode(grey, [("a", picture(8, 8, 3))])
+
+
+def test_the_fingerprint_is_of_what_decides():
+    assert fingerprint(model()) == fingerprint(model()) != fingerprint(model(seed=1))
+    net = model()
+    before = fingerprint(net)
+    net.quantizer.codebook.N += 1
+    assert fingerprint(net) == before and len(before) == 16
+    for part in (net.quantizer.codebook.e, next(net.decoder.parameters())):
+        with torch.no_grad():
+            part.view(-1)[0] += 1
+        assert fingerprint(net) != before
+        before = fingerprint(net)
+
+
+def test_tokens_of_another_model_are_refused():
+    tokens = encode(model(), [("", picture(8, 8))])
+    with pytest.raises(UserError, match=f"got tokens that the model {codec(model()).model} wrote"):
+        next(decode(model(seed=1), tokens))

@@ -1,0 +1,113 @@
+"""Token files: there and back, their size, and files that are none."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rotvq.errors import UserError
+from rotvq.tokens.collection import Codec, Packer, Tokens
+from rotvq.tokens.file import KINDS, read, write
+
+CODEC = Codec("0123456789abcdef", 1000, 4, 3)
+
+
+def some(sizes, names=True, codec=CODEC):
+    """Tokens of images of these sizes, and their indices."""
+    generator = np.random.default_rng(0)
+    packer, all_of_them = Packer(codec), []
+    for number, size in enumerate(sizes):
+        indices = generator.integers(0, codec.codebook_size, (1, *codec.grid(size)))
+        packer.add(indices, size, [f"folder/image_{number}.png"] if names else None)
+        all_of_them.append(indices[0])
+    return packer.tokens(), all_of_them
+
+
+@pytest.fixture(params=KINDS)
+def path(request, tmp_path):
+    return tmp_path / "new" / f"tokens{request.param}"
+
+
+@pytest.mark.parametrize("names", [True, False])
+@pytest.mark.parametrize("sizes", [[], [(32, 32)], [(32, 32)] * 5 + [(5, 9), (8, 8), (5, 9)]])
+def test_there_and_back(path, sizes, names):
+    tokens, indices = some(sizes, names)
+    write(path, tokens)
+    found = read(path)
+    assert found.codec == CODEC
+    assert list(found.sizes) == sizes
+    assert found.packed == tokens.packed
+    assert found.names == tokens.names
+    back = [each for _, batch in found.batches(2) for each in batch]
+    assert len(back) == len(indices)
+    assert all(np.array_equal(a, b) for a, b in zip(back, indices, strict=True))
+
+
+def test_batches_are_neighbours_of_one_size(path):
+    write(path, some([(32, 32)] * 5 + [(5, 9)])[0])
+    shapes = [(these.start, these.stop, i.shape[1:]) for these, i in read(path).batches(3)]
+    assert shapes == [(0, 3, (8, 8)), (3, 5, (8, 8)), (5, 6, (2, 3))]
+
+
+@pytest.mark.parametrize("codebook_size", [1024, 2])
+def test_a_file_is_as_small_as_its_bits(path, codebook_size):
+    codec = Codec("0123456789abcdef", codebook_size, 4, 3)
+    tokens, _ = some([(32, 32)] * 10_000, names=False, codec=codec)
+    write(path, tokens)
+    bits = 10_000 * 64 * codec.bits
+    # A header of a kilobyte or two is more than 2 % of very few bits.
+    assert path.stat().st_size <= 1.02 * bits / 8 + (codebook_size == 2) * 2048
+
+
+def test_the_header_can_be_read_without_us(tmp_path):
+    tokens, _ = some([(32, 32)] * 3)
+    write(tmp_path / "t.npz", tokens)
+    header = json.loads(np.load(tmp_path / "t.npz")["header"].tobytes())
+    assert header == {
+        "format": "rotvq tokens",
+        "version": 1,
+        "model": "0123456789abcdef",
+        "codebook_size": 1000,
+        "stride": 4,
+        "channels": 3,
+        "bits": 10,
+        "images": 3,
+    }
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "other"])
+def test_a_damaged_file_is_one_line(path, damage):
+    write(path, some([(32, 32)] * 20)[0])
+    content = path.read_bytes()
+    if damage == "other":
+        with path.open("wb") as file:
+            np.savez(file, a=np.zeros(3))
+    else:
+        path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"hi"}[damage])
+    with pytest.raises(UserError, match="expected a token file that rotvq encode wrote"):
+        read(path)
+
+
+def test_absent_files_and_other_endings(tmp_path):
+    with pytest.raises(UserError, match="there is none"):
+        read(tmp_path / "a.npz")
+    for act in (read, lambda path: write(path, some([])[0])):
+        with pytest.raises(UserError, match=r"\.npz, \.safetensors, \.parquet"):
+            act(tmp_path / "a.zip")
+
+
+def test_newer_versions_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("rotvq.tokens.file.VERSION", 2)
+    write(tmp_path / "t.npz", some([(4, 4)])[0])
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"t\.npz: expected version 1 .* got 2\. Update rotvq"):
+        read(tmp_path / "t.npz")
+
+
+def test_parts_that_do_not_fit():
+    with pytest.raises(UserError, match="expected 80 bytes for 1 images; got 79"):
+        Tokens(CODEC, [(32, 32)], bytes(79))
+    with pytest.raises(UserError, match="a name for each"):
+        Tokens(CODEC, [(32, 32)], bytes(80), ["a", "b"])
+    with pytest.raises(UserError, match="below 1000; got 1023"):
+        list(Tokens(CODEC, [(4, 4)], b"\xff\xff").batches(1))

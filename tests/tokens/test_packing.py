@@ -1,0 +1,25 @@
+"""Bits against Python's own integers."""
+
+import numpy as np
+import pytest
+
+from rotvq.tokens.packing import bit_width, pack, packed_bytes, unpack
+
+
+@pytest.mark.parametrize("size, bits", [(1, 0), (2, 1), (3, 2), (1000, 10), (1024, 10), (1025, 11)])
+def test_bits_of_an_index(size, bits):
+    assert bit_width(size) == bits
+
+
+@pytest.mark.parametrize("bits", [0, 1, 3, 8, 10, 16, 18])
+@pytest.mark.parametrize("n, tokens", [(0, 4), (1, 1), (5, 64), (3, 7)])
+def test_there_and_back(n, tokens, bits):
+    indices = np.random.default_rng(0).integers(0, 2**bits, (n, tokens))
+    rows = pack(indices, bits)
+    assert rows.dtype == np.uint8 and rows.shape == (n, packed_bytes(tokens, bits))
+    assert np.array_equal(unpack(rows, tokens, bits), indices)
+
+
+def test_the_highest_bit_comes_first():
+    (row,) = pack(np.array([[0b1010101010, 0b0000000001, 0b1111100000]]), 10)
+    assert int.from_bytes(row.tobytes()) == 0b1010101010_0000000001_1111100000_00
