@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
@@ -12,6 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from rotvq.errors import UserError
+from rotvq.model import hub, pretrained
 from rotvq.model.blocks import Decoder, Encoder
 from rotvq.model.patches import PatchDecoder, PatchEncoder
 from rotvq.quantization import FiniteScalarQuantizer, VectorQuantizer
@@ -118,6 +121,7 @@ class VQVAE(nn.Module):
         self.decoder = make_decoder(channels, width, dim, depth, stages)
         self.channels = channels
         self.stride = 2**stages
+        self.arguments = {**sizes, "depth": depth, "network": network, "sphere": sphere}
         length, channel_dim = self.quantizer.codebook.e.shape[1], self.quantizer.channel_dim
         if length != dim or channel_dim != 1:
             raise UserError(
@@ -172,6 +176,43 @@ class VQVAE(nn.Module):
         dtype = torch.get_autocast_dtype(device) if inside else next(self.parameters()).dtype
         images: Tensor = self.decoder(codes.to(dtype))
         return images
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and `model.safetensors`, from which `from_pretrained` builds it.
+
+        Raises:
+            UserError: the estimator is a function of your own.
+        """
+        pretrained.save(self, Path(folder))
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, revision: str | None = None) -> VQVAE:
+        """A saved model, on the CPU in evaluation mode.
+
+        Args:
+            name: a folder that `save_pretrained` or `rotvq train` wrote, or owner/name on the hub.
+            revision: branch, tag or commit on the hub.
+
+        Raises:
+            UserError: there is none of that name, or its files are damaged or of another model.
+        """
+        return pretrained.load(cls, hub.local(name, revision))
+
+    def push_to_hub(self, name: str, private: bool = False, card: str | None = None) -> str:
+        """Upload what `save_pretrained` writes, with a model card; returns the address.
+
+        Args:
+            name: owner/name on the hub.
+            private: whether a repository that is made for it is seen by its owner alone.
+            card: Markdown; by default a short one.
+
+        Raises:
+            UserError: the hub refuses, or cannot be reached.
+        """
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            Path(folder, "README.md").write_text(card or hub.card(self), encoding="utf-8")
+            return hub.upload(Path(folder), name, private)
 
     def _checked(self, x: Tensor) -> Tensor:
         expected = f"float images (batch, {self.channels}, height, width) in [-1, 1]"

@@ -5,12 +5,13 @@ from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.fsq import FiniteScalarQuantizer
 from rotvq.quantization.health import Health, health
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
-from rotvq.quantization.rules import EMA, GradientLearned, LinearMap, Restart, Rule
+from rotvq.quantization.rules import EMA, RULES, GradientLearned, LinearMap, Restart, Rule
 from rotvq.quantization.search import nearest
 
 __all__ = [
     "EMA",
     "ESTIMATORS",
+    "RULES",
     "Codebook",
     "FiniteScalarQuantizer",
     "GradientLearned",

@@ -155,3 +155,7 @@ class Restart:
             raise UserError(
                 f"restart draw: expected {' or '.join(get_args(Draw))}; got {self.draw!r}."
             )
+
+
+RULES: dict[str, type[Rule]] = {"ema": EMA, "gradient": GradientLearned, "linear": LinearMap}
+"""Rules by the names they have in configurations and files."""

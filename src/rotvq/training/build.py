@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
-from rotvq.quantization import (
-    EMA,
-    FiniteScalarQuantizer,
-    GradientLearned,
-    LinearMap,
-    Restart,
-    Rule,
-    VectorQuantizer,
-)
+from rotvq.model.pretrained import load_weights
+from rotvq.quantization import RULES, FiniteScalarQuantizer, Restart, VectorQuantizer
 from rotvq.training import run_folder
 from rotvq.training.config import Config
-
-RULES: dict[str, Callable[[float], Rule]] = {
-    "ema": EMA,
-    "gradient": GradientLearned,
-    "linear": LinearMap,
-}
 
 
 def build_model(config: Config) -> VQVAE:
@@ -57,12 +40,11 @@ def _quantizer(run: Config, dim: int) -> VectorQuantizer | FiniteScalarQuantizer
                 f"{config.levels}; got {dim}."
             )
         return FiniteScalarQuantizer(levels, channel_dim=1)
-    rule: Rule = RULES[config.rule](config.decay)
     return VectorQuantizer(
         config.codebook_size,
         dim,
         estimator=config.estimator,
-        rule=rule,
+        rule=RULES[config.rule](config.decay),
         init=config.init,
         restart=Restart(config.restart, config.restart_draw) if config.restart else None,
         weigh_use=run.training.evenness > 0,
@@ -81,19 +63,10 @@ def load_model(folder: Path, weights: str = run_folder.WEIGHTS) -> VQVAE:
     Raises:
         UserError: the folder holds no run, or no whole weights for its configuration.
     """
-    path = folder / weights
     model = build_model(run_folder.read_config(folder))
-    if not path.exists():
+    if not (folder / weights).exists():
         raise UserError(
-            f"{folder}: expected trained weights in {path.name}; found none. They are written "
+            f"{folder}: expected trained weights in {weights}; found none. They are written "
             f"after the first epoch: rotvq train --out {folder} --resume"
         )
-    try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path}: expected the weights of the configuration beside it; {reason} Resume the "
-            "run to write them again."
-        ) from None
-    return model.eval()
+    return load_weights(model, folder / weights)

@@ -30,7 +30,7 @@ from rotvq.evaluation.evaluate import evaluate, totals_over
 from rotvq.evaluation.metrics import Means, Totals, psnr
 from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_json
-from rotvq.model import VQVAE, VQVAEOutput
+from rotvq.model import VQVAE, VQVAEOutput, pretrained
 from rotvq.quantization import Codebook, health
 from rotvq.training import checkpoint, environment, run_folder
 from rotvq.training.build import build_model
@@ -432,4 +432,6 @@ class Trainer:
         record = describe(
             self.config, self.data, self._images(), self.model, self.precision, command
         )
+        # The folder of a run can be loaded as a saved model too.
+        write_json(self.folder / run_folder.MODEL, pretrained.describe(self.model))
         write_json(self.folder / run_folder.RUN, record)

@@ -17,6 +17,7 @@ from rotvq.training.config import GROUPS, Config
 
 FORMAT = 1
 CONFIG = "config.yaml"
+MODEL = "config.json"
 RUN = "run.json"
 EPOCHS = "epochs.jsonl"
 EVALUATION = "evaluation.json"
@@ -25,7 +26,7 @@ CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
 RECONSTRUCTIONS = "reconstructions"
 _OURS = (
-    RUN, EPOCHS, EVALUATION, TRAIN_EVALUATION, CHECKPOINT, WEIGHTS, RECONSTRUCTIONS,
+    MODEL, RUN, EPOCHS, EVALUATION, TRAIN_EVALUATION, CHECKPOINT, WEIGHTS, RECONSTRUCTIONS,
     "report.html", "report.md", "figures",
 )  # fmt: skip
 PARTS = ".*.part"

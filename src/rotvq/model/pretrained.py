@@ -1,0 +1,157 @@
+"""A model as a folder of two files that load years later: config.json and model.safetensors.
+
+config.json names the format, its version, and the arguments that the model is built from; the
+weights are tensors alone, never code.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from rotvq.errors import UserError
+from rotvq.files import write_atomically, write_json
+from rotvq.quantization import (
+    ESTIMATORS,
+    RULES,
+    FiniteScalarQuantizer,
+    Restart,
+    VectorQuantizer,
+)
+
+if TYPE_CHECKING:
+    from rotvq.model.vqvae import VQVAE
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FORMAT, VERSION = "rotvq model", 1
+Quantizer = VectorQuantizer | FiniteScalarQuantizer
+
+
+def save(model: VQVAE, folder: Path) -> None:
+    """Write both files, each whole or not at all.
+
+    Raises:
+        UserError: the estimator is a function of the caller's own, which no file can hold.
+    """
+    description = describe(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    write_atomically(folder / WEIGHTS, lambda target: save_file(state, target))
+    write_json(folder / CONFIG, description)
+
+
+def describe(model: VQVAE) -> dict[str, Any]:
+    """What config.json holds.
+
+    Raises:
+        UserError: as of `save`.
+    """
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": model.arguments,
+        "quantizer": _describe(model.quantizer),
+    }
+
+
+def load(make: type[VQVAE], folder: Path) -> VQVAE:
+    """The model of a folder that `save` wrote, on the CPU in evaluation mode.
+
+    Raises:
+        UserError: a file is absent, damaged, newer than this package, or of another model.
+    """
+    description = _read(folder / CONFIG)
+    path = folder / WEIGHTS
+    try:
+        quantizer = _build(description["quantizer"])
+        model = make(**description["model"], quantizer=quantizer)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / CONFIG}: expected the arguments of a model; {_reason(error)}. Take the "
+            "file that was saved with the weights."
+        ) from None
+    return load_weights(model, path)
+
+
+def load_weights(model: VQVAE, path: Path) -> VQVAE:
+    """Put the weights of a file into a model, and the model into evaluation mode.
+
+    Raises:
+        UserError: the file is absent, damaged, or of another model.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: expected the weights of a model; there is no such file.")
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: expected the weights of the model described beside it; {_reason(error)} The "
+            "file is damaged or of another model: fetch or write it again."
+        ) from None
+    return model.eval()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(
+            f"{path}: expected the description of a saved model; there is no such file."
+        )
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        fits = description["format"] == FORMAT
+        version = int(description["version"])
+    except (ValueError, KeyError, TypeError):
+        fits, version = False, 0
+    if not fits:
+        raise UserError(f'{path}: expected JSON with "format": "{FORMAT}"; got something else.')
+    if version > VERSION:
+        raise UserError(
+            f"{path}: expected version {VERSION} of the format or older; got {version}. Update "
+            "rotvq."
+        )
+    return dict(description)
+
+
+def _describe(quantizer: Quantizer) -> dict[str, Any]:
+    if isinstance(quantizer, FiniteScalarQuantizer):
+        return {"kind": "finite scalar", "levels": list(quantizer.levels)}
+    codebook = quantizer.codebook
+    names = [name for name, function in ESTIMATORS.items() if function is quantizer.estimator]
+    if not names:
+        raise UserError(
+            f"save: expected an estimator of rotvq; got {quantizer.estimator}. Set "
+            "model.quantizer.estimator to one of rotvq.ESTIMATORS; encoding and decoding need none."
+        )
+    size, dim = codebook.e.shape
+    return {
+        "kind": "vector",
+        "codebook_size": size,
+        "dim": dim,
+        "estimator": names[0],
+        "rule": next(name for name, rule in RULES.items() if type(codebook.rule) is rule),
+        "decay": codebook.rule.decay,
+        "restart": asdict(codebook.restart) if codebook.restart else None,
+        "defer_update": quantizer.defer_update,
+    }
+
+
+def _build(description: dict[str, Any]) -> Quantizer:
+    values = dict(description)
+    kind = values.pop("kind")
+    if kind == "finite scalar":
+        return FiniteScalarQuantizer(**values, channel_dim=1)
+    if kind != "vector":
+        raise ValueError(f"the quantizer is {kind!r}")
+    rule = RULES[values.pop("rule")](values.pop("decay"))
+    restart = values.pop("restart")
+    restart = Restart(**restart) if restart else None
+    return VectorQuantizer(**values, rule=rule, restart=restart, channel_dim=1)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:300] + "."

@@ -1,0 +1,183 @@
+"""Saved models: the same outputs after loading, and one line for what is no model."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rotvq.errors import UserError
+from rotvq.model import VQVAE, hub
+from rotvq.quantization import EMA, FiniteScalarQuantizer, LinearMap, Restart, VectorQuantizer
+
+QUANTIZERS = {
+    "ema": lambda: VectorQuantizer(
+        20, 6, rule=EMA(0.9), restart=Restart(0.1, "error"), init="data", channel_dim=1
+    ),
+    "linear": lambda: VectorQuantizer(
+        20, 6, rule=LinearMap(), estimator="straight_through", defer_update=True, channel_dim=1
+    ),
+    "finite": lambda: FiniteScalarQuantizer([3, 2, 2, 2, 2, 2], channel_dim=1),
+}
+
+
+def model(quantizer="ema", **changes):
+    torch.manual_seed(0)
+    small = {"width": 8, "dim": 6, "depth": 1, "quantizer": QUANTIZERS[quantizer]()}
+    net = VQVAE(**small | changes)
+    net(torch.rand(4, net.channels, 16, 16) * 2 - 1)  # places the codes
+    return net
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model().save_pretrained(tmp_path / "m")
+    return tmp_path / "m"
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"network": "attention", "sphere": True},
+        {"channels": 1, "stages": 1, "network": "patches"},
+    ],
+)
+def test_there_and_back(tmp_path, quantizer, changes):
+    net = model(quantizer, **changes)
+    net.save_pretrained(tmp_path / "new" / "m")
+    back = VQVAE.from_pretrained(tmp_path / "new" / "m")
+    assert not back.training
+    state = net.state_dict()
+    assert all(torch.equal(t, state[name]) for name, t in back.state_dict().items())
+    x = torch.rand(2, net.channels, 8, 12) * 2 - 1
+    assert torch.equal(back.encode(x), net.eval().encode(x))
+    assert torch.equal(back(x).reconstruction, net(x).reconstruction)
+    if quantizer != "finite":
+        assert back.quantizer.codebook.rule == net.quantizer.codebook.rule
+        assert back.quantizer.codebook.restart == net.quantizer.codebook.restart
+        assert back.quantizer.estimator is net.quantizer.estimator
+        assert back.quantizer.defer_update == net.quantizer.defer_update
+        assert back.quantizer.codebook.ready
+
+
+def test_two_files_and_no_code(saved):
+    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+    assert json.loads((saved / "config.json").read_text())["format"] == "rotvq model"
+
+
+def test_training_goes_on_after_loading(saved):
+    net = VQVAE.from_pretrained(saved).train()
+    net(torch.rand(4, 3, 16, 16) * 2 - 1).loss().backward()
+    before = net.quantizer.codebook.e.clone()
+    net(torch.rand(4, 3, 16, 16) * 2 - 1)
+    assert not torch.equal(net.quantizer.codebook.e, before)
+
+
+def test_an_estimator_of_ones_own_cannot_be_saved(tmp_path):
+    net = model()
+    net.quantizer.estimator = lambda z, q: q
+    with pytest.raises(UserError, match="expected an estimator of rotvq"):
+        net.save_pretrained(tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_an_absent_file_is_named(saved, name):
+    (saved / name).unlink()
+    with pytest.raises(UserError, match=f"{name}: expected .*no such file"):
+        VQVAE.from_pretrained(saved)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"format": "other", "version": 1}', b"\xff"]
+)
+def test_another_config_is_refused(saved, content):
+    (saved / "config.json").write_bytes(content)
+    with pytest.raises(UserError, match="rotvq model"):
+        VQVAE.from_pretrained(saved)
+
+
+def change(path, **values):
+    content = json.loads(path.read_text())
+    for key, value in values.items():
+        group, _, name = key.partition("__")
+        (content[group] if name else content)[name or group] = value
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"version": 2}, "expected version 1 .* got 2. Update rotvq"),
+        ({"model__size": 3}, "unexpected keyword argument 'size'"),
+        ({"quantizer__kind": "other"}, "the quantizer is 'other'"),
+        ({"quantizer__rule": "other"}, "'other'"),
+        ({"quantizer": None}, "expected the arguments of a model"),
+        ({"model__width": 0}, "expected 1 or more; got 0"),
+        ({"model__width": 16}, "size mismatch"),
+    ],
+)
+def test_wrong_arguments_are_told(saved, values, message):
+    change(saved / "config.json", **values)
+    with pytest.raises(UserError, match=message) as caught:
+        VQVAE.from_pretrained(saved)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_weights_are_told(saved):
+    path = saved / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"model\.safetensors: expected the weights of the model"):
+        VQVAE.from_pretrained(saved)
+    save_file({"other": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match="of another model: fetch or write it again"):
+        VQVAE.from_pretrained(saved)
+
+
+def test_a_name_that_is_none(tmp_path):
+    with pytest.raises(UserError, match="expected the folder of a saved model, or owner/name"):
+        VQVAE.from_pretrained("nothing")
+
+
+def test_models_of_the_hub(saved, monkeypatch):
+    asked = []
+
+    def download(name, revision, allow_patterns):
+        asked.append((name, revision, allow_patterns))
+        return str(saved)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    VQVAE.from_pretrained("owner/name", revision="v1")
+    assert asked == [("owner/name", "v1", ["config.json", "model.safetensors"])]
+
+
+def test_a_hub_that_does_not_answer_is_one_line(monkeypatch):
+    def refuse(*args, **more):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(UserError, match=r"the hub answers: no route\."):
+        VQVAE.from_pretrained("owner/name")
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refuse)
+    with pytest.raises(UserError, match=r"it answers: no route\. Log in"):
+        model().push_to_hub("owner/name")
+
+
+def test_what_is_pushed(monkeypatch):
+    pushed = {}
+
+    def upload(self, repo_id, folder_path, commit_message):
+        pushed[repo_id] = {path.name: path.read_bytes() for path in folder_path.iterdir()}
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda self, *a, **k: pushed.update(k))
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload)
+    address = model().push_to_hub("owner/name", private=True)
+    assert address.endswith("/owner/name") and pushed["private"] is True
+    files = pushed["owner/name"]
+    assert set(files) == {"config.json", "model.safetensors", "README.md"}
+    assert files["README.md"].decode() == hub.card(model())
+    model().push_to_hub("owner/name", card="# Mine")
+    assert pushed["owner/name"]["README.md"] == b"# Mine"
