@@ -19,7 +19,8 @@ def test_help_names_every_verb(rotvq, word):
     answer = rotvq(word)
     assert (answer.status, answer.err) == (0, "")
     assert set(VERBS) == {
-        "demo", "train", "evaluate", "reproduce", "beyond", "classifier", "report", "doctor",
+        "demo", "train", "evaluate", "encode", "decode", "reconstruct", "reproduce", "beyond",
+        "classifier", "report", "doctor",
     }  # fmt: skip
     assert all(f"  {verb} " in answer.out for verb in VERBS)
 
@@ -50,7 +51,9 @@ def test_every_verb_has_help(rotvq, verb):
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_an_unknown_option_is_named(rotvq, verb):
-    needed = {"evaluate": ["x"], "report": ["x"]}.get(verb, [])
+    coding = ["x", "--model", "y", "-o", "z"]
+    needed = dict.fromkeys(["encode", "decode", "reconstruct"], coding)
+    needed = ({"evaluate": ["x"], "report": ["x"]} | needed).get(verb, [])
     error = rotvq(verb, *needed, "--no-such-option", "1").error
     assert "no-such-option" in error
     assert f"rotvq {verb} --help" in error

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rotvq.cli.terminal import Speed, Terminal
 from rotvq.data_processing import ImageData, load
 from rotvq.training.config import Config
 
@@ -26,14 +18,7 @@ if TYPE_CHECKING:
     from rotvq.training.loop import Listener, Trainer
 
 
-class _Speed(ProgressColumn):
-    """Images a second, over the last while."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} images/s" if task.speed else "… images/s")
-
-
-class TrainingProgress:
+class TrainingProgress(Terminal):
     """Prints how a run goes, to standard output.
 
     Args:
@@ -42,12 +27,8 @@ class TrainingProgress:
     """
 
     def __init__(self, config: Config, quiet: bool = False) -> None:
+        super().__init__(quiet)
         self.config = config
-        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
-
-    def say(self, text: str) -> None:
-        """Print a line."""
-        self.console.print(text, markup=False)
 
     def load_data(self) -> ImageData:
         """The run's images, with a word on what they are."""
@@ -84,7 +65,7 @@ class TrainingProgress:
         columns = (
             TextColumn("epoch {task.fields[epoch]}/" + str(options.epochs)),
             BarColumn(),
-            _Speed(),
+            Speed(),
             TextColumn("{task.fields[state]}"),
             TimeRemainingColumn(),
         )
@@ -111,14 +92,6 @@ class TrainingProgress:
                     self.say(f"  {advice}")
 
             yield Listener(images=images, epoch=epoch)
-
-    @contextmanager
-    def counting(self, total: int, doing: str) -> Iterator[Callable[[int], None]]:
-        """A bar over so many images; call the yielded function with each batch's number."""
-        columns = (TextColumn(doing), BarColumn(), _Speed(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True) as bar:
-            task = bar.add_task("", total=total)
-            yield lambda images: bar.advance(task, images)
 
     def _epoch(self, record: dict[str, Any]) -> None:
         train, test, timing = record["train"], record["test"], record["timing"]

@@ -98,7 +98,7 @@ def decode_split(
     labels: list[int | None] = []
     skipped: list[str] = []
     first = ""
-    for item, pixels in _decoded(items, target):
+    for item, pixels in decoded(items, target):
         if isinstance(pixels, Exception):
             skipped.append(f"{item.name} ({first_line(pixels)})")
             continue
@@ -122,7 +122,7 @@ def decode_split(
     )
 
 
-def _decoded(
+def decoded(
     items: Iterable[Encoded], target: Target
 ) -> Iterator[tuple[Encoded, Pixels | Exception]]:
     """Decode in order, a chunk at a time; in threads where the images are large."""

@@ -33,8 +33,8 @@ def load_folder(folder: Path, target: Target) -> ImageData:
 def _splits(folder: Path) -> tuple[list[Path], list[Path], tuple[str, ...]]:
     test = next((folder / name for name in TEST_NAMES if (folder / name).is_dir()), None)
     if test is not None and (folder / "train").is_dir():
-        return _images(folder / "train"), _images(test), ()
-    paths = _images(folder)
+        return images_below(folder / "train"), images_below(test), ()
+    paths = images_below(folder)
     if len(paths) < 2:
         raise UserError(
             f"{folder} holds {len(paths)} images: expected at least two files ending in "
@@ -48,7 +48,8 @@ def _splits(folder: Path) -> tuple[list[Path], list[Path], tuple[str, ...]]:
     )
 
 
-def _images(folder: Path) -> list[Path]:
+def images_below(folder: Path) -> list[Path]:
+    """Image files in a folder and its folders, in order; hidden ones are passed over."""
     return sorted(
         path
         for path in folder.rglob("*")

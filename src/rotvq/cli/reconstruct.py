@@ -1,0 +1,75 @@
+"""rotvq reconstruct: what pictures look like after their tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from rotvq.cli.coding import (
+    Named,
+    Source,
+    add_model,
+    add_pictures,
+    check_batch_size,
+    check_folder,
+    load_model,
+    save_pictures,
+)
+from rotvq.cli.options import Parser
+from rotvq.cli.terminal import Terminal
+
+CHUNK = 1024
+"""Pictures in memory at a time."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Encode and decode pictures, write and measure what comes back. Returns the exit status."""
+    parser = Parser(
+        prog="rotvq reconstruct",
+        description="Encode pictures, decode them again, and tell the error and the bits.",
+        epilog="example: rotvq reconstruct photos/ --model runs/mine -o seen/",
+    )
+    add_pictures(parser)
+    add_model(parser)
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the PNGs")
+    parser.add_argument("--overwrite", action="store_true", help="replace pictures of one name")
+    options = parser.parse_args(argv)
+    check_batch_size(options.batch_size)
+    check_folder(options.out, options.overwrite)
+    # Late: torch takes its time, and bad options are answered before.
+    from rotvq.evaluation.metrics import psnr
+    from rotvq.tokens.coding import decode, encode
+
+    terminal = Terminal()
+    model = load_model(options.model)
+    source = Source(options.images, options.split, model.channels)
+    squares = pixels = bits = coded = 0
+
+    def measured(images: list[Named], back: Iterator[Named]) -> Iterator[Named]:
+        nonlocal squares, pixels
+        for (_, before), (name, after) in zip(images, back, strict=True):
+            squares += int(np.square(before.astype(np.int64) - after).sum())
+            pixels += before[0].size
+            yield name, after
+
+    iterator = iter(source)
+    with terminal.counting(source.count, "reconstructing") as advance:
+        while images := list(islice(iterator, CHUNK)):
+            tokens = encode(model, images, options.batch_size)
+            back = measured(images, decode(model, tokens, options.batch_size))
+            for one in save_pictures(options.out, back, coded + 1):
+                advance(one)
+            grids = map(tokens.codec.grid, tokens.sizes)
+            bits += tokens.codec.bits * sum(map(math.prod, grids))
+            coded += len(images)
+    source.report(terminal, coded)
+    mse = squares / (pixels * model.channels) / 127.5**2
+    terminal.say(
+        f"{coded:,} pictures in {options.out}: MSE {mse:.5f} on [-1, 1], PSNR {psnr(mse):.2f} dB "
+        f"after rounding to 8 bits, {bits / pixels:.3f} bits a pixel."
+    )
+    return 0

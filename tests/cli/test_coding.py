@@ -1,0 +1,173 @@
+"""rotvq encode, decode, reconstruct: pictures to a file and back, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rotvq.tokens.file import read, write
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Pictures of three sizes and kinds in two folders, one of them damaged."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    (folder / "a").mkdir()
+    for number, size in enumerate([(16, 16), (16, 16), (13, 22)]):
+        pixels = generator.integers(0, 256, (*size, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "a" / f"{number}.png")
+    Image.fromarray(pixels[:8, :8, 0]).save(folder / "grey.jpg")
+    Image.fromarray(np.dstack([pixels, pixels[..., :1]])).save(folder / "see_through.png")
+    (folder / "damaged.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture
+def model(_trained):
+    """A finished run, not to be spoilt."""
+    return _trained
+
+
+SIZES = {"a/0": (16, 16), "a/1": (16, 16), "a/2": (22, 13), "grey": (8, 8), "see_through": (22, 13)}
+
+
+def pixels_of(path):
+    with Image.open(path) as opened:
+        return np.asarray(opened, float)
+
+
+def names(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors", "parquet"])
+def test_pictures_come_back_as_reconstructed(rotvq, model, photos, tmp_path, ending):
+    file = tmp_path / f"t.{ending}"
+    answer = rotvq("encode", photos, "--model", model, "-o", file)
+    assert (answer.status, answer.err) == (0, "")
+    assert "1 damaged skipped, the first: damaged.png" in answer.out
+    assert "5 pictures" in answer.out and "4 bits a token" in answer.out
+    assert list(read(file).names) == [
+        "a/0.png",
+        "a/1.png",
+        "a/2.png",
+        "grey.jpg",
+        "see_through.png",
+    ]
+    answer = rotvq("decode", file, "--model", model, "-o", tmp_path / "d")
+    assert (answer.status, answer.err) == (0, "")
+    assert names(tmp_path / "d") == [f"{name}.png" for name in SIZES]
+    for name, size in SIZES.items():
+        with Image.open(tmp_path / "d" / f"{name}.png") as opened:
+            assert opened.size == size
+    answer = rotvq("reconstruct", photos, "--model", model, "-o", tmp_path / "r")
+    assert (answer.status, answer.err) == (0, "")
+    assert "bits a pixel" in answer.out
+    for name in names(tmp_path / "r"):
+        assert (tmp_path / "r" / name).read_bytes() == (tmp_path / "d" / name).read_bytes()
+
+
+def test_a_data_source_has_numbers_for_names(rotvq, model, images, tmp_path):
+    source = tmp_path / "parquet"
+    answer = rotvq("encode", "photos", "--model", model, "-o", tmp_path / "t.npz")
+    assert answer.status == 0 and not source.exists()
+    assert read(tmp_path / "t.npz").names is None
+    rotvq("decode", tmp_path / "t.npz", "--model", model, "-o", tmp_path / "d")
+    assert names(tmp_path / "d")[0] == "000001.png"
+
+
+def test_the_error_is_that_of_the_pictures(rotvq, model, images, tmp_path):
+    answer = rotvq("reconstruct", images / "test", "--model", model, "-o", tmp_path / "r")
+    before, after = (
+        np.stack([pixels_of(path) for path in sorted(folder.glob("*.png"))])
+        for folder in (images / "test", tmp_path / "r")
+    )
+    mse = np.square((before - after) / 127.5).mean()
+    assert f"MSE {mse:.5f} on [-1, 1]" in answer.out
+    assert f"{4 / 16:.3f} bits a pixel" in answer.out
+
+
+def test_equal_stems_keep_their_endings(rotvq, model, photos, tmp_path):
+    shutil.copytree(photos / "a", tmp_path / "p")
+    with Image.open(tmp_path / "p/0.png") as opened:
+        opened.save(tmp_path / "p/0.jpg")
+    rotvq("encode", tmp_path / "p", "--model", model, "-o", tmp_path / "t.npz")
+    rotvq("decode", tmp_path / "t.npz", "--model", model, "-o", tmp_path / "d")
+    assert names(tmp_path / "d") == ["0.png", "0.png.png", "1.png", "2.png"]
+
+
+def test_several_folders_are_told_apart(rotvq, model, photos, tmp_path):
+    shutil.copytree(photos / "a", tmp_path / "b")
+    words = (photos / "a", tmp_path / "b", photos / "grey.jpg")
+    rotvq("encode", *words, "--model", model, "-o", tmp_path / "t.npz")
+    found = read(tmp_path / "t.npz").names
+    assert {name.split("/")[0] for name in found} == {"a", "b", "grey.jpg"}
+
+
+def test_nothing_is_overwritten_unasked(rotvq, model, photos, tmp_path):
+    file = tmp_path / "t.npz"
+    file.write_text("mine")
+    words = ("encode", photos, "--model", model, "-o", file)
+    assert "exists already" in rotvq(*words).error
+    assert file.read_text() == "mine"
+    assert rotvq(*words, "--overwrite").status == 0
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/mine.txt").write_text("mine")
+    words = ("decode", file, "--model", model, "-o", tmp_path / "d")
+    assert "holds files" in rotvq(*words).error
+    assert rotvq(*words, "--overwrite").status == 0
+    assert (tmp_path / "d/mine.txt").read_text() == "mine"
+
+
+def test_tokens_of_another_model_are_refused(rotvq, model, tiny, photos, tmp_path):
+    rotvq("encode", photos, "--model", model, "-o", tmp_path / "t.npz")
+    other = ("--training.seed", 1, "--training.epochs", 1, "--out", tmp_path / "run")
+    assert rotvq("train", *tiny, *other).status == 0
+    words = ("decode", tmp_path / "t.npz", "--model", tmp_path / "run", "-o", tmp_path / "d")
+    assert "expected those of this model" in rotvq(*words).error
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("name", ["../out.png", "/tmp/out.png", "a/../../out.png", "c:\\out.png"])
+def test_no_name_leads_out_of_the_folder(rotvq, model, photos, tmp_path, name):
+    rotvq("encode", photos / "a/0.png", "--model", model, "-o", tmp_path / "t.npz")
+    tokens = read(tmp_path / "t.npz")
+    object.__setattr__(tokens, "names", [name])
+    write(tmp_path / "t.npz", tokens)
+    words = ("decode", tmp_path / "t.npz", "--model", model, "-o", tmp_path / "in" / "d")
+    assert "Do not trust this file" in rotvq(*words).error
+    assert names(tmp_path) == ["t.npz"]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("encode", "nothing/", "-o", "t.npz"), "does not exist"),
+        (("encode", "nothing.png", "-o", "t.npz"), "there is no such file"),
+        (("encode", "{photos}/damaged.png", "-o", "t.npz"), "expected readable pictures"),
+        (("encode", "{empty}", "-o", "t.npz"), "expected pictures; found none"),
+        (("encode", "{photos}", "-o", "t.zip"), "expected a name in .npz"),
+        (("encode", "{photos}", "-o", "t.npz", "--batch-size", "0"), "expected 1 or more; got 0"),
+        (("encode", "{photos}"), "required: -o/--out"),
+        (("decode", "{photos}/grey.jpg", "-o", "d"), "ends in .npz"),
+        (("decode", "nothing.npz", "-o", "d"), "there is none"),
+        (("decode", "nothing.npz", "-o", "{photos}/grey.jpg"), "is a file"),
+        (("reconstruct", "{photos}", "-o", "{photos}"), "holds files"),
+    ],
+)
+def test_bad_input(rotvq, model, photos, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    words = [word.format(photos=photos, empty=tmp_path / "empty") for word in words]
+    assert message in rotvq(*words, "--model", model).error
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["nothing", "{empty}"])
+def test_no_model(rotvq, photos, tmp_path, name):
+    name = name.format(empty=tmp_path)
+    assert "expected" in rotvq("encode", photos, "--model", name, "-o", tmp_path / "t.npz").error
