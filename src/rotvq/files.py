@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
     """Let `write` fill a temporary file, then put it in the place of `path`.
 
-    A crash at any moment leaves the old file or the new one.
+    A crash at any moment leaves the old file or the new one. Where that is not worth the wait for
+    the disk, `durable=False` says so for crashes of the machine.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(temporary)
-        _sync(temporary)
+        if durable:
+            _sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync(path.parent)
+    if durable:
+        _sync(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

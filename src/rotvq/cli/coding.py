@@ -143,7 +143,8 @@ def save_pictures(folder: Path, images: Iterable[Named], first: int = 1) -> Iter
         path.parent.mkdir(parents=True, exist_ok=True)
         # PIL wants grey images without a channel dimension.
         image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-        write_atomically(path, partial(image.save, format="PNG"))
+        # Thousands of them, which can be decoded again.
+        write_atomically(path, partial(image.save, format="PNG"), durable=False)
         yield 1
 
 
