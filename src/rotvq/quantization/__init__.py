@@ -7,6 +7,7 @@ from rotvq.quantization.health import Health, health
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
 from rotvq.quantization.rules import EMA, RULES, GradientLearned, LinearMap, Restart, Rule
 from rotvq.quantization.search import nearest
+from rotvq.quantization.several import GroupedQuantizer, ResidualQuantizer
 
 __all__ = [
     "EMA",
@@ -15,9 +16,11 @@ __all__ = [
     "Codebook",
     "FiniteScalarQuantizer",
     "GradientLearned",
+    "GroupedQuantizer",
     "Health",
     "LinearMap",
     "Quantized",
+    "ResidualQuantizer",
     "Restart",
     "Rule",
     "VectorQuantizer",
