@@ -40,6 +40,7 @@ class Options(NamedTuple):
     out: Path
     resume: bool
     overwrite: bool
+    track: tuple[str, ...] = ()
 
 
 def run(argv: Sequence[str]) -> int:
@@ -66,20 +67,25 @@ def execute(config: Config, options: Options, command: str) -> int:
     progress = TrainingProgress(config, quiet=not main)
     data = progress.load_data()
     # Late: torch takes its time, and bad options or data are answered before.
+    from rotvq.training import tracking
     from rotvq.training.interrupt import Stopped
-    from rotvq.training.loop import Trainer
+    from rotvq.training.loop import Trainer, both
 
+    tracking.check(options.track)
     trainer = Trainer(config, data, options.out)
     if resume:
         trainer.resume()
     else:
         trainer.begin(command, overwrite=options.overwrite)
+    trackers = tracking.start(options.track if main else (), config, options.out)
     try:
         with progress.following(trainer) as listener:
-            record = trainer.run(listener)
+            record = trainer.run(both(listener, tracking.listening(trackers, trainer)))
     except Stopped as stopped:
         progress.say(str(stopped))
         return 128 + stopped.number
+    finally:
+        tracking.finish(trackers)
     progress.finish(record, options.out)
     return 0
 
@@ -126,8 +132,8 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
     made = guarded(lambda: parser.instantiate(parser.parse_args(words)), parser.prog)
     if options != _resolved(made):
         raise UserError(
-            "--config: expected the run's configuration alone; got preset, out, resume or "
-            "overwrite too. Give these on the command line."
+            "--config: expected the run's configuration alone; got preset, out, resume, "
+            "overwrite or track too. Give these on the command line."
         )
     config = Config(**{group: getattr(made, group) for group in GROUPS})
     return options, config
@@ -143,7 +149,7 @@ def _options(words: Sequence[str]) -> Options:
 
 def _resolved(given: Any) -> Options:
     out = Path(given.out or f"runs/{given.preset or 'train'}")
-    return Options(given.preset, out, given.resume, given.overwrite)
+    return Options(given.preset, out, given.resume, given.overwrite, tuple(given.track or ()))
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -153,6 +159,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on with the run in --out, or begin it"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    parser.add_argument(
+        "--track",
+        action="append",
+        metavar="TRACKER",
+        help="tell tensorboard, wandb, trackio or mlflow too (may be given again)",
+    )
 
 
 def _data_is_source(word: str) -> list[str]:

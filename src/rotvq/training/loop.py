@@ -69,6 +69,19 @@ class Listener:
     epoch: Callable[[dict[str, Any]], object] = lambda record: None
 
 
+def both(first: Listener, second: Listener) -> Listener:
+    """A listener that tells two."""
+
+    def telling(name: str) -> Callable[..., None]:
+        def tell(*args: Any) -> None:
+            getattr(first, name)(*args)
+            getattr(second, name)(*args)
+
+        return tell
+
+    return Listener(telling("images"), telling("closing"), telling("epoch"))
+
+
 class Trainer:
     """One run in one folder.
 

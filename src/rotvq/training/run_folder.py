@@ -25,9 +25,10 @@ TRAIN_EVALUATION = "evaluation-train.json"
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
 RECONSTRUCTIONS = "reconstructions"
+TRACKING = "tracking"
 _OURS = (
     MODEL, RUN, EPOCHS, EVALUATION, TRAIN_EVALUATION, CHECKPOINT, WEIGHTS, RECONSTRUCTIONS,
-    "report.html", "report.md", "figures",
+    TRACKING, "report.html", "report.md", "figures",
 )  # fmt: skip
 PARTS = ".*.part"
 
