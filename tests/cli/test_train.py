@@ -33,7 +33,7 @@ def config_of(*words):
 def test_the_defaults_are_the_papers():
     options, config = parse([])
     assert config == Config()
-    assert options == (None, Path("runs/train"), False, False)
+    assert options == (None, Path("runs/train"), False, False, ())
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
