@@ -54,7 +54,7 @@ def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, "
         e = e.to(work)
         centre = e.mean(0)
         # Scores are divided by the codebook's reach: ½‖e‖² of elements of 1e19 would not overflow.
-        reach = torch.maximum(e.amax(0) - centre, centre - e.amin(0)).amax()
+        reach = torch.maximum(e.amax(0) - centre, centre - e.amin(0)).max()
         reach = reach.clamp_min(torch.finfo(work).tiny)
         if kernels is not None:
             e = (e - centre) / reach

@@ -1,0 +1,71 @@
+"""rotvq export: a trained model for use elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rotvq.cli.coding import check_folder, load_model
+from rotvq.cli.options import Parser
+from rotvq.cli.terminal import Terminal
+from rotvq.data_processing import load
+from rotvq.errors import UserError
+
+CHECKED = 64
+"""Photographs that programs are checked on."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Write a model in the form asked for, and check it. Returns the exit status."""
+    parser = Parser(
+        prog="rotvq export",
+        description="Write a trained model as ONNX or torch.export programs (images to indices, "
+        "indices to images), or as a folder that VQVAE.from_pretrained and the hub take.",
+        epilog="example: rotvq export runs/mine --to onnx -o mine-onnx/",
+    )
+    parser.add_argument("model", help="folder of a run or a saved model, or owner/name on the hub")
+    parser.add_argument("--to", choices=["onnx", "torch", "model"], required=True)
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace files of the same names")
+    parser.add_argument("--push", metavar="OWNER/NAME", help="upload to the hub; with --to model")
+    parser.add_argument("--private", action="store_true", help="seen by its owner alone")
+    options = parser.parse_args(argv)
+    if (options.push or options.private) and options.to != "model":
+        raise UserError(f"--push: expected it with --to model; got --to {options.to}.")
+    if options.private and not options.push:
+        raise UserError("--private: expected it with --push.")
+    check_folder(options.out, options.overwrite)
+    # Late: torch takes its time, and bad options are answered before.
+    from rotvq import exporting
+    from rotvq.files import write_text
+    from rotvq.training.card import card
+    from rotvq.training.images import on_device
+
+    terminal = Terminal()
+    model = load_model(options.model).cpu()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.to == "model":
+        text = card(model, Path(options.model).expanduser())
+        model.save_pretrained(options.out)
+        write_text(options.out / "README.md", text)
+        terminal.say(f'Saved in {options.out}: VQVAE.from_pretrained("{options.out}") loads it.')
+        if options.push:
+            terminal.say(model.push_to_hub(options.push, private=options.private, card=text))
+        return 0
+    write, read = {
+        "onnx": (exporting.to_onnx, exporting.load_onnx),
+        "torch": (exporting.to_torch, exporting.load_torch),
+    }[options.to]
+    with terminal.console.status("Exporting"):
+        paths = write(model, options.out)
+        data = load("photos", channels=model.channels)
+        images = on_device(data.test, CHECKED, "cpu")
+        side = min(images.shape[2:]) // model.stride * model.stride
+        encode, decode = (read(path) for path in paths)
+        photos = images[..., :side, :side]
+        share, largest = exporting.differences(model, encode, decode, photos)
+    terminal.say(
+        f"Wrote {' and '.join(map(str, paths))}. On {len(images)} photographs {share:.2%} of the "
+        f"indices differ from the model's, and pixels in [-1, 1] by at most {largest:.1g}."
+    )
+    return 0

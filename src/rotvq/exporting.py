@@ -1,0 +1,180 @@
+"""A model as two programs that need no rotvq: images to indices, and indices to images.
+
+For any batch and any height and width that the model's stride divides. ONNX by torch.onnx, PyTorch
+by torch.export; both are checked against the model on real images.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from rotvq.errors import UserError
+from rotvq.evaluation.pixels import normalized
+from rotvq.files import write_atomically, write_bytes
+from rotvq.model import VQVAE
+from rotvq.tokens.coding import codec
+
+Program = Callable[[Tensor], Tensor]
+"""What was exported, as a function of tensors again."""
+
+TIES = 1e-3
+"""Share of the indices that may differ: codes as near as float32 can tell."""
+
+CLOSE = 1e-3
+"""By how much pixels in [-1, 1] may differ."""
+
+
+class Encoder(nn.Module):
+    """Images to indices."""
+
+    def __init__(self, model: VQVAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.encode(images)
+
+
+class Decoder(nn.Module):
+    """Indices to images."""
+
+    def __init__(self, model: VQVAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, indices: Tensor) -> Tensor:
+        return self.model.decode(indices)
+
+
+def to_torch(model: VQVAE, folder: Path) -> tuple[Path, Path]:
+    """Write encoder.pt2 and decoder.pt2, for torch.export.load; returns their paths."""
+    paths = folder / "encoder.pt2", folder / "decoder.pt2"
+    for path, program in zip(paths, _programs(model), strict=True):
+        content = BytesIO()
+        torch.export.save(program, content)
+        write_bytes(path, content.getvalue())
+    return paths
+
+
+def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
+    """Write encoder.onnx and decoder.onnx; returns their paths.
+
+    Their metadata has the fingerprint, number of codes, stride and channels.
+
+    Raises:
+        UserError: the packages that it takes are not installed.
+    """
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "onnx: expected onnx and onnxscript; they are not installed. Run pip install "
+            "'rotvq[onnx]'"
+        ) from None
+    paths = folder / "encoder.onnx", folder / "decoder.onnx"
+    names = ("images", "indices"), ("indices", "images")
+    meaning = {f"rotvq.{key}": str(value) for key, value in vars(codec(model)).items()}
+    for path, program, (given, made) in zip(paths, _programs(model), names, strict=True):
+        with _quiet():
+            exported = torch.onnx.export(
+                program, dynamo=True, input_names=[given], output_names=[made], verbose=False
+            )
+        assert exported is not None
+        exported.model.metadata_props.update(meaning)
+        write_atomically(path, exported.save)
+    return paths
+
+
+def load_torch(path: Path) -> Program:
+    """The program of a .pt2 file."""
+    program: Program = torch.export.load(path).module()
+    return program
+
+
+def load_onnx(path: Path) -> Program:
+    """The program of an .onnx file, run by onnxruntime.
+
+    Raises:
+        UserError: onnxruntime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError(
+            "onnx: expected onnxruntime, to check what was exported; it is not installed. Run pip "
+            "install 'rotvq[onnx]'"
+        ) from None
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+
+    def run(x: Tensor) -> Tensor:
+        (found,) = session.run(None, {given.name: x.numpy()})
+        return torch.from_numpy(found)
+
+    return run
+
+
+def differences(
+    model: VQVAE, encode: Program, decode: Program, images: UInt8[Tensor, "n c h w"]
+) -> tuple[float, float]:
+    """Share of indices that differ from the model's, and the largest difference of a pixel.
+
+    Args:
+        model: on the CPU.
+        encode: as exported.
+        decode: as exported.
+        images: real ones.
+
+    Raises:
+        UserError: they differ by more than rounding explains.
+    """
+    x: Float[Tensor, "n c h w"] = normalized(images)
+    indices = model.encode(x)
+    share = float((encode(x.contiguous()) != indices).float().mean())
+    largest = float((decode(indices) - model.decode(indices)).abs().max())
+    if share > TIES or largest > CLOSE:
+        raise UserError(
+            f"export: expected the model's own outputs; {share:.2%} of the indices differ, and "
+            f"pixels by up to {largest:.2g}. Please report it with the versions that rotvq doctor "
+            "tells."
+        )
+    return share, largest
+
+
+def _programs(model: VQVAE) -> Iterator[ExportedProgram]:
+    """Of the encoder and the decoder, free in batch, height and width."""
+    batch, rows, columns = Dim("batch"), Dim("rows", min=2), Dim("columns", min=2)
+    sides = {2: model.stride * rows, 3: model.stride * columns}
+    x = torch.zeros(2, model.channels, 4 * model.stride, 5 * model.stride)
+    wanted: list[tuple[nn.Module, Tensor, dict[int, Any]]] = [
+        (Encoder(model), x, {0: batch, **sides}),
+        (Decoder(model), model.encode(x), {0: batch, 1: rows, 2: columns}),
+    ]
+    for module, example, shape in wanted:
+        with _quiet():
+            yield torch.export.export(module.eval(), (example,), dynamic_shapes=(shape,))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks to its own developers."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,72 @@
+"""rotvq export: what it writes, says and refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from rotvq.model import VQVAE
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("to, ending", [("torch", "pt2"), ("onnx", "onnx")])
+def test_programs(rotvq, trained, tmp_path, to, ending):
+    answer = rotvq("export", trained, "--to", to, "-o", tmp_path / "e")
+    assert (answer.status, answer.err) == (0, "")
+    assert names(tmp_path / "e") == [f"decoder.{ending}", f"encoder.{ending}"]
+    assert "0.00% of the indices differ" in answer.out
+
+
+def test_a_model_with_its_card(rotvq, trained, tmp_path):
+    answer = rotvq("export", trained, "--to", "model", "-o", tmp_path / "m")
+    assert (answer.status, answer.err) == (0, "")
+    assert names(tmp_path / "m") == ["README.md", "config.json", "model.safetensors"]
+    card = (tmp_path / "m/README.md").read_text()
+    assert card.startswith("---\nlibrary_name: rotvq\n")
+    assert "| PSNR, dB |" in card and "12 images of the test split of smooth" in card
+    assert "codebook_size: 16" in card and str(tmp_path) not in card
+    again = rotvq("export", tmp_path / "m", "--to", "model", "-o", tmp_path / "n")
+    assert again.status == 0
+    assert (tmp_path / "n/config.json").read_bytes() == (tmp_path / "m/config.json").read_bytes()
+    assert VQVAE.from_pretrained(tmp_path / "n").stride == 4
+
+
+def test_pushing(rotvq, trained, tmp_path, monkeypatch):
+    pushed = []
+
+    def push(self, name, private, card):
+        pushed.append((name, private, card))
+        return "https://hub/owner/name"
+
+    monkeypatch.setattr(VQVAE, "push_to_hub", push)
+    words = ("export", trained, "--to", "model", "-o", tmp_path / "m", "--push", "owner/name")
+    answer = rotvq(*words, "--private")
+    assert "https://hub/owner/name" in answer.out
+    assert pushed == [("owner/name", True, (tmp_path / "m/README.md").read_text())]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--to", "zip"], "invalid choice: 'zip'"),
+        (["--to", "onnx", "--push", "a/b"], "--push: expected it with --to model"),
+        (["--to", "model", "--private"], "--private: expected it with --push"),
+    ],
+)
+def test_bad_options(rotvq, trained, tmp_path, words, message):
+    assert message in rotvq("export", trained, "-o", tmp_path / "e", *words).error
+    assert not (tmp_path / "e").exists()
+
+
+def test_full_folders_and_no_model(rotvq, trained, tmp_path):
+    assert "holds files" in rotvq("export", trained, "--to", "torch", "-o", trained).error
+    error = rotvq("export", tmp_path / "no", "--to", "torch", "-o", tmp_path / "e").error
+    assert "expected the folder of a saved model" in error
+
+
+def test_a_package_that_is_missing(rotvq, trained, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    error = rotvq("export", trained, "--to", "onnx", "-o", tmp_path / "e").error
+    assert "pip install 'rotvq[onnx]'" in error
