@@ -20,6 +20,7 @@ VERBS = {
     "decode": "turn a file of tokens into pictures",
     "reconstruct": "see pictures after their tokens, with the error",
     "export": "write a model as ONNX, torch.export or for the hub",
+    "serve": "open a page to play with a model's tokens",
     "reproduce": "run the paper's tables and figures and report them beside the paper's",
     "beyond": "climb from the paper's recipe to the best one, and report what each lever pays",
     "classifier": "train the classifier that reconstructions are measured with",

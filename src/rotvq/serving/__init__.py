@@ -1,0 +1,1 @@
+"""A local page to play with a model's tokens."""

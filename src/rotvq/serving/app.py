@@ -1,0 +1,114 @@
+"""The page and its questions over HTTP. Nothing of a request reaches the disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from rotvq.errors import UserError
+from rotvq.serving.session import Session, sample
+
+LARGEST = 10 * 2**20
+"""Bytes of a request."""
+
+PAGE = {
+    "/": ("index.html", "text/html"),
+    "/style.css": ("style.css", "text/css"),
+    "/app.js": ("app.js", "text/javascript"),
+}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+def make(session: Session, hosts: list[str]) -> Starlette:
+    """The application.
+
+    Args:
+        session: with the model.
+        hosts: names by which the page may be asked for; others are refused, so that no page of
+            the web can ask in a browser's name.
+    """
+
+    async def encode(request: Request) -> Response:
+        content = await _body(request)
+        return JSONResponse(await run_in_threadpool(session.encode, content))
+
+    async def decode(request: Request) -> Response:
+        try:
+            asked = json.loads(await _body(request))
+            height, width = int(asked["height"]), int(asked["width"])
+            indices = [int(index) for index in asked["indices"]]
+        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError("expected JSON with height, width and indices.") from None
+        return _png(await run_in_threadpool(session.decode, height, width, indices))
+
+    async def about(request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(session.about))
+
+    async def codes(request: Request) -> Response:
+        return _png(await run_in_threadpool(session.codes))
+
+    async def photograph(request: Request) -> Response:
+        return _png(await run_in_threadpool(sample))
+
+    routes = [Route(path, _file(*what)) for path, what in PAGE.items()]
+    routes += [
+        Route("/about", _answering(about)),
+        Route("/codes.png", _answering(codes)),
+        Route("/sample.png", _answering(photograph)),
+        Route("/encode", _answering(encode), methods=["POST"]),
+        Route("/decode", _answering(decode), methods=["POST"]),
+    ]
+    return Starlette(
+        routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]
+    )
+
+
+def _answering(answer: Answer) -> Answer:
+    """What a user can put right becomes a line and status 400."""
+
+    async def answered(request: Request) -> Response:
+        try:
+            response = await answer(request)
+        except UserError as error:
+            response = JSONResponse({"error": str(error)}, status_code=400)
+        response.headers.update(HEADERS)
+        return response
+
+    return answered
+
+
+def _file(name: str, kind: str) -> Answer:
+    async def file(request: Request) -> Response:
+        content = (files("rotvq.serving") / "page" / name).read_bytes()
+        return Response(content, media_type=kind, headers=HEADERS)
+
+    return file
+
+
+def _png(content: bytes) -> Response:
+    return Response(content, media_type="image/png")
+
+
+async def _body(request: Request) -> bytes:
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > LARGEST:
+            raise UserError(f"expected at most {LARGEST // 2**20} MiB; got more.")
+    return bytes(content)

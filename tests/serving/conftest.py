@@ -1,0 +1,43 @@
+"""A small model, and the page served from a thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import torch
+
+from rotvq.model import VQVAE
+from rotvq.quantization import VectorQuantizer
+
+
+@pytest.fixture(scope="session")
+def model():
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(30, 8, channel_dim=1)
+    torch.nn.init.normal_(quantizer.codebook.e)
+    quantizer.codebook.N.copy_(torch.arange(30))
+    return VQVAE(width=8, dim=8, depth=1, quantizer=quantizer)
+
+
+@pytest.fixture(scope="session")
+def served(model):
+    """The address of the page."""
+    pytest.importorskip("starlette")
+    uvicorn = pytest.importorskip("uvicorn")
+    from rotvq.cli.serve import _bound
+    from rotvq.serving.app import make
+    from rotvq.serving.session import Session
+
+    bound = _bound("127.0.0.1", 0)
+    app = make(Session(model), ["127.0.0.1"])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+    bound.close()

@@ -1,0 +1,99 @@
+"""The questions over HTTP, and what is refused there."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import signal
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import pytest
+
+from rotvq.serving.session import sample
+
+pytest.importorskip("starlette", reason="starlette is not installed")
+
+
+def ask(address, method, path, body=None, **headers):
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+    connection.request(method, path, body, headers)
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    return response, content
+
+
+def test_the_page_and_its_parts(served):
+    for path, kind in (("/", "html"), ("/style.css", "css"), ("/app.js", "javascript")):
+        response, content = ask(served, "GET", path)
+        assert response.status == 200 and kind in response.headers["Content-Type"]
+        assert content
+        assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+    page = ask(served, "GET", "/")[1].decode()
+    assert not re.search(r"https?://", page), "everything comes from this machine"
+
+
+def test_a_picture_there_and_back(served, model):
+    _, photo = ask(served, "GET", "/sample.png")
+    assert photo == sample()
+    response, content = ask(served, "POST", "/encode", photo)
+    answer = json.loads(content)
+    assert response.status == 200 and len(answer["indices"]) == 32 * 48
+    asked = json.dumps({key: answer[key] for key in ("height", "width", "indices")})
+    response, content = ask(served, "POST", "/decode", asked)
+    assert response.status == 200 and content.startswith(b"\x89PNG")
+    assert ask(served, "GET", "/codes.png")[1].startswith(b"\x89PNG")
+    assert json.loads(ask(served, "GET", "/about")[1])["codebook_size"] == 30
+
+
+@pytest.mark.parametrize(
+    "path, body, message",
+    [
+        ("/encode", b"no picture", "expected a picture"),
+        ("/encode", bytes(10 * 2**20 + 1), "expected at most 10 MiB; got more"),
+        ("/decode", b"no json", "expected JSON"),
+        ("/decode", b"[]", "expected JSON"),
+        ("/decode", b'{"height": 8, "width": 8, "indices": ["a"]}', "expected JSON"),
+        ("/decode", b'{"height": 8, "width": 8, "indices": [1]}', "expected 4 indices; got 1"),
+        ("/decode", b"\xff", "expected JSON"),
+    ],
+)
+def test_bad_questions_get_a_line(served, path, body, message):
+    response, content = ask(served, "POST", path, body)
+    assert response.status == 400
+    assert message in json.loads(content)["error"]
+
+
+@pytest.mark.parametrize("path", ["/app.py", "/../session.py", "/page/app.js", "/%2e%2e/app.py"])
+def test_nothing_else_is_served(served, path):
+    assert ask(served, "GET", path)[0].status == 404
+
+
+def test_other_names_are_refused(served):
+    assert ask(served, "GET", "/about", Host="evil.example")[0].status == 400
+
+
+def test_the_command_ends_on_ctrl_c(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    command = [sys.executable, "-m", "rotvq", "serve", str(tmp_path), "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    said = ""
+    while not (found := re.search(r"http://127\.0\.0\.1:\d+", said)):
+        said += process.stdout.readline()
+    assert ask(found[0], "GET", "/about")[0].status == 200
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in err
+
+
+def test_an_address_that_is_taken(served, model, tmp_path, capsys):
+    from rotvq.cli.main import main
+
+    model.save_pretrained(tmp_path)
+    status = main(["serve", str(tmp_path), "--port", str(urlsplit(served).port)])
+    assert status == 2 and "expected a free address" in capsys.readouterr().err
+    assert main(["serve", str(tmp_path), "--port", "70000"]) == 2
