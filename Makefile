@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 demo: .venv/.core
 	$(BIN)/rotvq demo
@@ -22,8 +22,11 @@ bench: .venv/.bench
 	$(BIN)/python benchmarks/quantizer.py
 	$(BIN)/python benchmarks/training_throughput.py
 
+docs: .venv/.docs
+	$(BIN)/mkdocs build --quiet
+
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -40,4 +43,8 @@ $(BIN)/python:
 
 .venv/.bench: .venv/.core
 	$(INSTALL) -e '.[bench]'
+	touch $@
+
+.venv/.docs: .venv/.core
+	$(INSTALL) -e '.[docs]'
 	touch $@

@@ -1,0 +1,66 @@
+"""The commands and the code of the documentation run as they stand, page by page, in order."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rotvq.cli.main import VERBS, main
+from rotvq.model import VQVAE
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ELSEWHERE = ("make ", "FOLDER", "rotvq reproduce all")
+"""Commands with a place to fill in, and such as take minutes and have tests of their own."""
+
+
+def steps(page: Path) -> list[tuple[str, str]]:
+    """Commands and blocks of code, in order."""
+    found = []
+    for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        found += (
+            [(kind, text)] if kind == "python" else [(kind, line) for line in text.splitlines()]
+        )
+    return [(k, t) for k, t in found if t.strip() and not any(word in t for word in ELSEWHERE)]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if steps(page)], ids=lambda p: p.stem)
+def test_page(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(VQVAE, "push_to_hub", lambda self, name: name)
+    for kind, text in steps(page):
+        if kind == "python":
+            exec(compile(text, str(page), "exec"), {"pixels": np.zeros((3, 20, 30), np.uint8)})
+        else:
+            program, *words = shlex.split(text, comments=True)
+            assert program == "rotvq"
+            assert main(words) == 0, (text, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda path: path.stem)
+def test_verbs_exist(page):
+    named = re.findall(r"(?:^|`)rotvq ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(named) <= set(VERBS)
+
+
+def test_every_verb_is_documented():
+    text = "".join(page.read_text(encoding="utf-8") for page in [*PAGES, ROOT / "README.md"])
+    assert all(f"rotvq {verb}" in text or f"make {verb}" in text for verb in VERBS)
+
+
+def test_the_picture_is_drawn_by_its_script():
+    from runpy import run_path
+
+    path = ROOT / "docs" / "pictures" / "rotation.png"
+    before = path.read_bytes()
+    try:
+        run_path(str(ROOT / "docs" / "draw_rotation.py"), run_name="__main__")
+        assert path.read_bytes()[:8] == before[:8]
+        assert abs(path.stat().st_size / len(before) - 1) < 0.2
+    finally:
+        path.write_bytes(before)
