@@ -103,7 +103,9 @@ def test_the_splits_must_share_a_shape(tmp_path: Path) -> None:
 
 
 def test_sizes_and_channels_that_make_no_image_are_refused() -> None:
-    with pytest.raises(UserError, match=r"data\.size must be at least 4 pixels, received 3"):
+    with pytest.raises(
+        UserError, match=r"data\.size: expected a side in pixels .* 4 or more; got 3"
+    ):
         load("photos", size=3)
     with pytest.raises(UserError, match=r"data\.channels must be 1 .* received 4"):
         load("photos", channels=4)
@@ -125,3 +127,21 @@ def test_the_package_imports_neither_torch_nor_the_heavy_readers() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_images_need_not_be_square(tmp_path: Path) -> None:
+    for split, shape in (("train", (30, 21)), ("test", (50, 50))):
+        (tmp_path / split).mkdir()
+        Image.new("RGB", shape, (9, 8, 7)).save(tmp_path / split / "x.png")
+    data = load(str(tmp_path), size="12x8")
+    assert data.train.images.shape == data.test.images.shape == (1, 3, 12, 8)
+    assert load("photos", size="40x24").test.images.shape[1:] == (3, 40, 24)
+
+
+def test_a_crop_of_another_shape_is_the_middle(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:, 12:20] = 200
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        Image.fromarray(pixels).save(tmp_path / split / "x.png")
+    assert (load(str(tmp_path), size="16x8").test.images == 200).all()

@@ -25,7 +25,7 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("kind", "name", "values"),
     [
-        (DataConfig, "data.size", [0, -1]),
+        (DataConfig, "data.size", [0, 3, "a", "8x3", "8x8x8"]),
         (DataConfig, "data.train_images", [0, -5]),
         (DataConfig, "data.test_images", [0]),
         (ModelConfig, "model.width", [0]),
@@ -60,7 +60,7 @@ def test_values_out_of_range_are_refused_by_name(kind, name, values):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: DataConfig(size=1, train_images=1, test_images=1),
+        lambda: DataConfig(size=4, train_images=1, test_images=1),
         lambda: ModelConfig(channels=1, width=1, dim=1, depth=0, stages=1),
         lambda: QuantizerConfig(codebook_size=1, decay=0.0, restart=0.33),
         lambda: TrainingConfig(

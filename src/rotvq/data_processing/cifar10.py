@@ -117,7 +117,7 @@ def _checked(name: str, content: bytes, source: Path) -> Batch:
 def _split(batches: list[Batch], target: Target) -> ImageSplit:
     images = np.concatenate([batch.rows for batch in batches]).reshape(-1, 3, 32, 32)
     labels = np.concatenate([batch.labels for batch in batches])
-    if target.size not in (None, 32) or target.channels != 3:
+    if target.sides not in (None, (32, 32)) or target.channels != 3:
         pillow = (Image.fromarray(pixels) for pixels in images.transpose(0, 2, 3, 1))
         images = np.ascontiguousarray([conform(image, target) for image in pillow])
     return ImageSplit(images, labels)

@@ -1,6 +1,7 @@
 """Encoded images (PNG, JPEG, WebP, …) to uint8 arrays of one shape."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -35,10 +36,32 @@ class Encoded(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What every image becomes: `channels` 1 or 3; `size` is the side of a square, None keeps."""
+    """What every image becomes: `channels` 1 or 3; `size` is a side or (height, width) or None."""
 
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     channels: int = 3
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """Height and width; None where every image keeps its own."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+
+def parse_size(size: int | str | None) -> tuple[int, int] | None:
+    """Height and width of "48x64", 64 or "64".
+
+    Raises UserError for anything else, and for sides below MINIMUM_SIDE.
+    """
+    if size is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(size))
+    sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if min(sides) < MINIMUM_SIDE:
+        raise UserError(
+            f"data.size: expected a side in pixels or HEIGHTxWIDTH, {MINIMUM_SIDE} or more; got "
+            f"{size}."
+        )
+    return sides
 
 
 def decode(content: bytes | Path, target: Target) -> Pixels:
@@ -68,23 +91,24 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 
 def conform(image: Image.Image, target: Target) -> Pixels:
-    """Resize the shorter side (Lanczos), crop the centre, and lay out as (c, h, w)."""
+    """Resize until one side fits (Lanczos), crop the centre, and lay out as (c, h, w)."""
     if min(image.size) < MINIMUM_SIDE:
         raise ValueError(f"{image.height}x{image.width} is below {MINIMUM_SIDE} pixels a side")
-    if target.size is not None:
-        image = _square(image, target.size)
+    if target.sides is not None:
+        image = _cropped(image, *target.sides)
     pixels = np.asarray(image.convert("L" if target.channels == 1 else "RGB"))
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
+def _cropped(image: Image.Image, height: int, width: int) -> Image.Image:
     # In one step, so that a long thin image never grows; the offset is whole output pixels, so
-    # that an image whose shorter side is `size` already is cropped and not resampled.
-    scale = min(image.size) / size
-    starts = [int((side / scale - size) / 2) * scale for side in image.size]
-    ends = [min(start + size * scale, side) for start, side in zip(starts, image.size, strict=True)]
-    box = (starts[0], starts[1], ends[0], ends[1])
-    return image.resize((size, size), Image.Resampling.LANCZOS, box)
+    # that an image of which one side fits already is cropped and not resampled.
+    wanted = (width, height)
+    scale = min(side / new for side, new in zip(image.size, wanted, strict=True))
+    pairs = [*zip(image.size, wanted, strict=True)]
+    left, above = (int((side / scale - new) / 2) * scale for side, new in pairs)
+    right, below = min(left + width * scale, image.width), min(above + height * scale, image.height)
+    return image.resize(wanted, Image.Resampling.LANCZOS, (left, above, right, below))
 
 
 def decode_split(

@@ -51,15 +51,18 @@ def _join(cuts: list[tuple[Pixels, int]]) -> ImageSplit:
 
 
 def _cut(region: Pixels, stride: int, target: Target) -> Pixels:
-    size = target.size or SIZE
-    if size > min(region.shape[:2]):
-        raise UserError(f"photo patches are at most {min(region.shape[:2])} pixels, not {size}")
+    height, width = size = target.sides or (SIZE, SIZE)
+    if height > region.shape[0] or width > region.shape[1]:
+        raise UserError(
+            f"photo patches are at most {region.shape[0]}x{region.shape[1]} pixels, not "
+            f"{height}x{width}"
+        )
     image = Image.fromarray(region).convert("L" if target.channels == 1 else "RGB")
     half = image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
     cuts = []
     for scaled in (image, half):
         pixels = np.asarray(scaled).reshape(scaled.height, scaled.width, target.channels)
-        if size <= min(pixels.shape[:2]):
-            windows = np.lib.stride_tricks.sliding_window_view(pixels, (size, size), axis=(0, 1))
-            cuts.append(windows[::stride, ::stride].reshape(-1, target.channels, size, size))
+        if height <= pixels.shape[0] and width <= pixels.shape[1]:
+            windows = np.lib.stride_tricks.sliding_window_view(pixels, size, axis=(0, 1))
+            cuts.append(windows[::stride, ::stride].reshape(-1, target.channels, *size))
     return np.concatenate(cuts)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from rotvq.data_processing import cifar10, folder, hub, parquet, photos
-from rotvq.data_processing.decoding import MINIMUM_SIDE, Target, first_line
+from rotvq.data_processing.decoding import Target, first_line, parse_size
 from rotvq.data_processing.splits import ImageData, for_choosing
 from rotvq.errors import UserError
 
@@ -18,23 +18,23 @@ FILE_SUFFIXES = folder.SUFFIXES | {".gz", ".tgz", ".tar", ".zip", ".parquet"}
 
 
 def load(
-    source: str, *, size: int | None = None, channels: int = 3, validation: int = 0
+    source: str, *, size: int | str | None = None, channels: int = 3, validation: int = 0
 ) -> ImageData:
     """Load a data set into memory, as uint8 splits of one shape.
 
     `source` is `photos` (embedded, offline), `cifar10` (downloaded from the hub and cached), a
     path, or a hub data set; an existing path goes before a hub data set of the same name. With
-    `size`, the shorter side becomes `size` pixels and the centre is kept; with `channels` 1, grey.
+    `size`, a side in pixels or "HEIGHTxWIDTH", images are reduced until one side fits, and the
+    centre is kept; with `channels` 1, grey.
     With `validation`, so many training images are held out to choose on.
 
     Raises UserError where the source is not known, damaged, or not of one shape.
     """
     if channels not in (1, 3):
         raise UserError(f"data.channels must be 1 (grey) or 3 (colour), received {channels}")
-    if size is not None and size < MINIMUM_SIDE:
-        raise UserError(f"data.size must be at least {MINIMUM_SIDE} pixels, received {size}")
+    sides = parse_size(size)
     try:
-        data = _load(source, Target(size, channels))
+        data = _load(source, Target(sides, channels))
     except OSError as error:
         raise UserError(f"cannot read the data source '{source}': {first_line(error)}") from None
     except MemoryError:

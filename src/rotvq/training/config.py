@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from rotvq.data_processing.decoding import parse_size
 from rotvq.errors import UserError
 
 
@@ -17,7 +18,7 @@ class DataConfig:
 
     Args:
         source: photos (embedded), cifar10 (hub), a folder, an archive or a hub id.
-        size: side in pixels to resize and crop to; null keeps the images' own size.
+        size: side in pixels, or HEIGHTxWIDTH, to resize and crop to; null keeps the images' own.
         train_images: use so many training images, spread evenly; null uses all.
         test_images: use so many test images, spread evenly; null uses all.
         validation: hold out so many training images, to choose on: while training, tests are of
@@ -25,14 +26,15 @@ class DataConfig:
     """
 
     source: str = "photos"
-    size: int | None = None
+    size: int | str | None = None
     train_images: int | None = None
     test_images: int | None = None
     validation: int = 0
 
     def __post_init__(self) -> None:
         _check_types(self)
-        for name in ("size", "train_images", "test_images"):
+        parse_size(self.size)
+        for name in ("train_images", "test_images"):
             value = getattr(self, name)
             _require(value is None or value >= 1, f"data.{name}", "a positive number", value)
         _require(self.validation >= 0, "data.validation", "0 or more", self.validation)
