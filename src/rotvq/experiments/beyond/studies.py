@@ -44,6 +44,15 @@ LEVERS: tuple[tuple[str, str, Changes], ...] = (
         {"model": {"sphere": True}, "quantizer": {"estimator": "rotation"}},
     ),
     (
+        "rotation_sphere_beta",
+        "rotation, latent vectors on a sphere, β = 0.1",
+        {
+            "model": {"sphere": True},
+            "quantizer": {"estimator": "rotation"},
+            "training": {"beta": 0.1},
+        },
+    ),
+    (
         "rotation_beta",
         "rotation, β = 4",
         {"quantizer": {"estimator": "rotation"}, "training": {"beta": 4.0}},
@@ -60,6 +69,11 @@ LEVERS: tuple[tuple[str, str, Changes], ...] = (
     ("attention", "attention", {"model": {"network": "attention"}}),
     ("dim_16", "codes of length 16", {"model": {"dim": 16}}),
     ("sphere", "latent vectors on a sphere", {"model": {"sphere": True}}),
+    (
+        "sphere_beta",
+        "latent vectors on a sphere, β = 0.1",
+        {"model": {"sphere": True}, "training": {"beta": 0.1}},
+    ),
     (
         "linear",
         "one linear map of a frozen codebook",
