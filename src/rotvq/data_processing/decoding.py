@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from rotvq.data_processing.room import room
 from rotvq.data_processing.splits import ImageSplit
 from rotvq.errors import UserError
 
@@ -127,7 +128,7 @@ def decode_split(
             skipped.append(f"{item.name} ({first_line(pixels)})")
             continue
         if images is None:
-            images, first = np.empty((count, *pixels.shape), np.uint8), item.name
+            images, first = room((count, *pixels.shape)), item.name
         if pixels.shape != images.shape[1:]:
             raise UserError(
                 f"all images must have one shape, but {first} is {_shape(images[0])} and "

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rotvq.data_processing import cifar10, parquet
+from rotvq.data_processing import cifar10, parquet, shards
 from rotvq.data_processing.decoding import Encoded, Pixels, Target, decoded, first_line
 from rotvq.data_processing.folder import SUFFIXES, images_below
 from rotvq.errors import UserError
@@ -75,4 +75,6 @@ def _is_source(word: str) -> bool:
     if path.is_file():
         return path.suffix.lower() not in SUFFIXES
     batches = (path, path / cifar10.FOLDER)
-    return any(map(cifar10.holds_batches, batches)) or parquet.find_parquet(path) is not None
+    if any(map(cifar10.holds_batches, batches)) or parquet.find_parquet(path):
+        return True
+    return bool(shards.find_shards(path))

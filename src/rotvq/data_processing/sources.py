@@ -4,14 +4,15 @@ import os
 import re
 from pathlib import Path
 
-from rotvq.data_processing import cifar10, folder, hub, parquet, photos
+from rotvq.data_processing import cifar10, folder, hub, parquet, photos, shards
 from rotvq.data_processing.decoding import Target, first_line, parse_size
 from rotvq.data_processing.splits import ImageData, for_choosing
 from rotvq.errors import UserError
 
 ACCEPTED = (
     "photos, cifar10, the path of cifar-10-python.tar.gz, of a folder cifar-10-batches-py, of "
-    "Parquet files (train-*.parquet) or of images, or a hub data set owner/name (or hub:name)"
+    "Parquet files (train-*.parquet), of WebDataset shards (*.tar) or of images, or a hub data set "
+    "owner/name (or hub:name)"
 )
 HUB_NAME = r"\w[\w.-]*/\w[\w.-]*"
 FILE_SUFFIXES = folder.SUFFIXES | {".gz", ".tgz", ".tar", ".zip", ".parquet"}
@@ -76,4 +77,6 @@ def _load_folder(path: Path, target: Target) -> ImageData:
     tables = parquet.find_parquet(path)
     if tables is not None:
         return parquet.load_parquet(tables, target)
+    if shards.find_shards(path):
+        return shards.load_shards(path, target)
     return folder.load_folder(path, target)

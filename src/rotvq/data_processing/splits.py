@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rotvq.data_processing.room import room
 from rotvq.errors import UserError
 
 HELD_OUT = 0.1
+AT_A_TIME = 4096
+"""Images that are copied at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +69,12 @@ def for_choosing(data: ImageData, images: int) -> ImageData:
 
 
 def _part(split: ImageSplit, mask: NDArray[np.bool_]) -> ImageSplit:
-    return ImageSplit(split.images[mask], None if split.labels is None else split.labels[mask])
+    chosen = np.flatnonzero(mask)
+    images = room((len(chosen), *split.images.shape[1:]))
+    for start in range(0, len(chosen), AT_A_TIME):
+        some = chosen[start : start + AT_A_TIME]
+        images[start : start + AT_A_TIME] = split.images[some]
+    return ImageSplit(images, None if split.labels is None else split.labels[mask])
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -16,8 +16,16 @@ from rotvq.data_processing import ImageSplit
 def on_device(
     split: ImageSplit, limit: int | None, device: torch.device | str
 ) -> UInt8[Tensor, "n c h w"]:
-    """Images of a split as uint8 on a device: all, or `limit` of them spread evenly over it."""
-    return torch.from_numpy(limited(split, limit).images).to(device)
+    """Images of a split as uint8: all, or `limit` of them spread evenly over it.
+
+    On the device, or in the host's memory where they would take more than half of a GPU's.
+    """
+    images = torch.from_numpy(limited(split, limit).images)
+    if torch.device(device).type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if images.nbytes > free / 2:
+            return images
+    return images.to(device)
 
 
 def limited(split: ImageSplit, limit: int | None) -> ImageSplit:

@@ -222,7 +222,7 @@ class Trainer:
     def _epoch(self, listener: Listener, interrupt: Interrupt) -> None:
         options, at = self.config.training, self.position
         order = torch.from_numpy(epoch_order(len(self.train_images), options.seed, at.epoch))
-        order = order.to(self.device)
+        order = order.to(self.train_images.device)
         self.model.train()
         since = told = time.perf_counter()
         while at.step < self.steps:
@@ -268,7 +268,7 @@ class Trainer:
             group["lr"] = options.learning_rate * SCHEDULES[options.schedule](self.progress)
         self._set_decay()
         first = self.position.step * options.batch_size + process * self.share
-        images = self.train_images[order[first : first + self.share]]
+        images = self.train_images[order[first : first + self.share]].to(self.device)
         if options.flip:
             images = mirrored(images)
         parts = images.split(options.micro_batch_size or self.share)
@@ -302,7 +302,7 @@ class Trainer:
         tokens = self.train_images.shape[2] // stride * (self.train_images.shape[3] // stride)
         wanted = -(-VECTORS_PER_CODE * len(self.model.quantizer.codebook) // tokens)
         own = order[self.accelerator.process_index :: self.accelerator.num_processes]
-        images = self.train_images[own[: max(self.share, wanted)]]
+        images = self.train_images[own[: max(self.share, wanted)]].to(self.device)
         with self._autocast():
             parts = images.split(self.config.training.micro_batch_size or self.share)
             z = torch.cat([self.model.encoder(normalized(part)) for part in parts])
