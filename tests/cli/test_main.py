@@ -20,7 +20,7 @@ def test_help_names_every_verb(rotvq, word):
     assert (answer.status, answer.err) == (0, "")
     assert set(VERBS) == {
         "demo", "train", "evaluate", "encode", "decode", "reconstruct", "export", "serve",
-        "reproduce", "beyond", "classifier", "report", "doctor",
+        "reproduce", "beyond", "classifier", "report", "completion", "doctor",
     }  # fmt: skip
     assert all(f"  {verb} " in answer.out for verb in VERBS)
 
@@ -54,7 +54,7 @@ def test_an_unknown_option_is_named(rotvq, verb):
     coding = ["x", "--model", "y", "-o", "z"]
     needed = dict.fromkeys(["encode", "decode", "reconstruct"], coding)
     needed |= {"evaluate": ["x"], "report": ["x"], "export": ["x", "--to", "onnx", "-o", "z"]}
-    needed["serve"] = ["x"]
+    needed |= {"serve": ["x"], "completion": ["bash"]}
     error = rotvq(verb, *needed.get(verb, []), "--no-such-option", "1").error
     assert "no-such-option" in error
     assert f"rotvq {verb} --help" in error

@@ -25,6 +25,7 @@ VERBS = {
     "beyond": "climb from the paper's recipe to the best one, and report what each lever pays",
     "classifier": "train the classifier that reconstructions are measured with",
     "report": "write HTML and Markdown about one run or several",
+    "completion": "print a script that completes words in a shell",
     "doctor": "tell versions, devices, precision and where data was found",
 }
 DEBUG = "ROTVQ_DEBUG"

@@ -37,8 +37,8 @@ def load_shards(folder: Path, target: Target) -> ImageData:
         if len(keys) < 2:
             raise UserError(f"{folder} holds {len(keys)} images: expected at least two")
         held = held_out(keys)
-        wanted["test"] = {key for key, out in zip(keys, held, strict=True) if out}
-        wanted["training"] = set(keys) - wanted["test"]
+        out = {key for key, is_out in zip(keys, held, strict=True) if is_out}
+        wanted = {"training": set(keys) - out, "test": out}
         test, notes = train, ("no test split found: 10 % of the images held out",)
     splits: list[ImageSplit] = []
     for split, shards in (("training", train), ("test", test)):
