@@ -117,3 +117,19 @@ def test_evaluation_leaves_the_run_as_it_was(rotvq, trained):
     torch.manual_seed(99)
     assert rotvq("evaluate", trained).status == 0
     assert {name: (trained / name).read_bytes() for name in names} == before
+
+
+def test_perceptual_metrics_are_asked_for(rotvq, trained, tmp_path, monkeypatch):
+    from rotvq.evaluation import perceptual
+
+    monkeypatch.setattr(perceptual, "network", lambda name, path: path)
+    monkeypatch.setattr(perceptual, "measure", lambda *args: {"rfid": 12.5})
+    answer = rotvq("evaluate", trained, "--rfid", "inception.pt", "--out", tmp_path / "e.json")
+    assert (answer.status, answer.err) == (0, "")
+    assert "rfid 12.5000: Fréchet distance of Inception features" in answer.out
+    record = json.loads((tmp_path / "e.json").read_text())
+    assert record["metrics"]["rfid"] == 12.5 and "rfid" in record["protocol"]
+    assert "lpips" not in record["protocol"]
+    monkeypatch.undo()
+    missing = ("--lpips", tmp_path / "none.pt")
+    assert "there is no" in rotvq("evaluate", trained, *missing).error

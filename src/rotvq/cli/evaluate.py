@@ -20,6 +20,14 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--split", choices=["test", "train"], default="test")
     parser.add_argument("--data", help="other images than the run's own; needs --out")
     parser.add_argument("--batch-size", type=int, default=128, help="images at a time")
+    for metric, what in (("rfid", "Inception"), ("lpips", "VGG16")):
+        parser.add_argument(
+            f"--{metric}",
+            nargs="?",
+            const="",
+            metavar="FILE",
+            help=f"measure it too, with the {what} network of this file (default: fetched)",
+        )
     parser.add_argument("--out", type=Path, help="JSON to write (default: the run's own record)")
     options = parser.parse_args(argv)
     if options.batch_size < 1:
@@ -35,6 +43,7 @@ def run(argv: Sequence[str]) -> int:
     progress = TrainingProgress(config)
     data = progress.load_data()
     # Late: torch takes its time, and bad input is answered before.
+    from rotvq.evaluation import perceptual
     from rotvq.evaluation.evaluate import evaluate
     from rotvq.files import write_json
     from rotvq.training.build import load_model
@@ -48,6 +57,10 @@ def run(argv: Sequence[str]) -> int:
     if not options.data:
         run_folder.check_same(options.run, sizes(images))
     wanted = images[options.split]
+    asked = {name: getattr(options, name) for name in perceptual.NETWORKS}
+    networks = {
+        name: perceptual.network(name, path) for name, path in asked.items() if path is not None
+    }
     with progress.counting(len(wanted), "evaluating") as advance:
         record = evaluate(
             model,
@@ -57,6 +70,11 @@ def run(argv: Sequence[str]) -> int:
             batch_size=options.batch_size,
             progress=advance,
         )
+    if networks:
+        with progress.counting(len(wanted), "comparing") as advance:
+            found = perceptual.measure(model, wanted, networks, options.batch_size, advance)
+        record["metrics"] |= found
+        record["protocol"] = record["protocol"] | {n: perceptual.PROTOCOL[n] for n in found}
     record["data"] = data.name
     test = options.split == "test"
     own = run_folder.EVALUATION if test else run_folder.TRAIN_EVALUATION
@@ -65,5 +83,7 @@ def run(argv: Sequence[str]) -> int:
     write_json(out, record)
     for line in summary(record):
         progress.say(line)
+    for name in networks:
+        progress.say(f"  {name} {record['metrics'][name]:.4f}: {perceptual.PROTOCOL[name]}")
     progress.say(f"Saved in {out}.")
     return 0

@@ -1,0 +1,124 @@
+"""rFID and LPIPS with small stand-ins for their networks, against their definitions."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rotvq.errors import UserError
+from rotvq.evaluation import perceptual
+from rotvq.evaluation.pixels import normalized, to_uint8
+from rotvq.model import VQVAE
+from rotvq.quantization import VectorQuantizer
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+class Inception(nn.Module):
+    """Five features of an image."""
+
+    def forward(self, x: Tensor, return_features: bool = False) -> Tensor:
+        assert return_features
+        x = x.float() / 255
+        return torch.stack(
+            [
+                x.mean([1, 2, 3]),
+                x.std([1, 2, 3]),
+                x[:, 0, 0, 0],
+                x[:, 1, 3, 4],
+                x[:, 2].amax([1, 2]),
+            ],
+            1,
+        )
+
+
+class Vgg(nn.Module):
+    """The pixels themselves."""
+
+    def forward(self, x: Tensor, resize_images: bool = True, return_lpips: bool = False) -> Tensor:
+        assert return_lpips and not resize_images
+        return x.flatten(1) / 255
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("networks")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, net in (("rfid", Inception()), ("lpips", Vgg())):
+            torch.jit.script(net).save(folder / f"{name}.pt")
+    return {name: str(folder / f"{name}.pt") for name in ("rfid", "lpips")}
+
+
+def model(channels=3):
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(50, 8, channel_dim=1)
+    torch.nn.init.normal_(quantizer.codebook.e)
+    return VQVAE(channels=channels, width=8, dim=8, depth=1, quantizer=quantizer)
+
+
+def images(n=60, channels=3):
+    generator = np.random.default_rng(0)
+    return torch.from_numpy(generator.integers(0, 256, (n, channels, 8, 8), np.uint8))
+
+
+def frechet(a, b):
+    a, b = a.double().numpy(), b.double().numpy()
+    s, t = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    roots = np.sqrt(np.linalg.eigvals(s @ t).real.clip(0))
+    return np.square(a.mean(0) - b.mean(0)).sum() + np.trace(s + t) - 2 * roots.sum()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_they_are_what_they_are_defined_as(files, channels):
+    net, x = model(channels), images(channels=channels)
+    networks = {name: perceptual.network(name, path) for name, path in files.items()}
+    found = perceptual.measure(net, x, networks, batch_size=16)
+    with torch.no_grad():
+        back = to_uint8(net.eval().decode(net.encode(normalized(x)))).expand(-1, 3, -1, -1)
+    x = x.expand(-1, 3, -1, -1)
+    features = [Inception()(each, return_features=True) for each in (x, back)]
+    assert found["rfid"] == pytest.approx(frechet(*features), rel=1e-3)
+    pixels = (x.double() - back.double()) / 255
+    assert found["lpips"] == pytest.approx(pixels.square().sum((1, 2, 3)).mean().item(), rel=1e-3)
+
+
+def test_only_what_is_asked_for(files):
+    networks = {"lpips": perceptual.network("lpips", files["lpips"])}
+    told = []
+    found = perceptual.measure(model(), images(20), networks, 8, told.append)
+    assert set(found) == {"lpips"} and told == [8, 8, 4]
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(
+        UserError, match=r"--rfid: expected the network's file; there is no .*a\.pt"
+    ):
+        perceptual.network("rfid", str(tmp_path / "a.pt"))
+    (tmp_path / "a.pt").write_bytes(b"no network")
+    with pytest.raises(UserError, match="--lpips: expected a TorchScript network") as caught:
+        perceptual.network("lpips", str(tmp_path / "a.pt"))
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_connection(tmp_path, monkeypatch):
+    def refuse(*args, **more):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    with pytest.raises(UserError, match=r"cannot be fetched \(OSError\).*--rfid FILE"):
+        perceptual.network("rfid")
+
+
+def test_what_was_fetched_is_kept(files, tmp_path, monkeypatch):
+    (tmp_path / "rotvq").mkdir()
+    kept = tmp_path / "rotvq" / "vgg16.pt"
+    kept.write_bytes(Path(files["lpips"]).read_bytes())
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert perceptual.network("lpips") is not None
