@@ -56,9 +56,9 @@ def test_a_rung_says_how_much_less_than_the_one_below(made):
     results = made(["ladder"], lambda run: error.get(run.variant.name, 0.03) + 0.001 * run.seed)
     table = tables.ladder(results)
     change = table.columns.index("less than the rung below")
-    assert table.columns[1] == "validation MSE"
+    assert table.columns[1] == "validation MSE, ×1000"
     assert [row[change] for row in table.rows[:3]] == ["", "24.7 %", "0.0 %"]
-    assert table.rows[0][1] == "0.04050 ± 0.00071"
+    assert table.rows[0][1] == "40.50 ± 0.71"
     assert all(len(row) == len(table.columns) for row in table.rows)
 
 
@@ -83,7 +83,7 @@ def test_a_lever_pays_where_every_seed_says_so(made, errors, answer):
 def test_levers_are_compared_with_their_rung(made):
     results = made(["ladder", "levers"], lambda run: 0.01 if run.study == "levers" else 0.02)
     table = tables.levers(results, results.of("ladder", BRANCH))
-    assert table.rows[0][:3] == ("none of them", "0.02000 ± 0.00000", "")
+    assert table.rows[0][:3] == ("none of them", "20.00", "")
     # At smoke size one lever changes nothing: the rung's codes have that length already.
     others = {row[0]: row[2] for row in table.rows[1:]}
     assert others.pop("codes of length 16") == "0.0 %"

@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from rotvq.experiments.beyond.tables import bound, rows_of, validation
 from rotvq.experiments.reproduction.results import Result, Results
@@ -47,6 +48,7 @@ def rungs(rows: Rows, without: Sequence[Result] = ()) -> bytes:
             axes.set_yticks(range(len(rows)), list(rows))
             axes.set_ylim(len(rows) - 0.5, -0.5)
             axes.tick_params(axis="y", length=0)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
         return style.png(figure)
 
 

@@ -28,6 +28,11 @@ NOTE = (
 )
 
 
+def thousandths(mse: float) -> str:
+    """An MSE for a narrow column: 12.37 for 0.01237."""
+    return decimals(2)(1000 * mse)
+
+
 def validation(result: Result) -> float:
     """Mean squared error on the images held out, after the last epoch."""
     return result.record.epochs[-1].test.get("reconstruction_loss", math.nan)
@@ -122,17 +127,24 @@ def bound(result: Result) -> float:
 def _columns(change: str) -> tuple[str, ...]:
     less = (f"less {change}",) if change else ()
     names = (m.name for m in TEST)
-    return ("validation MSE", *less, "test MSE", *names, "parameters", "minutes", "seeds")
+    return (
+        "validation MSE, ×1000", *less, "test MSE, ×1000", *names, "parameters", "minutes", "seeds",
+    )  # fmt: skip
 
 
 def _cells(runs: Sequence[Result], change: str | None) -> tuple[str, ...]:
     """Of a row; a change of "" leaves its column blank, in tables that have none it is left out."""
-    columns: list[tuple[Value, Callable[[float], str]]] = [(lambda r: r.metric("mse"), MSE)]
+    columns: list[tuple[Value, Callable[[float], str]]] = [(lambda r: r.metric("mse"), thousandths)]
     columns += [(lambda r, key=m.key: r.metric(key), m.text) for m in TEST]  # type: ignore[misc]
     columns += [(parameters, decimals(0)), (minutes, decimals(1))]
-    cells = (spread([value(r) for r in runs], text) for value, text in columns)
-    held = spread([validation(r) for r in runs], MSE)
+    cells = (_spread([value(r) for r in runs], text) for value, text in columns)
+    held = _spread([validation(r) for r in runs], thousandths)
     return (held, *([] if change is None else [change]), *cells, str(len(runs)))
+
+
+def _spread(values: Sequence[float], text: Callable[[float], str]) -> str:
+    """Without the spread where it cannot be seen: columns are narrow."""
+    return text(values[0]) if len(set(map(text, values))) == 1 else spread(values, text)
 
 
 def _change(runs: Sequence[Result], before: Sequence[Result] | None) -> str:
