@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
 
-_ALIVE = QuantizerConfig(estimator="straight_through", init="data", restart=0.03)
+_ALIVE = QuantizerConfig(
+    estimator="straight_through", decay=0.9, final_decay=0.99, init="data", restart=0.03
+)
 _ONE_CYCLE = TrainingConfig(batch_size=64, learning_rate=2e-3, schedule="cosine", gradient_clip=0.1)
 
 PRESETS: dict[str, Config] = {

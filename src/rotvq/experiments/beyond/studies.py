@@ -22,6 +22,7 @@ RUNGS: tuple[tuple[str, str, Changes], ...] = (
         {"training": {"schedule": "cosine", "learning_rate": 3e-3, "gradient_clip": 0.1}},
     ),
     ("batch_64", "batches of 64", {"training": {"batch_size": 64}}),
+    ("decay", "γ from 0.9 to 0.99", {"quantizer": {"decay": 0.9, "final_decay": 0.99}}),
 )
 """Name, label and changes of each rung; a rung keeps the changes of those before it."""
 
@@ -58,7 +59,6 @@ LEVERS: tuple[tuple[str, str, Changes], ...] = (
         {"quantizer": {"estimator": "rotation"}, "training": {"beta": 4.0}},
     ),
     ("lifted", "lifted rotation", {"quantizer": {"estimator": "lifted_rotation"}}),
-    ("decay", "γ from 0.9 to 0.99", {"quantizer": {"decay": 0.9, "final_decay": 0.99}}),
     (
         "error",
         "restarts more often, where the error is",
