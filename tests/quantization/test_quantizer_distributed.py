@@ -1,4 +1,4 @@
-"""Two processes (gloo, on this machine) hold one codebook: that of a single process."""
+"""Several processes (gloo, on this machine) hold one codebook: that of a single process."""
 
 import os
 import subprocess
@@ -15,7 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from rotvq.quantization.quantizer import VectorQuantizer
 from rotvq.quantization.rules import EMA, GradientLearned, Restart
 
-WORLD = 2
+SHARES = {2: (10, 20), 4: (10, 0, 15, 5)}
+"""Vectors of a global batch that each process has, by the number of processes: one has none."""
 CASES = {
     "immediate": dict(rule=EMA(decay=0.9)),
     "deferred": dict(rule=EMA(decay=0.9), defer_update=True),
@@ -30,18 +31,26 @@ LIKE_ONE = ["immediate", "deferred", "learned"]
 
 
 def steps() -> list[tuple[Tensor, Tensor]]:
-    """Four global batches of 30 vectors and masks: 10 for the first process, 20 for the other."""
+    """Four global batches of 30 vectors and masks."""
     g = torch.Generator().manual_seed(7)
     return [
         (2 + torch.randn(30, 4, generator=g), torch.rand(30, generator=g) < 0.8) for _ in range(4)
     ]
 
 
-def trained(case: str, rank: int | None) -> dict[str, Tensor]:
-    """e, N and m after the steps, as one process (no rank) or one of two."""
+def rows_of(rank: int | None, world: int) -> slice:
+    """A process's part of a global batch, or all of it."""
+    if rank is None:
+        return slice(None)
+    first = sum(SHARES[world][:rank])
+    return slice(first, first + SHARES[world][rank])
+
+
+def trained(case: str, rank: int | None, world: int) -> dict[str, Tensor]:
+    """e, N and m after the steps, as one process (no rank) or one of several."""
     torch.manual_seed(0)
     quantizer = VectorQuantizer(16, 4, **CASES[case])
-    rows = slice(None) if rank is None else (slice(10), slice(10, None))[rank]
+    rows = rows_of(rank, world)
     if rank is not None:
         torch.manual_seed(100 + rank)  # processes need not share their random numbers
     for i, (z, mask) in enumerate(steps()):
@@ -56,7 +65,7 @@ def trained(case: str, rank: int | None) -> dict[str, Tensor]:
     return {"e": codebook.e.detach(), "N": codebook.N, "m": codebook.m}
 
 
-def trained_in_ddp(rank: int | None) -> dict[str, Tensor]:
+def trained_in_ddp(rank: int | None, world: int) -> dict[str, Tensor]:
     """As a part of a model that torch's own wrapper synchronizes, with two micro-batches a step.
 
     The wrapper copies the first process's buffers to the others before each forward pass. What a
@@ -66,7 +75,7 @@ def trained_in_ddp(rank: int | None) -> dict[str, Tensor]:
     quantizer = VectorQuantizer(16, 4, rule=EMA(decay=0.9), defer_update=True)
     model = nn.Sequential(nn.Linear(4, 4), quantizer)
     run = model if rank is None else DistributedDataParallel(model)
-    rows = slice(None) if rank is None else (slice(10), slice(10, None))[rank]
+    rows = rows_of(rank, world)
     for z, _ in steps():
         for part in (slice(5), slice(5, None)):
             out = run(z[rows][part])
@@ -76,34 +85,36 @@ def trained_in_ddp(rank: int | None) -> dict[str, Tensor]:
     return {"e": codebook.e, "N": codebook.N, "m": codebook.m}
 
 
-def worker(rank: int, folder: Path) -> None:
+def worker(rank: int, world: int, folder: Path) -> None:
     dist.init_process_group(
         "gloo",
         init_method=f"file://{folder / 'store'}",
         rank=rank,
-        world_size=WORLD,
+        world_size=world,
         timeout=timedelta(seconds=120),
     )
     torch.set_num_threads(1)
-    results = {case: trained(case, rank) for case in CASES} | {"ddp": trained_in_ddp(rank)}
+    results = {case: trained(case, rank, world) for case in CASES}
+    results["ddp"] = trained_in_ddp(rank, world)
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory) -> list[dict[str, dict[str, Tensor]]]:
-    """What each of the two processes ends with."""
+@pytest.fixture(scope="module", params=SHARES)
+def found(request, tmp_path_factory) -> list[dict[str, dict[str, Tensor]]]:
+    """What each of the processes ends with."""
+    world = request.param
     folder = tmp_path_factory.mktemp("distributed")
     path = os.pathsep.join(p for p in sys.path if p)
     environment = os.environ | {"PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"}
     processes = [
         subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(folder)],
+            [sys.executable, __file__, str(rank), str(world), str(folder)],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in range(WORLD)
+        for rank in range(world)
     ]
     try:
         for process in processes:
@@ -113,19 +124,20 @@ def found(tmp_path_factory) -> list[dict[str, dict[str, Tensor]]]:
         for process in processes:
             process.kill()
             process.wait()
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
 
 
 @pytest.mark.parametrize("case", [*CASES, "ddp"])
 def test_all_processes_hold_the_same_codebook_bit_for_bit(case, found):
     for name, value in found[0][case].items():
         assert value.isfinite().all()
-        assert torch.equal(value, found[1][case][name]), name
+        for other in found[1:]:
+            assert torch.equal(value, other[case][name]), name
 
 
 @pytest.mark.parametrize("case", [*LIKE_ONE, "ddp"])
-def test_two_processes_equal_one(case, found):
-    alone = trained_in_ddp(None) if case == "ddp" else trained(case, None)
+def test_several_processes_equal_one(case, found):
+    alone = trained_in_ddp(None, 1) if case == "ddp" else trained(case, None, 1)
     for name, value in alone.items():
         torch.testing.assert_close(found[0][case][name], value, rtol=1e-5, atol=1e-6)
 
@@ -143,4 +155,4 @@ def test_restarts_use_the_vectors_of_all_processes(case, found):
 
 
 if __name__ == "__main__":
-    worker(int(sys.argv[1]), Path(sys.argv[2]))
+    worker(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

@@ -119,7 +119,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         "records": records,
         "evaluation": evaluation,
         "pictures": {picture.name: picture.read_bytes() for picture in pictures},
-        "files": sorted(path.name for path in folder.iterdir()),
+        "files": sorted({path.name for path in folder.iterdir()} - {"checkpoint-before.pt"}),
     }
 
 

@@ -42,7 +42,7 @@ def test_the_average_is_what_is_tested(tmp_path, data, tiny, begin):
 def test_about_half_of_the_images_are_mirrored_whole():
     torch.manual_seed(0)
     images = torch.randint(0, 256, (200, 3, 4, 6), dtype=torch.uint8)
-    out = mirrored(images)
+    out = mirrored(images, torch.rand(200) < 0.5)
     same = (out == images).flatten(1).all(1)
     turned = (out == images.flip(3)).flatten(1).all(1)
     assert (same ^ turned).all()

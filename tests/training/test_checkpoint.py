@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import resource
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from safetensors.torch import load_file
 
 from rotvq.errors import UserError
 from rotvq.training import checkpoint
+from rotvq.training.bad_steps import BadSteps
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
 
@@ -23,8 +26,10 @@ def made() -> Checkpoint:
         optimizer={"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 1e-3}]},
         scaler=None,
         generator=torch.get_rng_state(),
-        totals={"images": 8, "sums": torch.arange(4.0)},
-        position=Position(2, 3, 104, 1.5, [{"epoch": 1, "test": {"psnr": float("inf")}}]),
+        totals={"sums": torch.arange(4.0)},
+        position=Position(
+            2, 3, 104, 1.5, BadSteps(2, 1), [{"epoch": 1, "test": {"psnr": float("inf")}}]
+        ),
     )
 
 
@@ -39,6 +44,70 @@ def test_a_checkpoint_comes_back(tmp_path):
     assert read.optimizer["param_groups"] == [{"lr": 1e-3}]
     assert torch.equal(read.totals["sums"], torch.arange(4.0))
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, made())
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 17):
+        path.write_bytes(
+            whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :]
+        )
+        refused(path)
+
+
+def test_the_checkpoint_before_takes_the_place_of_a_damaged_one(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    assert checkpoint.settle(path) == ""
+    for images in (8, 16):
+        checkpoint.save(path, replace(made(), position=Position(images=images)))
+    assert checkpoint.settle(path) == ""
+    assert checkpoint.load(path).position.images == 16
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "was damaged" in checkpoint.settle(path)
+    assert checkpoint.load(path).position.images == 8
+    assert checkpoint.settle(path) == ""
+
+
+def test_a_crash_between_the_two_renames_costs_nothing(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, made())
+    path.rename(checkpoint.before(path))
+    assert checkpoint.settle(path) == ""
+    assert checkpoint.load(path).position == made().position
+
+
+def test_two_damaged_checkpoints_are_refused(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    for damaged in (path, checkpoint.before(path)):
+        damaged.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="damaged"):
+        checkpoint.settle(path)
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "weights"])
+def test_a_full_disk_is_told_as_such_and_costs_nothing(tmp_path, tiny, kind):
+    model = build_model(tiny())
+    path = tmp_path / "file"
+
+    def save():
+        if kind == "weights":
+            checkpoint.save_weights(path, model)
+        else:
+            checkpoint.save(path, replace(made(), model=model.state_dict()))
+
+    save()
+    whole = path.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) // 2, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == whole
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
 def test_positions_do_not_share_a_history():

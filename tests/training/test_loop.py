@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from rotvq.data_processing import ImageData, ImageSplit, epoch_order
 from rotvq.errors import UserError
 from rotvq.evaluation.pixels import normalized
-from rotvq.training import checkpoint, environment, loop, run_folder
+from rotvq.training import bad_steps, checkpoint, environment, loop, run_folder
 from rotvq.training.build import load_model
 from rotvq.training.interrupt import Stopped
 from rotvq.training.loop import Listener, Trainer
@@ -28,7 +29,7 @@ MOVING = {
 
 @pytest.fixture(autouse=True)
 def look_at_every_step(monkeypatch):
-    monkeypatch.setattr(loop, "REPORT_EVERY", -1.0)
+    monkeypatch.setattr(loop, "LOOK_EVERY", -1.0)
 
 
 def interrupt_at(images=None, epoch=None, number=signal.SIGINT):
@@ -347,30 +348,82 @@ def spoil(trainer):
         trainer.model.decoder[0].first.weight.fill_(math.nan)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(
-    tmp_path, data, tiny, begin, resumed, outcome, uninterrupted
+def test_gradients_that_stay_bad_stop_the_run(
+    monkeypatch, tmp_path, data, tiny, begin, resumed, outcome, uninterrupted
 ):
+    monkeypatch.setattr(bad_steps, "PATIENCE", 3)
     config = tiny()
     trainer = begin(tiny(), data, tmp_path / "parts")
-    saved = []
+    saved, told = [], []
 
     def seen(images, means):
         if images == 48:
             saved.append((tmp_path / "parts/checkpoint.pt").read_bytes())
             spoil(trainer)
 
-    with pytest.raises(UserError, match=r"the loss is nan after 56 images") as error:
-        trainer.run(Listener(images=seen))
+    with pytest.raises(UserError, match=r"not finite in 3 steps in a row after 72 im") as error:
+        trainer.run(Listener(images=seen, trouble=told.append))
     assert "\n" not in str(error.value)
     assert "learning_rate" in str(error.value)
+    assert [sentence.split(" was")[0] for sentence in told] == ["Step 7", "Step 8", "Step 9"]
     assert (tmp_path / "parts/checkpoint.pt").read_bytes() == saved[0]
+    shutil.rmtree(tmp_path / "parts/bad_steps")
     resumed(tiny(), data, tmp_path / "parts").run()
     assert outcome(tmp_path / "parts") == uninterrupted(config)
 
 
+@pytest.mark.parametrize("where", ["forward", "gradient"])
+@pytest.mark.parametrize("looks", [-1.0, 3600.0])
+def test_a_bad_step_is_left_out_and_reported(
+    monkeypatch, tmp_path, data, tiny, begin, where, looks
+):
+    monkeypatch.setattr(loop, "LOOK_EVERY", looks)
+    trainer = begin(tiny(training={"epochs": 1}), data, tmp_path / "run")
+    layer, kept, told = trainer.model.decoder[0].first, {}, []
+    steps = []
+
+    def forward(module, inputs):
+        steps.append(None)
+        if len(steps) == 3:
+            kept.update(images=trainer.position.images, weight=layer.weight.detach().clone())
+            if where == "forward":
+                return (inputs[0] * math.nan,)
+
+    def backward(gradient):
+        return gradient * math.inf if len(steps) == 3 else gradient
+
+    def after(module, inputs, output):
+        if len(steps) == 4:
+            kept["after"] = layer.weight.detach().clone()
+
+    layer.register_forward_pre_hook(forward)
+    layer.register_forward_hook(after)
+    if where == "gradient":
+        layer.weight.register_hook(backward)
+    trainer.run(Listener(trouble=told.append))
+    assert torch.equal(kept["weight"], kept["after"])
+    assert len(told) == 1 and told[0].startswith("Step 3 was left out")
+    report = json.loads((tmp_path / "run/bad_steps/step_00000003.json").read_text())
+    saved = np.load(tmp_path / "run/bad_steps/step_00000003.npz")["images"]
+    order = epoch_order(len(data.train.images), 0, 0)[16:24]
+    assert report["images"] == order.tolist() and report["weights_finite"]
+    assert np.array_equal(saved, data.train.images[order])
+    record = json.loads((tmp_path / "run/epochs.jsonl").read_text())
+    assert record["bad_steps"] == 1
+    assert all(math.isfinite(value) for value in record["train"].values())
+
+
+def test_without_one_good_step_an_epoch_does_not_end(tmp_path, data, tiny, begin):
+    trainer = begin(tiny(), data, tmp_path / "run")
+    spoil(trainer)
+    with pytest.raises(UserError, match="the loss is nan after 40 images"):
+        trainer.run()
+    assert not (tmp_path / "run/checkpoint.pt").exists()
+
+
 def test_an_absurd_learning_rate_is_told(tmp_path, data, tiny, begin):
     config = tiny(training={"learning_rate": 1e30, "precision": "fp32"})
-    with pytest.raises(UserError, match=r"the (loss is (nan|inf)|weights are not finite) after"):
+    with pytest.raises(UserError, match=r"the loss over the images tested on is (nan|inf)"):
         begin(config, data, tmp_path / "run").run()
     assert not (tmp_path / "run/checkpoint.pt").exists()
 
@@ -384,7 +437,7 @@ def test_weights_that_break_in_an_epochs_last_step_do_not_reach_the_checkpoint(
         if images == 80:
             spoil(trainer)
 
-    with pytest.raises(UserError, match="the weights are not finite after 80 images"):
+    with pytest.raises(UserError, match="the loss over the images tested on is nan after 80 i"):
         trainer.run(Listener(images=seen))
     state = checkpoint.load(tmp_path / "run/checkpoint.pt")
     assert state.position.epoch == 1

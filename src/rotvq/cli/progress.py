@@ -91,7 +91,7 @@ class TrainingProgress(Terminal):
                     warned = True
                     self.say(f"  {advice}")
 
-            yield Listener(images=images, epoch=epoch)
+            yield Listener(images=images, trouble=self.say, epoch=epoch)
 
     def _epoch(self, record: dict[str, Any]) -> None:
         train, test, timing = record["train"], record["test"], record["timing"]

@@ -74,7 +74,9 @@ def execute(config: Config, options: Options, command: str) -> int:
     tracking.check(options.track)
     trainer = Trainer(config, data, options.out)
     if resume:
-        trainer.resume()
+        damage = trainer.resume()
+        if damage:
+            progress.say(damage)
     else:
         trainer.begin(command, overwrite=options.overwrite)
     trackers = tracking.start(options.track if main else (), config, options.out)
@@ -84,6 +86,14 @@ def execute(config: Config, options: Options, command: str) -> int:
     except Stopped as stopped:
         progress.say(str(stopped))
         return 128 + stopped.number
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"expected room and the right to write in {options.out}; {error}. What was saved "
+            f"before is whole: then go on with rotvq train --out {shlex.quote(str(options.out))} "
+            "--resume"
+        ) from error
     finally:
         tracking.finish(trackers)
     progress.finish(record, options.out)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from rotvq.model import VQVAEOutput
@@ -74,29 +74,47 @@ class Totals:
     """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
-        self.images = 0
-        self.batches = 0
-        # Sums of the three losses and of the moments of z_e, each times images; of perplexities.
-        # In float64 where the device has it, so that equal means stay equal.
+        # Sums of the three losses and of the moments of z_e, each times images; of perplexities,
+        # images and batches. In float64 where the device has it, so that equal means stay equal.
         wide = torch.float32 if torch.device(device).type == "mps" else torch.float64
-        self.sums = torch.zeros(4, device=device, dtype=wide)
+        self.sums = torch.zeros(6, device=device, dtype=wide)
         self.moments = torch.zeros(2, shape[1], device=device, dtype=wide)
         self.counts = torch.zeros(shape[0], dtype=torch.int64, device=device)
 
     @torch.no_grad()
-    def add(self, output: VQVAEOutput) -> None:
-        """Add one batch."""
+    def add(self, output: VQVAEOutput, counts: Bool[Tensor, ""] | None = None) -> None:
+        """Add one batch.
+
+        Args:
+            output: of the model.
+            counts: False to leave it out, decided on the device.
+        """
         images = len(output.indices)
         means = (output.reconstruction_loss, output.codebook_loss, output.commitment_loss)
         mean, variance = output.latent_moments.to(self.moments.dtype)
         used = torch.zeros_like(self.counts)
         indices = output.indices.flatten()
         used.index_add_(0, indices, torch.ones_like(indices))
-        self.sums += torch.stack([*(mean * images for mean in means), perplexity(used)])
-        self.moments += torch.stack([mean, variance + mean**2]) * images
+        one = torch.ones_like(self.sums[0])
+        sums = torch.stack(
+            [*(mean * images for mean in means), perplexity(used), one * images, one]
+        )
+        moments = torch.stack([mean, variance + mean**2]) * images
+        if counts is not None:
+            sums, moments, used = (t.where(counts, 0) for t in (sums, moments, used))
+        self.sums += sums
+        self.moments += moments
         self.counts += used
-        self.images += images
-        self.batches += 1
+
+    @property
+    def images(self) -> int:
+        """Images seen."""
+        return int(self.sums[4])
+
+    @property
+    def batches(self) -> int:
+        """Batches seen."""
+        return int(self.sums[5])
 
     def means(self, beta: float) -> Means:
         """The means so far, nan before the first batch.
@@ -104,8 +122,9 @@ class Totals:
         Args:
             beta: weight of the commitment loss in `loss`.
         """
-        images = self.images or math.nan
-        reconstruction, codebook, commitment = (self.sums[:3] / images).tolist()
+        *sums, images, batches = self.sums.tolist()
+        images, batches = images or math.nan, batches or math.nan
+        reconstruction, codebook, commitment = (total / images for total in sums[:3])
         mean, square = self.moments / images
         variance = (square - mean**2).mean().item()
         return Means(
@@ -115,7 +134,7 @@ class Totals:
             commitment_loss=commitment,
             relative_error=commitment / variance if variance else math.nan,
             perplexity=perplexity(self.counts).item(),
-            batch_perplexity=self.sums[3].item() / (self.batches or math.nan),
+            batch_perplexity=sums[3] / batches,
             usage=usage(self.counts).item(),
         )
 
@@ -123,24 +142,14 @@ class Totals:
         """Sum over all processes, where there are several."""
         if not (dist.is_available() and dist.is_initialized()):
             return
-        ours = torch.tensor([self.images, self.batches], device=self.counts.device)
-        for t in (ours, self.sums, self.moments, self.counts):
+        for t in self.state_dict().values():
             dist.all_reduce(t)
-        self.images, self.batches = ours.tolist()
 
-    def state_dict(self) -> dict[str, Tensor | int]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The sums, to be saved in the middle of an epoch."""
-        return {
-            "images": self.images,
-            "batches": self.batches,
-            "sums": self.sums,
-            "moments": self.moments,
-            "counts": self.counts,
-        }
+        return {"sums": self.sums, "moments": self.moments, "counts": self.counts}
 
-    def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up the sums of `state_dict`."""
-        self.images, self.batches = int(state["images"]), int(state["batches"])
-        self.sums.copy_(torch.as_tensor(state["sums"]))
-        self.moments.copy_(torch.as_tensor(state["moments"]))
-        self.counts.copy_(torch.as_tensor(state["counts"]))
+        for name, t in self.state_dict().items():
+            t.copy_(state[name])

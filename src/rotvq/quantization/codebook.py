@@ -107,11 +107,13 @@ class Codebook(nn.Module):
         if self.restart is not None:
             # A sample over all micro-batches without replacement: those with the highest log(u)/w
             # stay (Efraimidis and Spirakis, doi 10.1016/j.ipl.2005.11.003).
-            priority = torch.rand_like(z[:, 0]).log()
+            priority = _drawn(len(z), z.device).log()
             if self.restart.draw == "error":
                 priority = priority / (z - self.e[indices]).square().sum(1)
             priority = priority.where(valid, -torch.inf)
-            self._keep(torch.cat([self.priority, priority]), torch.cat([self.candidates, z]))
+            highest, kept = torch.cat([self.priority, priority]).topk(len(self))
+            self.priority.copy_(highest)
+            self.candidates.copy_(torch.cat([self.candidates, z])[kept])
 
     @torch.no_grad()
     def update(self) -> None:
@@ -200,21 +202,29 @@ class Codebook(nn.Module):
         self.idle.masked_fill_(move, 0)
 
     def _reduce(self) -> None:
+        """Sum over all processes, and keep of their candidates those that one would have kept."""
         if not _distributed():
             return
-        dist.all_reduce(self.n)
-        dist.all_reduce(self.s)
-        if self.restart is not None:
-            priorities = [torch.empty_like(self.priority) for _ in range(dist.get_world_size())]
-            candidates = [torch.empty_like(self.candidates) for _ in priorities]
-            dist.all_gather(priorities, self.priority)
-            dist.all_gather(candidates, self.candidates)
-            self._keep(torch.cat(priorities), torch.cat(candidates))
+        chosen = self.candidates if self.restart is None else self._chosen_of_all()
+        sums = torch.cat([self.n, self.s.flatten(), chosen.flatten()])
+        dist.all_reduce(sums)
+        n, s, chosen = sums.split([self.n.numel(), self.s.numel(), chosen.numel()])
+        self.n.copy_(n)
+        self.s.copy_(s.view_as(self.s))
+        self.candidates.copy_(chosen.view_as(self.candidates))
 
-    def _keep(self, priority: Tensor, candidates: Tensor) -> None:
-        highest, kept = priority.topk(len(self))
+    def _chosen_of_all(self) -> Tensor:
+        """This process's part of the candidates that are kept of all, in their places; else zeros.
+
+        So what is sent does not grow with the number of processes.
+        """
+        every = [torch.empty_like(self.priority) for _ in range(dist.get_world_size())]
+        dist.all_gather(every, self.priority)
+        highest, place = torch.cat(every).topk(len(self))
         self.priority.copy_(highest)
-        self.candidates.copy_(candidates[kept])
+        place = place - dist.get_rank() * len(self)
+        ours = (place >= 0) & (place < len(self))
+        return torch.where(ours.unsqueeze(1), self.candidates[place.clamp(0, len(self) - 1)], 0.0)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Codebook:
         """Follow the model to another device, never to another precision."""
@@ -243,6 +253,14 @@ def _usable(z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     if z.device.type == "cpu" and not torch.compiler.is_compiling() and valid.all():
         return z, valid
     return torch.where(valid.unsqueeze(1), z, 0.0), valid
+
+
+def _drawn(number: int, device: torch.device) -> Tensor:
+    """Uniform numbers in [0, 1). Processes with generators alike draw what one process would."""
+    if not _distributed():
+        return torch.rand(number, device=device)
+    first = dist.get_rank() * number
+    return torch.rand(dist.get_world_size() * number, device=device)[first : first + number]
 
 
 def _gathered(value: Tensor) -> Tensor:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import pickle
-from dataclasses import dataclass, field
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.files import write_atomically
 from rotvq.model import VQVAE
+from rotvq.training.bad_steps import BadSteps
 
-FORMAT = 2
-_DAMAGED = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)
-"""What torch.load raises for files that are cut off, of something else, or hold code."""
+FORMAT = 3
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Position:
         step: optimizer steps completed in the epoch begun.
         images: images trained on.
         seconds: spent training in the epoch begun.
+        bad: the steps that were left out.
         history: the records of the completed epochs.
     """
 
@@ -36,6 +39,7 @@ class Position:
     step: int = 0
     images: int = 0
     seconds: float = 0.0
+    bad: BadSteps = field(default_factory=BadSteps)
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -48,14 +52,57 @@ class Checkpoint:
     optimizer: dict[str, Any]
     scaler: dict[str, Any] | None
     generator: Tensor
-    totals: dict[str, Tensor | int]
+    totals: dict[str, Tensor]
     position: Position
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically."""
-    content = {**vars(checkpoint), "position": vars(checkpoint.position), "format": FORMAT}
-    write_atomically(path, lambda target: torch.save(content, target))
+    """Write a checkpoint atomically; the one that lay there stays beside it.
+
+    Raises:
+        OSError: no room, or no right to write.
+    """
+    content = {**vars(checkpoint), "position": asdict(checkpoint.position), "format": FORMAT}
+
+    def write(target: Path) -> None:
+        with target.open("w+b") as file:
+            torch.save(content, file)
+            file.seek(0)
+            file.write(hashlib.file_digest(file, "sha256").digest())
+        if path.exists():
+            os.replace(path, before(path))
+
+    write_atomically(path, _telling_of_the_disk(write))
+
+
+def before(path: Path) -> Path:
+    """Where the checkpoint lies that was written before that at `path`."""
+    return path.with_name(f"{path.stem}-before{path.suffix}")
+
+
+def settle(path: Path) -> str:
+    """Put the newer whole one of the two checkpoints at `path`, where it is not there already.
+
+    Returns:
+        A sentence on a damaged one that had to go, or nothing.
+
+    Raises:
+        UserError: both are damaged, or the only one is.
+    """
+    other = before(path)
+    if not path.exists():
+        if other.exists():
+            os.replace(other, path)
+        return ""
+    try:
+        load(path)
+    except UserError:
+        if not other.exists():
+            raise
+        load(other)
+        os.replace(other, path)
+        return f"{path} was damaged; the run goes on from the checkpoint before it."
+    return ""
 
 
 def load(path: Path) -> Checkpoint:
@@ -65,18 +112,51 @@ def load(path: Path) -> Checkpoint:
         UserError: the file is damaged or of another version.
     """
     try:
+        _check_digest(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content.pop("format") != FORMAT:
             raise ValueError("it is of another version")
-        return Checkpoint(**{**content, "position": Position(**content["position"])})
-    except (*_DAMAGED, KeyError, TypeError, ValueError, AttributeError):
+        position = content["position"]
+        position = Position(**{**position, "bad": BadSteps(**position["bad"])})
+        return Checkpoint(**{**content, "position": position})
+    # What torch.load raises for a file that someone made up can be anything.
+    except Exception:
         raise UserError(
             f"{path}: expected a checkpoint of this version; it is damaged or of another. Remove "
             "it to begin the run again, or use --overwrite."
         ) from None
 
 
+def _check_digest(path: Path) -> None:
+    """See that the file ends with the SHA-256 of the rest; torch.load finds no flipped bits."""
+    digest, left = hashlib.sha256(), path.stat().st_size - hashlib.sha256().digest_size
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(left, 2**20))):
+            digest.update(block)
+            left -= len(block)
+        if digest.digest() != file.read():
+            raise ValueError("it is damaged")
+
+
 def save_weights(path: Path, model: VQVAE) -> None:
-    """Write the model alone, codebook included, as safetensors."""
+    """Write the model alone, codebook included, as safetensors.
+
+    Raises:
+        OSError: no room, or no right to write.
+    """
     state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    write_atomically(path, lambda target: save_file(state, target))
+    write_atomically(path, _telling_of_the_disk(lambda target: save_file(state, target)))
+
+
+def _telling_of_the_disk(write: Callable[[Path], object]) -> Callable[[Path], object]:
+    """A full disk as an OSError, which neither torch nor safetensors raises."""
+
+    def telling(target: Path) -> None:
+        try:
+            write(target)
+        except (RuntimeError, SafetensorError) as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise OSError(f"{target} could not be written: {error}") from None
+
+    return telling

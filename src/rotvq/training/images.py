@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from rotvq.data_processing import ImageSplit
@@ -36,10 +36,11 @@ def limited(split: ImageSplit, limit: int | None) -> ImageSplit:
     return ImageSplit(split.images[chosen], None if split.labels is None else split.labels[chosen])
 
 
-def mirrored(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
-    """Images of which each is turned left to right or left alone, as torch's generator falls."""
-    turned = torch.rand(len(images), 1, 1, 1).to(images.device) < 0.5
-    return torch.where(turned, images.flip(3), images)
+def mirrored(
+    images: UInt8[Tensor, "n c h w"], turned: Bool[Tensor, " n"]
+) -> UInt8[Tensor, "n c h w"]:
+    """Images of which some are turned left to right."""
+    return torch.where(turned.to(images.device)[:, None, None, None], images.flip(3), images)
 
 
 def sizes(images: Mapping[str, UInt8[Tensor, "n c h w"]]) -> dict[str, dict[str, Any]]:

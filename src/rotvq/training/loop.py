@@ -19,7 +19,7 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -32,7 +32,7 @@ from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_json
 from rotvq.model import VQVAE, VQVAEOutput, pretrained
 from rotvq.quantization import Codebook, health
-from rotvq.training import checkpoint, environment, run_folder
+from rotvq.training import bad_steps, checkpoint, environment, run_folder
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
 from rotvq.training.collapse import warning
@@ -43,7 +43,7 @@ from rotvq.training.pictures import fixed_images, save_reconstructions
 from rotvq.training.record import describe
 from rotvq.training.schedule import SCHEDULES, even
 
-REPORT_EVERY = 0.5
+LOOK_EVERY = 0.5
 """Seconds between two looks at the sums; each look makes the host wait for the device."""
 
 VECTORS_PER_CODE = 2
@@ -59,12 +59,14 @@ class Listener:
 
     Args:
         images: told how many images were trained on in all and the epoch's means so far.
+        trouble: told in a sentence of a step that was left out.
         closing: told each completed epoch's record while its checkpoint is not written yet: what
             is done here is done again after a crash.
         epoch: told each completed epoch's record.
     """
 
     images: Callable[[int, Means], object] = lambda images, means: None
+    trouble: Callable[[str], object] = lambda sentence: None
     closing: Callable[[dict[str, Any]], object] = lambda record: None
     epoch: Callable[[dict[str, Any]], object] = lambda record: None
 
@@ -79,7 +81,7 @@ def both(first: Listener, second: Listener) -> Listener:
 
         return tell
 
-    return Listener(telling("images"), telling("closing"), telling("epoch"))
+    return Listener(*map(telling, ("images", "trouble", "closing", "epoch")))
 
 
 class Trainer:
@@ -99,10 +101,16 @@ class Trainer:
         options = config.training
         AcceleratorState._reset_state()
         # Precision is our own autocast: accelerate's would wrap the model's evaluation too.
-        self.accelerator = Accelerator(cpu=options.device == "cpu", mixed_precision="no")
+        # Every process moves its codebook alike; no buffer needs to be sent.
+        alike = DistributedDataParallelKwargs(broadcast_buffers=False)
+        self.accelerator = Accelerator(
+            cpu=options.device == "cpu", mixed_precision="no", kwargs_handlers=[alike]
+        )
         self.device = self.accelerator.device
         self.precision = environment.resolve_precision(options.precision, self.device)
         self.share = self._share()
+        first = self.accelerator.process_index * self.share
+        self.own = slice(first, first + self.share)
         self.train_images = on_device(data.train, config.data.train_images, self.device)
         self.test_images = on_device(data.test, config.data.test_images, self.device)
         self.validation_images = (
@@ -122,8 +130,9 @@ class Trainer:
         average = get_ema_multi_avg_fn(options.average)
         self.average = AveragedModel(self.model, multi_avg_fn=average) if options.average else None
         self.wrapped = self.accelerator.prepare_model(self.model)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.scaler = _scaler(self.device, self.precision)
         self.position = Position()
+        self.norms: list[Tensor] = []
         self.totals = Totals(self.model.quantizer.codebook.e.shape, self.device)
 
     @property
@@ -163,22 +172,26 @@ class Trainer:
             self._describe(command)
         self.accelerator.wait_for_everyone()
 
-    def resume(self) -> None:
+    def resume(self) -> str:
         """Take up the state of the folder's checkpoint; without one, start from the beginning.
+
+        Returns:
+            A sentence on a damaged checkpoint that the one before it stands in for, or nothing.
 
         Raises:
             UserError: the run was made from other images or in another precision, or its
-                checkpoint is damaged.
+                checkpoints are damaged.
         """
+        path, told = self.folder / run_folder.CHECKPOINT, ""
         if self.accelerator.is_main_process:
             if not (self.folder / run_folder.RUN).exists():
                 self._describe("")
             run_folder.check_same(self.folder, sizes(self._images()), self.precision)
             run_folder.take_up(self.folder, self.config)
+            told = checkpoint.settle(path)
         self.accelerator.wait_for_everyone()
-        path = self.folder / run_folder.CHECKPOINT
         if not path.exists():
-            return
+            return told
         saved = checkpoint.load(path)
         try:
             self.model.load_state_dict(saved.model)
@@ -197,7 +210,9 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.totals.load_state_dict(saved.totals)
             checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.tested)
+            run_folder.write_epochs(self.folder, saved.position.history)
         self.position = saved.position
+        return told
 
     def run(self, listener: Listener | None = None) -> dict[str, Any]:
         """Train to the end and evaluate; returns the evaluation's record.
@@ -230,12 +245,12 @@ class Trainer:
             at.step += 1
             at.images += options.batch_size
             now = time.perf_counter()
-            if now - told > REPORT_EVERY or at.step == self.steps:
+            if self._look_falls_due(now - told):
                 told = now
-                means = self.totals.means(self.beta)
-                self._check(means)
-                listener.images(at.images, means)
+                self._look(order, listener)
             if at.step < self.steps and self._to_stop(interrupt):
+                if self.norms:
+                    self._look(order, listener)
                 at.seconds += now - since
                 self._stop(interrupt)
         at.seconds += time.perf_counter() - since
@@ -258,19 +273,19 @@ class Trainer:
     def _step(self, order: Tensor) -> None:
         """One optimizer step and one codebook step over this process's share of the next batch.
 
-        The codebook moves even where fp16's loss scaler skips the optimizer's step.
+        Every process draws the numbers of the whole batch and uses its own. The codebook moves even
+        where the optimizer's step is left out; it takes no vector that is not finite.
         """
         options = self.config.training
-        process = self.accelerator.process_index
-        position = [options.seed, process, self.position.images]
+        position = [options.seed, 0, self.position.images]
         torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
         for group in self.optimizer.param_groups:
             group["lr"] = options.learning_rate * SCHEDULES[options.schedule](self.progress)
         self._set_decay()
-        first = self.position.step * options.batch_size + process * self.share
-        images = self.train_images[order[first : first + self.share]].to(self.device)
+        batch = self._batch(order, self.position.step)
+        images = self.train_images[batch[self.own]].to(self.device)
         if options.flip:
-            images = mirrored(images)
+            images = mirrored(images, torch.rand(options.batch_size)[self.own] < 0.5)
         parts = images.split(options.micro_batch_size or self.share)
         if not self.model.quantizer.codebook.ready:
             self._place_codes(order)
@@ -281,10 +296,11 @@ class Trainer:
                     output: VQVAEOutput = self.wrapped(normalized(part))
                 loss = output.loss(self.beta, options.evenness)
                 self.scaler.scale(loss / len(parts)).backward()
-            self.totals.add(output)
-        if options.gradient_clip:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
+            self.totals.add(output, loss.isfinite())
+        self.scaler.unscale_(self.optimizer)
+        norm = self._clip()
+        # fp16's scaler looks for a fitting scale by steps that overflow.
+        self.norms.append(loss.detach() if self.precision == "fp16" else norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -292,21 +308,82 @@ class Trainer:
         if self.average:
             self.average.update_parameters(self.model)
 
+    def _batch(self, order: Tensor, step: int) -> Tensor:
+        """Which images make the batch of a step of the epoch, over all processes."""
+        size = self.config.training.batch_size
+        return order[step * size : (step + 1) * size]
+
+    def _clip(self) -> Tensor:
+        """The norm of all gradients; they are shortened where the configuration says so."""
+        largest = self.config.training.gradient_clip
+        if largest:
+            return torch.nn.utils.clip_grad_norm_(self.model.parameters(), largest)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
+
+    def _look_falls_due(self, seconds: float) -> bool:
+        """Whether to look so long after the last time; processes do so at the same steps."""
+        if self.position.step == self.steps:
+            return True
+        if self.accelerator.num_processes > 1:
+            return self.position.step % AGREE_EVERY == 0
+        return seconds > LOOK_EVERY
+
+    def _look(self, order: Tensor, listener: Listener) -> None:
+        """Read what the steps since the last look came to; the host waits for the device here."""
+        at = self.position
+        norms = self.accelerator.reduce(torch.stack(self.norms))
+        first, self.norms = at.step - len(norms), []
+        for place in at.bad.note(norms):
+            self._tell_bad_step(first + place, norms[place].item(), order, listener)
+        if at.bad.in_a_row >= bad_steps.PATIENCE:
+            self._refuse(f"the gradients were not finite in {at.bad.in_a_row} steps in a row")
+        means = self.totals.means(self.beta)
+        if at.step == self.steps:
+            self._check(means)
+        listener.images(at.images, means)
+
+    def _tell_bad_step(self, step: int, value: float, order: Tensor, listener: Listener) -> None:
+        at = self.position
+        number = at.epoch * self.steps + step + 1
+        told = f"Step {number:,} was left out: its gradients are not finite."
+        if at.bad.total <= bad_steps.REPORTS and self.accelerator.is_main_process:
+            batch = self._batch(order, step)
+            facts = {
+                "epoch": at.epoch + 1,
+                "watched": "loss" if self.precision == "fp16" else "gradient norm",
+                "value": str(value),
+                "images": batch.tolist(),
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "beta": self.beta,
+                "precision": self.precision,
+                "seen_after_images": at.images,
+                "means_of_the_epoch": asdict(self.totals.means(self.beta)),
+                "weights_finite": self._finite(),
+                "codebook": self._health(),
+            }
+            folder = self.folder / run_folder.BAD_STEPS
+            bad_steps.report(folder, number, facts, self.train_images[batch])
+            told += f" Its images and what is known of it are in {folder}."
+        listener.trouble(told)
+
     @torch.no_grad()
     def _place_codes(self, order: Tensor) -> None:
         """Start the codebook from the data: a batch, or more where it has fewer vectors than that.
 
-        Each process encodes images of its own; the codebook takes those of one.
+        All processes look at the same images, and the codebook counts those of one: any number of
+        processes starts from the same codes.
         """
         stride = self.model.stride
         tokens = self.train_images.shape[2] // stride * (self.train_images.shape[3] // stride)
         wanted = -(-VECTORS_PER_CODE * len(self.model.quantizer.codebook) // tokens)
-        own = order[self.accelerator.process_index :: self.accelerator.num_processes]
-        images = self.train_images[own[: max(self.share, wanted)]].to(self.device)
+        first = order[: max(self.config.training.batch_size, wanted)]
+        images = self.train_images[first].to(self.device)
         with self._autocast():
             parts = images.split(self.config.training.micro_batch_size or self.share)
             z = torch.cat([self.model.encoder(normalized(part)) for part in parts])
-        self.model.quantizer.initialize_codebook(z)
+        counts = z.new_full(z[:, 0].shape, self.accelerator.is_main_process, dtype=torch.bool)
+        self.model.quantizer.initialize_codebook(z, counts)
 
     def _set_decay(self) -> None:
         options, codebook = self.config.quantizer, self.model.quantizer.codebook
@@ -331,6 +408,8 @@ class Trainer:
                 "images_per_second": round(self.steps * options.batch_size / at.seconds, 1),
             },
         }
+        if at.bad.total:
+            record["bad_steps"] = at.bad.total
         due = self._falls_due(options.checkpoint_every)
         at.history.append(record)
         advice = warning(at.history, self.config.quantizer)
@@ -343,6 +422,7 @@ class Trainer:
             save_reconstructions(self.folder / name, self.tested, fixed_images(self.watched))
             listener.closing(record)
         if due:
+            self._check_alike()
             self._save()
         listener.epoch(record)
 
@@ -356,6 +436,8 @@ class Trainer:
         totals = totals_over(self.tested, self.watched, options.batch_size)
         means = asdict(totals.means(self.beta))
         del means["batch_perplexity"]
+        if not math.isfinite(means["loss"]):
+            self._refuse(f"the loss over the images tested on is {means['loss']}")
         return {**means, "psnr": psnr(means["reconstruction_loss"])}
 
     def _health(self) -> dict[str, Any]:
@@ -367,7 +449,7 @@ class Trainer:
         """Weights, records, and last the checkpoint: what a crash leaves undone is done again."""
         if not self.accelerator.is_main_process:
             return
-        if not all(t.isfinite().all() for t in self.model.state_dict().values()):
+        if not self._finite():
             self._refuse("the weights are not finite")
         checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.tested)
         run_folder.write_epochs(self.folder, self.position.history)
@@ -392,6 +474,18 @@ class Trainer:
             f"Go on with: rotvq train --out {shlex.quote(str(self.folder))} --resume",
         )
 
+    def _finite(self) -> bool:
+        return all(bool(t.isfinite().all()) for t in self.model.state_dict().values())
+
+    def _check_alike(self) -> None:
+        """See that all processes hold the same model, to the bit."""
+        if self.accelerator.num_processes == 1:
+            return
+        values = [t.double().sum() for t in self.model.state_dict().values()]
+        sums = self.accelerator.gather(torch.stack(values).view(torch.int64).unsqueeze(0))
+        if (sums != sums[0]).any():
+            self._refuse("the processes do not hold the same weights and codebook any more")
+
     def _check(self, means: Means) -> None:
         if not math.isfinite(means.loss):
             self._refuse(f"the loss is {means.loss}")
@@ -399,8 +493,8 @@ class Trainer:
     def _refuse(self, reason: str) -> NoReturn:
         raise UserError(
             f"training: {reason} after {self.position.images:,} images. The last checkpoint in "
-            f"{self.folder} is from before. Try a lower --training.learning_rate or "
-            "--training.precision fp32."
+            f"{self.folder} is from before. Try a lower --training.learning_rate, "
+            "--training.gradient_clip 0.1 or --training.precision fp32."
         )
 
     def _autocast(self) -> torch.autocast:
@@ -448,3 +542,16 @@ class Trainer:
         # The folder of a run can be loaded as a saved model too.
         write_json(self.folder / run_folder.MODEL, pretrained.describe(self.model))
         write_json(self.folder / run_folder.RUN, record)
+
+
+def _scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
+    """What leaves a step out where gradients are not finite, without asking the device for it.
+
+    It scales the loss for fp16 alone: elsewhere its scale is 1, never grows in any run's time, and
+    a factor this close to 1 rounds to no change.
+    """
+    if precision == "fp16":
+        return torch.amp.GradScaler(device.type)
+    return torch.amp.GradScaler(
+        device.type, init_scale=1.0, growth_interval=2**31 - 1, backoff_factor=1 - 1e-12
+    )

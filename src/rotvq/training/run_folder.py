@@ -22,13 +22,14 @@ RUN = "run.json"
 EPOCHS = "epochs.jsonl"
 EVALUATION = "evaluation.json"
 TRAIN_EVALUATION = "evaluation-train.json"
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, CHECKPOINT_BEFORE = "checkpoint.pt", "checkpoint-before.pt"
 WEIGHTS = "model.safetensors"
 RECONSTRUCTIONS = "reconstructions"
+BAD_STEPS = "bad_steps"
 TRACKING = "tracking"
 _OURS = (
-    MODEL, RUN, EPOCHS, EVALUATION, TRAIN_EVALUATION, CHECKPOINT, WEIGHTS, RECONSTRUCTIONS,
-    TRACKING, "report.html", "report.md", "figures",
+    MODEL, RUN, EPOCHS, EVALUATION, TRAIN_EVALUATION, CHECKPOINT, CHECKPOINT_BEFORE, WEIGHTS,
+    RECONSTRUCTIONS, BAD_STEPS, TRACKING, "report.html", "report.md", "figures",
 )  # fmt: skip
 PARTS = ".*.part"
 
