@@ -99,7 +99,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("at", [8, 40, 48, 80, 120])
 def test_a_run_killed_anywhere_goes_on_and_ends_the_same(data, tmp_path, at, monkeypatch):
-    monkeypatch.setattr("rotvq.training.loop.REPORT_EVERY", 0)
+    monkeypatch.setattr("rotvq.training.loop.LOOK_EVERY", 0)
     whole, killed = a_run(tmp_path, "whole"), a_run(tmp_path, "killed")
 
     def kill(run, images, means):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -14,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from outcome import outcome
 
 from rotvq.data_processing import ImageData, ImageSplit
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
@@ -87,40 +87,6 @@ def resumed() -> Callable[..., Trainer]:
         return trainer
 
     return make
-
-
-def _plain(value: Any) -> Any:
-    """Nested state with tensors as bytes, so that == compares every bit, nan too."""
-    if isinstance(value, torch.Tensor):
-        return str(value.dtype), tuple(value.shape), value.contiguous().numpy().tobytes()
-    if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
-
-
-def outcome(folder: Path) -> dict[str, Any]:
-    """All that a run left behind, but for times of day and durations."""
-    found = torch.load(folder / "checkpoint.pt", weights_only=True)
-    position = found.pop("position")
-    records = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
-    assert len(records) == position["epoch"]
-    for record in [*records, *position["history"]]:
-        assert record.pop("timing")["images_per_second"] > 0
-    evaluation = json.loads((folder / "evaluation.json").read_text())
-    assert evaluation.pop("seconds") >= 0
-    pictures = sorted((folder / "reconstructions").iterdir())
-    return {
-        "checkpoint": _plain(found),
-        "position": json.dumps(position),  # as text, where a nan equals a nan
-        "weights": (folder / "model.safetensors").read_bytes(),
-        "config": (folder / "config.yaml").read_text(),
-        "records": records,
-        "evaluation": evaluation,
-        "pictures": {picture.name: picture.read_bytes() for picture in pictures},
-        "files": sorted({path.name for path in folder.iterdir()} - {"checkpoint-before.pt"}),
-    }
 
 
 @pytest.fixture(name="outcome")

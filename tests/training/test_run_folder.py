@@ -182,6 +182,16 @@ def test_more_epochs_are_written_down(tmp_path, tiny):
     assert found == ["config.yaml", "reconstructions"]
 
 
+def test_what_a_killed_process_left_is_removed_when_the_run_goes_on(tmp_path, tiny):
+    run_folder.prepare(tmp_path / "run", tiny())
+    for place in ("", "reconstructions/"):
+        (tmp_path / f"run/{place}.x.png.123.part").write_bytes(b"half")
+    run_folder.take_up(tmp_path / "run", tiny())
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == [
+        "config.yaml", "reconstructions",
+    ]  # fmt: skip
+
+
 def test_what_a_killed_process_left_does_not_stop_a_new_run(tmp_path, tiny):
     (tmp_path / ".config.yaml.77.part").write_text("half")
     run_folder.prepare(tmp_path, tiny())

@@ -230,6 +230,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             run_folder.write_epochs(self.folder, self.position.history)
             write_json(self.folder / run_folder.EVALUATION, record)
+            checkpoint.before(self.folder / run_folder.CHECKPOINT).unlink(missing_ok=True)
         if interrupt.signal is not None:
             raise Stopped(interrupt.signal, f"Stopped; the run is finished in {self.folder}.")
         return record

@@ -106,8 +106,9 @@ def _foreign(path: Path) -> bool:
 
 def _remove_parts(folder: Path) -> None:
     """Remove the half-written files of a process that was killed."""
-    for part in folder.glob(PARTS):
-        part.unlink(missing_ok=True)
+    for place in (folder, folder / RECONSTRUCTIONS, folder / BAD_STEPS):
+        for part in place.glob(PARTS):
+            part.unlink(missing_ok=True)
 
 
 def read_config(folder: Path) -> Config:

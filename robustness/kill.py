@@ -1,0 +1,218 @@
+"""Kill a run at random moments, resume it each time, and compare its end with a run left alone.
+
+A child process trains; when it enters the part of the run that was drawn, it says so, and after a
+random part of that part's time it gets SIGKILL. Another child resumes. Weights, codebook,
+optimizer, records, pictures and report of each run that came to its end must equal, bit for bit,
+those of the run that nobody touched.
+
+    python robustness/kill.py [--kills 1000] [--seed 0] [--out results/robustness]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from outcome import outcome, report_of
+
+from rotvq.data_processing import ImageData, ImageSplit, load
+from rotvq.files import write_json
+from rotvq.training import checkpoint, environment, loop, run_folder
+from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
+from rotvq.training.loop import Trainer
+
+CONFIG = Config(
+    data=DataConfig(train_images=48, test_images=16),
+    model=ModelConfig(width=8, dim=8, depth=1),
+    quantizer=QuantizerConfig(codebook_size=32, init="data", restart=0.1, final_decay=0.999),
+    training=TrainingConfig(
+        epochs=4, batch_size=8, learning_rate=1e-3, schedule="cosine", average=0.9, flip=True
+    ),
+)
+PARTS: dict[str, tuple[Any, str]] = {
+    "making the folder": (run_folder, "prepare"),
+    "describing the run": (Trainer, "_describe"),
+    "resuming": (Trainer, "resume"),
+    "choosing a checkpoint": (checkpoint, "settle"),
+    "a step": (Trainer, "_step"),
+    "a test pass": (Trainer, "_test"),
+    "writing pictures": (loop, "save_reconstructions"),
+    "writing weights": (checkpoint, "save_weights"),
+    "writing records": (run_folder, "write_epochs"),
+    "writing a checkpoint": (checkpoint, "save"),
+    "the evaluation": (loop, "evaluate"),
+    "writing the evaluation": (loop, "write_json"),
+}
+
+REPORTS = 20
+"""Runs of which one is also compared by its report, which takes longer than the run."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("results/robustness"))
+    options = parser.parse_args()
+
+    torch.set_num_threads(1)
+    data, draw = _images(), random.Random(options.seed)
+    since, kills, runs, litter = time.monotonic(), Counter[str](), 0, 0
+    with tempfile.TemporaryDirectory() as place:
+        whole = Path(place) / "whole"
+        habits = _habits(whole, data)
+        expected = outcome(whole) | report_of(whole)
+        while kills.total() < options.kills:
+            folder = Path(place) / f"run_{runs}"
+            while True:
+                # A child in ten is left alone.
+                part = draw.choice([*PARTS]) if draw.random() < 0.9 else None
+                if not _killed(folder, data, part, draw, habits):
+                    break
+                assert part is not None
+                kills[part] += 1
+                litter += any(folder.rglob(run_folder.PARTS))
+            found = outcome(folder)
+            if runs % REPORTS == 0:
+                found |= report_of(folder)
+            different = [name for name in found if found[name] != expected[name]]
+            if different:
+                kept = shutil.move(folder, tempfile.mkdtemp())
+                sys.exit(f"{kept} has other {', '.join(different)}; killed in {dict(kills)}")
+            shutil.rmtree(folder)
+            runs += 1
+    record = {
+        "what": "SIGKILL at random moments; every run ended bit for bit as the one left alone",
+        "kills": kills.total(),
+        "by_part": dict(kills.most_common()),
+        "half_written_files_met": litter,
+        "runs": runs,
+        "different": 0,
+        "seed": options.seed,
+        "seconds": round(time.monotonic() - since),
+        "hardware": environment.hardware(torch.device("cpu")),
+        "versions": environment.versions(),
+        "git": environment.git_state(),
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_json(options.out / "kill.json", record)
+    print(
+        f"{kills.total()} kills in {runs} runs, all of which ended bit for bit as one left alone."
+    )
+
+
+def _images() -> ImageData:
+    photos = load("photos")
+    return ImageData(
+        "photos", ImageSplit(photos.train.images[:48]), ImageSplit(photos.train.images[48:64])
+    )
+
+
+def _train(folder: Path, data: ImageData) -> None:
+    trainer = Trainer(CONFIG, data, folder)
+    if run_folder.is_run(folder):
+        trainer.resume()
+    else:
+        trainer.begin()
+    trainer.run()
+
+
+def _habits(folder: Path, data: ImageData) -> dict[str, tuple[int, float]]:
+    """How often a run comes to each part and the seconds it stays, from one left alone.
+
+    At its end it is resumed once.
+    """
+    times: dict[str, list[float]] = {part: [] for part in PARTS}
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        for part, (owner, name) in PARTS.items():
+            setattr(owner, name, _timed(getattr(owner, name), times[part]))
+        _train(folder, data)
+        _train(folder, data)
+        lines = (
+            f"{part}\t{len(spent)}\t{sum(spent) / len(spent)}" for part, spent in times.items()
+        )
+        os.write(writer, "\n".join(lines).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as lines:
+        found = [line.rstrip().split("\t") for line in lines]
+    assert os.waitpid(child, 0)[1] == 0
+    return {part: (int(times), float(seconds)) for part, times, seconds in found}
+
+
+def _timed(function: Any, spent: list[float]) -> Any:
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        since = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            spent.append(time.perf_counter() - since)
+
+    return timed
+
+
+def _killed(
+    folder: Path,
+    data: ImageData,
+    part: str | None,
+    draw: random.Random,
+    habits: dict[str, tuple[int, float]],
+) -> bool:
+    """Train in a child, and kill it in the part given; False where it came to its end."""
+    times, seconds = habits[part] if part else (1, 0.0)
+    times, delay = draw.randint(1, times), draw.uniform(0, 1.2 * seconds)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        # What fails shall be seen; the parent sees the status.
+        try:
+            if part:
+                owner, name = PARTS[part]
+                setattr(owner, name, _telling(getattr(owner, name), times, writer))
+            _train(folder, data)
+        except BaseException as error:
+            print(f"{folder}: {error!r}", file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as told:
+        select.select([told], [], [])
+        if told.read(1):
+            time.sleep(delay)
+            os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return True
+    if os.WEXITSTATUS(status):
+        sys.exit("a child failed")
+    return False
+
+
+def _telling(function: Any, times: int, writer: int) -> Any:
+    calls = 0
+
+    def telling(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == times:
+            os.write(writer, b"!")
+        return function(*args, **kwargs)
+
+    return telling
+
+
+if __name__ == "__main__":
+    main()
