@@ -114,5 +114,5 @@ def _open(path: Path) -> "Iterator[pq.ParquetFile]":
     try:
         with pq.ParquetFile(path) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a whole Parquet file: {first_line(error)}") from None

@@ -11,7 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from rotvq.errors import UserError
@@ -67,15 +68,59 @@ def load(make: type[VQVAE], folder: Path) -> VQVAE:
     """
     description = _read(folder / CONFIG)
     path = folder / WEIGHTS
+
+    def build() -> VQVAE:
+        return make(**description["model"], quantizer=_build(description["quantizer"]))
+
     try:
-        quantizer = _build(description["quantizer"])
-        model = make(**description["model"], quantizer=quantizer)
-    except (KeyError, TypeError, ValueError) as error:
+        _check_sizes(description)
+        # Without memory first: a file may ask for more than there is.
+        with torch.device("meta"):
+            plan = {name: tuple(t.shape) for name, t in build().state_dict().items()}
+        found = _shapes(path)
+        for name in plan | found:
+            if plan.get(name) != found.get(name):
+                size = f"size mismatch in {name}, {plan.get(name)} and {found.get(name)}"
+                raise _not_weights(path, size)
+        model = build()
+    except UserError:
+        raise
+    # A file that someone made up can make the constructors raise anything.
+    except Exception as error:
         raise UserError(
             f"{folder / CONFIG}: expected the arguments of a model; {_reason(error)}. Take the "
             "file that was saved with the weights."
         ) from None
     return load_weights(model, path)
+
+
+def _check_sizes(description: dict[str, Any]) -> None:
+    """See that numbers are ones that a model can have.
+
+    Raises:
+        ValueError: they are not.
+    """
+    for part in ("model", "quantizer"):
+        for name, value in description[part].items():
+            most = 1000 if name in ("depth", "stages") else 2**31
+            if isinstance(value, int) and not 0 <= value <= most:
+                raise ValueError(f"{name} is {value}")
+    if len(description["quantizer"].get("levels", ())) > 64:
+        raise ValueError("there are more than 64 levels")
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Of the tensors in a file, by name.
+
+    Raises:
+        UserError: the file is absent or damaged.
+    """
+    _check_there(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    except SafetensorError as error:
+        raise _not_weights(path, error) from None
 
 
 def load_weights(model: VQVAE, path: Path) -> VQVAE:
@@ -84,16 +129,24 @@ def load_weights(model: VQVAE, path: Path) -> VQVAE:
     Raises:
         UserError: the file is absent, damaged, or of another model.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: expected the weights of a model; there is no such file.")
+    _check_there(path)
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
-        raise UserError(
-            f"{path}: expected the weights of the model described beside it; {_reason(error)} The "
-            "file is damaged or of another model: fetch or write it again."
-        ) from None
+        raise _not_weights(path, error) from None
     return model.eval()
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path}: expected the weights of a model; there is no such file.")
+
+
+def _not_weights(path: Path, error: Exception | str) -> UserError:
+    return UserError(
+        f"{path}: expected the weights of the model described beside it; {_reason(error)} The file "
+        "is damaged or of another model: fetch or write it again."
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -105,7 +158,7 @@ def _read(path: Path) -> dict[str, Any]:
         description = json.loads(path.read_text(encoding="utf-8"))
         fits = description["format"] == FORMAT
         version = int(description["version"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         fits, version = False, 0
     if not fits:
         raise UserError(f'{path}: expected JSON with "format": "{FORMAT}"; got something else.')
@@ -153,5 +206,5 @@ def _build(description: dict[str, Any]) -> Quantizer:
     return VectorQuantizer(**values, rule=rule, restart=restart, channel_dim=1)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception | str) -> str:
     return " ".join(str(error).split()).rstrip(".")[:300] + "."

@@ -114,6 +114,8 @@ class _Map(nn.Module):
         self.weight = nn.Parameter(torch.eye(dim))
 
     def forward(self, basis: Tensor) -> Tensor:
+        if basis.is_meta:  # for which there is no autocast
+            return basis @ self.weight
         with torch.autocast(basis.device.type, enabled=False):
             return basis @ self.weight
 

@@ -76,6 +76,8 @@ class Tokens:
                 f"tokens: expected {wanted:,} bytes for {len(self):,} images; got "
                 f"{len(self.packed):,}. The file is damaged, or not of this format."
             )
+        if self.names is not None and not all(isinstance(name, str) for name in self.names):
+            raise UserError("tokens: expected names that are text. The file is damaged.")
         if self.names is not None and len(self.names) != len(self):
             raise UserError(
                 f"tokens: expected a name for each of {len(self):,} images; got "

@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from rotvq.errors import UserError
@@ -37,6 +37,12 @@ from rotvq.tokens.collection import Codec, Tokens
 
 FORMAT, VERSION = "rotvq tokens", 1
 Arrays = dict[str, NDArray[Any]]
+
+EXPANSION = 100
+"""Times its size on the disk that a file may take in memory: tokens can hardly be compressed."""
+
+NAME = 4096
+"""Bytes of an image's name, at most."""
 
 
 def write(path: Path, tokens: Tokens) -> None:
@@ -63,24 +69,13 @@ def read(path: Path) -> Tokens:
         return reader(path)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except _DAMAGED as error:
+    # A file that someone made up can make its library raise anything.
+    except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{path}: expected a token file that rotvq encode wrote; got something else or a "
             f"damaged one ({reason}). Encode the images again."
         ) from None
-
-
-_DAMAGED = (
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    ValueError,  # of which pyarrow's and json's are
-    SafetensorError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def _kind(path: Path) -> tuple[Callable[[Path, Tokens], None], Callable[[Path], Tokens]]:
@@ -96,6 +91,9 @@ def _write_npz(path: Path, tokens: Tokens) -> None:
 
 
 def _read_npz(path: Path) -> Tokens:
+    with zipfile.ZipFile(path) as archive:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            raise ValueError("its arrays are compressed")
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         return _tokens(json.loads(file["header"].tobytes()), file)
 
@@ -134,7 +132,11 @@ def _write_parquet(path: Path, tokens: Tokens) -> None:
 
 
 def _read_parquet(path: Path) -> Tokens:
-    table = pq.read_table(path)
+    with pq.ParquetFile(path) as file:
+        groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+        if sum(group.total_byte_size for group in groups) > EXPANSION * path.stat().st_size:
+            raise ValueError("it would take far more room than it should")
+        table = file.read()
     header = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     sizes = list(zip(table["height"].to_pylist(), table["width"].to_pylist(), strict=True))
     names = table["name"].to_pylist() if "name" in table.column_names else None
@@ -166,14 +168,10 @@ def _codec(header: Mapping[str, Any]) -> Codec:
             f"expected version {VERSION} of the format or older; got "
             f"{header['version']}. Update rotvq."
         )
-    if int(header["codebook_size"]) < 2:
-        raise ValueError(f"its codebook has {header['codebook_size']} codes")
-    return Codec(
-        str(header["model"]),
-        int(header["codebook_size"]),
-        int(header["stride"]),
-        int(header["channels"]),
-    )
+    size, stride, channels = (int(header[key]) for key in ("codebook_size", "stride", "channels"))
+    if not (2 <= size <= 2**31 and 1 <= stride <= 2**16 and channels in (1, 3)):
+        raise ValueError(f"it has {size} codes, stride {stride} and {channels} channels")
+    return Codec(str(header["model"]), size, stride, channels)
 
 
 def _arrays(tokens: Tokens) -> Arrays:
@@ -191,10 +189,12 @@ def _arrays(tokens: Tokens) -> Arrays:
 def _tokens(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Tokens:
     codec = _codec(header)
     runs = [(count, (height, width)) for count, height, width in arrays["sizes"].tolist()]
-    if sum(count * codec.bytes_of(size) for count, size in runs) != arrays["tokens"].size:
+    wanted = sum(count * codec.bytes_of(size) for count, size in runs)
+    if any(min(size) < 1 for _, size in runs) or wanted != arrays["tokens"].size:
         raise ValueError("its sizes are not those of its tokens")
     sizes = [size for count, size in runs for _ in range(count)]
     names: Sequence[str] | None = None
     if "names" in arrays:
-        names = json.loads(zlib.decompress(arrays["names"].tobytes()))
+        stream = zlib.decompressobj()
+        names = json.loads(stream.decompress(arrays["names"].tobytes(), NAME * (len(sizes) + 1)))
     return Tokens(codec, sizes, arrays["tokens"].tobytes(), names)

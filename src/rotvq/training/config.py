@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import NoneType
@@ -10,6 +11,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rotvq.data_processing.decoding import parse_size
 from rotvq.errors import UserError
+
+# Aliases of aliases in a few lines of YAML make a value that no memory holds as text.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring = 2, 200
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class QuantizerConfig:
             parts = self.levels.split(",")
             wanted = "whole numbers, 2 or more, as 8,5,5,5"
             digits = all(part.strip().isdecimal() and int(part) >= 2 for part in parts)
-            _require(digits, f"{name}.levels", wanted, repr(self.levels))
+            _require(digits, f"{name}.levels", wanted, _SHORT.repr(self.levels))
             size = math.prod(map(int, parts))
             wanted = f"the product of the levels {self.levels}, {size}"
             _require(
@@ -233,12 +238,12 @@ def _check_types(part: Any) -> None:
         value = getattr(part, name)
         kinds = get_args(hint) or (hint,)
         if get_origin(hint) is Literal:
-            _require(value in kinds, name, " or ".join(map(str, kinds)), repr(value))
+            _require(value in kinds, name, " or ".join(map(str, kinds)), _SHORT.repr(value))
         else:
             widened = (*kinds, int) if float in kinds else kinds
             names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
             fits = isinstance(value, widened) and isinstance(value, bool) == (bool in kinds)
-            _require(fits, name, names, repr(value))
+            _require(fits, name, names, _SHORT.repr(value))
 
 
 def _require(holds: bool, name: str, expected: str, received: object) -> None:

@@ -33,6 +33,9 @@ _OURS = (
 )  # fmt: skip
 PARTS = ".*.part"
 
+LARGEST_CONFIG = 2**20
+"""Characters of config.yaml that are read; a whole one has about a thousand."""
+
 
 def is_run(folder: Path) -> bool:
     """Whether the folder holds a run, begun or finished."""
@@ -119,15 +122,19 @@ def read_config(folder: Path) -> Config:
     """
     path = folder / CONFIG
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            values = yaml.safe_load(file.read(LARGEST_CONFIG))
         return Config(**{group: kind(**values[group]) for group, kind in GROUPS.items()})
     except FileNotFoundError:
         raise UserError(
             f"expected a run folder with {CONFIG}; found none in {folder}. Give the folder that "
             "`rotvq train --out` wrote."
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    # A file that someone made up can make yaml raise anything.
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: expected a run's configuration; {reason}.") from None
 
 

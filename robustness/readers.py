@@ -1,0 +1,185 @@
+"""What reads files that strangers made, and a whole file for each to begin from."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import yaml
+from PIL import Image
+
+from rotvq.data_processing.decoding import Encoded, Target, decoded
+from rotvq.data_processing.parquet import load_parquet
+from rotvq.data_processing.shards import load_shards
+from rotvq.data_processing.unpickle import read_batch
+from rotvq.model import VQVAE
+from rotvq.quantization import VectorQuantizer
+from rotvq.tokens import file as token_file
+from rotvq.tokens.collection import Codec, Packer
+from rotvq.training import checkpoint, run_folder
+from rotvq.training.config import Config
+
+MEMORY = Path("/dev/shm")
+
+
+def _cifar(path: Path) -> None:
+    read_batch(path.read_bytes(), path.name)
+
+
+def _image(path: Path) -> None:
+    for _ in decoded([Encoded(path.name, path.read_bytes())], Target((8, 8))):
+        pass
+
+
+def _tokens(path: Path) -> None:
+    for _ in token_file.read(path).batches(8):
+        pass
+
+
+def _model(path: Path) -> None:
+    VQVAE.from_pretrained(path.parent)
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "data_batch_1": _cifar,
+    "image.png": _image,
+    "image.jpg": _image,
+    "image.webp": _image,
+    "image.tiff": _image,
+    "train-0.tar": lambda path: load_shards(path.parent, Target((8, 8))),
+    "train-0.parquet": lambda path: load_parquet(path.parent, Target((8, 8))),
+    "tokens.npz": _tokens,
+    "tokens.safetensors": _tokens,
+    "tokens.parquet": _tokens,
+    "checkpoint.pt": checkpoint.load,
+    "config.yaml": lambda path: run_folder.read_config(path.parent),
+    "config.json": _model,
+    "model.safetensors": _model,
+}
+
+
+def place(name: str) -> Path:
+    """A folder, in memory where there is such a place, with what lies beside the file read."""
+    folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
+    if READERS[name] is _model:
+        _small_model().save_pretrained(folder)
+    return folder
+
+
+def finished(content: bytes, name: str) -> bytes:
+    """A made-up file with the checksum that its reader wants, so that it reads what is inside."""
+    if name == "checkpoint.pt":
+        return content + hashlib.sha256(content).digest()
+    return content
+
+
+def whole(name: str) -> list[bytes]:
+    """Files that the reader takes."""
+    folder = place(name)
+    try:
+        return [*_MAKERS[name](folder / name)]
+    finally:
+        shutil.rmtree(folder)
+
+
+def _small_model() -> VQVAE:
+    return VQVAE(width=8, dim=4, depth=1, quantizer=VectorQuantizer(8, 4, channel_dim=1))
+
+
+def _pictures(kind: str, **options: object) -> list[bytes]:
+    draw = np.random.default_rng(0)
+    made = []
+    for mode, shape in (("RGB", (12, 10, 3)), ("L", (9, 9)), ("RGBA", (8, 8, 4))):
+        file = io.BytesIO()
+        image = Image.fromarray(draw.integers(0, 256, shape, dtype=np.uint8))
+        if kind == "JPEG" and mode == "RGBA":
+            image = image.convert("CMYK")
+        image.save(file, kind, **options)
+        made.append(file.getvalue())
+    return made
+
+
+def _batches(path: Path) -> Iterator[bytes]:
+    rows = np.arange(2 * 3072, dtype=np.uint32).astype(np.uint8).reshape(2, 3072)
+    for protocol in (2, 4):
+        yield pickle.dumps({b"data": rows, b"labels": [3, 9]}, protocol)
+
+
+def _shards(path: Path) -> Iterator[bytes]:
+    pictures = _pictures("PNG")
+    with tarfile.open(path, "w") as archive:
+        for number in range(12):
+            members = ((".png", pictures[number % 3]), (".cls", b"%d" % number))
+            for suffix, content in members:
+                entry = tarfile.TarInfo(f"{number:03d}{suffix}")
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    yield path.read_bytes()
+
+
+def _tables(path: Path) -> Iterator[bytes]:
+    pictures = _pictures("PNG")
+    images = [{"bytes": pictures[i % 3], "path": str(i)} for i in range(12)]
+    for compression in ("none", "zstd"):
+        table = pa.table({"img": images, "label": [i % 3 for i in range(12)]})
+        pq.write_table(table, path, compression=compression)
+        yield path.read_bytes()
+
+
+def _token_files(path: Path) -> Iterator[bytes]:
+    packer = Packer(Codec("0123456789abcdef", 1000, 4, 3))
+    draw = np.random.default_rng(0)
+    for number, size in (("a", (8, 8)), ("b", (8, 8)), ("c", (6, 17))):
+        grid = packer.codec.grid(size)
+        packer.add(draw.integers(0, 1000, (1, *grid)), size, [number])
+    token_file.write(path, packer.tokens())
+    yield path.read_bytes()
+
+
+def _checkpoints(path: Path) -> Iterator[bytes]:
+    model = _small_model()
+    optimizer = torch.optim.Adam(model.parameters())
+    state = checkpoint.Checkpoint(
+        model.state_dict(), None, optimizer.state_dict(), {}, torch.get_rng_state(),
+        {"sums": torch.ones(6)}, checkpoint.Position(history=[{"epoch": 1}]),
+    )  # fmt: skip
+    checkpoint.save(path, state)
+    yield path.read_bytes()[: -hashlib.sha256().digest_size]
+
+
+def _configs(path: Path) -> Iterator[bytes]:
+    for config in (Config(), Config().but(quantizer={"levels": "8,5,5,5", "codebook_size": 1000})):
+        yield yaml.safe_dump(asdict(config), sort_keys=False).encode()
+
+
+def _models(path: Path) -> Iterator[bytes]:
+    yield path.read_bytes()
+
+
+_MAKERS: dict[str, Callable[[Path], Iterable[bytes]]] = {
+    "data_batch_1": _batches,
+    "image.png": lambda path: _pictures("PNG"),
+    "image.jpg": lambda path: _pictures("JPEG"),
+    "image.webp": lambda path: _pictures("WEBP"),
+    "image.tiff": lambda path: _pictures("TIFF", compression="tiff_lzw"),
+    "train-0.tar": _shards,
+    "train-0.parquet": _tables,
+    "tokens.npz": _token_files,
+    "tokens.safetensors": _token_files,
+    "tokens.parquet": _token_files,
+    "checkpoint.pt": _checkpoints,
+    "config.yaml": _configs,
+    "config.json": _models,
+    "model.safetensors": _models,
+}

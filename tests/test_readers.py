@@ -1,0 +1,171 @@
+"""Files that strangers made: read, or refused in one line. `make fuzz` tries very many more."""
+
+import io
+import json
+import shutil
+import zipfile
+import zlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import readers
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rotvq.errors import UserError
+
+
+@pytest.fixture(scope="module", params=readers.READERS)
+def reader(request):
+    """Its function, the path it reads, and contents that it takes."""
+    name = request.param
+    folder = readers.place(name)
+    yield readers.READERS[name], folder / name, readers.whole(name)
+    shutil.rmtree(folder)
+
+
+def read(name, content):
+    path = readers.place(name) / name
+    path.write_bytes(content)
+    try:
+        readers.READERS[name](path)
+    finally:
+        shutil.rmtree(path.parent)
+
+
+def test_whole_files_are_taken(reader):
+    function, path, contents = reader
+    assert contents
+    for content in contents:
+        path.write_bytes(readers.finished(content, path.name))
+        function(path)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused_in_one_line(reader, data):
+    function, path, contents = reader
+    content = bytearray(data.draw(st.sampled_from(contents)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        kind = data.draw(st.sampled_from(["change", "cut", "insert"]))
+        if kind == "change":
+            content[place] = data.draw(st.integers(0, 255))
+        elif kind == "insert":
+            content[place:place] = data.draw(st.binary(max_size=8))
+        elif len(content) > 1:
+            del content[place : place + data.draw(st.integers(1, 64))]
+            content = content or bytearray(b"\0")
+    path.write_bytes(readers.finished(bytes(content), path.name))
+    try:
+        function(path)
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+# ------------------------------------------------------------- what fuzzing and reading found
+
+
+def npz(**changes):
+    """A token file of one image, with parts changed; None leaves one out."""
+    header = {
+        "format": "rotvq tokens", "version": 1, "model": "0" * 16, "codebook_size": 1024,
+        "stride": 4, "channels": 3,
+    }  # fmt: skip
+    arrays = {"tokens": np.zeros(5, np.uint8), "sizes": np.array([[1, 8, 8]], np.uint32)}
+    for name, value in changes.items():
+        (header if name in header else arrays)[name] = value
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def test_the_file_that_is_changed_below_is_whole():
+    read("tokens.npz", npz())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # Four thousand million images of no height, which take no bytes.
+        {"sizes": np.array([[1, 8, 8], [2**32 - 1, 0, 8]], np.uint32)},
+        {"stride": 0},
+        {"stride": -4},
+        {"codebook_size": 2**70},
+        {"channels": 7},
+        # A gigabyte of names in a megabyte.
+        {"names": np.frombuffer(zlib.compress(b"[" + b" " * 2**30 + b"]", 1), np.uint8)},
+        {"names": np.frombuffer(zlib.compress(b"[3]"), np.uint8)},
+    ],
+)
+def test_token_files_that_lie_are_refused(changes):
+    with pytest.raises(UserError):
+        read("tokens.npz", npz(**changes))
+
+
+def test_compressed_token_arrays_are_refused():
+    content = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(npz())) as old:
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as new:
+            for name in old.namelist():
+                new.writestr(name, old.read(name))
+    with pytest.raises(UserError, match="compressed"):
+        read("tokens.npz", content.getvalue())
+
+
+def test_a_zip_version_to_come_is_refused():
+    content = bytearray(npz())
+    entry = content.find(b"PK\1\2")
+    content[entry + 6] = 255  # version needed to extract
+    with pytest.raises(UserError, match="zip file version"):
+        read("tokens.npz", bytes(content))
+
+
+def test_a_parquet_file_of_tokens_that_unfolds_is_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    table = pa.table({"tokens": [bytes(2**24)], "height": [8], "width": [8]})
+    pq.write_table(table, path, compression="zstd")
+    with pytest.raises(UserError, match="far more room"):
+        read("tokens.parquet", path.read_bytes())
+
+
+@pytest.mark.parametrize("text", ["[" * 50_000, "model: " + "{a: " * 20_000])
+def test_a_configuration_nested_without_end_is_refused(text):
+    with pytest.raises(UserError):
+        read("config.yaml", text.encode())
+
+
+def test_a_configuration_of_aliases_of_aliases_is_told_in_short():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    groups = yaml.safe_dump({"data": {}, "model": {}, "quantizer": {}})
+    text = "\n".join([*lines, groups, "training: {epochs: *a11}"])
+    with pytest.raises(UserError, match="epochs") as error:
+        read("config.yaml", text.encode())
+    assert len(str(error.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"width": 2**30}, {"depth": 10**9}, {"dim": -1}, {"width": 2**80}, {"stages": 60}],
+)
+def test_a_model_that_no_machine_holds_is_refused(change):
+    described = json.loads(readers.whole("config.json")[0])
+    described["model"] |= change
+    with pytest.raises(UserError):
+        read("config.json", json.dumps(described).encode())
+
+
+def test_a_parquet_file_with_a_column_of_no_text_is_refused():
+    content = readers.whole("train-0.parquet")[0].replace(b"bytes", b"\x9c\xffyte")
+    with pytest.raises(UserError):
+        read("train-0.parquet", content)
