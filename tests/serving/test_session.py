@@ -58,7 +58,7 @@ def test_kinds_of_pictures(session, mode, kind):
 
 
 def test_a_codes_picture_is_the_middle_of_many(session, model):
-    tiles = pixels(session.codes())
+    tiles = pixels(session.codes)
     assert tiles.shape == (24, 24, 3)  # 30 codes in 6 x 6 tiles of 4 pixels
     with torch.no_grad():
         grid = to_uint8(model.decode(torch.full((1, 3, 3), 17)))[0].permute(1, 2, 0).numpy()
@@ -69,7 +69,7 @@ def test_a_codes_picture_is_the_middle_of_many(session, model):
 
 
 def test_the_model_in_numbers(session):
-    about = session.about()
+    about = session.about
     assert (about["codebook_size"], about["bits"], about["stride"], about["dim"]) == (30, 5, 4, 8)
     places = np.array(about["places"])
     assert places.shape == (30, 2) and places.min() == 0 and places.max() == 1
@@ -80,11 +80,11 @@ def test_grey_and_finite_scalar():
     torch.manual_seed(0)
     quantizer = FiniteScalarQuantizer([5], channel_dim=1)
     session = Session(VQVAE(channels=1, width=8, dim=1, depth=1, quantizer=quantizer))
-    assert len(session.about()["places"]) == 5 and set(session.about()["use"]) == {1}
+    assert len(session.about["places"]) == 5 and set(session.about["use"]) == {1}
     answer = session.encode(picture(8, 8))
     found = pixels(session.decode(8, 8, answer["indices"]))
     assert found.shape == (8, 8)
-    assert pixels(session.codes()).shape == (12, 12)
+    assert pixels(session.codes).shape == (12, 12)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", picture(16, 16)[:60]])

@@ -10,6 +10,9 @@ from rotvq.cli.options import Parser
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 
+CLIENTS = 200
+"""Connections at a time; one more is told to come later."""
+
 
 def run(argv: Sequence[str]) -> int:
     """Serve the page until Ctrl-C. Returns the exit status."""
@@ -44,7 +47,9 @@ def run(argv: Sequence[str]) -> int:
         address = f"http://{options.host}:{bound.getsockname()[1]}"
         Terminal().say(f"Serving {options.model} on {address}. Ctrl-C ends it.")
         server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+            uvicorn.Config(
+                app, log_level="warning", timeout_graceful_shutdown=1, limit_concurrency=CLIENTS
+            )
         )
         server.run(sockets=[bound])
     return 0

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -51,17 +51,17 @@ def make(session: Session, hosts: list[str]) -> Starlette:
             asked = json.loads(await _body(request))
             height, width = int(asked["height"]), int(asked["width"])
             indices = [int(index) for index in asked["indices"]]
-        except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, UserError):
-                raise
+        except UserError:
+            raise
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise UserError("expected JSON with height, width and indices.") from None
         return _png(await run_in_threadpool(session.decode, height, width, indices))
 
     async def about(request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(session.about))
+        return JSONResponse(await run_in_threadpool(lambda: session.about))
 
     async def codes(request: Request) -> Response:
-        return _png(await run_in_threadpool(session.codes))
+        return _png(await run_in_threadpool(lambda: session.codes))
 
     async def photograph(request: Request) -> Response:
         return _png(await run_in_threadpool(sample))
@@ -87,6 +87,8 @@ def _answering(answer: Answer) -> Answer:
             response = await answer(request)
         except UserError as error:
             response = JSONResponse({"error": str(error)}, status_code=400)
+        except ClientDisconnect:
+            response = Response(status_code=400)  # that nobody reads
         response.headers.update(HEADERS)
         return response
 

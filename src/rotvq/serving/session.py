@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from io import BytesIO
 from threading import Lock
 from typing import Any
@@ -43,6 +44,7 @@ class Session:
         self.device = next(model.parameters()).device
         self.lock = Lock()
 
+    @cached_property
     def about(self) -> dict[str, Any]:
         """The model in numbers, and where its codes lie.
 
@@ -60,6 +62,7 @@ class Session:
             "use": (counts / max(counts.max(), 1e-12)).round(4).tolist(),
         }
 
+    @cached_property
     def codes(self) -> bytes:
         """A PNG of what each code decodes to, stride pixels a side, row by row in a square."""
         k, stride = self.codec.codebook_size, self.codec.stride
@@ -86,8 +89,9 @@ class Session:
         Raises:
             UserError: it is no such picture, or too large a one.
         """
-        pixels = torch.from_numpy(_picture(content, self.codec.channels)).to(self.device)
+        # Large pictures take room: one at a time.
         with self.lock, torch.no_grad():
+            pixels = torch.from_numpy(_picture(content, self.codec.channels)).to(self.device)
             x = normalized(padded(pixels[None], self.codec.stride))
             indices = self.model.encode(x)[0].cpu()
         return {
