@@ -1,10 +1,11 @@
 # make demo: set up, train rotation beside straight-through on embedded photographs, write a page.
 # make test: set up, pass the tests.      make lint: style, types, direction of imports.
+# make kill, soak, fuzz: the long runs behind docs/faults.md.      make audit: known weaknesses.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench docs kill soak fuzz audit lock clean
 
 demo: .venv/.core
 	$(BIN)/rotvq demo
@@ -22,6 +23,23 @@ bench: .venv/.bench
 	$(BIN)/python benchmarks/quantizer.py
 	$(BIN)/python benchmarks/training_throughput.py
 
+kill soak: .venv/.core
+	$(BIN)/python robustness/$@.py
+
+fuzz: .venv/.fuzz
+	$(BIN)/python robustness/fuzz.py
+
+# What is installed, against the advisories of osv.dev.
+audit: .venv/.audit
+	$(BIN)/pip-audit --vulnerability-service osv --skip-editable
+
+# torch and what it brings differ between machines; constraints.txt names its version.
+lock: .venv/.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --constraint constraints.txt --generate-hashes --no-header --no-annotate --quiet \
+	  --output-file .venv/all.txt
+	$(BIN)/python scripts/without_torch.py < .venv/all.txt > requirements-dev.lock
+
 docs: .venv/.docs
 	$(BIN)/mkdocs build --quiet
 
@@ -37,12 +55,27 @@ $(BIN)/python:
 	$(INSTALL) -e .
 	touch $@
 
-.venv/.dev: .venv/.core
+.venv/.dev: requirements-dev.lock pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r requirements-dev.lock
 	$(INSTALL) -e '.[dev]'
-	touch $@
+	touch $@ .venv/.core
 
 .venv/.bench: .venv/.core
 	$(INSTALL) -e '.[bench]'
+	touch $@
+
+.venv/.fuzz: .venv/.core
+	$(INSTALL) -e '.[fuzz]'
+	touch $@
+
+.venv/.audit: .venv/.core
+	$(INSTALL) pip-audit
+	touch $@
+
+.venv/.lock: | $(BIN)/python
+	$(INSTALL) uv
 	touch $@
 
 .venv/.docs: .venv/.core

@@ -37,6 +37,7 @@ def train(folder, processes, *words, epochs=3):
     process = start(folder, processes, *words, epochs=epochs)
     said, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors[-2000:]
+    assert "Warning" not in errors
     return said
 
 

@@ -11,6 +11,7 @@ import math
 import shlex
 import signal
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -129,7 +130,10 @@ class Trainer:
         )
         average = get_ema_multi_avg_fn(options.average)
         self.average = AveragedModel(self.model, multi_avg_fn=average) if options.average else None
-        self.wrapped = self.accelerator.prepare_model(self.model)
+        with warnings.catch_warnings():
+            # Newer torch has another name for it, which older ones do not know.
+            warnings.filterwarnings("ignore", ".broadcast_buffers. is deprecated", FutureWarning)
+            self.wrapped = self.accelerator.prepare_model(self.model)
         self.scaler = _scaler(self.device, self.precision)
         self.position = Position()
         self.norms: list[Tensor] = []
