@@ -21,7 +21,8 @@ from rotvq.data_processing import ImageData, ImageSplit, load
 from rotvq.files import write_json
 from rotvq.training import environment
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
-from rotvq.training.loop import Listener, Trainer
+from rotvq.training.listener import Listener
+from rotvq.training.loop import Trainer
 
 STEPS_AN_EPOCH = 1000
 BATCH = 4

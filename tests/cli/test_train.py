@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -355,7 +356,7 @@ def long_words(data):
     return ["--data", data, *LONG]
 
 
-def start(*words):
+def start(*words, **options):
     """The command line in a process of its own, with one thread as here."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
     return subprocess.Popen(
@@ -364,6 +365,7 @@ def start(*words):
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        **options,
     )
 
 
@@ -405,6 +407,30 @@ def test_a_stopped_run_says_how_to_go_on(rotvq, many_images, uninterrupted, tmp_
     assert command == ["rotvq", "train", "--out", str(out), "--resume"]
     assert rotvq(*command[1:]).status == 0
     assert outcome(out) == uninterrupted
+
+
+def test_a_full_disk_is_one_line_and_costs_nothing(rotvq, many_images, uninterrupted, tmp_path):
+    out = tmp_path / "run"
+    # Room for the weights, and none for the checkpoint.
+    room = len(uninterrupted["weights"]) * 3 // 2
+    process = start(
+        "train", *long_words(many_images), "--out", out,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )  # fmt: skip
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.count("\n") == 1 and "expected room" in err and "File too large" in err
+    assert not [*out.rglob("checkpoint*"), *out.rglob(".*")]
+    command = shlex.split(err.partition("go on with ")[2])
+    assert rotvq(*command[1:]).status == 0
+    assert outcome(out) == uninterrupted
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_no_right_to_write_is_one_line(rotvq, tiny):
+    answer = rotvq("train", *tiny, "--out", "/proc/rotvq/run")
+    assert answer.status == 2
+    assert answer.err.count("\n") == 1 and "writable" in answer.err
 
 
 def test_the_command_to_go_on_can_be_pasted(rotvq, tiny, tmp_path, monkeypatch):

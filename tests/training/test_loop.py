@@ -17,7 +17,8 @@ from rotvq.evaluation.pixels import normalized
 from rotvq.training import bad_steps, checkpoint, environment, loop, run_folder
 from rotvq.training.build import load_model
 from rotvq.training.interrupt import Stopped
-from rotvq.training.loop import Listener, Trainer
+from rotvq.training.listener import Listener
+from rotvq.training.loop import Trainer
 
 PLAIN = {}
 LIVELY = {"restart": 0.3, "init": "data", "decay": 0.5}

@@ -9,7 +9,7 @@ import pytest
 from rotvq.errors import UserError
 from rotvq.training import checkpoint
 from rotvq.training.config import TrainingConfig
-from rotvq.training.loop import Listener
+from rotvq.training.listener import Listener
 
 
 @pytest.mark.parametrize("value", [0, -1])

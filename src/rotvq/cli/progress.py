@@ -15,7 +15,8 @@ from rotvq.training.config import Config
 
 if TYPE_CHECKING:
     from rotvq.evaluation.metrics import Means
-    from rotvq.training.loop import Listener, Trainer
+    from rotvq.training.listener import Listener
+    from rotvq.training.loop import Trainer
 
 
 class TrainingProgress(Terminal):
@@ -52,7 +53,7 @@ class TrainingProgress(Terminal):
     @contextmanager
     def following(self, trainer: Trainer) -> Iterator[Listener]:
         """A listener for the run; the live line stands while entered."""
-        from rotvq.training.loop import Listener
+        from rotvq.training.listener import Listener
 
         options, at = self.config.training, trainer.position
         per_epoch = trainer.steps * options.batch_size

@@ -18,7 +18,8 @@ from rotvq.experiments.plan import Run, check
 from rotvq.files import write_json
 from rotvq.training import run_folder
 from rotvq.training.images import on_device, sizes
-from rotvq.training.loop import Listener, Trainer
+from rotvq.training.listener import Listener
+from rotvq.training.loop import Trainer
 
 LOCKS = ".locks"
 

@@ -12,9 +12,8 @@ import shlex
 import signal
 import time
 import warnings
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -33,13 +32,14 @@ from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_json
 from rotvq.model import VQVAE, VQVAEOutput, pretrained
 from rotvq.quantization import Codebook, health
-from rotvq.training import bad_steps, checkpoint, environment, run_folder
+from rotvq.training import bad_steps, checkpoint, environment, gradients, run_folder
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
 from rotvq.training.collapse import warning
 from rotvq.training.config import Config
 from rotvq.training.images import mirrored, on_device, sizes
 from rotvq.training.interrupt import Interrupt, Stopped
+from rotvq.training.listener import Listener
 from rotvq.training.pictures import fixed_images, save_reconstructions
 from rotvq.training.record import describe
 from rotvq.training.schedule import SCHEDULES, even
@@ -52,37 +52,6 @@ VECTORS_PER_CODE = 2
 
 AGREE_EVERY = 16
 """Steps between the moments at which several processes agree on whether to stop."""
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Who wants to know how a run goes; every call is optional.
-
-    Args:
-        images: told how many images were trained on in all and the epoch's means so far.
-        trouble: told in a sentence of a step that was left out.
-        closing: told each completed epoch's record while its checkpoint is not written yet: what
-            is done here is done again after a crash.
-        epoch: told each completed epoch's record.
-    """
-
-    images: Callable[[int, Means], object] = lambda images, means: None
-    trouble: Callable[[str], object] = lambda sentence: None
-    closing: Callable[[dict[str, Any]], object] = lambda record: None
-    epoch: Callable[[dict[str, Any]], object] = lambda record: None
-
-
-def both(first: Listener, second: Listener) -> Listener:
-    """A listener that tells two."""
-
-    def telling(name: str) -> Callable[..., None]:
-        def tell(*args: Any) -> None:
-            getattr(first, name)(*args)
-            getattr(second, name)(*args)
-
-        return tell
-
-    return Listener(*map(telling, ("images", "trouble", "closing", "epoch")))
 
 
 class Trainer:
@@ -134,7 +103,7 @@ class Trainer:
             # Newer torch has another name for it, which older ones do not know.
             warnings.filterwarnings("ignore", ".broadcast_buffers. is deprecated", FutureWarning)
             self.wrapped = self.accelerator.prepare_model(self.model)
-        self.scaler = _scaler(self.device, self.precision)
+        self.scaler = gradients.scaler(self.device, self.precision)
         self.position = Position()
         self.norms: list[Tensor] = []
         self.totals = Totals(self.model.quantizer.codebook.e.shape, self.device)
@@ -303,7 +272,7 @@ class Trainer:
                 self.scaler.scale(loss / len(parts)).backward()
             self.totals.add(output, loss.isfinite())
         self.scaler.unscale_(self.optimizer)
-        norm = self._clip()
+        norm = gradients.clip(self.model, options.gradient_clip)
         # fp16's scaler looks for a fitting scale by steps that overflow.
         self.norms.append(loss.detach() if self.precision == "fp16" else norm)
         self.scaler.step(self.optimizer)
@@ -317,14 +286,6 @@ class Trainer:
         """Which images make the batch of a step of the epoch, over all processes."""
         size = self.config.training.batch_size
         return order[step * size : (step + 1) * size]
-
-    def _clip(self) -> Tensor:
-        """The norm of all gradients; they are shortened where the configuration says so."""
-        largest = self.config.training.gradient_clip
-        if largest:
-            return torch.nn.utils.clip_grad_norm_(self.model.parameters(), largest)
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        return torch.nn.utils.get_total_norm(gradients)
 
     def _look_falls_due(self, seconds: float) -> bool:
         """Whether to look so long after the last time; processes do so at the same steps."""
@@ -547,16 +508,3 @@ class Trainer:
         # The folder of a run can be loaded as a saved model too.
         write_json(self.folder / run_folder.MODEL, pretrained.describe(self.model))
         write_json(self.folder / run_folder.RUN, record)
-
-
-def _scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
-    """What leaves a step out where gradients are not finite, without asking the device for it.
-
-    It scales the loss for fp16 alone: elsewhere its scale is 1, never grows in any run's time, and
-    a factor this close to 1 rounds to no change.
-    """
-    if precision == "fp16":
-        return torch.amp.GradScaler(device.type)
-    return torch.amp.GradScaler(
-        device.type, init_scale=1.0, growth_interval=2**31 - 1, backoff_factor=1 - 1e-12
-    )

@@ -15,7 +15,8 @@ from rotvq.errors import UserError
 from rotvq.quantization import Codebook
 from rotvq.training import run_folder
 from rotvq.training.config import Config
-from rotvq.training.loop import Listener, Trainer
+from rotvq.training.listener import Listener
+from rotvq.training.loop import Trainer
 
 PROJECT = "rotvq"
 
