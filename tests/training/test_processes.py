@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,28 @@ def test_a_batch_that_does_not_divide_is_one_line(tmp_path):
     assert process.returncode != 0
     assert "31 for 2 processes" in said + errors
     assert not (tmp_path / "run").exists()
+
+
+def test_machines_that_share_no_folder_are_told(tmp_path):
+    """Each process with a folder of its own, the second without a checkpoint in it."""
+    train(tmp_path / "0", 1, epochs=1)
+    shutil.copytree(tmp_path / "0", tmp_path / "1")
+    (tmp_path / "1/checkpoint.pt").unlink()
+    code = (
+        "import os, sys; from rotvq.cli.main import main; "
+        f"sys.exit(main([*{OPTIONS[2:]!r}, '2', '--resume', '--out', "
+        f"os.path.join({str(tmp_path)!r}, os.environ['RANK'])]))"
+    )
+    launcher = "-m torch.distributed.run --standalone --nproc-per-node 2 --no-python".split()
+    done = subprocess.run(
+        [sys.executable, *launcher, sys.executable, "-c", code],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode != 0
+    assert "one folder that all processes see" in done.stdout + done.stderr
 
 
 def test_a_killed_process_takes_the_others_along_and_the_run_goes_on(alone, tmp_path):

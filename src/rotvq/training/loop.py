@@ -143,7 +143,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             run_folder.prepare(self.folder, self.config, overwrite=overwrite)
             self._describe(command)
-        self.accelerator.wait_for_everyone()
+        self._check_shared(0)
 
     def resume(self) -> str:
         """Take up the state of the folder's checkpoint; without one, start from the beginning.
@@ -163,6 +163,7 @@ class Trainer:
             run_folder.take_up(self.folder, self.config)
             told = checkpoint.settle(path)
         self.accelerator.wait_for_everyone()
+        self._check_shared(1 + path.exists())
         if not path.exists():
             return told
         saved = checkpoint.load(path)
@@ -439,6 +440,16 @@ class Trainer:
             f"Stopped after {self.position.images:,} images; everything is saved in {self.folder}. "
             f"Go on with: rotvq train --out {shlex.quote(str(self.folder))} --resume",
         )
+
+    def _check_shared(self, seen: int) -> None:
+        """See that all processes found the same in the folder; waits for all of them."""
+        found = self.accelerator.gather(torch.tensor([seen], device=self.device))
+        if (found != found[0]).any():
+            raise UserError(
+                f"{self.folder}: expected one folder that all processes see; some found a run or a "
+                "checkpoint in it and others none. Give --out in a file system that all machines "
+                "share."
+            )
 
     def _finite(self) -> bool:
         return all(bool(t.isfinite().all()) for t in self.model.state_dict().values())

@@ -1,0 +1,50 @@
+"""What the benchmarks write: the committed table is that of the committed record."""
+
+import json
+import re
+from pathlib import Path
+
+import page
+import pytest
+import torch
+from timing import race, summary
+
+RESULTS = Path(__file__).parents[1] / "results/benchmarks"
+
+
+@pytest.fixture(scope="module")
+def record():
+    return json.loads((RESULTS / "quantizer_cpu.json").read_text())
+
+
+def test_the_table_is_that_of_the_record(record):
+    assert page.table(record) == (RESULTS / "quantizer_cpu.md").read_text()
+
+
+def test_the_readme_says_what_was_measured(record):
+    readme = (RESULTS.parents[1] / "README.md").read_text()
+    steps = {r["k"]: r for r in record["rows"] if r["sweep"] == "k" and r["mode"] == "step"}
+    for k in (1024, 8192):
+        times = steps[k]["times_ours"][page.PEER]["median"]
+        assert re.search(rf"{k:,}.*{times:.1f}", readme), (k, times)
+
+
+def test_a_contestant_that_takes_too_much_is_told(record):
+    row = next(row for row in record["rows"] if page.PEER not in row["extra_bytes"])
+    assert page.cells(row)[-1] == "too much"
+
+
+def test_the_figure_is_a_picture(record):
+    assert page.figure(record).startswith(b"\x89PNG")
+
+
+def test_contestants_take_turns():
+    turns = []
+    works = {name: (lambda name=name: turns.append(name)) for name in "ab"}
+    times = race(works, torch.device("cpu"))
+    assert turns == ["a", "b"] * (len(times["a"]) + 2)
+    assert len(times["a"]) == len(times["b"]) >= 5
+
+
+def test_a_summary_is_median_and_quartiles():
+    assert summary([1.0, 2.0, 3.0]) == {"median": 2.0, "quartiles": [1.0, 3.0], "rounds": 3}
