@@ -97,7 +97,7 @@ def _small_model() -> VQVAE:
     return VQVAE(width=8, dim=4, depth=1, quantizer=VectorQuantizer(8, 4, channel_dim=1))
 
 
-def _pictures(kind: str, **options: object) -> list[bytes]:
+def pictures(kind: str, **options: object) -> list[bytes]:
     draw = np.random.default_rng(0)
     made = []
     for mode, shape in (("RGB", (12, 10, 3)), ("L", (9, 9)), ("RGBA", (8, 8, 4))):
@@ -117,10 +117,10 @@ def _batches(path: Path) -> Iterator[bytes]:
 
 
 def _shards(path: Path) -> Iterator[bytes]:
-    pictures = _pictures("PNG")
+    made = pictures("PNG")
     with tarfile.open(path, "w") as archive:
         for number in range(12):
-            members = ((".png", pictures[number % 3]), (".cls", b"%d" % number))
+            members = ((".png", made[number % 3]), (".cls", b"%d" % number))
             for suffix, content in members:
                 entry = tarfile.TarInfo(f"{number:03d}{suffix}")
                 entry.size = len(content)
@@ -129,8 +129,8 @@ def _shards(path: Path) -> Iterator[bytes]:
 
 
 def _tables(path: Path) -> Iterator[bytes]:
-    pictures = _pictures("PNG")
-    images = [{"bytes": pictures[i % 3], "path": str(i)} for i in range(12)]
+    made = pictures("PNG")
+    images = [{"bytes": made[i % 3], "path": str(i)} for i in range(12)]
     for compression in ("none", "zstd"):
         table = pa.table({"img": images, "label": [i % 3 for i in range(12)]})
         pq.write_table(table, path, compression=compression)
@@ -169,10 +169,10 @@ def _models(path: Path) -> Iterator[bytes]:
 
 _MAKERS: dict[str, Callable[[Path], Iterable[bytes]]] = {
     "data_batch_1": _batches,
-    "image.png": lambda path: _pictures("PNG"),
-    "image.jpg": lambda path: _pictures("JPEG"),
-    "image.webp": lambda path: _pictures("WEBP"),
-    "image.tiff": lambda path: _pictures("TIFF", compression="tiff_lzw"),
+    "image.png": lambda path: pictures("PNG"),
+    "image.jpg": lambda path: pictures("JPEG"),
+    "image.webp": lambda path: pictures("WEBP"),
+    "image.tiff": lambda path: pictures("TIFF", compression="tiff_lzw"),
     "train-0.tar": _shards,
     "train-0.parquet": _tables,
     "tokens.npz": _token_files,

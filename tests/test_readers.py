@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import zipfile
 import zlib
@@ -169,3 +170,27 @@ def test_a_parquet_file_with_a_column_of_no_text_is_refused():
     content = readers.whole("train-0.parquet")[0].replace(b"bytes", b"\x9c\xffyte")
     with pytest.raises(UserError):
         read("train-0.parquet", content)
+
+
+def test_a_parquet_file_with_names_of_no_text_is_refused():
+    image = {"bytes": readers.pictures("PNG")[0], "path": "pppppppp"}
+    file = io.BytesIO()
+    table = pa.table({"img": [image] * 12, "label": [1] * 12})
+    pq.write_table(table, file, compression="none", use_dictionary=False)
+    content = file.getvalue()
+    read("train-0.parquet", content)
+    with pytest.raises(UserError, match="UTF-8"):
+        read("train-0.parquet", content.replace(b"pppppppp", b"\xffppppppp"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_parquet_file_that_names_a_pipe_is_not_waited_for(tmp_path, kind):
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    path = str(pipe) if kind == "pipe" else "/dev/zero"
+    whole = {"bytes": readers.pictures("PNG")[0], "path": "a"}
+    file = io.BytesIO()
+    images = [whole, *[{"bytes": None, "path": path}] * 11]
+    pq.write_table(pa.table({"img": images, "label": [1] * 12}), file)
+    with pytest.raises(UserError):
+        read("train-0.parquet", file.getvalue())

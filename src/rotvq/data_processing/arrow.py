@@ -70,7 +70,12 @@ def _encoded(
 ) -> Iterator[Encoded]:
     row = 0
     for batch in table.read():
-        images = batch.column(columns.image).to_pylist()
+        try:
+            images = batch.column(columns.image).to_pylist()
+        except UnicodeDecodeError:
+            raise UserError(
+                f"expected {split} images with names in UTF-8; the file is damaged"
+            ) from None
         labels = batch.column(columns.label).to_pylist() if columns.label else [None] * len(images)
         for image, label in zip(images, labels, strict=True):
             if wanted[row]:
@@ -83,5 +88,6 @@ def _content(image: dict[str, Any] | bytes | None) -> bytes | Path | None:
         return image
     content: bytes | None = image["bytes"]
     if content is None and image.get("path"):
-        return Path(image["path"])
+        path = Path(image["path"])
+        return path if path.is_file() else None  # not a pipe, which would never end
     return content
