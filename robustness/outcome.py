@@ -24,7 +24,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     evaluation = json.loads((folder / "evaluation.json").read_text())
     assert evaluation.pop("seconds") >= 0
     made = json.loads((folder / "run.json").read_text())
-    assert made.pop("started")
+    assert made.pop("started") and made.pop("git") is not False
     pictures = sorted((folder / "reconstructions").iterdir())
     return {
         "checkpoint": _plain(found),

@@ -6,6 +6,7 @@ import os
 import shutil
 import zipfile
 import zlib
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rotvq.errors import UserError
+from rotvq.training.build import load_model
+from rotvq.training.config import Config
 
 
 @pytest.fixture(scope="module", params=readers.READERS)
@@ -106,6 +109,11 @@ def test_the_file_that_is_changed_below_is_whole():
         # A gigabyte of names in a megabyte.
         {"names": np.frombuffer(zlib.compress(b"[" + b" " * 2**30 + b"]", 1), np.uint8)},
         {"names": np.frombuffer(zlib.compress(b"[3]"), np.uint8)},
+        # Many images, and as many fewer than none.
+        {"sizes": np.array([[2**33, 1, 1], [-(2**33), 1, 1], [1, 8, 8]])},
+        {"tokens": np.zeros(2**30, "V0")},
+        {"tokens": np.zeros(5, np.int64)},
+        {"sizes": np.array([[1.5, 8, 8]])},
     ],
 )
 def test_token_files_that_lie_are_refused(changes):
@@ -139,20 +147,80 @@ def test_a_parquet_file_of_tokens_that_unfolds_is_refused(tmp_path):
         read("tokens.parquet", path.read_bytes())
 
 
+def test_a_parquet_file_of_one_long_name_for_all_is_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    rows = 100
+    columns = {"tokens": [b""] * rows, "height": [8] * rows, "width": [8] * rows}
+    pq.write_table(pa.table(columns | {"name": ["n" * 2**18] * rows}), path, compression="zstd")
+    with pytest.raises(UserError, match="far more room"):
+        read("tokens.parquet", path.read_bytes())
+
+
+def test_heights_that_are_no_whole_numbers_are_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"tokens": [bytes(5)], "height": [8.0], "width": [8.0]}), path)
+    with pytest.raises(UserError, match="whole numbers"):
+        read("tokens.parquet", path.read_bytes())
+
+
 @pytest.mark.parametrize("text", ["[" * 50_000, "model: " + "{a: " * 20_000])
 def test_a_configuration_nested_without_end_is_refused(text):
     with pytest.raises(UserError):
         read("config.yaml", text.encode())
 
 
-def test_a_configuration_of_aliases_of_aliases_is_told_in_short():
+def test_a_configuration_of_aliases_of_aliases_is_refused():
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
     groups = yaml.safe_dump({"data": {}, "model": {}, "quantizer": {}})
     text = "\n".join([*lines, groups, "training: {epochs: *a11}"])
-    with pytest.raises(UserError, match="epochs") as error:
+    with pytest.raises(UserError, match="alias"):
         read("config.yaml", text.encode())
-    assert len(str(error.value)) < 2000
+
+
+def test_a_value_that_is_long_is_told_in_short():
+    groups = {"data": {}, "model": {}, "quantizer": {}, "training": {"epochs": [["x" * 999] * 99]}}
+    with pytest.raises(UserError, match="epochs") as error:
+        read("config.yaml", yaml.safe_dump(groups).encode())
+    assert len(str(error.value)) < 3000
+
+
+@pytest.mark.parametrize("levels", [[70] * 5, [2] * 31])
+def test_a_grid_that_no_machine_holds_is_refused(levels):
+    described = json.loads(readers.whole("config.json")[0])
+    described["quantizer"] = {"kind": "finite scalar", "levels": levels}
+    with pytest.raises(UserError, match="more than"):
+        read("config.json", json.dumps(described).encode())
+
+
+def test_a_run_that_asks_for_more_than_its_weights_is_refused(tmp_path):
+    config = Config().but(model={"width": 50_000})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(asdict(config)))
+    (tmp_path / "model.safetensors").write_bytes(readers.whole("model.safetensors")[0])
+    with pytest.raises(UserError, match="size mismatch"):
+        load_model(tmp_path)
+
+
+def nested_key():
+    """A batch with a key of tuples of tuples, 60 deep."""
+    yield from (b"\x80\x02", b"}", b"K\x01\x85q\x00")
+    for level in range(60):
+        yield b"h" + bytes([level]) + b"\x86q" + bytes([level + 1])
+    yield b"K\x01s."
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02]r\xff\xff\xff\x7f.",  # its memory, of two thousand million places
+        b"\x80\x02]p99999999999\n.",
+        b"".join(nested_key()),
+        b"\x80\x02c_codecs\nencode\n](K\x01K\x02e\x85R.",
+    ],
+)
+def test_batches_that_are_bombs_are_refused(content):
+    with pytest.raises(UserError):
+        read("data_batch_1", content)
 
 
 @pytest.mark.parametrize(

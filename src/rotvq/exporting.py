@@ -1,6 +1,6 @@
 """A model as two programs that need no rotvq: images to indices, and indices to images.
 
-For any batch and any height and width that the model's stride divides. ONNX by torch.onnx, PyTorch
+For any batch and any height and width of two tokens or more. ONNX by torch.onnx, PyTorch
 by torch.export; both are checked against the model on real images.
 """
 

@@ -6,8 +6,11 @@ import json
 import math
 import os
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+_NUMBERS = count()
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
@@ -16,7 +19,8 @@ def write_atomically(path: Path, write: Callable[[Path], object], durable: bool 
     A crash at any moment leaves the old file or the new one. Where that is not worth the wait for
     the disk, `durable=False` says so for crashes of the machine.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Short: a name may have no more than 255 bytes, and that of `path` may have them already.
+    temporary = path.with_name(f".{os.getpid()}-{next(_NUMBERS)}.part")
     try:
         write(temporary)
         if durable:

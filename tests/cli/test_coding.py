@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -171,3 +173,36 @@ def test_bad_input(rotvq, model, photos, tmp_path, monkeypatch, words, message):
 def test_no_model(rotvq, photos, tmp_path, name):
     name = name.format(empty=tmp_path)
     assert "expected" in rotvq("encode", photos, "--model", name, "-o", tmp_path / "t.npz").error
+
+
+def test_no_picture_replaces_another(rotvq, model, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("rotvq.cli.reconstruct.CHUNK", 1)
+    (tmp_path / "p").mkdir()
+    with Image.open(photos / "a/0.png") as opened:
+        for name in ("x.png", "x.jpg", "x.jpg.png", "x.bmp"):
+            opened.convert("RGB").save(tmp_path / "p" / name)
+    assert rotvq("reconstruct", tmp_path / "p", "--model", model, "-o", tmp_path / "d").status == 0
+    assert len(names(tmp_path / "d")) == 4
+
+
+def test_names_as_long_as_a_folder_takes(rotvq, model, photos, tmp_path):
+    (tmp_path / "p").mkdir()
+    shutil.copy(photos / "a/0.png", tmp_path / "p" / f"{'n' * 251}.png")
+    assert rotvq("reconstruct", tmp_path / "p", "--model", model, "-o", tmp_path / "d").status == 0
+    assert names(tmp_path / "d") == [f"{'n' * 251}.png"]
+
+
+def test_a_name_that_is_no_text_is_one_line(rotvq, model, photos, tmp_path):
+    (tmp_path / "p").mkdir()
+    shutil.copy(photos / "a/0.png", os.path.join(os.fsencode(tmp_path / "p"), b"\xe9.png"))
+    answer = rotvq("encode", tmp_path / "p", "--model", model, "-o", tmp_path / "t.npz")
+    assert answer.status == 2 and "Rename" in answer.err and answer.err.count("\n") == 1
+
+
+def test_a_stray_tar_hides_no_pictures(rotvq, model, photos, tmp_path):
+    shutil.copytree(photos / "a", tmp_path / "p")
+    with tarfile.open(tmp_path / "p/backup.tar", "w") as archive:
+        archive.add(photos / "a/0.png", "0.png")
+    rotvq("encode", tmp_path / "p", "--model", model, "-o", tmp_path / "t.npz")
+    rotvq("decode", tmp_path / "t.npz", "--model", model, "-o", tmp_path / "d")
+    assert len(names(tmp_path / "d")) == len([*(photos / "a").iterdir()])

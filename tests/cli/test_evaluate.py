@@ -133,3 +133,15 @@ def test_perceptual_metrics_are_asked_for(rotvq, trained, tmp_path, monkeypatch)
     monkeypatch.undo()
     missing = ("--lpips", tmp_path / "none.pt")
     assert "there is no" in rotvq("evaluate", trained, *missing).error
+
+
+@pytest.mark.parametrize("content", ["precious", "[1]", "{}", None])
+def test_what_is_no_record_is_not_replaced(rotvq, trained, tmp_path, content):
+    out = tmp_path / "keep.json"
+    if content is None:
+        out.mkdir()
+    else:
+        out.write_text(content)
+    answer = rotvq("evaluate", trained, "--out", out)
+    assert answer.status == 2 and "something else" in answer.err
+    assert content is None or out.read_text() == content

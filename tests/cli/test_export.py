@@ -70,3 +70,19 @@ def test_a_package_that_is_missing(rotvq, trained, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     error = rotvq("export", trained, "--to", "onnx", "-o", tmp_path / "e").error
     assert "pip install 'rotvq[onnx]'" in error
+
+
+def test_programs_that_fail_their_check_replace_nothing(rotvq, trained, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    assert rotvq("export", trained, "--to", "torch", "-o", out).status == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    monkeypatch.setattr("rotvq.exporting.TIES", -1.0)
+    answer = rotvq("export", trained, "--to", "torch", "-o", out, "--overwrite")
+    assert answer.status == 2 and "the model's own outputs" in answer.err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_damaged_record_is_one_line(rotvq, trained, tmp_path):
+    (trained / "evaluation.json").write_text("{")
+    answer = rotvq("export", trained, "--to", "model", "-o", tmp_path / "out")
+    assert answer.status == 2 and "it is damaged" in answer.err

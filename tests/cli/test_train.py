@@ -96,6 +96,13 @@ def test_bad_options_are_one_line_and_leave_nothing(rotvq, tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("content", [b"[" * 200_000, b"\xff\xfe\x00", b"a: &a [1]\nb: *a"])
+def test_a_yaml_file_made_to_break_is_one_line(rotvq, tmp_path, content):
+    (tmp_path / "bad.yaml").write_bytes(content)
+    error = rotvq("train", "--config", tmp_path / "bad.yaml", "--out", tmp_path / "run").error
+    assert len(error) < 600 and "expected YAML" in error
+
+
 @pytest.mark.parametrize(
     "text",
     ["training: [", "training:\n  epoch: 3\n", "trainig:\n  epochs: 3\n", "- 1\n",

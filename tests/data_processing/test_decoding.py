@@ -125,7 +125,6 @@ def test_damaged_images_are_skipped_in_order(
     threaded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoding, "WORTH_A_THREAD", 0 if threaded else 10**9)
-    monkeypatch.setattr(decoding, "CHUNK", 7)
     good = [_encode(Image.new("RGB", (4, 4), (i, 0, 0))) for i in range(40)]
     items = [Encoded(f"image {i}", content, i) for i, content in enumerate(good)]
     items[3] = Encoded("image 3", good[3][:45], 3)

@@ -36,7 +36,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
 def _dataset(to_png: ToPng, values: list[int], image: str = "img") -> datasets.Dataset:
     columns = {
         "title": [str(v) for v in values],
-        image: [{"bytes": to_png(np.full((8, 8, 3), v, np.uint8)), "path": None} for v in values],
+        image: [{"bytes": to_png(np.full((32, 32, 3), v, np.uint8)), "path": None} for v in values],
         "label": [v % 2 for v in values],
     }
     kinds = {

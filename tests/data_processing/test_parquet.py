@@ -19,7 +19,7 @@ def write(to_png: ToPng) -> Callable[..., None]:
 
     def write(path: Path, values: range | list[int], image: str = "img", **columns: object) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        cells = [{"bytes": to_png(np.full((8, 8, 3), v, np.uint8)), "path": None} for v in values]
+        cells = [{"bytes": to_png(np.full((32, 32, 3), v, np.uint8)), "path": None} for v in values]
         kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         pq.write_table(pa.table({image: pa.array(cells, kind), **columns}), path)
 

@@ -76,3 +76,22 @@ def test_test_shards_alone_are_refused(tmp_path):
     shard(tmp_path / "train-0.tar", {})
     with pytest.raises(UserError, match="no readable training images"):
         load(str(tmp_path))
+
+
+def test_two_pictures_of_one_name_are_two(tmp_path):
+    shard(tmp_path / "train-0.tar", {"a.png": png(1), "a.jpg": png(2), "b.png": png(3)})
+    shard(tmp_path / "test-0.tar", samples([20]))
+    assert load(str(tmp_path)).train.images[:, 0, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_a_class_that_no_number_holds_is_none(tmp_path):
+    shard(tmp_path / "train-0.tar", {"a.png": png(1), "a.cls": b"9" * 5000})
+    shard(tmp_path / "test-0.tar", samples([20]))
+    assert load(str(tmp_path)).train.labels is None
+
+
+def test_compressed_shards_are_refused(tmp_path):
+    with tarfile.open(tmp_path / "train-0.tar", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("a.png"))
+    with pytest.raises(UserError, match="not a whole tar file"):
+        load(str(tmp_path))

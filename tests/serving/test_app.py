@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
@@ -54,6 +55,7 @@ def test_a_picture_there_and_back(served, model):
     [
         ("/encode", b"no picture", "expected a picture"),
         ("/encode", bytes(10 * 2**20 + 1), "expected at most 10 MiB; got more"),
+        ("/decode", bytes(2**20 + 1), "expected at most 1 MiB; got more"),
         ("/decode", b"no json", "expected JSON"),
         ("/decode", b"[]", "expected JSON"),
         ("/decode", b'{"height": 8, "width": 8, "indices": ["a"]}', "expected JSON"),
@@ -74,6 +76,46 @@ def test_nothing_else_is_served(served, path):
 
 def test_other_names_are_refused(served):
     assert ask(served, "GET", "/about", Host="evil.example")[0].status == 400
+
+
+@pytest.mark.parametrize("path", ["/encode", "/about"])
+def test_pages_of_the_web_are_refused(served, path):
+    method = "POST" if path == "/encode" else "GET"
+    response, content = ask(served, method, path, **{"Sec-Fetch-Site": "cross-site"})
+    assert response.status == 400 and "the page itself" in content.decode()
+
+
+@pytest.mark.parametrize(
+    "words, message", [(("--host", "0.0.0.0"), "--name too"), (("--host", "::1"), "IPv4")]
+)
+def test_an_address_that_nobody_could_ask_is_one_line(capsys, tmp_path, words, message):
+    from rotvq.cli.main import main
+
+    assert main(["serve", str(tmp_path), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_request_that_never_ends_is_ended(model, monkeypatch):
+    from rotvq.serving import app
+    from rotvq.serving.session import Session
+
+    monkeypatch.setattr(app, "PATIENCE", 0.05)
+
+    async def receive():
+        await asyncio.sleep(5)
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/encode", "headers": [(b"host", b"a")],
+        "query_string": b"", "root_path": "",
+    }  # fmt: skip
+    asyncio.run(app.make(Session(model), ["a"])(scope, receive, send))
+    assert sent[0]["status"] == 400 and b"within" in sent[1]["body"]
 
 
 def test_the_command_ends_on_ctrl_c(model, tmp_path):

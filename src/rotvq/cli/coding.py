@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -123,22 +124,28 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         )
 
 
-def save_pictures(folder: Path, images: Iterable[Named], first: int = 1) -> Iterator[int]:
+def save_pictures(
+    folder: Path, images: Iterable[Named], taken: set[Path] | None = None
+) -> Iterator[int]:
     """Write each as a PNG below the folder; yields 1 for each.
 
     Args:
         folder: is made.
-        images: an unnamed one gets its number as name.
-        first: that number, of the first.
+        images: an unnamed one gets its number as name. One whose name is taken keeps its ending,
+            or gets a number.
+        taken: what was written there before by the same command; grows.
 
     Raises:
-        UserError: a name that leads out of the folder, or two of one name.
+        UserError: a name that leads out of the folder.
     """
-    taken: set[Path] = set()
-    for number, (name, pixels) in enumerate(images, first):
-        path = folder / _png(name or f"{number:06d}")
+    taken = set() if taken is None else taken
+    for name, pixels in images:
+        path = folder / _png(name or f"{len(taken) + 1:06d}")
         if path in taken:
             path = path.with_name(f"{PurePosixPath(name).name}.png")
+        stem, numbers = path.stem, count(2)
+        while path in taken:
+            path = path.with_name(f"{stem}_{next(numbers)}.png")
         taken.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         # PIL wants grey images without a channel dimension.
@@ -150,7 +157,8 @@ def save_pictures(folder: Path, images: Iterable[Named], first: int = 1) -> Iter
 
 def _png(name: str) -> Path:
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or ":" in name:
+    leads_out = path.is_absolute() or ".." in path.parts
+    if not path.name or leads_out or set("\\\0:") & set(name):
         raise UserError(
             f"tokens: expected names inside the folder; got {name!r}. Do not trust this file."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,8 @@ def run(argv: Sequence[str]) -> int:
         raise UserError(f"--batch-size: expected 1 or more; got {options.batch_size}.")
     if options.data and not options.out:
         raise UserError("--data: expected --out FILE too; the run's own record is of its own data.")
+    if options.out:
+        _check_record(options.out)
     config = run_folder.read_config(options.run)
     if options.data:
         config = replace(
@@ -87,3 +90,20 @@ def run(argv: Sequence[str]) -> int:
         progress.say(f"  {name} {record['metrics'][name]:.4f}: {perceptual.PROTOCOL[name]}")
     progress.say(f"Saved in {out}.")
     return 0
+
+
+def _check_record(path: Path) -> None:
+    """See that nothing but an older record is replaced.
+
+    Raises:
+        UserError: something else lies there.
+    """
+    try:
+        ours = not path.exists() or "metrics" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        ours = False
+    if not ours:
+        raise UserError(
+            f"--out: expected a new file or a record to replace; {path} is something else. Choose "
+            "another name."
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rotvq.cli.coding import check_folder, load_model
 from rotvq.cli.options import Parser
@@ -11,8 +12,8 @@ from rotvq.cli.terminal import Terminal
 from rotvq.data_processing import load
 from rotvq.errors import UserError
 
-CHECKED = 64
-"""Photographs that programs are checked on."""
+CHECKED, SIDE = 64, 32
+"""Photographs that programs are checked on, and their pixels a side, at least."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -45,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
     model = load_model(options.model).cpu()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.to == "model":
-        text = card(model, Path(options.model).expanduser())
+        text = card(model, Path(options.model).expanduser(), options.push or "owner/name")
         model.save_pretrained(options.out)
         write_text(options.out / "README.md", text)
         terminal.say(f'Saved in {options.out}: VQVAE.from_pretrained("{options.out}") loads it.')
@@ -56,16 +57,17 @@ def run(argv: Sequence[str]) -> int:
         "onnx": (exporting.to_onnx, exporting.load_onnx),
         "torch": (exporting.to_torch, exporting.load_torch),
     }[options.to]
-    with terminal.console.status("Exporting"):
-        paths = write(model, options.out)
-        data = load("photos", channels=model.channels)
+    with terminal.console.status("Exporting"), TemporaryDirectory(dir=options.out) as place:
+        paths = write(model, Path(place))
+        side = str(2 * model.stride * -(-SIDE // (2 * model.stride)))
+        data = load("photos", size=side, channels=model.channels)
         images = on_device(data.test, CHECKED, "cpu")
-        side = min(images.shape[2:]) // model.stride * model.stride
         encode, decode = (read(path) for path in paths)
-        photos = images[..., :side, :side]
-        share, largest = exporting.differences(model, encode, decode, photos)
+        share, largest = exporting.differences(model, encode, decode, images)
+        # What was right takes its place; what was not replaces nothing.
+        written = [str(path.replace(options.out / path.name)) for path in paths]
     terminal.say(
-        f"Wrote {' and '.join(map(str, paths))}. On {len(images)} photographs {share:.2%} of the "
+        f"Wrote {' and '.join(written)}. On {len(images)} photographs {share:.2%} of the "
         f"indices differ from the model's, and pixels in [-1, 1] by at most {largest:.1g}."
     )
     return 0

@@ -37,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 is success, 2 bad input, 128 + n a stop by signal n, 1 a fault of our own.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    return answering(lambda: _answer(arguments))
+
+
+def _answer(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0 if arguments else 2
@@ -48,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = ", ".join(VERBS)
         complain(f"rotvq: expected a verb, one of {known}; got {verb!r}. See rotvq --help.")
         return 2
-    return answering(lambda: import_module(f"rotvq.cli.{verb}").run(rest))
+    status: int = import_module(f"rotvq.cli.{verb}").run(rest)
+    return status
 
 
 def complain(line: str) -> None:
@@ -59,7 +64,9 @@ def complain(line: str) -> None:
 def answering(run: Callable[[], int], say: Callable[[str], object] = complain) -> int:
     """Call a verb; what goes wrong becomes a line and an exit status."""
     try:
-        return run()
+        status = run()
+        sys.stdout.flush()
+        return status
     except UserError as error:
         message, status = str(error), 2
     except KeyboardInterrupt:
@@ -82,7 +89,7 @@ def _unexpected(error: Exception) -> tuple[str, int]:
     if kind == "OutOfMemoryError":
         return (
             "expected the batch to fit the GPU's memory; it does not. Pass a smaller "
-            "--training.micro_batch_size.",
+            "--training.micro_batch_size to train, or --batch-size to other verbs.",
             2,
         )
     return f"a fault in rotvq ({kind}: {error}). {DEBUG}=1 shows the traceback.", 1

@@ -25,6 +25,8 @@ def guarded(parse: Callable[[], Any], prog: str) -> Any:
     """Turn what jsonargparse complains of into one line in our form."""
     try:
         return parse()
+    except (UnicodeError, OSError) as error:
+        raise UserError(f"expected a readable file; {' '.join(str(error).split())}.") from None
     except (argparse.ArgumentError, TypeError) as error:
         raise UserError(f"{_in_our_words(str(error))}. See {prog} --help.") from None
 

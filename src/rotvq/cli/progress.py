@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rotvq.cli.terminal import Speed, Terminal
@@ -34,7 +35,7 @@ class TrainingProgress(Terminal):
     def load_data(self) -> ImageData:
         """The run's images, with a word on what they are."""
         wanted = self.config.data
-        with self.console.status(f"Loading images from {wanted.source}"):
+        with self.console.status(escape(f"Loading images from {wanted.source}")):
             data = load(
                 wanted.source,
                 size=wanted.size,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,8 @@ from rotvq.cli.coding import (
 from rotvq.cli.options import Parser
 from rotvq.cli.terminal import Terminal
 
-CHUNK = 1024
-"""Pictures in memory at a time."""
+CHUNK, PIXELS = 1024, 2**24
+"""Pictures in memory at a time, and their pixels, about."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -42,12 +41,13 @@ def run(argv: Sequence[str]) -> int:
     check_folder(options.out, options.overwrite)
     # Late: torch takes its time, and bad options are answered before.
     from rotvq.evaluation.metrics import psnr
-    from rotvq.tokens.coding import decode, encode
+    from rotvq.tokens.coding import decode, encode, within
 
     terminal = Terminal()
     model = load_model(options.model)
     source = Source(options.images, options.split, model.channels)
     squares = pixels = bits = coded = 0
+    taken: set[Path] = set()
 
     def measured(images: list[Named], back: Iterator[Named]) -> Iterator[Named]:
         nonlocal squares, pixels
@@ -58,10 +58,10 @@ def run(argv: Sequence[str]) -> int:
 
     iterator = iter(source)
     with terminal.counting(source.count, "reconstructing") as advance:
-        while images := list(islice(iterator, CHUNK)):
+        while images := within(iterator, CHUNK, PIXELS):
             tokens = encode(model, images, options.batch_size)
             back = measured(images, decode(model, tokens, options.batch_size))
-            for one in save_pictures(options.out, back, coded + 1):
+            for one in save_pictures(options.out, back, taken):
                 advance(one)
             grids = map(tokens.codec.grid, tokens.sizes)
             bits += tokens.codec.bits * sum(map(math.prod, grids))

@@ -27,7 +27,21 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
     )
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        help="name or address by which others ask for the page, where --host is 0.0.0.0 (may be "
+        "given again)",
+    )
     options = parser.parse_args(argv)
+    if ":" in options.host:
+        raise UserError(f"--host: expected a name or an address of IPv4; got {options.host}.")
+    if options.host == "0.0.0.0" and not options.name:
+        raise UserError(
+            "--host 0.0.0.0: expected --name too, the name or address by which others will ask for "
+            "the page; other names are refused."
+        )
     if not 0 <= options.port < 65536:
         raise UserError(f"--port: expected 0 to 65535; got {options.port}.")
     try:
@@ -43,7 +57,8 @@ def run(argv: Sequence[str]) -> int:
 
     bound = _bound(options.host, options.port)
     with bound:
-        app = make(Session(load_model(options.model)), ["127.0.0.1", "localhost", options.host])
+        hosts = ["127.0.0.1", "localhost", options.host, *options.name]
+        app = make(Session(load_model(options.model)), hosts)
         address = f"http://{options.host}:{bound.getsockname()[1]}"
         Terminal().say(f"Serving {options.model} on {address}. Ctrl-C ends it.")
         server = uvicorn.Server(

@@ -36,7 +36,9 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.console.print(text, markup=False)
+        # A file's name need not be text.
+        shown = text.encode("utf-8", "backslashreplace").decode()
+        self.console.print(shown, markup=False)
 
     @contextmanager
     def counting(self, total: int | None, doing: str) -> Iterator[Callable[[int], None]]:

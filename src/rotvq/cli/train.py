@@ -83,7 +83,9 @@ def execute(config: Config, options: Options, command: str) -> int:
     trackers = tracking.start(options.track if main else (), config, options.out)
     try:
         with progress.following(trainer) as listener:
-            record = trainer.run(both(listener, tracking.listening(trackers, trainer)))
+            record = trainer.run(
+                both(listener, tracking.listening(trackers, trainer, progress.say))
+            )
     except Stopped as stopped:
         progress.say(str(stopped))
         return 128 + stopped.number
@@ -131,6 +133,8 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
         parser.add_class_arguments(kind, group)
     parser.add_argument("--config", action="config", help="options from a YAML file")
     options = _options(words)
+    for path in _files(words):
+        run_folder.check_plain(path)
     if options.preset:
         base = PRESETS[options.preset]
     elif options.resume and run_folder.is_run(options.out):
@@ -176,6 +180,14 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar="TRACKER",
         help="tell tensorboard, wandb, trackio or mlflow too (may be given again)",
     )
+
+
+def _files(words: Sequence[str]) -> list[Path]:
+    """What --config names."""
+    parser = Parser(prog="rotvq train", add_help=False)
+    parser.add_argument("--config", type=Path, action="append", default=[])
+    found: list[Path] = parser.parse_known_args(words)[0].config
+    return [path for path in found if path.is_file()]
 
 
 def _data_is_source(word: str) -> list[str]:

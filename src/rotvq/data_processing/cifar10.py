@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rotvq.data_processing.decoding import Target, conform, first_line
+from rotvq.data_processing.decoding import Target, conform
 from rotvq.data_processing.splits import ImageData, ImageSplit
 from rotvq.data_processing.unpickle import Batch, read_batch
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
 
 FOLDER = "cifar-10-batches-py"
 ROWS = 10_000

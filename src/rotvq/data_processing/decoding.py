@@ -2,10 +2,10 @@
 
 import os
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +15,9 @@ from PIL import Image, ImageOps
 
 from rotvq.data_processing.room import room
 from rotvq.data_processing.splits import ImageSplit
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
 
 MINIMUM_SIDE = 4
-CHUNK = 256
 # Six plug-ins instead of Pillow's forty: faster to probe, and fewer parsers meet foreign bytes.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 # Bytes of an encoded image from which threads are used. For images of 1 to 2 KiB two threads took
@@ -150,7 +149,7 @@ def decode_split(
 def decoded(
     items: Iterable[Encoded], target: Target
 ) -> Iterator[tuple[Encoded, Pixels | Exception]]:
-    """Decode in order, a chunk at a time; in threads where the images are large."""
+    """Decode in order; in threads where the images are large, and never far ahead."""
 
     def attempt(item: Encoded) -> Pixels | Exception:
         try:
@@ -161,20 +160,23 @@ def decoded(
         except Exception as error:
             return error
 
-    iterator = iter(items)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        while chunk := list(islice(iterator, CHUNK)):
-            apply = pool.map if any(map(_is_large, chunk)) else map
-            yield from zip(chunk, apply(attempt, chunk), strict=True)
+    threads = min(8, os.cpu_count() or 1)
+    ahead: deque[tuple[Encoded, Future[Pixels | Exception]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            if not ahead and not _is_large(item):
+                yield item, attempt(item)
+                continue
+            ahead.append((item, pool.submit(attempt, item)))
+            if len(ahead) > 2 * threads:
+                first, found = ahead.popleft()
+                yield first, found.result()
+        for item, found in ahead:
+            yield item, found.result()
 
 
 def _is_large(item: Encoded) -> bool:
     return isinstance(item.content, Path) or len(item.content or b"") > WORTH_A_THREAD
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, in one line; its class where it says nothing."""
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 def _shape(pixels: Pixels) -> str:

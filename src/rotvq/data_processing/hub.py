@@ -5,9 +5,9 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from rotvq.data_processing.arrow import ROWS_AT_A_TIME, TEST_NAMES, Columns, Table, load_tables
-from rotvq.data_processing.decoding import Target, first_line
+from rotvq.data_processing.decoding import Target
 from rotvq.data_processing.splits import ImageData
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import datasets

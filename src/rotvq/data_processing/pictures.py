@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rotvq.data_processing import cifar10, parquet, shards
-from rotvq.data_processing.decoding import Encoded, Pixels, Target, decoded, first_line
+from rotvq.data_processing.decoding import Encoded, Pixels, Target, decoded
 from rotvq.data_processing.folder import SUFFIXES, images_below
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
 
 Picture = tuple[str, Path]
 """Its name, with / between folders, and its file."""
@@ -41,6 +41,12 @@ def find(words: Sequence[str]) -> list[Picture] | None:
             )
     if not found:
         raise UserError(f"{', '.join(words)}: expected pictures; found none.")
+    for name, _ in found:
+        if any("\udc80" <= letter <= "\udcff" for letter in name):  # bytes that are no UTF-8
+            raise UserError(
+                f"{name!r}: expected names that are text, to write them down with the tokens. "
+                "Rename the file."
+            )
     ((name, times),) = Counter(name for name, _ in found).most_common(1)
     if times > 1:
         raise UserError(
@@ -77,4 +83,4 @@ def _is_source(word: str) -> bool:
     batches = (path, path / cifar10.FOLDER)
     if any(map(cifar10.holds_batches, batches)) or parquet.find_parquet(path):
         return True
-    return bool(shards.find_shards(path))
+    return shards.holds_shards(path)

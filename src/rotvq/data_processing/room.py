@@ -39,6 +39,8 @@ def room(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     descriptor, path = tempfile.mkstemp(prefix="rotvq-images-", dir=folder)
     try:
         with os.fdopen(descriptor, "r+b") as file:
+            if hasattr(os, "posix_fallocate"):  # so that no one else takes the room meanwhile
+                os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, np.uint8, "w+", shape=shape)
     finally:
         if os.name != "nt":  # Windows removes no file that is in use.

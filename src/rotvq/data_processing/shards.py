@@ -7,15 +7,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from rotvq.data_processing.arrow import TEST_NAMES
-from rotvq.data_processing.decoding import Encoded, Target, decode_split, first_line
+from rotvq.data_processing.decoding import Encoded, Target, decode_split
 from rotvq.data_processing.folder import SUFFIXES
 from rotvq.data_processing.splits import ImageData, ImageSplit, held_out
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
+
+DIGITS = 18
+"""Of a class: what int64 holds."""
 
 
 def find_shards(folder: Path) -> list[Path]:
     """The folder's tar files, in order."""
     return sorted(path for path in folder.glob("*.tar") if path.is_file())
+
+
+def holds_shards(folder: Path) -> bool:
+    """Whether the folder is a data set of shards: tar files, and no pictures beside them."""
+    if not find_shards(folder):
+        return False
+    return not any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
 
 
 def load_shards(folder: Path, target: Target) -> ImageData:
@@ -56,11 +66,12 @@ def _samples(shards: Sequence[Path], wanted: set[str] | None) -> Iterator[Encode
         label: tuple[str, int | None] = ("", None)
         for name, suffix, content in _members(shard):
             key = f"{shard.name}/{name}"
-            if image is not None and image.name != key:
+            if image is not None and (image.name != key or suffix != ".cls"):
                 yield image
                 image = None
             if suffix == ".cls":
-                label = key, int(content) if content.strip().isdigit() else None
+                digits = content.strip()
+                label = key, int(digits) if digits.isdigit() and len(digits) <= DIGITS else None
                 if image is not None:
                     image = image._replace(label=label[1])
             elif wanted is None or key in wanted:
@@ -72,7 +83,8 @@ def _samples(shards: Sequence[Path], wanted: set[str] | None) -> Iterator[Encode
 def _members(shard: Path) -> Iterator[tuple[str, str, bytes]]:
     """Name, ending and content of images and classes."""
     try:
-        with tarfile.open(shard) as archive:
+        # Not compressed: pictures are, and what unfolds has no limit.
+        with tarfile.open(shard, "r:") as archive:
             for member in archive:
                 path = PurePosixPath(member.name)
                 first, dot, rest = path.name.partition(".")

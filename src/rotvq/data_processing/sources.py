@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 from rotvq.data_processing import cifar10, folder, hub, parquet, photos, shards
-from rotvq.data_processing.decoding import Target, first_line, parse_size
+from rotvq.data_processing.decoding import Target, parse_size
 from rotvq.data_processing.splits import ImageData, for_choosing
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
 
 ACCEPTED = (
     "photos, cifar10, the path of cifar-10-python.tar.gz, of a folder cifar-10-batches-py, of "

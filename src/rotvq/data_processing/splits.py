@@ -1,6 +1,7 @@
 """What a data source gives: images in memory, split into training and test."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -84,7 +85,7 @@ def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 def held_out(keys: Sequence[str]) -> NDArray[np.bool_]:
     """Mark a tenth of the keys (at least one): those whose SHA-256 is smallest, in any order."""
-    ranked = sorted(range(len(keys)), key=lambda i: hashlib.sha256(keys[i].encode()).digest())
+    ranked = sorted(range(len(keys)), key=lambda i: hashlib.sha256(os.fsencode(keys[i])).digest())
     mask = np.zeros(len(keys), dtype=np.bool_)
     mask[ranked[: max(1, round(HELD_OUT * len(keys)))]] = True
     return mask

@@ -7,6 +7,7 @@ own reconstruction nor any other function is reachable from a file.
 
 import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotvq.errors import UserError
+
+TUPLES = 20
+"""Of a batch, at most: an array takes about seven."""
 
 
 class Batch(NamedTuple):
@@ -45,7 +49,9 @@ class _Array:
 
 def _encode(text: object, *_: object) -> bytes:
     """Stands for _codecs.encode, which Python 3 calls to write bytes in protocol 2."""
-    return str(text).encode("latin-1")
+    if not isinstance(text, str):
+        raise UserError("it writes bytes as something that is no text")
+    return text.encode("latin-1")
 
 
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
@@ -70,6 +76,7 @@ def read_batch(content: bytes, name: str) -> Batch:
     Raises UserError, naming the file, for anything but uint8 rows of 3,072 and labels 0…9.
     """
     try:
+        _check_program(content)
         return _batch(_Unpickler(io.BytesIO(content), encoding="bytes").load())
     except UserError as error:
         raise UserError(f"{name} is not a CIFAR-10 batch: {error}") from None
@@ -79,6 +86,22 @@ def read_batch(content: bytes, name: str) -> Batch:
             f"{name} is not a CIFAR-10 batch: it is damaged or cut short "
             f"({type(error).__name__}); download it again"
         ) from None
+
+
+def _check_program(content: bytes) -> None:
+    """See that a pickle takes no more memory and time than its size lets expect.
+
+    Raises:
+        UserError: a place in its memory beyond its steps, or tuples of tuples, whose use as a key
+            takes twice the time for each level.
+    """
+    tuples = 0
+    for steps, (code, argument, _) in enumerate(pickletools.genops(content)):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > steps:
+            raise UserError("it asks for more memory than it can fill")
+        tuples += code.name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
+        if tuples > TUPLES or code.name in ("DUP", "FROZENSET"):
+            raise UserError("it nests what no batch nests")
 
 
 def _batch(content: object) -> Batch:

@@ -77,7 +77,12 @@ def measure(
         networks: by the name of the metric.
         batch_size: images at a time.
         progress: told after each batch how many images it had.
+
+    Raises:
+        UserError: rFID of a single image, which has no covariance.
     """
+    if "rfid" in networks and len(images) < 2:
+        raise UserError(f"--rfid: expected two images or more; got {len(images)}.")
     device = images.device
     networks = {name: net.to(device) for name, net in networks.items()}
     distance = _distance(networks["rfid"], device) if "rfid" in networks else None

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
 from rotvq.model.pretrained import CONFIG, WEIGHTS
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def local(name: str | Path, revision: str | None = None) -> Path:
     except Exception as error:
         raise UserError(
             f"{name}: expected a folder or a model on the hub; there is no such folder, and the "
-            f"hub answers: {_reason(error)}"
+            f"hub answers: {first_line(error)}."
         ) from None
 
 
@@ -55,14 +55,19 @@ def upload(folder: Path, name: str, private: bool) -> str:
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload model")
     except Exception as error:
         raise UserError(
-            f"{name}: expected the hub to take the model; it answers: {_reason(error)} Log in with "
-            "hf auth login, and upload to a name of your own."
+            f"{name}: expected the hub to take the model; it answers: {first_line(error)}. Log in "
+            "with hf auth login, and upload to a name of your own."
         ) from None
     return f"{api.endpoint}/{name}"
 
 
-def card(model: VQVAE) -> str:
-    """What a model is and how to use it, in Markdown with the hub's metadata."""
+def card(model: VQVAE, name: str = "owner/name") -> str:
+    """What a model is and how to use it, in Markdown with the hub's metadata.
+
+    Args:
+        model: any.
+        name: on the hub.
+    """
     k, d = model.quantizer.codebook.e.shape
     return f"""---
 library_name: rotvq
@@ -77,13 +82,8 @@ A VQ-VAE of [RotVQ](https://pypi.org/project/rotvq/): {k:,} codes of length {d},
 ```python
 from rotvq import VQVAE
 
-model = VQVAE.from_pretrained("owner/name")  # or a folder
+model = VQVAE.from_pretrained("{name}")  # or a folder
 indices = model.encode(images)  # float (b, {model.channels}, h, w) in [-1, 1]
 images = model.decode(indices)  # int64 (b, h / {model.stride}, w / {model.stride})
 ```
 """
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0].rstrip(".") + "."

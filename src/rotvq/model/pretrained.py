@@ -7,6 +7,8 @@ weights are tensors alone, never code.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT, VERSION = "rotvq model", 1
+
+LARGEST = {"depth": 1000, "stages": 16}
+"""Of numbers that decide how many layers are made."""
+
+LARGEST_GRID = 2**24
+"""Codes of a finite scalar quantizer, which no file holds and everyone makes anew."""
 Quantizer = VectorQuantizer | FiniteScalarQuantizer
 
 
@@ -74,15 +82,7 @@ def load(make: type[VQVAE], folder: Path) -> VQVAE:
 
     try:
         _check_sizes(description)
-        # Without memory first: a file may ask for more than there is.
-        with torch.device("meta"):
-            plan = {name: tuple(t.shape) for name, t in build().state_dict().items()}
-        found = _shapes(path)
-        for name in plan | found:
-            if plan.get(name) != found.get(name):
-                size = f"size mismatch in {name}, {plan.get(name)} and {found.get(name)}"
-                raise _not_weights(path, size)
-        model = build()
+        return load_weights(build, path)
     except UserError:
         raise
     # A file that someone made up can make the constructors raise anything.
@@ -91,7 +91,6 @@ def load(make: type[VQVAE], folder: Path) -> VQVAE:
             f"{folder / CONFIG}: expected the arguments of a model; {_reason(error)}. Take the "
             "file that was saved with the weights."
         ) from None
-    return load_weights(model, path)
 
 
 def _check_sizes(description: dict[str, Any]) -> None:
@@ -102,11 +101,11 @@ def _check_sizes(description: dict[str, Any]) -> None:
     """
     for part in ("model", "quantizer"):
         for name, value in description[part].items():
-            most = 1000 if name in ("depth", "stages") else 2**31
+            most = LARGEST.get(name, 2**31)
             if isinstance(value, int) and not 0 <= value <= most:
                 raise ValueError(f"{name} is {value}")
-    if len(description["quantizer"].get("levels", ())) > 64:
-        raise ValueError("there are more than 64 levels")
+    if math.prod(description["quantizer"].get("levels", ())) > LARGEST_GRID:
+        raise ValueError(f"its levels make more than {LARGEST_GRID:,} codes")
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -115,7 +114,8 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         UserError: the file is absent or damaged.
     """
-    _check_there(path)
+    if not path.is_file():
+        raise UserError(f"{path}: expected the weights of a model; there is no such file.")
     try:
         with safe_open(path, framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
@@ -123,23 +123,29 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise _not_weights(path, error) from None
 
 
-def load_weights(model: VQVAE, path: Path) -> VQVAE:
-    """Put the weights of a file into a model, and the model into evaluation mode.
+def load_weights(build: Callable[[], VQVAE], path: Path) -> VQVAE:
+    """The model with the weights of a file, in evaluation mode.
+
+    Args:
+        build: makes it. First without memory, as a file may ask for more than there is.
+        path: of the weights.
 
     Raises:
         UserError: the file is absent, damaged, or of another model.
     """
-    _check_there(path)
+    found = _shapes(path)
+    with torch.device("meta"):
+        plan = {name: tuple(t.shape) for name, t in build().state_dict().items()}
+    for name in plan | found:
+        if plan.get(name) != found.get(name):
+            sizes = f"size mismatch in {name}, {plan.get(name)} and {found.get(name)}"
+            raise _not_weights(path, sizes)
+    model = build()
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise _not_weights(path, error) from None
     return model.eval()
-
-
-def _check_there(path: Path) -> None:
-    if not path.is_file():
-        raise UserError(f"{path}: expected the weights of a model; there is no such file.")
 
 
 def _not_weights(path: Path, error: Exception | str) -> UserError:

@@ -211,7 +211,7 @@ class VQVAE(nn.Module):
         """
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            Path(folder, "README.md").write_text(card or hub.card(self), encoding="utf-8")
+            Path(folder, "README.md").write_text(card or hub.card(self, name), encoding="utf-8")
             return hub.upload(Path(folder), name, private)
 
     def _checked(self, x: Tensor) -> Tensor:

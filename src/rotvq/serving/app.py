@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
@@ -17,8 +18,11 @@ from starlette.routing import Route
 from rotvq.errors import UserError
 from rotvq.serving.session import Session, sample
 
-LARGEST = 10 * 2**20
-"""Bytes of a request."""
+LARGEST, LARGEST_GRID = 10 * 2**20, 2**20
+"""Bytes of a picture, and of a grid of tokens as JSON."""
+
+PATIENCE = 30
+"""Seconds that a request may take to come in."""
 
 PAGE = {
     "/": ("index.html", "text/html"),
@@ -28,6 +32,7 @@ PAGE = {
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
     "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 Answer = Callable[[Request], Awaitable[Response]]
@@ -47,15 +52,8 @@ def make(session: Session, hosts: list[str]) -> Starlette:
         return JSONResponse(await run_in_threadpool(session.encode, content))
 
     async def decode(request: Request) -> Response:
-        try:
-            asked = json.loads(await _body(request))
-            height, width = int(asked["height"]), int(asked["width"])
-            indices = [int(index) for index in asked["indices"]]
-        except UserError:
-            raise
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            raise UserError("expected JSON with height, width and indices.") from None
-        return _png(await run_in_threadpool(session.decode, height, width, indices))
+        content = await _body(request, LARGEST_GRID)
+        return _png(await run_in_threadpool(lambda: session.decode(*_asked(content))))
 
     async def about(request: Request) -> Response:
         return JSONResponse(await run_in_threadpool(lambda: session.about))
@@ -84,6 +82,8 @@ def _answering(answer: Answer) -> Answer:
 
     async def answered(request: Request) -> Response:
         try:
+            if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+                raise UserError("expected the page itself to ask; got another one.")
             response = await answer(request)
         except UserError as error:
             response = JSONResponse({"error": str(error)}, status_code=400)
@@ -107,10 +107,22 @@ def _png(content: bytes) -> Response:
     return Response(content, media_type="image/png")
 
 
-async def _body(request: Request) -> bytes:
+def _asked(content: bytes) -> tuple[int, int, list[int]]:
+    try:
+        asked = json.loads(content)
+        return int(asked["height"]), int(asked["width"]), [int(i) for i in asked["indices"]]
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise UserError("expected JSON with height, width and indices.") from None
+
+
+async def _body(request: Request, largest: int = LARGEST) -> bytes:
     content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > LARGEST:
-            raise UserError(f"expected at most {LARGEST // 2**20} MiB; got more.")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            async for part in request.stream():
+                content += part
+                if len(content) > largest:
+                    raise UserError(f"expected at most {largest // 2**20} MiB; got more.")
+    except TimeoutError:
+        raise UserError(f"expected the request within {PATIENCE} seconds.") from None
     return bytes(content)

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from rotvq.data_processing.decoding import FORMATS, Target, decode, first_line
-from rotvq.errors import UserError
+from rotvq.data_processing.decoding import FORMATS, Target, decode
+from rotvq.errors import UserError, first_line
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
 from rotvq.quantization import Codebook

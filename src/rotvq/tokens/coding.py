@@ -26,6 +26,9 @@ from rotvq.tokens.collection import Codec, Packer, Tokens
 Named = tuple[str, NDArray[np.uint8]]
 """Name of an image, "" where it has none, and its pixels (c, h, w)."""
 
+PIXELS = 2**22
+"""Of a batch, about; large images are coded one by one."""
+
 
 def fingerprint(model: VQVAE) -> str:
     """16 hex digits of the SHA-256 of everything that decides what tokens mean.
@@ -101,7 +104,7 @@ def decode(model: VQVAE, tokens: Tokens, batch_size: int = 128) -> Iterator[Name
         )
     device = next(model.parameters()).device
     with evaluating(model):
-        for these, indices in tokens.batches(batch_size):
+        for these, indices in tokens.batches(batch_size, PIXELS):
             height, width = tokens.sizes[these.start]
             x = model.decode(torch.from_numpy(indices).to(device))
             pixels = to_uint8(x)[:, :, :height, :width].cpu().numpy()
@@ -117,10 +120,21 @@ def padded(images: UInt8[Tensor, "b c h w"], stride: int) -> UInt8[Tensor, "b c 
     return F.pad(images.float(), (0, right, 0, below), mode="replicate").to(images.dtype)
 
 
+def within(images: Iterator[Named], most: int, pixels: int) -> list[Named]:
+    """The next images: so many at most, and no more once they have so many pixels together."""
+    some: list[Named] = []
+    for named in islice(images, most):
+        some.append(named)
+        pixels -= named[1][0].size
+        if pixels <= 0:
+            break
+    return some
+
+
 def _batches(
     images: Iterable[Named], batch_size: int
 ) -> Iterator[tuple[Sequence[str], NDArray[np.uint8]]]:
     for _, same in groupby(images, lambda named: named[1].shape):
-        while some := list(islice(same, batch_size)):
+        while some := within(same, batch_size, PIXELS):
             names, pixels = zip(*some, strict=True)
             yield names, np.stack(pixels)

@@ -87,8 +87,8 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def batches(self, most: int) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-        """Neighbouring images of one size, at most so many at a time.
+    def batches(self, most: int, pixels: int = 2**62) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+        """Neighbouring images of one size, at most so many at a time, and of so many pixels.
 
         Yields:
             Which images, and their indices (n, rows, columns).
@@ -97,7 +97,7 @@ class Tokens:
             UserError: an index that is none of the codebook's.
         """
         start = 0
-        for these in _runs(self.sizes, most):
+        for these in _runs(self.sizes, most, pixels):
             size = self.sizes[these.start]
             rows, columns = self.codec.grid(size)
             n, each = these.stop - these.start, self.codec.bytes_of(size)
@@ -140,9 +140,11 @@ class Packer:
         return Tokens(self.codec, self.sizes, b"".join(self.parts), self.names or None)
 
 
-def _runs(sizes: Sequence[Size], most: int) -> Iterator[slice]:
-    """Slices of equal neighbours, none longer than `most`."""
+def _runs(sizes: Sequence[Size], most: int, pixels: int) -> Iterator[slice]:
+    """Slices of equal neighbours, none longer than `most`, nor of more pixels where that is two."""
     changes = [i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1]]
     for start, stop in pairwise([0, *changes, len(sizes)]):
-        for first in range(start, stop, most):
-            yield slice(first, min(first + most, stop))
+        height, width = sizes[start] if start < stop else (1, 1)
+        step = min(most, max(1, pixels // (height * width)))
+        for first in range(start, stop, step):
+            yield slice(first, min(first + step, stop))

@@ -31,15 +31,21 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
 from rotvq.files import write_atomically
 from rotvq.tokens.collection import Codec, Tokens
 
 FORMAT, VERSION = "rotvq tokens", 1
+_ARRAYS = ("header", "tokens", "sizes", "names")
 Arrays = dict[str, NDArray[Any]]
 
 EXPANSION = 100
 """Times its size on the disk that a file may take in memory: tokens can hardly be compressed."""
+
+ROWS_AT_A_TIME = 64
+
+IMAGES = 10**7
+"""Of a model with one code, whose tokens take no bits."""
 
 NAME = 4096
 """Bytes of an image's name, at most."""
@@ -71,10 +77,9 @@ def read(path: Path) -> Tokens:
         raise UserError(f"{path}: {error}") from None
     # A file that someone made up can make its library raise anything.
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{path}: expected a token file that rotvq encode wrote; got something else or a "
-            f"damaged one ({reason}). Encode the images again."
+            f"damaged one ({first_line(error)}). Encode the images again."
         ) from None
 
 
@@ -95,7 +100,9 @@ def _read_npz(path: Path) -> Tokens:
         if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
             raise ValueError("its arrays are compressed")
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        return _tokens(json.loads(file["header"].tobytes()), file)
+        # An array without a size of its items could claim any length.
+        arrays = {key: file[key] for key in file.files if key in _ARRAYS}
+        return _tokens(json.loads(arrays["header"].tobytes()), arrays)
 
 
 def _write_safetensors(path: Path, tokens: Tokens) -> None:
@@ -133,14 +140,25 @@ def _write_parquet(path: Path, tokens: Tokens) -> None:
 
 def _read_parquet(path: Path) -> Tokens:
     with pq.ParquetFile(path) as file:
-        groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
-        if sum(group.total_byte_size for group in groups) > EXPANSION * path.stat().st_size:
-            raise ValueError("it would take far more room than it should")
-        table = file.read()
+        schema = file.schema_arrow
+        columns = [name for name in ("tokens", "height", "width", "name") if name in schema.names]
+        if not all(pa.types.is_integer(schema.field(side).type) for side in ("height", "width")):
+            raise ValueError("its heights and widths are not whole numbers")
+        batches, room = [], EXPANSION * path.stat().st_size
+        for batch in file.iter_batches(ROWS_AT_A_TIME, columns=columns):
+            batches.append(batch)
+            room -= batch.nbytes
+            if room < 0:
+                raise ValueError("it takes far more room than it should")
+        table = pa.Table.from_batches(batches, pa.schema([schema.field(c) for c in columns]))
+        table = table.replace_schema_metadata(schema.metadata)
     header = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     sizes = list(zip(table["height"].to_pylist(), table["width"].to_pylist(), strict=True))
     names = table["name"].to_pylist() if "name" in table.column_names else None
-    return Tokens(_codec(header), sizes, b"".join(table["tokens"].to_pylist()), names)
+    codec, packed = _codec(header), table["tokens"].to_pylist()
+    if any(len(row) != codec.bytes_of(size) for row, size in zip(packed, sizes, strict=True)):
+        raise ValueError("its sizes are not those of its tokens")
+    return Tokens(codec, sizes, b"".join(packed), names)
 
 
 KINDS = {
@@ -169,7 +187,7 @@ def _codec(header: Mapping[str, Any]) -> Codec:
             f"{header['version']}. Update rotvq."
         )
     size, stride, channels = (int(header[key]) for key in ("codebook_size", "stride", "channels"))
-    if not (2 <= size <= 2**31 and 1 <= stride <= 2**16 and channels in (1, 3)):
+    if not (1 <= size <= 2**31 and 1 <= stride <= 2**16 and channels in (1, 3)):
         raise ValueError(f"it has {size} codes, stride {stride} and {channels} channels")
     return Codec(str(header["model"]), size, stride, channels)
 
@@ -188,13 +206,18 @@ def _arrays(tokens: Tokens) -> Arrays:
 
 def _tokens(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Tokens:
     codec = _codec(header)
-    runs = [(count, (height, width)) for count, height, width in arrays["sizes"].tolist()]
+    tokens, table = arrays["tokens"], arrays["sizes"]
+    if tokens.dtype != np.uint8 or tokens.ndim != 1 or table.dtype != np.uint32:
+        raise ValueError("its arrays are of other types")
+    runs = [(count, (height, width)) for count, height, width in table.tolist()]
     wanted = sum(count * codec.bytes_of(size) for count, size in runs)
-    if any(min(size) < 1 for _, size in runs) or wanted != arrays["tokens"].size:
+    if any(min(run[0], *run[1]) < 1 for run in runs) or wanted != tokens.size:
         raise ValueError("its sizes are not those of its tokens")
+    if codec.bits == 0 and sum(count for count, _ in runs) > IMAGES:
+        raise ValueError(f"it has more than {IMAGES:,} images of no bits")
     sizes = [size for count, size in runs for _ in range(count)]
     names: Sequence[str] | None = None
     if "names" in arrays:
         stream = zlib.decompressobj()
         names = json.loads(stream.decompress(arrays["names"].tobytes(), NAME * (len(sizes) + 1)))
-    return Tokens(codec, sizes, arrays["tokens"].tobytes(), names)
+    return Tokens(codec, sizes, tokens.tobytes(), names)

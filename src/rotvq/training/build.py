@@ -63,10 +63,10 @@ def load_model(folder: Path, weights: str = run_folder.WEIGHTS) -> VQVAE:
     Raises:
         UserError: the folder holds no run, or no whole weights for its configuration.
     """
-    model = build_model(run_folder.read_config(folder))
+    config = run_folder.read_config(folder)
     if not (folder / weights).exists():
         raise UserError(
             f"{folder}: expected trained weights in {weights}; found none. They are written "
             f"after the first epoch: rotvq train --out {folder} --resume"
         )
-    return load_weights(model, folder / weights)
+    return load_weights(lambda: build_model(config), folder / weights)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from rotvq.errors import UserError
 from rotvq.model import VQVAE, hub
 from rotvq.training import run_folder
 
@@ -21,14 +23,15 @@ METRICS = {
 }
 
 
-def card(model: VQVAE, folder: Path) -> str:
+def card(model: VQVAE, folder: Path, name: str = "owner/name") -> str:
     """Markdown with the hub's metadata.
 
     Args:
         model: of the run.
         folder: of a finished run; of any other the card has no numbers.
+        name: on the hub.
     """
-    text = hub.card(model)
+    text = hub.card(model, name)
     if not (folder / run_folder.EVALUATION).is_file():
         return text
     evaluation = _read(folder / run_folder.EVALUATION)
@@ -56,7 +59,7 @@ def _results(evaluation: dict[str, Any], run: dict[str, Any]) -> list[str]:
 
 def _making(folder: Path, run: dict[str, Any]) -> list[str]:
     hardware, versions = run["hardware"], run["versions"]
-    config = yaml.safe_load((folder / run_folder.CONFIG).read_text(encoding="utf-8"))
+    config = asdict(run_folder.read_config(folder))
     config["data"].pop("source", None)  # a path of one's own, perhaps
     return [
         "## Training",
@@ -71,4 +74,10 @@ def _making(folder: Path, run: dict[str, Any]) -> list[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise UserError(
+            f"{path}: expected the record of a run; it is damaged. Evaluate the run again: rotvq "
+            f"evaluate {path.parent}"
+        ) from None

@@ -70,10 +70,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check_types(self)
-        for name in ("width", "dim", "stages"):
+        for name in ("width", "dim"):
             value = getattr(self, name)
             _require(value >= 1, f"model.{name}", "a positive number", value)
-        _require(self.depth >= 0, "model.depth", "0 or more", self.depth)
+        _require(1 <= self.stages <= 16, "model.stages", "1 to 16", self.stages)
+        _require(0 <= self.depth <= 1000, "model.depth", "0 to 1000", self.depth)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ class QuantizerConfig:
     def __post_init__(self) -> None:
         _check_types(self)
         name = "quantizer"
-        _require(self.codebook_size >= 1, f"{name}.codebook_size", "1 or more", self.codebook_size)
+        fits = 1 <= self.codebook_size <= 2**24
+        _require(fits, f"{name}.codebook_size", "1 to 2**24", self.codebook_size)
         for which in ("decay", "final_decay"):
             value = getattr(self, which)
             _require(value is None or 0 <= value < 1, f"{name}.{which}", "0 to below 1", value)

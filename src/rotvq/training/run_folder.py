@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
 from rotvq.files import to_json, write_text
 from rotvq.training.config import GROUPS, Config
 
@@ -35,6 +35,32 @@ PARTS = ".*.part"
 
 LARGEST_CONFIG = 2**20
 """Characters of config.yaml that are read; a whole one has about a thousand."""
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Without aliases, which we do not write: a few lines of them make more than memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it holds an alias")
+        return super().compose_node(parent, index)
+
+
+def check_plain(path: Path) -> None:
+    """See that a YAML file can be read: it holds no aliases and does not nest without end.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        _load(path)
+    except Exception as error:
+        raise UserError(f"{path}: expected YAML; {first_line(error)}.") from None
+
+
+def _load(path: Path) -> Any:
+    with path.open(encoding="utf-8") as file:
+        return yaml.load(file.read(LARGEST_CONFIG), _PlainLoader)
 
 
 def is_run(folder: Path) -> bool:
@@ -122,8 +148,7 @@ def read_config(folder: Path) -> Config:
     """
     path = folder / CONFIG
     try:
-        with path.open(encoding="utf-8") as file:
-            values = yaml.safe_load(file.read(LARGEST_CONFIG))
+        values = _load(path)
         return Config(**{group: kind(**values[group]) for group, kind in GROUPS.items()})
     except FileNotFoundError:
         raise UserError(
@@ -134,8 +159,7 @@ def read_config(folder: Path) -> Config:
         raise UserError(f"{path}: {error}") from None
     # A file that someone made up can make yaml raise anything.
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: expected a run's configuration; {reason}.") from None
+        raise UserError(f"{path}: expected a run's configuration; {first_line(error)}.") from None
 
 
 def check_same(folder: Path, splits: Mapping[str, Any], precision: str | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -48,17 +48,33 @@ def start(names: Sequence[str], config: Config, folder: Path) -> list[GeneralTra
     return [_started(name, config, folder) for name in names]
 
 
-def listening(trackers: Sequence[GeneralTracker], trainer: Trainer) -> Listener:
-    """A listener that tells them of every completed epoch; steps count images."""
+def listening(
+    trackers: Sequence[GeneralTracker], trainer: Trainer, say: Callable[[str], object]
+) -> Listener:
+    """A listener that tells them of every completed epoch; steps count images.
+
+    Args:
+        trackers: that were started. One that fails is told no more; the run goes on.
+        trainer: of the run.
+        say: told of one that fails.
+    """
+    told = [*trackers]
+
+    def tell(tracker: GeneralTracker, record: dict[str, Any]) -> None:
+        picture = f"{run_folder.RECONSTRUCTIONS}/epoch_{record['epoch']:04d}.png"
+        tracker.log(dict(_numbers(record)), step=record["images"])
+        _show(tracker, trainer.folder / picture, record["images"])
+        if tracker.name == "tensorboard":
+            _codebook(tracker.writer, trainer, record)
 
     def epoch(record: dict[str, Any]) -> None:
-        values = dict(_numbers(record))
-        picture = f"{run_folder.RECONSTRUCTIONS}/epoch_{record['epoch']:04d}.png"
-        for tracker in trackers:
-            tracker.log(values, step=record["images"])
-            _show(tracker, trainer.folder / picture, record["images"])
-            if tracker.name == "tensorboard":
-                _codebook(tracker.writer, trainer, record)
+        for tracker in [*told]:
+            try:
+                tell(tracker, record)
+            # Trackers talk to services, which fail in ways of their own.
+            except Exception as error:
+                told.remove(tracker)
+                say(f"  {tracker.name} is told no more: {type(error).__name__}: {error}")
 
     return Listener(epoch=epoch)
 

@@ -3,7 +3,7 @@
 const $ = (id) => document.getElementById(id);
 let model = null, atlas = null, columns = 0;
 let coded = null, original = [], selected = 0, brush = null, place = 0, painting = false;
-let decoding = false, again = false, saved = null;
+let decoding = false, again = false, saved = null, opened = 0;
 
 function say(text, error = false) {
   $("message").textContent = text;
@@ -37,9 +37,11 @@ async function begin() {
 async function open(blob) {
   if (!model) return;
   say("Encoding …");
+  const mine = ++opened;
   try {
     const answer = await ask("encode", { method: "POST", body: blob }).then((r) => r.json());
     const picture = await createImageBitmap(blob);
+    if (mine !== opened) return; // another was opened meanwhile
     coded = answer;
     original = [...answer.indices];
     selected = 0;
