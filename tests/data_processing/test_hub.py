@@ -79,7 +79,7 @@ def test_no_train_split_and_no_image_column_are_refused(serve: Serve, to_png: To
 
 def test_what_the_hub_says_comes_in_one_line(serve: Serve) -> None:
     serve(ValueError("Config name is missing.\nPlease pick one"))
-    with pytest.raises(UserError, match=r"'a/b' \(Config name is missing\.\)") as caught:
+    with pytest.raises(UserError, match=r"'a/b' \(Config name is missing\)") as caught:
         hub.load_hub("a/b", Target())
     assert "\n" not in str(caught.value)
 

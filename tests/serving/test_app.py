@@ -121,7 +121,14 @@ def test_a_request_that_never_ends_is_ended(model, monkeypatch):
 def test_the_command_ends_on_ctrl_c(model, tmp_path):
     model.save_pretrained(tmp_path)
     command = [sys.executable, "-m", "rotvq", "serve", str(tmp_path), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Started in the background, the tests ignore it, and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     said = ""
     while not (found := re.search(r"http://127\.0\.0\.1:\d+", said)):
         said += process.stdout.readline()
