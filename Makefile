@@ -22,6 +22,7 @@ lint: .venv/.dev
 bench: .venv/.bench
 	$(BIN)/python benchmarks/quantizer.py
 	$(BIN)/python benchmarks/training_throughput.py
+	$(BIN)/python benchmarks/collectives.py
 
 kill soak: .venv/.core
 	$(BIN)/python robustness/$@.py
