@@ -92,6 +92,8 @@ def main() -> None:
                 sys.exit(f"{kept} has other {', '.join(different)}; killed in {dict(kills)}")
             shutil.rmtree(folder)
             runs += 1
+            if runs % REPORTS == 0:
+                print(f"{kills.total()} kills, {runs} runs", flush=True)
     record = {
         "what": "SIGKILL at random moments; every run ended bit for bit as the one left alone",
         "kills": kills.total(),

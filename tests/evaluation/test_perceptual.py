@@ -112,8 +112,16 @@ def test_without_a_connection(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.raises(UserError, match=r"cannot be fetched \(OSError\).*--rfid FILE"):
+    with pytest.raises(UserError, match=r"cannot be fetched \(OSError: no route.*--rfid FILE"):
         perceptual.network("rfid")
+
+
+def test_another_file_at_the_address(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setitem(perceptual.NETWORKS, "rfid", Path(files["rfid"]).as_uri())
+    with pytest.raises(UserError, match="invalid hash"):
+        perceptual.network("rfid")
+    assert not [*tmp_path.rglob("*.pt*")]
 
 
 def test_what_was_fetched_is_kept(files, tmp_path, monkeypatch):

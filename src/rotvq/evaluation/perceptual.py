@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
 from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
@@ -25,6 +25,11 @@ from rotvq.model import VQVAE
 _FROM = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics"
 NETWORKS = {"rfid": f"{_FROM}/inception-2015-12-05.pt", "lpips": f"{_FROM}/vgg16.pt"}
 """Where the network of each metric is fetched from."""
+SHA256 = {
+    "rfid": "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+    "lpips": "b437eb095feaeb0b83eb3fa11200ebca4548ee39a07fb944a417ddc516cc07c3",
+}
+"""What is fetched has this hash or is refused: a TorchScript file is a program."""
 
 PROTOCOL = {
     "rfid": "Fréchet distance of Inception features (2048, TensorFlow's weights of 2015-12-05), "
@@ -137,11 +142,12 @@ def _fetched(metric: str) -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(address, str(path), progress=False)
+        torch.hub.download_url_to_file(address, str(path), SHA256[metric], progress=False)
     # Connection errors share no base class.
     except Exception as error:
         raise UserError(
             f"--{metric}: expected {path} or a connection; {address} cannot be fetched "
-            f"({type(error).__name__}). Fetch it elsewhere and pass its path: --{metric} FILE"
+            f"({type(error).__name__}: {first_line(error)}). Fetch it elsewhere and pass its "
+            f"path: --{metric} FILE"
         ) from None
     return path
