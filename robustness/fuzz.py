@@ -96,7 +96,9 @@ def _run(name: str, inputs: int, seed: int) -> dict[str, Any]:
         "seconds": round(time.monotonic() - since),
         "memory_mib": max(map(int, taken), default=0),
     }
-    print(f"{name}: {row['inputs']:,} inputs, {row['seconds']} s, {row['memory_mib']} MiB", flush=True)
+    print(
+        f"{name}: {row['inputs']:,} inputs, {row['seconds']} s, {row['memory_mib']} MiB", flush=True
+    )
     return row
 
 

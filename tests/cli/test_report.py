@@ -16,11 +16,12 @@ def test_one_run_gets_its_page(rotvq, trained):
     assert any((trained / "figures").iterdir())
 
 
-def test_two_runs_get_one_page_beside_them(rotvq, trained, tmp_path):
+def test_two_runs_get_one_page_in_a_folder_of_its_own(rotvq, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     shutil.copytree(trained, tmp_path / "other")
     answer = rotvq("report", trained, tmp_path / "other")
     assert answer.status == 0
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report/report.html").read_text(encoding="utf-8")
     assert "trained" in page
     assert "other" in page
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument("runs", type=Path, nargs="+", help="folders that rotvq train wrote")
     parser.add_argument(
-        "--out", type=Path, help="folder to write into (default: the run, or the runs' parent)"
+        "--out", type=Path, help="folder to write into (default: the run; of several runs, report)"
     )
     options = parser.parse_args(argv)
     for folder in options.runs:
@@ -27,7 +26,7 @@ def run(argv: Sequence[str]) -> int:
             )
     from rotvq.report import write_report
 
-    shared = Path(os.path.commonpath([folder.resolve() for folder in options.runs]))
-    page = write_report(options.runs, options.out or shared)
+    alone = options.runs[0] if len(options.runs) == 1 else Path("report")
+    page = write_report(options.runs, options.out or alone)
     print(f"Report: {page}")
     return 0
