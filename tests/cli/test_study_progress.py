@@ -127,5 +127,5 @@ def test_one_of_several_processes_says_what_it_did_and_no_more(capsys, clock, pl
         clock.now += 1
         finish(plan[0])
         audience.ends(plan[0])
-    (line,) = capsys.readouterr().out.splitlines()
+    (line,) = capsys.readouterr().out.strip().splitlines()
     assert line.startswith("[1/5] table3/beta_0.1/seed_0: ") and line.endswith("; 4 s left")
