@@ -1,6 +1,6 @@
 # make demo: set up, train rotation beside straight-through on embedded photographs, write a page.
 # make test: set up, pass the tests.      make lint: style, types, direction of imports.
-# make kill, soak, fuzz: the long runs behind docs/faults.md.      make audit: known weaknesses.
+# make kill, soak, fuzz: the long runs behind docs/long-runs.md.      make audit: known weaknesses.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt

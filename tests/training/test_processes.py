@@ -12,8 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rotvq.training import environment
+
+# Where there is a GPU, each process would need one of its own.
+DEVICE = "auto" if environment.accelerator().type == "cpu" else "cpu"
 OPTIONS = (
-    "-m rotvq train --preset smoke --training.precision fp32 --training.device cpu "
+    f"-m rotvq train --preset smoke --training.precision fp32 --training.device {DEVICE} "
     "--data.train_images 64 --data.test_images 16 --training.batch_size 32 --quantizer.decay 0.9 "
     "--model.width 16 --model.dim 16 --model.depth 1 --quantizer.codebook_size 64 "
     "--quantizer.init data --quantizer.restart 0.1 --training.flip true --training.epochs"
@@ -68,6 +72,8 @@ def assert_alike(folder, other):
 def test_several_processes_equal_one(alone, tmp_path, processes):
     said = train(tmp_path / "run", processes)
     assert said.count("epoch   1") == 1  # one process speaks for all
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert record["hardware"]["processes"] == processes
     assert_alike(alone, tmp_path / "run")
 
 

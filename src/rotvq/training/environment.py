@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from rotvq import processor
 from rotvq.errors import UserError
@@ -39,14 +40,17 @@ def accelerator() -> torch.device:
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """Device, its name, cores of this machine and threads that torch uses."""
+    """Device, its name, cores of this machine, threads that torch uses, processes if several."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return {
+    found = {
         "device": device.type,
         "name": name,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+    if dist.is_available() and dist.is_initialized():
+        found["processes"] = dist.get_world_size()
+    return found
 
 
 def versions() -> dict[str, str]:

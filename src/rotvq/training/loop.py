@@ -73,9 +73,9 @@ class Trainer:
         # Precision is our own autocast: accelerate's would wrap the model's evaluation too.
         # Every process moves its codebook alike; no buffer needs to be sent.
         alike = DistributedDataParallelKwargs(broadcast_buffers=False)
-        self.accelerator = Accelerator(
-            cpu=options.device == "cpu", mixed_precision="no", kwargs_handlers=[alike]
-        )
+        # Unless told, accelerate leaves processes without a GPU alone, each with a run of its own.
+        cpu = options.device == "cpu" or environment.accelerator().type == "cpu"
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[alike])
         self.device = self.accelerator.device
         self.precision = environment.resolve_precision(options.precision, self.device)
         self.share = self._share()
