@@ -1,17 +1,26 @@
 # make demo: set up, train rotation beside straight-through on embedded photographs, write a page.
 # make test: set up, pass the tests.      make lint: style, types, direction of imports.
+# make oldest: the same tests with the oldest versions allowed.
 # make kill, soak, fuzz: the long runs behind docs/long-runs.md.      make audit: known weaknesses.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench docs kill soak fuzz audit lock clean
+.PHONY: demo test oldest lint bench docs kill soak fuzz audit lock clean
 
 demo: .venv/.core
 	$(BIN)/rotvq demo
 
 test: .venv/.dev
 	$(BIN)/pytest
+
+# The tests with the oldest versions that pyproject.toml allows; torch comes with all of CUDA here.
+# datasets 3.0 takes no later fsspec.
+oldest: .venv/.lock
+	$(BIN)/uv venv --quiet --allow-existing --python 3.11 .venv/oldest
+	$(BIN)/uv pip install --quiet --python .venv/oldest/bin/python --resolution lowest-direct \
+	  -e '.[dev]' 'fsspec<=2024.6.1'
+	.venv/oldest/bin/pytest
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

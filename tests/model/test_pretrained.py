@@ -65,6 +65,8 @@ def test_there_and_back(tmp_path, quantizer, changes):
 def test_two_files_and_no_code(saved):
     assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
     assert json.loads((saved / "config.json").read_text())["format"] == "rotvq model"
+    (saved / "plain").touch()
+    assert len({path.stat().st_mode for path in saved.iterdir()}) == 1
 
 
 def test_training_goes_on_after_loading(saved):

@@ -33,6 +33,8 @@ def path(request, tmp_path):
 def test_there_and_back(path, sizes, names):
     tokens, indices = some(sizes, names)
     write(path, tokens)
+    (path.parent / "plain").touch()
+    assert path.stat().st_mode == (path.parent / "plain").stat().st_mode
     found = read(path)
     assert found.codec == CODEC
     assert list(found.sizes) == sizes

@@ -110,6 +110,17 @@ def test_a_full_disk_is_told_as_such_and_costs_nothing(tmp_path, tiny, kind):
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("kind", ["checkpoint", "weights"])
+def test_the_file_is_written_by_us(tmp_path, tiny, kind):
+    """safetensors' own writing leaves a file behind when it is killed, and readable to no other."""
+    if kind == "weights":
+        checkpoint.save_weights(tmp_path / "file", build_model(tiny()))
+    else:
+        checkpoint.save(tmp_path / "file", made())
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_positions_do_not_share_a_history():
     a, b = Position(), Position()
     a.history.append({})

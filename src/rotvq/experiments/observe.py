@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from rotvq.errors import UserError
@@ -24,7 +24,7 @@ from rotvq.evaluation.evaluate import batches, evaluating
 from rotvq.evaluation.pixels import normalized
 from rotvq.experiments.milestones import CODEBOOK, milestone
 from rotvq.experiments.plan import GRADIENTS
-from rotvq.files import write_atomically, write_json
+from rotvq.files import write_bytes, write_json
 from rotvq.model import VQVAE
 from rotvq.training.checkpoint import save_weights
 from rotvq.training.loop import Trainer
@@ -104,7 +104,7 @@ def _write_codebook(file: Path, model: VQVAE, images: Tensor) -> None:
     file.parent.mkdir(exist_ok=True)
     state = {"e": model.quantizer.codebook.e.detach(), "uses": uses(model, images)}
     content = {name: t.cpu().numpy() for name, t in state.items()}
-    write_atomically(file, lambda target: save_file(content, target))
+    write_bytes(file, save(content))
 
 
 def _spread(images: Tensor, number: int) -> Tensor:

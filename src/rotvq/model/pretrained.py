@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 
 from rotvq.errors import UserError
-from rotvq.files import write_atomically, write_json
+from rotvq.files import write_bytes, write_json
 from rotvq.quantization import (
     ESTIMATORS,
     RULES,
@@ -50,7 +51,7 @@ def save(model: VQVAE, folder: Path) -> None:
     description = describe(model)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    write_atomically(folder / WEIGHTS, lambda target: save_file(state, target))
+    write_bytes(folder / WEIGHTS, to_bytes(state))
     write_json(folder / CONFIG, description)
 
 

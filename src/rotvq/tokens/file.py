@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from rotvq.errors import UserError, first_line
 from rotvq.files import write_atomically
@@ -107,7 +107,7 @@ def _read_npz(path: Path) -> Tokens:
 
 def _write_safetensors(path: Path, tokens: Tokens) -> None:
     header = {key: str(value) for key, value in _header(tokens).items()}
-    save_file(_arrays(tokens), path, metadata=header)
+    path.write_bytes(save(_arrays(tokens), metadata=header))
 
 
 def _read_safetensors(path: Path) -> Tokens:

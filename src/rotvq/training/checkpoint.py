@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from rotvq.errors import UserError
-from rotvq.files import write_atomically
+from rotvq.files import write_atomically, write_bytes
 from rotvq.model import VQVAE
 from rotvq.training.bad_steps import BadSteps
 
@@ -66,13 +64,18 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
     def write(target: Path) -> None:
         with target.open("w+b") as file:
-            torch.save(content, file)
+            try:
+                torch.save(content, file)
+            except RuntimeError as error:  # What torch makes of a full disk.
+                disk = error.__context__
+                told = OSError(f"{target} could not be written: {error}")
+                raise (disk if isinstance(disk, OSError) else told) from None
             file.seek(0)
             file.write(hashlib.file_digest(file, "sha256").digest())
         if path.exists():
             os.replace(path, before(path))
 
-    write_atomically(path, _telling_of_the_disk(write))
+    write_atomically(path, write)
 
 
 def before(path: Path) -> Path:
@@ -145,18 +148,4 @@ def save_weights(path: Path, model: VQVAE) -> None:
         OSError: no room, or no right to write.
     """
     state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    write_atomically(path, _telling_of_the_disk(lambda target: save_file(state, target)))
-
-
-def _telling_of_the_disk(write: Callable[[Path], object]) -> Callable[[Path], object]:
-    """A full disk as an OSError, which neither torch nor safetensors raises."""
-
-    def telling(target: Path) -> None:
-        try:
-            write(target)
-        except (RuntimeError, SafetensorError) as error:
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise OSError(f"{target} could not be written: {error}") from None
-
-    return telling
+    write_bytes(path, to_bytes(state))
