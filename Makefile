@@ -20,7 +20,7 @@ oldest: .venv/.lock
 	$(BIN)/uv venv --quiet --allow-existing --python 3.11 .venv/oldest
 	$(BIN)/uv pip install --quiet --python .venv/oldest/bin/python --resolution lowest-direct \
 	  -e '.[dev]' 'fsspec<=2024.6.1'
-	.venv/oldest/bin/pytest
+	.venv/oldest/bin/pytest -W default
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
