@@ -4,7 +4,7 @@ Needs `pip install scikit-image`. From the middle band of each photograph come t
 from both sides of it the training images, at full and at half resolution.
 
     python scripts/photographs.py FOLDER
-    rotvq train --preset best --data FOLDER --training.epochs 8 --out runs/photographs
+    rotvq train --preset best --data FOLDER --training.epochs 4 --out runs/photographs
 """
 
 import sys
