@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -51,6 +52,19 @@ def test_verbs_exist(page):
 def test_every_verb_is_documented():
     text = "".join(page.read_text(encoding="utf-8") for page in [*PAGES, ROOT / "README.md"])
     assert all(f"rotvq {verb}" in text or f"make {verb}" in text for verb in VERBS)
+
+
+def test_the_table_of_faults_tells_the_last_records():
+    told = (ROOT / "docs" / "long-runs.md").read_text(encoding="utf-8")
+    kill, fuzz, soak = (
+        json.loads((ROOT / "results" / "robustness" / f"{name}.json").read_text())
+        for name in ("kill", "fuzz", "soak")
+    )
+    first, _, last = soak["memory_mib"]
+    assert f"{kill['kills']:,} times in {kill['runs']:,} runs" in told
+    assert f"{fuzz['inputs']:,} inputs to {len(fuzz['readers'])} readers" in told
+    assert f"a tiny model for {soak['steps']:,} steps" in told
+    assert f"memory {first:.0f} MiB after the first thousand steps, {last:.0f} MiB at" in told
 
 
 def test_the_picture_is_drawn_by_its_script():
