@@ -74,6 +74,13 @@ def test_a_refusal_lists_what_is_accepted() -> None:
         load("./nope")
 
 
+@pytest.mark.parametrize("name", ["picture.png", "train.parquet", "notes", "images.zip"])
+def test_a_file_that_is_no_archive_is_told_apart(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"not an archive")
+    with pytest.raises(UserError, match=f"{name}' is a file of another kind: expected photos"):
+        load(str(tmp_path / name))
+
+
 def test_official_batches_are_found_in_the_folder_and_in_its_parent(batches: Path) -> None:
     inside, parent = load(str(batches)), load(str(batches.parent))
     assert inside.name == "CIFAR-10 (official batches)"

@@ -15,7 +15,8 @@ ACCEPTED = (
     "owner/name (or hub:name)"
 )
 HUB_NAME = r"\w[\w.-]*/\w[\w.-]*"
-FILE_SUFFIXES = folder.SUFFIXES | {".gz", ".tgz", ".tar", ".zip", ".parquet"}
+ARCHIVES = {".tar", ".gz", ".tgz", ".bz2", ".xz"}
+FILE_SUFFIXES = folder.SUFFIXES | ARCHIVES | {".zip", ".parquet"}
 
 
 def load(
@@ -62,6 +63,8 @@ def _load(source: str, target: Target) -> ImageData:
     if source and path.is_dir():
         return _load_folder(path, target)
     if source and path.is_file():
+        if path.suffix not in ARCHIVES:
+            raise UserError(f"'{source}' is a file of another kind: expected {ACCEPTED}")
         return cifar10.load_archive(path, target)
     if re.fullmatch(HUB_NAME, source) and path.suffix not in FILE_SUFFIXES:
         return hub.load_hub(source, target)
