@@ -1,0 +1,48 @@
+"""What a data source passed over, and why: counted for people, listed in a file for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class Skipped(NamedTuple):
+    """One file, row or sample that was passed over.
+
+    Args:
+        path: as the source names it: a path inside the folder, or `shard.tar/key`, or
+            `file.parquet/row`.
+        reason: a few words that many share, such as "damaged image" or "no permission"; skipped
+            items are counted by it.
+        detail: what is known of this one, such as the decoder's message; may be empty.
+    """
+
+    path: str
+    reason: str
+    detail: str = ""
+
+
+def summary(skipped: Sequence[Skipped]) -> list[str]:
+    """One line for each reason: how many, and the first of them."""
+    first = {each.reason: each for each in reversed(skipped)}
+    counts = Counter(each.reason for each in skipped)
+    return [
+        f"{n:,} skipped: {reason}, first {_told(first[reason])}" for reason, n in counts.items()
+    ]
+
+
+def to_tsv(skipped: Iterable[Skipped]) -> str:
+    """The list as tab-separated text with a header: path, reason, detail."""
+    rows = [Skipped("path", "reason", "detail"), *skipped]
+    return "".join("\t".join(_plain(part) for part in row) + "\n" for row in rows)
+
+
+def _told(each: Skipped) -> str:
+    return f"{each.path} ({each.detail})" if each.detail else each.path
+
+
+def _plain(text: str) -> str:
+    """Text in one cell; bytes that are no UTF-8 are written as backslash escapes."""
+    safe = text.encode("utf-8", "backslashreplace").decode()
+    return safe.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
