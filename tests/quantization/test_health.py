@@ -1,9 +1,18 @@
 """Health and age of codes against counting by hand."""
 
+import math
+
 import pytest
 import torch
 
-from rotvq.quantization import EMA, Codebook, Restart, VectorQuantizer, health
+from rotvq.quantization import (
+    EMA,
+    Codebook,
+    FiniteScalarQuantizer,
+    Restart,
+    VectorQuantizer,
+    health,
+)
 from rotvq.quantization.health import DEAD_AFTER
 
 
@@ -43,6 +52,13 @@ def test_health_is_that_of_the_statistics():
 def test_an_unused_codebook_is_told_without_nan():
     found = health(Codebook(3, 2))
     assert found == (0, 0, pytest.approx(1.0), (0.0,) * 7)
+
+
+def test_a_grid_has_no_dead_codes_and_no_counts():
+    found = health(FiniteScalarQuantizer([4] * 16).codebook)
+    assert (found.dead, found.oldest) == (0, 0)
+    assert all(math.isnan(value) for value in (found.perplexity, *found.spread))
+    assert len(found.spread) == len(health(Codebook(3, 2)).spread)
 
 
 def test_a_state_of_before_ages_were_kept_is_loaded():

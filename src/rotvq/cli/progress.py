@@ -121,8 +121,9 @@ class TrainingProgress(Terminal):
 
 def _dead(record: dict[str, Any]) -> str:
     """A word on dead codes, where there are some."""
-    codebook = record.get("codebook") or {"dead": 0}
-    if not codebook["dead"]:
+    codebook = record.get("codebook") or {}
+    # A fixed grid has no statistics, though it may have a warning.
+    if not codebook.get("dead"):
         return ""
     return f"{codebook['dead']} dead, the oldest for {codebook['oldest']:,} steps  "
 

@@ -7,7 +7,6 @@ weights are tensors alone, never code.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -37,8 +36,6 @@ FORMAT, VERSION = "rotvq model", 1
 LARGEST = {"depth": 1000, "stages": 16}
 """Of numbers that decide how many layers are made."""
 
-LARGEST_GRID = 2**24
-"""Codes of a finite scalar quantizer, which no file holds and everyone makes anew."""
 Quantizer = VectorQuantizer | FiniteScalarQuantizer
 
 
@@ -105,8 +102,6 @@ def _check_sizes(description: dict[str, Any]) -> None:
             most = LARGEST.get(name, 2**31)
             if isinstance(value, int) and not 0 <= value <= most:
                 raise ValueError(f"{name} is {value}")
-    if math.prod(description["quantizer"].get("levels", ())) > LARGEST_GRID:
-        raise ValueError(f"its levels make more than {LARGEST_GRID:,} codes")
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -7,7 +7,7 @@ of the grid, each channel scaled to [-1, 1] (Mentzer et al., arXiv 2309.15505).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from rotvq.errors import UserError
 from rotvq.quantization.estimators import straight_through
 from rotvq.quantization.quantizer import Quantized
-from rotvq.quantization.tensors import channels_last, look_up
+from rotvq.quantization.tensors import channels_last, checked_indices
 
 MARGIN = 1e-3
 """How far beyond the outermost levels the bound lies, as a share: they are within reach."""
+
+LISTED = 2**24
+"""Codes that a grid lists, at most."""
 
 
 class Grid(nn.Module):
@@ -29,32 +32,88 @@ class Grid(nn.Module):
         levels: of each channel, 2 or more.
     """
 
-    e: Tensor
+    counts: Tensor
+    stride: Tensor
     ready = True
 
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
-        axes = [torch.arange(n, dtype=torch.float32) / (n // 2) - 1 for n in levels]
-        e = torch.cartesian_prod(*axes).view(-1, len(levels))
-        # It follows from the levels, so no file needs to hold it.
-        self.register_buffer("e", e, persistent=False)
+        self.levels = tuple(levels)
+        self._hold()
 
     def __len__(self) -> int:
-        return self.e.shape[0]
+        return math.prod(self.levels)
+
+    @property
+    def e(self) -> Float[Tensor, "k d"]:
+        """All codes, float32.
+
+        Raises:
+            UserError: there are more than 2**24.
+        """
+        if len(self) > LISTED:
+            raise UserError(
+                f"codebook: expected at most {LISTED:,} codes to list or count; the grid of levels "
+                f"{list(self.levels)} has {len(self):,}. encode and lookup of the quantizer take "
+                "any number; for the rest use fewer levels."
+            )
+        return self.codes(torch.arange(len(self), device=self.counts.device))
+
+    def codes(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "... d"]:
+        """The codes of indices in [0, k), float32. The last channel counts fastest."""
+        places = indices.unsqueeze(-1) // self.stride % self.counts
+        return places / self.unit() - 1
+
+    def bound(self, z: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        """z in steps from the middle level L // 2, within reach of the outermost; float32."""
+        counts = self.counts.float()
+        reach = (counts - 1) * (1 + MARGIN) / 2
+        # An even number of levels lies half a step off centre (2309.15505, appendix A.1). Of two
+        # levels that would leave the lower one out of reach of all but z < -3.8: -1 and 1 it is.
+        offset = (1 - counts % 2) / 2
+        shift = torch.atanh(offset / reach).where(counts > 2, 0.0)
+        with torch.autocast(device_type=z.device.type, enabled=False):
+            return torch.tanh(z.float() + shift) * reach - offset
+
+    def index(self, steps: Float[Tensor, "... d"]) -> Int64[Tensor, "..."]:
+        """The index of the code nearest to a bound vector; nan counts as the middle level."""
+        places = steps.round().nan_to_num(0.0).long() + self.counts // 2
+        return (places * self.stride).sum(-1)
+
+    def unit(self) -> Float[Tensor, " d"]:
+        """Steps from -1 to 0."""
+        return (self.counts // 2).float().where(self.counts > 2, 0.5)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Grid:
+        """Follow the model to another device, with levels that are always those it was made of."""
+        super()._apply(fn, recurse)
+        self._hold(self.counts.device)
+        return self
+
+    def _hold(self, device: torch.device | None = None) -> None:
+        """Keep the levels as integers, as a model in half precision rounds anything else."""
+        stride = [math.prod(self.levels[i + 1 :]) for i in range(len(self.levels))]
+        for name, values in (("counts", self.levels), ("stride", stride)):
+            self.register_buffer(name, torch.tensor(values, device=device), persistent=False)
 
 
 class FiniteScalarQuantizer(nn.Module):
     """Round each channel to one of a few levels; in the place of a `VectorQuantizer`.
 
     A channel of L levels is bound by a tanh, rounded, and scaled to [-1, 1]; the gradient passes
-    the rounding straight. There is nothing to commit to: both losses are 0.
+    the rounding straight. There is nothing to commit to: both losses are 0 (nan where z is nan, so
+    that it does not go unnoticed). Indices are those of float32 whatever the model's precision.
+
+    An odd number of levels is symmetric, an even one from 4 on has one more below 0 than above
+    (the paper's appendix A.1), and two levels are -1 and 1 with the threshold at z = 0.
 
     Args:
-        levels: of each channel, 2 or more: [8, 5, 5, 5] makes 1000 codes, [4] * 5 makes 1024.
+        levels: of each channel, 2 or more: [8, 5, 5, 5] makes 1000 codes, [4] * 5 makes 1024. Any
+            number of codes below 2**63; no table of them is held.
         channel_dim: the dimension of z that holds the channels; 1 for (b, d, h, w).
 
     Raises:
-        UserError: no levels, or a channel of fewer than 2.
+        UserError: no levels, a channel of fewer than 2, or 2**63 codes and more.
 
     Example:
         >>> quantizer = FiniteScalarQuantizer([8, 5, 5, 5])
@@ -63,60 +122,60 @@ class FiniteScalarQuantizer(nn.Module):
         (torch.Size([2, 100, 4]), torch.Size([2, 100]), 1000)
     """
 
-    reach: Tensor
-    offset: Tensor
-    shift: Tensor
-    middle: Tensor
-    stride: Tensor
+    index_shape = ()
 
     def __init__(self, levels: Sequence[int], channel_dim: int = -1) -> None:
         super().__init__()
         if not levels or min(levels) < 2:
             raise UserError(f"levels: expected 2 or more for each channel; got {list(levels)}.")
+        if math.prod(levels) >= 2**63:
+            raise UserError(
+                f"levels: expected fewer than 2**63 codes, as an index is an int64; got "
+                f"{list(levels)}. Use a GroupedQuantizer of several grids."
+            )
         self.levels = tuple(levels)
         self.channel_dim = channel_dim
         self.codebook = Grid(levels)
-        counts = torch.tensor(self.levels, dtype=torch.float32)
-        # An even number of levels lies half a step off centre (2309.15505, appendix A.1).
-        offset = (1 - counts % 2) / 2
-        reach = (counts - 1) * (1 + MARGIN) / 2
-        stride = [math.prod(self.levels[i + 1 :]) for i in range(len(self.levels))]
-        for name, value in (
-            ("reach", reach),
-            ("offset", offset),
-            ("shift", torch.atanh(offset / reach)),
-            ("middle", counts // 2),
-            ("stride", torch.tensor(stride)),
-        ):
-            self.register_buffer(name, value, persistent=False)
+
+    @property
+    def dim(self) -> int:
+        """Length of a code."""
+        return len(self.levels)
 
     def forward(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Quantized:
-        """Quantize; arguments, errors and result as those of `VectorQuantizer`."""
-        z, kept = channels_last(z, mask, len(self.levels), self.channel_dim)
-        steps = self._bound(z)
-        indices = self._index(steps)
-        codes = nn.functional.embedding(indices, self.codebook.e)
-        z_q = straight_through(steps / self.middle, codes).to(z.dtype)
+        """Quantize; arguments, errors and result as those of `VectorQuantizer`.
+
+        A channel that is nan counts as the middle level; an infinite one as an outermost.
+        """
+        z, kept = channels_last(z, mask, self.dim, self.channel_dim)
         if kept is not None:
-            kept = kept.view(indices.shape)
+            kept = kept.view(z.shape[:-1])
+            z = z.where(kept.unsqueeze(-1), 0.0)
+        steps = self.codebook.bound(z)
+        indices = self.codebook.index(steps)
+        codes = self.codebook.codes(indices)
+        z_q = straight_through(steps / self.codebook.unit(), codes).to(z.dtype)
+        if kept is not None:
             z_q = z_q.where(kept.unsqueeze(-1), 0.0)
             indices = indices.where(kept, -1)
-        none = steps.new_zeros(())
+        none = 0 * steps.detach().sum()
         return Quantized(z_q.movedim(-1, self.channel_dim), indices, none, none, none)
 
     def encode(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Int64[Tensor, "..."]:
         """The indices alone, in [0, k), −1 where masked. Arguments and errors as in `forward`."""
-        z, kept = channels_last(z, mask, len(self.levels), self.channel_dim)
-        indices = self._index(self._bound(z))
+        z, kept = channels_last(z, mask, self.dim, self.channel_dim)
+        indices = self.codebook.index(self.codebook.bound(z))
         return indices if kept is None else indices.where(kept.view(indices.shape), -1)
 
     def lookup(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Codes of indices, as `VectorQuantizer.lookup` gives them."""
-        return look_up(indices, self.codebook.e, self.channel_dim)
+        valid = checked_indices(indices, len(self.codebook))
+        codes = self.codebook.codes(indices.clamp_min(0)).where(valid.unsqueeze(-1), 0.0)
+        return codes.movedim(-1, self.channel_dim)
 
     def initialize_codebook(self, z: Tensor, mask: Tensor | None = None) -> None:
         """Nothing: the grid is where it always is."""
@@ -126,12 +185,3 @@ class FiniteScalarQuantizer(nn.Module):
 
     def extra_repr(self) -> str:
         return f"levels={list(self.levels)}, channel_dim={self.channel_dim}"
-
-    def _bound(self, z: Tensor) -> Tensor:
-        """z in units of steps, within reach of the outermost levels; float32."""
-        with torch.autocast(device_type=z.device.type, enabled=False):
-            return torch.tanh(z.float() + self.shift) * self.reach - self.offset
-
-    def _index(self, steps: Tensor) -> Tensor:
-        """Indices of the nearest points of the grid, the last channel counting fastest."""
-        return ((steps.round() + self.middle).long() * self.stride).sum(-1)

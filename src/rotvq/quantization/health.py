@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 
 from rotvq.quantization.codebook import Codebook
+from rotvq.quantization.fsq import Grid
 
 DEAD_AFTER = 100
 """Steps without a vector after which a code counts as dead."""
@@ -31,8 +33,14 @@ class Health(NamedTuple):
 
 
 @torch.no_grad()
-def health(codebook: Codebook) -> Health:
-    """Look at a codebook; it is not changed."""
+def health(codebook: Codebook | Grid) -> Health:
+    """Look at a codebook; it is not changed.
+
+    The codes of a finite scalar quantizer do not move, so none can die, and no use is counted:
+    `perplexity` and `spread` are nan.
+    """
+    if isinstance(codebook, Grid):
+        return Health(dead=0, oldest=0, perplexity=math.nan, spread=(math.nan,) * len(QUANTILES))
     share = codebook.N / codebook.N.sum().clamp_min(torch.finfo(codebook.N.dtype).tiny)
     at = torch.tensor(QUANTILES, device=share.device)
     return Health(

@@ -44,20 +44,26 @@ def channels_last(
 def look_up(
     indices: Int64[Tensor, "..."], e: Float[Tensor, "k d"], channel_dim: int
 ) -> Float[Tensor, "..."]:
-    """Codes of indices, their channels at `channel_dim`; zeros for −1.
+    """Codes of indices, their channels at `channel_dim`; zeros for −1. Errors as there."""
+    valid = checked_indices(indices, len(e))
+    codes = F.embedding(indices.clamp_min(0), e)
+    codes = codes.where(valid.unsqueeze(-1), 0.0)
+    return codes.movedim(-1, channel_dim)
+
+
+def checked_indices(indices: Int64[Tensor, "..."], size: int) -> Bool[Tensor, "..."]:
+    """Which indices are those of a code: all but −1.
 
     Raises:
-        UserError: indices of another dtype, or outside [−1, k).
+        UserError: indices of another dtype, or outside [−1, size).
     """
     if indices.dtype != torch.int64:
         raise UserError(f"indices: expected int64; got {indices.dtype}. Use indices.long().")
     if not torch.compiler.is_compiling() and indices.numel():
         low, high = (int(i) for i in indices.aminmax())
-        if low < -1 or high >= len(e):
+        if low < -1 or high >= size:
             raise UserError(
-                f"indices: expected values from 0 to {len(e) - 1} (-1 for a masked "
+                f"indices: expected values from 0 to {size - 1} (-1 for a masked "
                 f"token); got {low} to {high}. Were they made by another codebook?"
             )
-    codes = F.embedding(indices.clamp_min(0), e)
-    codes = codes.where((indices >= 0).unsqueeze(-1), 0.0)
-    return codes.movedim(-1, channel_dim)
+    return indices >= 0
