@@ -8,7 +8,15 @@ from safetensors.torch import save_file
 
 from rotvq.errors import UserError
 from rotvq.model import VQVAE, hub
-from rotvq.quantization import EMA, FiniteScalarQuantizer, LinearMap, Restart, VectorQuantizer
+from rotvq.quantization import (
+    EMA,
+    FiniteScalarQuantizer,
+    GroupedQuantizer,
+    LinearMap,
+    ResidualQuantizer,
+    Restart,
+    VectorQuantizer,
+)
 
 QUANTIZERS = {
     "ema": lambda: VectorQuantizer(
@@ -18,6 +26,13 @@ QUANTIZERS = {
         20, 6, rule=LinearMap(), estimator="straight_through", defer_update=True, channel_dim=1
     ),
     "finite": lambda: FiniteScalarQuantizer([3, 2, 2, 2, 2, 2], channel_dim=1),
+    "large grid": lambda: FiniteScalarQuantizer([40] * 6, channel_dim=1),
+    "residual": lambda: ResidualQuantizer(
+        [VectorQuantizer(20, 6, rule=EMA(0.9), channel_dim=1) for _ in range(3)]
+    ),
+    "grouped": lambda: GroupedQuantizer(
+        [VectorQuantizer(20, 4, channel_dim=1), FiniteScalarQuantizer([5, 5], channel_dim=1)]
+    ),
 }
 
 
@@ -54,12 +69,19 @@ def test_there_and_back(tmp_path, quantizer, changes):
     x = torch.rand(2, net.channels, 8, 12) * 2 - 1
     assert torch.equal(back.encode(x), net.eval().encode(x))
     assert torch.equal(back(x).reconstruction, net(x).reconstruction)
-    if quantizer != "finite":
+    if quantizer in ("ema", "linear"):
         assert back.quantizer.codebook.rule == net.quantizer.codebook.rule
         assert back.quantizer.codebook.restart == net.quantizer.codebook.restart
         assert back.quantizer.estimator is net.quantizer.estimator
         assert back.quantizer.defer_update == net.quantizer.defer_update
         assert back.quantizer.codebook.ready
+
+
+def test_a_quantizer_that_stands_in_several_places_is_not_saved(tmp_path):
+    shared = VectorQuantizer(20, 6, channel_dim=1)
+    net = VQVAE(width=8, dim=6, depth=1, quantizer=ResidualQuantizer([shared, shared]))
+    with pytest.raises(UserError, match="got one that stands there more than once"):
+        net.save_pretrained(tmp_path / "m")
 
 
 def test_two_files_and_no_code(saved):

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from rotvq.errors import UserError
-from rotvq.quantization import EMA, GroupedQuantizer, ResidualQuantizer, VectorQuantizer, nearest
+from rotvq.quantization import (
+    EMA,
+    FiniteScalarQuantizer,
+    GroupedQuantizer,
+    ResidualQuantizer,
+    VectorQuantizer,
+    nearest,
+)
 from rotvq.quantization.estimators import ESTIMATORS
 
 
@@ -134,5 +141,67 @@ def test_bad_arguments():
         residual()(normal(4, 9))
     with pytest.raises(UserError, match="mask: expected bool"):
         residual()(normal(4, 8), torch.ones(4))
-    with pytest.raises(UserError, match="expected 3 in the last dimension"):
-        residual().lookup(torch.zeros(4, 2, dtype=torch.int64))
+    with pytest.raises(UserError, match="expected 3 in dimension -1, one a quantizer, or fewer"):
+        residual().lookup(torch.zeros(2, 4, dtype=torch.int64))
+    for shape in ((4, 1), (4, 3), ()):
+        with pytest.raises(UserError, match="expected 2 in dimension -1, one a quantizer; got"):
+            grouped().lookup(torch.zeros(shape, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("channel_dim", [-1, 1])
+def test_a_prefix_of_the_levels_decodes_to_what_they_alone_would_give(channel_dim):
+    quantizer = residual(4, channel_dim=channel_dim).eval()
+    z = normal(2, 8, 8)
+    indices = quantizer.encode(z)
+    for levels in range(1, 5):
+        fewer = ResidualQuantizer(list(quantizer.quantizers)[:levels])
+        found = quantizer.lookup(indices[..., :levels])
+        assert torch.equal(found, fewer(z).z_q)
+
+
+@pytest.mark.parametrize("channel_dim", [-1, 1])
+def test_groups_of_residual_quantizers(channel_dim):
+    groups = [residual(3, channel_dim=channel_dim) for _ in range(2)]
+    quantizer = GroupedQuantizer(groups).eval()
+    z = normal(2, 16, 16)
+    halves = z.chunk(2, channel_dim)
+    out = quantizer(z)
+    assert out.indices.shape == (2, 16, 2, 3)
+    for number, (group, half) in enumerate(zip(groups, halves, strict=True)):
+        assert torch.equal(out.indices[..., number, :], group.encode(half))
+    expected = torch.cat(
+        [group(half).z_q for group, half in zip(groups, halves, strict=True)], channel_dim
+    )
+    assert torch.equal(out.z_q, expected) and torch.equal(quantizer.lookup(out.indices), expected)
+    assert torch.equal(quantizer.encode(z), out.indices)
+    shorter = torch.cat(
+        [g.lookup(g.encode(h)[..., :1]) for g, h in zip(groups, halves, strict=True)], channel_dim
+    )
+    assert torch.equal(quantizer.lookup(out.indices[..., :1]), shorter)
+
+
+def test_groups_of_several_kinds():
+    kinds = [layer(), FiniteScalarQuantizer([3, 2, 4])]
+    quantizer = GroupedQuantizer(kinds).eval()
+    z = normal(20, 11)
+    out = quantizer(z)
+    for number, (kind, part) in enumerate(zip(kinds, z.split([8, 3], 1), strict=True)):
+        assert torch.equal(out.indices[:, number], kind.encode(part))
+    assert torch.equal(quantizer.lookup(out.indices), out.z_q)
+
+
+def test_kinds_that_do_not_fit_are_refused_by_name():
+    fsq = FiniteScalarQuantizer([8, 5, 5])
+    with pytest.raises(UserError, match="got a FiniteScalarQuantizer"):
+        ResidualQuantizer([fsq, fsq])
+    with pytest.raises(UserError, match="got a ResidualQuantizer"):
+        ResidualQuantizer([residual()])
+    with pytest.raises(UserError, match="got the reflection"):
+        residual(estimator="reflection")
+    with pytest.raises(
+        UserError, match=r"indices of one shape from all of them; got \(2,\), \(3,\)"
+    ):
+        GroupedQuantizer([residual(2), residual(3)])
+    for quantizer in (residual(), grouped()):
+        with pytest.raises(UserError, match=f"a {type(quantizer).__name__} of . has one in each"):
+            _ = quantizer.codebook

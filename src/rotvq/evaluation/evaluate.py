@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from rotvq.errors import UserError
 from rotvq.evaluation.metrics import Totals, psnr
 from rotvq.evaluation.pixels import normalized
 from rotvq.model import VQVAE
@@ -88,6 +89,9 @@ def evaluate(
         split: the split's name in the record.
         batch_size: images at a time.
         progress: told after each batch how many images it had.
+
+    Raises:
+        UserError: a loss is not finite, as images or weights are not.
     """
     started = time.perf_counter()
     totals = Totals(model.quantizer.codebook.e.shape, images.device)
@@ -102,6 +106,11 @@ def evaluate(
             similarities.append(_ssim(decoded, x))
             progress(len(x))
     means = totals.means(beta)
+    if not math.isfinite(means.loss):
+        raise UserError(
+            f"evaluation: expected a finite loss; got {means.loss}. The weights are damaged or "
+            "diverged in training: evaluate an earlier checkpoint."
+        )
     error = torch.cat(errors).cpu().double()
     mse = error.mean().item()
     bits = output.indices[0].numel() * math.log2(len(model.quantizer.codebook))

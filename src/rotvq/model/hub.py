@@ -68,7 +68,7 @@ def card(model: VQVAE, name: str = "owner/name") -> str:
         model: any.
         name: on the hub.
     """
-    k, d = model.quantizer.codebook.e.shape
+    k, d = len(model.quantizer.codebook), model.quantizer.dim
     return f"""---
 library_name: rotvq
 tags: [vq-vae, image-tokenizer, vector-quantization]

@@ -23,12 +23,14 @@ from rotvq.quantization import (
     ESTIMATORS,
     RULES,
     FiniteScalarQuantizer,
+    GroupedQuantizer,
+    ResidualQuantizer,
     Restart,
     VectorQuantizer,
 )
 
 if TYPE_CHECKING:
-    from rotvq.model.vqvae import VQVAE
+    from rotvq.model.vqvae import VQVAE, Quantizer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT, VERSION = "rotvq model", 1
@@ -36,7 +38,7 @@ FORMAT, VERSION = "rotvq model", 1
 LARGEST = {"depth": 1000, "stages": 16}
 """Of numbers that decide how many layers are made."""
 
-Quantizer = VectorQuantizer | FiniteScalarQuantizer
+SEVERAL: dict[str, Any] = {"residual": ResidualQuantizer, "grouped": GroupedQuantizer}
 
 
 def save(model: VQVAE, folder: Path) -> None:
@@ -175,6 +177,15 @@ def _read(path: Path) -> dict[str, Any]:
 def _describe(quantizer: Quantizer) -> dict[str, Any]:
     if isinstance(quantizer, FiniteScalarQuantizer):
         return {"kind": "finite scalar", "levels": list(quantizer.levels)}
+    for kind, several in SEVERAL.items():
+        if isinstance(quantizer, several):
+            inner: list[Any] = list(quantizer.quantizers)
+            if len(set(map(id, inner))) < len(inner):
+                raise UserError(
+                    f"save: expected quantizers of their own in the {type(quantizer).__name__}; "
+                    "got one that stands there more than once. Save its state_dict yourself."
+                )
+            return {"kind": kind, "quantizers": [_describe(q) for q in inner]}
     codebook = quantizer.codebook
     names = [name for name, function in ESTIMATORS.items() if function is quantizer.estimator]
     if not names:
@@ -200,6 +211,9 @@ def _build(description: dict[str, Any]) -> Quantizer:
     kind = values.pop("kind")
     if kind == "finite scalar":
         return FiniteScalarQuantizer(**values, channel_dim=1)
+    if kind in SEVERAL:
+        several: Quantizer = SEVERAL[kind]([_build(inner) for inner in values["quantizers"]])
+        return several
     if kind != "vector":
         raise ValueError(f"the quantizer is {kind!r}")
     rule = RULES[values.pop("rule")](values.pop("decay"))

@@ -17,9 +17,16 @@ from rotvq.errors import UserError
 from rotvq.model import hub, pretrained
 from rotvq.model.blocks import Decoder, Encoder
 from rotvq.model.patches import PatchDecoder, PatchEncoder
-from rotvq.quantization import FiniteScalarQuantizer, VectorQuantizer
+from rotvq.quantization import (
+    FiniteScalarQuantizer,
+    GroupedQuantizer,
+    ResidualQuantizer,
+    VectorQuantizer,
+)
+from rotvq.quantization.tensors import readable
 
 Network = Callable[[int, int, int, int, int], nn.Sequential]
+Quantizer = VectorQuantizer | FiniteScalarQuantizer | ResidualQuantizer | GroupedQuantizer
 
 NETWORKS: dict[str, tuple[Network, Network]] = {
     "paper": (Encoder, Decoder),
@@ -27,6 +34,10 @@ NETWORKS: dict[str, tuple[Network, Network]] = {
     "attention": (partial(PatchEncoder, attention=True), partial(PatchDecoder, attention=True)),
 }
 """Encoder and decoder by name: functions of channels, width, dim, depth, stages."""
+
+
+MOST_STAGES = 8
+"""Halvings at most: with 8, a single token already stands for 256x256 pixels."""
 
 
 class VQVAEOutput(NamedTuple):
@@ -75,14 +86,16 @@ class VQVAE(nn.Module):
         width: channels of the residual blocks.
         dim: D, the length of a code.
         depth: residual blocks on each side.
-        stages: halvings of height and width.
-        quantizer: of that dim with channel_dim=1; by default a `VectorQuantizer` of 1024 codes, the
-            rotation, EMA with γ = 0.99.
+        stages: halvings of height and width, at most 8.
+        quantizer: of any kind, of that dim with channel_dim=1; by default a `VectorQuantizer` of
+            1024 codes, the rotation, EMA with γ = 0.99. The indices of residual and grouped ones
+            have more dimensions, behind rows and columns.
         network: of encoder and decoder, one of `NETWORKS`.
         sphere: scale each z_e to length √D before it is quantized.
 
     Raises:
-        UserError: a size below 1, an unknown network, or a quantizer of another dim.
+        UserError: a size below 1, more than 8 stages, an unknown network, or a quantizer of another
+            dim.
 
     Example:
         >>> model = VQVAE(width=32, dim=16).eval()
@@ -98,7 +111,7 @@ class VQVAE(nn.Module):
         dim: int = 256,
         depth: int = 2,
         stages: int = 2,
-        quantizer: VectorQuantizer | FiniteScalarQuantizer | None = None,
+        quantizer: Quantizer | None = None,
         network: str = "paper",
         sphere: bool = False,
     ) -> None:
@@ -109,6 +122,11 @@ class VQVAE(nn.Module):
                 raise UserError(f"model.{name}: expected 1 or more; got {value}.")
         if depth < 0:
             raise UserError(f"model.depth: expected 0 or more; got {depth}.")
+        if stages > MOST_STAGES:
+            raise UserError(
+                f"model.stages: expected at most {MOST_STAGES}; got {stages}, with which one token "
+                f"stands for {2**stages:,}x{2**stages:,} pixels. Use fewer."
+            )
         if network not in NETWORKS:
             raise UserError(
                 f"model.network: expected one of {', '.join(NETWORKS)}; got {network!r}."
@@ -122,7 +140,7 @@ class VQVAE(nn.Module):
         self.channels = channels
         self.stride = 2**stages
         self.arguments = {**sizes, "depth": depth, "network": network, "sphere": sphere}
-        length, channel_dim = self.quantizer.codebook.e.shape[1], self.quantizer.channel_dim
+        length, channel_dim = self.quantizer.dim, self.quantizer.channel_dim
         if length != dim or channel_dim != 1:
             raise UserError(
                 f"quantizer: expected codes of length {dim} and channel_dim=1; got length "
@@ -154,28 +172,35 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "b c h w"]) -> Int64[Tensor, "b i j"]:
-        """Images in [-1, 1] to indices in [0, k). Errors as in `forward`."""
-        indices: Tensor = self.quantizer.encode(self.encoder(self._checked(x)))
+        """Images in [-1, 1] to indices in [0, k).
+
+        Raises:
+            UserError: as in `forward`, or images or weights are not finite.
+        """
+        indices: Tensor = self.quantizer.encode(_finite(self.encoder(self._checked(x)), "latents"))
         return indices
 
     @torch.no_grad()
     def decode(self, indices: Int64[Tensor, "b i j"]) -> Float[Tensor, "b c h w"]:
         """Indices to images in (-1, 1); `decode(encode(x))` is the forward pass's reconstruction.
 
+        Of a residual quantizer the first levels will do: `decode(indices[..., :2])`.
+
         Raises:
-            UserError: indices that are not (b, i, j) int64 in [−1, k); −1 decodes as zeros.
+            UserError: indices of another shape than `encode` gives, or not int64 in [−1, k); −1
+                decodes as zeros. Weights that are not finite.
         """
-        if indices.ndim != 3:
+        more = "".join(f", {n}" for n in self.quantizer.index_shape)
+        if indices.ndim != 3 + len(self.quantizer.index_shape):
             raise UserError(
-                f"indices: expected shape (batch, rows, columns); got {tuple(indices.shape)}."
+                f"indices: expected shape (batch, rows, columns{more}); got {tuple(indices.shape)}."
             )
         codes = self.quantizer.lookup(indices)
         # In the precision that the quantizer's output has in a forward pass.
         device = codes.device.type
         inside = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if inside else next(self.parameters()).dtype
-        images: Tensor = self.decoder(codes.to(dtype))
-        return images
+        return _finite(self.decoder(codes.to(dtype)), "pixels")
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` and `model.safetensors`, from which `from_pretrained` builds it.
@@ -224,3 +249,17 @@ class VQVAE(nn.Module):
                 f"{x.shape[2]}x{x.shape[3]}. Crop, pad or resize them."
             )
         return x
+
+
+def _finite(values: Tensor, name: str) -> Tensor:
+    """The values, where tokens or pixels may be made of them.
+
+    Raises:
+        UserError: some are not finite. In a compiled or exported graph nothing is checked.
+    """
+    if readable() and not values.isfinite().all():
+        raise UserError(
+            f"model: expected finite {name}; got nan or infinity. Its weights are damaged or "
+            "diverged in training, or what it was given is not finite: load an earlier checkpoint."
+        )
+    return values

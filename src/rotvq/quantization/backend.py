@@ -8,13 +8,18 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from rotvq.quantization.tensors import exporting, transformed
+
 
 def kernels_for(t: Tensor) -> ModuleType | None:
     """The module `kernels` for a tensor on a CUDA device, in float32 or less, with Triton at hand.
 
-    None elsewhere, and in programs that are exported: they may run where there is no Triton.
+    None elsewhere, in programs that are exported, as they may run where there is no Triton, and
+    under `torch.func`, which has no rules for them.
     """
-    if t.device.type != "cuda" or t.dtype == torch.float64 or torch.compiler.is_exporting():
+    if t.device.type != "cuda" or t.dtype == torch.float64:
+        return None
+    if exporting() or transformed():
         return None
     return _kernels()
 

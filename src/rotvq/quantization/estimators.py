@@ -35,6 +35,7 @@ from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.quantization.backend import kernels_for
+from rotvq.quantization.tensors import readable
 
 BLOCK = 1 << 17
 """Elements a processor works on at a time in the backward pass: 512 KiB in float32."""
@@ -150,6 +151,8 @@ def named(name: str) -> Estimator:
 class _Discrete(torch.autograd.Function):
     """Forward the code itself; backward a linear map of the gradient."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(z: Tensor, q: Tensor, gradient_map: GradientMap) -> Tensor:
         return q.to(z.dtype, copy=True)
@@ -170,6 +173,8 @@ class _Discrete(torch.autograd.Function):
 
 
 class _Reflect(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(z: Tensor, q: Tensor) -> Tensor:
         work = torch.float64 if z.dtype == torch.float64 else torch.float32
@@ -193,7 +198,7 @@ def _in_blocks(gradient_map: GradientMap, z: Tensor, q: Tensor, g: Tensor) -> Te
     work = torch.float64 if z.dtype == torch.float64 else torch.float32
     finite = torch.finfo(z.dtype)
 
-    eager = z.device.type == "cpu" and not torch.compiler.is_compiling()
+    eager = z.device.type == "cpu" and readable()
 
     def mapped(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
         out = gradient_map(z.to(work), q.to(work), g.to(work))
@@ -245,7 +250,7 @@ def _turn(z: Tensor, q: Tensor, g: Tensor, z_norm: Tensor, q_norm: Tensor) -> Te
     along_s = _dot(s, g) / s_norm.clamp_min(ANTIPARALLEL).square()
     along_s = torch.where(directed & (s_norm >= ANTIPARALLEL), along_s, 0.0)
     along_q = torch.where(directed, _dot(q_hat, g), 0.0)
-    return torch.addcmul(g, s, along_s, value=-2).addcmul_(z_hat, along_q, value=2)
+    return torch.addcmul(torch.addcmul(g, s, along_s, value=-2), z_hat, along_q, value=2)
 
 
 def _lambda(z_norm: Tensor, q_norm: Tensor) -> Tensor:

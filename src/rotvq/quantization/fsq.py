@@ -122,7 +122,7 @@ class FiniteScalarQuantizer(nn.Module):
         (torch.Size([2, 100, 4]), torch.Size([2, 100]), 1000)
     """
 
-    index_shape = ()
+    index_shape: tuple[int, ...] = ()
 
     def __init__(self, levels: Sequence[int], channel_dim: int = -1) -> None:
         super().__init__()
@@ -136,11 +136,7 @@ class FiniteScalarQuantizer(nn.Module):
         self.levels = tuple(levels)
         self.channel_dim = channel_dim
         self.codebook = Grid(levels)
-
-    @property
-    def dim(self) -> int:
-        """Length of a code."""
-        return len(self.levels)
+        self.dim = len(self.levels)
 
     def forward(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None

@@ -15,7 +15,7 @@ from rotvq.quantization.estimators import Estimator, named
 from rotvq.quantization.evenness import uneven_use
 from rotvq.quantization.rules import Restart, Rule
 from rotvq.quantization.search import nearest
-from rotvq.quantization.tensors import channels_last, look_up
+from rotvq.quantization.tensors import channels_last, look_up, transformed
 
 
 class Quantized(NamedTuple):
@@ -70,6 +70,8 @@ class VectorQuantizer(nn.Module):
         (torch.Size([8, 100, 64]), torch.Size([8, 100]))
     """
 
+    index_shape: tuple[int, ...] = ()
+
     def __init__(
         self,
         codebook_size: int = 1024,
@@ -89,6 +91,7 @@ class VectorQuantizer(nn.Module):
         self.weigh_use = weigh_use
         self.channel_dim = channel_dim
         self.defer_update = defer_update
+        self.dim = dim
 
     def forward(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
@@ -107,6 +110,12 @@ class VectorQuantizer(nn.Module):
         shape, z = z.shape[:-1], z.flatten(0, -2)
         if kept is not None:
             z = z.where(kept.unsqueeze(1), 0.0)
+        if self.training and transformed():
+            raise UserError(
+                "torch.func: expected a quantizer in evaluation mode, as training changes the "
+                "codebook in place; got one in training mode. Call eval() on it: gradients flow "
+                "all the same."
+            )
         again = self.training and _recomputing()
         if again and not self.defer_update:
             raise UserError(

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from rotvq import processor
 from rotvq.quantization.scores import Search, plain
+from rotvq.quantization.tensors import readable
 
 GROUP = 32
 """Codes whose least score is found at once; the codes of a group lie k/GROUP apart."""
@@ -42,7 +43,7 @@ def pays(z: Tensor, e: Tensor) -> bool:
         z.device.type == "cpu"
         and e.dtype == torch.float32
         and e.numel() >= WORK
-        and not torch.compiler.is_compiling()
+        and readable()
         and processor.has_bf16()
     )
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from rotvq.quantization.backend import kernels_for
 from rotvq.quantization.scores import plain
 from rotvq.quantization.screening import pays, screened
+from rotvq.quantization.tensors import exporting
 
 BLOCK = 1 << 20
 """Scores a processor holds at a time, 4 MiB in float32: near a core's share of the cache. A GPU
@@ -47,7 +48,7 @@ def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, "
     codes = min(CODES if on_cpu else 64 * CODES, len(e))
     rows = max(1, (BLOCK if on_cpu else 64 * BLOCK) // codes)
     # An exported program must not depend on the batch through the length of a loop.
-    blocks = (z,) if torch.compiler.is_exporting() else z.split(rows)
+    blocks = (z,) if exporting() else z.split(rows)
     search = screened if pays(z, e) else plain
     kernels = kernels_for(z)
     with torch.autocast(device_type=z.device.type, enabled=False):

@@ -59,7 +59,7 @@ def checked_indices(indices: Int64[Tensor, "..."], size: int) -> Bool[Tensor, ".
     """
     if indices.dtype != torch.int64:
         raise UserError(f"indices: expected int64; got {indices.dtype}. Use indices.long().")
-    if not torch.compiler.is_compiling() and indices.numel():
+    if readable() and indices.numel():
         low, high = (int(i) for i in indices.aminmax())
         if low < -1 or high >= size:
             raise UserError(
@@ -67,3 +67,19 @@ def checked_indices(indices: Int64[Tensor, "..."], size: int) -> Bool[Tensor, ".
                 f"token); got {low} to {high}. Were they made by another codebook?"
             )
     return indices >= 0
+
+
+def readable() -> bool:
+    """Whether code may branch on values: not in a compiled or traced graph, nor in `torch.func`."""
+    return not (torch.compiler.is_compiling() or exporting() or transformed())
+
+
+def exporting() -> bool:
+    """Whether `torch.export` or a trace makes a program, which must hold for other batches too."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return torch.compiler.is_exporting() or tracing
+
+
+def transformed() -> bool:
+    """Whether a transform of `torch.func` is at work: vmap, grad, jacrev."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
