@@ -7,7 +7,13 @@ import torch
 from rotvq.errors import UserError
 from rotvq.exporting import differences, load_onnx, load_torch, to_onnx, to_torch
 from rotvq.model import VQVAE
-from rotvq.quantization import FiniteScalarQuantizer, VectorQuantizer
+from rotvq.quantization import (
+    FiniteScalarQuantizer,
+    GroupedQuantizer,
+    LinearMap,
+    ResidualQuantizer,
+    VectorQuantizer,
+)
 
 WAYS = {"torch": (to_torch, load_torch), "onnx": (to_onnx, load_onnx)}
 
@@ -46,12 +52,57 @@ def test_finite_scalar_and_grey(way, tmp_path):
     assert differences(net, encode, decode, images(2, 12, 8, channels=1))[0] == 0
 
 
-def test_the_metadata_says_whose_indices_they_are(tmp_path):
+@pytest.mark.parametrize("way", WAYS)
+def test_codes_that_are_a_learned_map(way, tmp_path):
+    write, read = WAYS[way]
+    net = model(quantizer=VectorQuantizer(50, 8, rule=LinearMap(), channel_dim=1))
+    with torch.no_grad():
+        next(net.quantizer.parameters()).add_(torch.randn(8, 8))
+    encode, decode = map(read, write(net, tmp_path))
+    assert differences(net, encode, decode, images(2, 12, 8))[0] == 0
+
+
+def test_several_quantizers_are_torch_programs_and_no_onnx_ones(tmp_path):
+    groups = [[VectorQuantizer(50, 4, channel_dim=1) for _ in range(2)] for _ in range(2)]
+    net = model(quantizer=GroupedQuantizer([ResidualQuantizer(group) for group in groups]))
+    encode, decode = map(load_torch, to_torch(net, tmp_path))
+    assert encode(torch.zeros(1, 3, 8, 12)).shape == (1, 2, 3, 2, 2)
+    assert differences(net, encode, decode, images(2, 12, 8)) == (0, 0)
+    with pytest.raises(UserError, match="expected a quantizer with one codebook; a GroupedQuan"):
+        to_onnx(net, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def onnx_programs(tmp_path_factory):
+    return to_onnx(model(), tmp_path_factory.mktemp("onnx"))
+
+
+def test_axes_are_named_and_the_metadata_says_what_they_hold(onnx_programs):
     onnx = pytest.importorskip("onnx")
-    path, _ = to_onnx(model(), tmp_path)
-    found = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
-    assert found["rotvq.codebook_size"] == "50" and found["rotvq.stride"] == "4"
-    assert len(found["rotvq.model"]) == 16
+    pictures, tokens = ["batch", 3, "height", "width"], ["batch", "rows", "columns"]
+    wanted = ([pictures, tokens], [tokens, pictures])
+    for path, expected in zip(onnx_programs, wanted, strict=True):
+        loaded = onnx.load(path)
+        onnx.checker.check_model(loaded, full_check=True)
+        found = [
+            [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+            for value in (*loaded.graph.input, *loaded.graph.output)
+        ]
+        assert found == expected
+        meaning = {entry.key: entry.value for entry in loaded.metadata_props}
+        assert meaning["rotvq.codebook_size"] == "50" and meaning["rotvq.stride"] == "4"
+        assert meaning["rotvq.range"] == "[-1, 1]" and meaning["rotvq.channels"] == "3"
+        assert len(meaning["rotvq.model"]) == 16
+
+
+def test_sides_that_the_stride_does_not_divide_are_refused(onnx_programs, tmp_path):
+    for encode, message in (
+        (load_onnx(onnx_programs[0]), "height_and_width_must_be_multiples_of_4"),
+        (load_torch(to_torch(model(), tmp_path)[0]), r"images\.size\(\)\[.\] % 4 == 0"),
+    ):
+        for size in ((427, 640), (20, 27)):
+            with pytest.raises(Exception, match=message):
+                encode(torch.zeros(1, 3, *size))
 
 
 def test_other_outputs_are_refused():

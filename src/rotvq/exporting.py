@@ -70,13 +70,15 @@ def to_torch(model: VQVAE, folder: Path) -> tuple[Path, Path]:
 def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
     """Write encoder.onnx and decoder.onnx; returns their paths.
 
-    Their metadata has the fingerprint, number of codes, stride and channels.
+    Their axes are named batch, height, width, rows and columns. Their metadata has the fingerprint,
+    number of codes, stride and channels, and the range of the pixels. The encoder refuses images
+    whose height or width the stride does not divide.
 
     Raises:
         UserError: the packages that it takes are not installed.
     """
     try:
-        import onnxscript  # noqa: F401
+        from onnxscript import ir
     except ImportError:
         raise UserError(
             "onnx: expected onnx and onnxscript; they are not installed. Run pip install "
@@ -85,6 +87,11 @@ def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
     paths = folder / "encoder.onnx", folder / "decoder.onnx"
     names = ("images", "indices"), ("indices", "images")
     meaning = {f"rotvq.{key}": str(value) for key, value in vars(codec(model)).items()}
+    meaning["rotvq.range"] = "[-1, 1]"
+    axes: dict[str | None, list[str | int]] = {
+        "images": ["batch", model.channels, "height", "width"],
+        "indices": ["batch", "rows", "columns"],
+    }
     for path, program, (given, made) in zip(paths, _programs(model), names, strict=True):
         with _quiet():
             exported = torch.onnx.export(
@@ -92,6 +99,10 @@ def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
             )
         assert exported is not None
         exported.model.metadata_props.update(meaning)
+        for value in (*exported.model.graph.inputs, *exported.model.graph.outputs):
+            value.shape = ir.Shape(axes[value.name])
+        if given == "images":
+            _refuse_remainders(exported.model.graph, model.stride)
         write_atomically(path, exported.save)
     return paths
 
@@ -150,6 +161,25 @@ def differences(
             "tells."
         )
     return share, largest
+
+
+def _refuse_remainders(graph: Any, stride: int) -> None:
+    """Let the program fail where the stride does not divide a side of its images.
+
+    Strided convolutions would drop the rest without a word, and ONNX has no assertion. Going to
+    blocks of pixels and back changes nothing, and a runtime's error quotes the name of the node.
+    """
+    from onnxscript import ir
+
+    (images,) = graph.inputs
+    users = list(images.uses())
+    name = f"height_and_width_must_be_multiples_of_{stride}"
+    size = {"blocksize": stride}
+    there = ir.node("SpaceToDepth", inputs=[images], attributes=size, name=name)
+    back = ir.node("DepthToSpace", inputs=there.outputs, attributes=size)
+    for user, place in users:
+        user.replace_input_with(place, back.outputs[0])
+    graph.insert_before(graph[0], [there, back])
 
 
 def _programs(model: VQVAE) -> Iterator[ExportedProgram]:

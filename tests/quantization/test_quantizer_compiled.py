@@ -99,9 +99,10 @@ def test_training_after_data_initialization_is_one_graph():
     assert_same_codebook(eager, other)
 
 
-def test_the_first_step_of_data_initialization_compiles():
+@pytest.mark.parametrize("rule", [EMA(), GradientLearned(), LinearMap()])
+def test_the_first_step_of_data_initialization_compiles(rule):
     torch.manual_seed(0)
-    quantizer = VectorQuantizer(K, D, init="data")
+    quantizer = VectorQuantizer(K, D, init="data", rule=rule)
     torch.compile(quantizer, fullgraph=True, backend="aot_eager")(50 + vectors(50))
     assert (quantizer.codebook.e.mean(0) - 50).abs().max() < 1
     before = quantizer.codebook.e.clone()
@@ -182,3 +183,21 @@ def test_encode_and_lookup_are_exported_for_any_batch():
     for n in (20, 3):
         assert torch.equal(encode(z[:n]), indices[:n])
         assert torch.equal(lookup(indices[:n]), quantizer.lookup(indices[:n]))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_old_onnx_exporter(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    quantizer, _ = pair_of()
+    z = vectors(20).view(-1, D)
+    indices = quantizer.eval().encode(z)
+    for program, given, expected in (
+        (Encode(quantizer), z, indices),
+        (Lookup(quantizer), indices, quantizer.lookup(indices)),
+    ):
+        path = tmp_path / "program.onnx"
+        how = {"dynamo": False, "input_names": ["x"], "output_names": ["y"], "verbose": False}
+        axes = {"x": {0: "n"}, "y": {0: "n"}}
+        torch.onnx.export(program, (given[:7],), path, dynamic_axes=axes, **how)
+        (found,) = onnxruntime.InferenceSession(path).run(None, {"x": given.numpy()})
+        assert torch.equal(torch.from_numpy(found), expected)

@@ -7,7 +7,7 @@ averages; e the codes; γ the decay.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +103,9 @@ class LinearMap(Rule):
         parametrize.register_parametrization(codebook, "e", _Map(e.shape[1]))
 
     def place(self, codebook: Codebook, e: Tensor) -> None:
-        codebook.e = e
+        # In place, as a compiled graph cannot follow an assignment to `codebook.e`.
+        held: Any = codebook.get_submodule("parametrizations.e")
+        held.original.copy_(held[0].right_inverse(e))
 
 
 class _Map(nn.Module):
@@ -114,7 +116,8 @@ class _Map(nn.Module):
         self.weight = nn.Parameter(torch.eye(dim))
 
     def forward(self, basis: Tensor) -> Tensor:
-        if basis.is_meta:  # for which there is no autocast
+        # A meta tensor has no autocast, and an exported program cannot hold one that does nothing.
+        if basis.is_meta or not torch.is_autocast_enabled(basis.device.type):
             return basis @ self.weight
         with torch.autocast(basis.device.type, enabled=False):
             return basis @ self.weight
