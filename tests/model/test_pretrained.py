@@ -15,7 +15,7 @@ QUANTIZERS = {
         20, 6, rule=EMA(0.9), restart=Restart(0.1, "error"), init="data", channel_dim=1
     ),
     "linear": lambda: VectorQuantizer(
-        20, 6, rule=LinearMap(), estimator="straight_through", defer_update=True, channel_dim=1
+        20, 6, rule=LinearMap(), estimator="straight_through", weigh_use=True, channel_dim=1
     ),
     "finite": lambda: FiniteScalarQuantizer([3, 2, 2, 2, 2, 2], channel_dim=1),
 }
@@ -58,7 +58,7 @@ def test_there_and_back(tmp_path, quantizer, changes):
         assert back.quantizer.codebook.rule == net.quantizer.codebook.rule
         assert back.quantizer.codebook.restart == net.quantizer.codebook.restart
         assert back.quantizer.estimator is net.quantizer.estimator
-        assert back.quantizer.defer_update == net.quantizer.defer_update
+        assert back.quantizer.weigh_use == net.quantizer.weigh_use
         assert back.quantizer.codebook.ready
 
 

@@ -196,13 +196,15 @@ def _describe(quantizer: Quantizer) -> dict[str, Any]:
         "rule": next(name for name, rule in RULES.items() if type(codebook.rule) is rule),
         "decay": codebook.rule.decay,
         "restart": asdict(codebook.restart) if codebook.restart else None,
-        "defer_update": quantizer.defer_update,
+        "weigh_use": quantizer.weigh_use,
     }
 
 
 def _build(description: dict[str, Any]) -> Quantizer:
     values = dict(description)
     kind = values.pop("kind")
+    # How a trainer steps the codebook is no property of the model; older files have it.
+    values.pop("defer_update", None)
     if kind == "finite scalar":
         return FiniteScalarQuantizer(**values, channel_dim=1)
     if kind != "vector":

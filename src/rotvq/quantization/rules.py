@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rotvq.errors import UserError
+from rotvq.quantization.processes import put, whole
 
 if TYPE_CHECKING:
     from rotvq.quantization.codebook import Codebook
@@ -22,6 +23,9 @@ Draw = Literal["uniform", "error"]
 
 EMPTY = 1e-20
 """N below which a code counts as never used: m / N would divide rounding errors."""
+
+BEYOND = 1.01
+"""Elements above this many times 1/k are none of the uniform start, rounded to bfloat16 or not."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Rule:
 
     def place(self, codebook: Codebook, e: Tensor) -> None:
         """Put all codes at e (k, d)."""
-        codebook.e.copy_(e)
+        put(codebook.e, e)
 
     def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
         """Take in a step's counts n (k,) and sums s (k, d): N ← γN + (1−γ)n;  m ← γm + (1−γ)s."""
@@ -64,13 +68,31 @@ class EMA(Rule):
     """Codes are moving averages of their vectors (eqs. 3-5, 9-11).
 
     N ← γN + (1−γ)n;  m ← γm + (1−γ)s;  e = m / N. A code whose N has decayed to nothing stays
-    where it is. Arguments and errors as of `Rule`.
+    where it is.
+
+    N and m start at 0, so that the first vectors of a code take it to their mean: right for the
+    uniform start, which means nothing. Codes that were written from outside, to `codebook.e` or by
+    a state without counts, are kept: the first step takes N = n (the mean n, where no vector came),
+    so that γ means γ from the first step. They are known by an element beyond the uniform start's
+    ±1/k; for smaller ones, and for a weight of your own, use `Codebook.set_codes`. Codes written
+    over later keep their N. Arguments and errors as of `Rule`.
     """
 
     def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
+        _follow_codes(codebook, n)
         super().step(codebook, n, s)
         used = (codebook.N > EMPTY).unsqueeze(1)
         codebook.e.copy_(torch.where(used, codebook.m / codebook.N.unsqueeze(1), codebook.e))
+
+
+def _follow_codes(codebook: Codebook, n: Tensor) -> None:
+    """Let N and m be those of the codes where these were written from outside."""
+    e, N, m = codebook.e, codebook.N, codebook.m
+    given = (N == 0).all() & (e.abs().amax() > BEYOND / len(e))
+    N.copy_(torch.where(given, torch.where(n > 0, n, n.mean()), N))
+    # e is m / N to the last bit as long as nobody else writes it.
+    moved = (N > EMPTY).unsqueeze(1) & (e != m / N.unsqueeze(1))
+    m.copy_(torch.where(moved, N.unsqueeze(1) * e, m))
 
 
 @dataclass(frozen=True)
@@ -85,6 +107,12 @@ class GradientLearned(Rule):
 
     def hold(self, codebook: Codebook, e: Tensor) -> None:
         codebook.e = nn.Parameter(e)
+
+    def place(self, codebook: Codebook, e: Tensor) -> None:
+        put(codebook.e, e)
+        # Within a forward pass FSDP2 holds them whole, and forgets that again.
+        if codebook.shard is not None and codebook.shard is not codebook.e:
+            put(codebook.shard, e)
 
 
 @dataclass(frozen=True)
@@ -114,15 +142,16 @@ class _Map(nn.Module):
         self.weight = nn.Parameter(torch.eye(dim))
 
     def forward(self, basis: Tensor) -> Tensor:
+        weight = whole(self.weight)
         if basis.is_meta:  # for which there is no autocast
-            return basis @ self.weight
+            return basis @ weight
         with torch.autocast(basis.device.type, enabled=False):
-            return basis @ self.weight
+            return basis.float() @ weight.float()
 
     @torch.no_grad()
     def right_inverse(self, e: Tensor) -> Tensor:
         """Those codes become the basis itself."""
-        self.weight.copy_(torch.eye(len(self.weight)))
+        put(self.weight, torch.eye(len(self.weight)).to(e))
         return e
 
 
@@ -157,6 +186,10 @@ class Restart:
             raise UserError(
                 f"restart draw: expected {' or '.join(get_args(Draw))}; got {self.draw!r}."
             )
+
+    def dead(self, N: Tensor) -> Tensor:
+        """Which codes are dead, (k,) bool: the one meaning of the word, for `health` too."""
+        return self.threshold * N.mean() > N
 
 
 RULES: dict[str, type[Rule]] = {"ema": EMA, "gradient": GradientLearned, "linear": LinearMap}

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from rotvq.errors import UserError
+from rotvq.quantization.codebook import one_step
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
 from rotvq.quantization.tensors import channels_last
 
@@ -26,9 +27,10 @@ class _Several(nn.Module):
         self.channel_dim = quantizers[0].channel_dim
 
     def update_codebook(self) -> None:
-        """Take the step of every codebook."""
-        for quantizer in self._each():
-            quantizer.update_codebook()
+        """Take the step of every codebook: one, where several quantizers share it."""
+        with one_step(self):
+            for quantizer in self._each():
+                quantizer.update_codebook()
 
     def _each(self) -> list[VectorQuantizer]:
         return list(self.quantizers)  # type: ignore[arg-type]
@@ -86,10 +88,11 @@ class ResidualQuantizer(_Several):
         rest = z if z.dtype == torch.float64 else z.float()
         total = torch.zeros_like(rest)
         parts = []
-        for quantizer in self._each():
-            parts.append(quantizer(rest, mask))
-            code = parts[-1].z_q.detach()
-            rest, total = rest - code, total + code
+        with one_step(self):
+            for quantizer in self._each():
+                parts.append(quantizer(rest, mask))
+                code = parts[-1].z_q.detach()
+                rest, total = rest - code, total + code
         crossed = self._each()[0].estimator(
             z.movedim(self.channel_dim, -1), total.movedim(self.channel_dim, -1)
         )
@@ -137,7 +140,9 @@ class GroupedQuantizer(_Several):
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Quantized:
         """Quantize; arguments, result and errors as of `ResidualQuantizer`."""
-        parts = [q(each, mask) for q, each in zip(self._each(), self._groups(z), strict=True)]
+        pairs = zip(self._each(), self._groups(z), strict=True)
+        with one_step(self):
+            parts = [q(each, mask) for q, each in pairs]
         return _together(torch.cat([part.z_q for part in parts], self.channel_dim), parts)
 
     def encode(
