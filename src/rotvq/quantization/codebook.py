@@ -10,24 +10,17 @@ codebook as one large batch does, and processes exchange their sums once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from typing import Any, Literal
-
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.quantization.kmeans import kmeans
 from rotvq.quantization.processes import drawn, of_each, refuse_join, several, whole
-from rotvq.quantization.rules import EMA, LinearMap, Restart, Rule
-from rotvq.quantization.statistics import add_up, first_of_equals, sum_dtype
-
-Init = Literal["uniform", "data"]
+from rotvq.quantization.rules import Restart
+from rotvq.quantization.state import CodebookState
+from rotvq.quantization.statistics import add_up, first_of_equals
 
 LARGEST = 1e29
 """A vector with a larger element (or nan) stays out of the statistics: its sum could overflow."""
@@ -37,11 +30,8 @@ SAME = 2.0**-18
 average of equal vectors comes no closer in float32."""
 
 
-class Codebook(nn.Module):
+class Codebook(CodebookState):
     """The codes with their statistics.
-
-    Buffers and parameters are all that decides: codes that are copied or loaded into them, or
-    broadcast by a wrapper, are those of the next step.
 
     Args:
         size: number of codes k.
@@ -54,81 +44,6 @@ class Codebook(nn.Module):
     Raises:
         UserError: size or dim below 1, an unknown init, or a restart of codes that move as a whole.
     """
-
-    e: Tensor
-    N: Tensor
-    m: Tensor
-    idle: Tensor
-    initialized: Tensor
-    shard: Tensor | None = None
-    """This process's part of codes that FSDP2 shards, as far as it did."""
-
-    def __init__(
-        self,
-        size: int,
-        dim: int,
-        rule: Rule | None = None,
-        init: Init = "uniform",
-        restart: Restart | None = None,
-    ) -> None:
-        super().__init__()
-        if size < 1 or dim < 1:
-            raise UserError(f"codebook: expected size >= 1 and dim >= 1; got {size} and {dim}.")
-        if init not in ("uniform", "data"):
-            raise UserError(f"init: expected 'uniform' or 'data'; got {init!r}.")
-        if restart and isinstance(rule, LinearMap):
-            raise UserError(
-                "restart: expected none for LinearMap, whose codes move as a whole; got "
-                f"{restart}. Leave it out, or use the rule EMA."
-            )
-        self.rule = rule if rule is not None else EMA()
-        self.init = init
-        self.restart = restart
-        zeros = partial(torch.zeros, dtype=torch.float32)
-        self.rule.hold(self, zeros(size, dim))
-        self.register_buffer("N", zeros(size))
-        self.register_buffer("m", zeros(size, dim))
-        self.register_buffer("idle", torch.zeros(size, dtype=torch.int64))
-        # 0 or 1, in a dtype that averages of models and copies of floating buffers take along.
-        self.register_buffer("initialized", zeros(()))
-        # What `ready` has read, and of which tensor in which version.
-        self._ready, self._read = init == "uniform", (0, 0)
-        self._agreed = False
-        self._held = self._owed = False
-        self.reset_parameters()
-
-    def __len__(self) -> int:
-        return self.e.shape[0]
-
-    def extra_repr(self) -> str:
-        return f"{len(self)}, {self.e.shape[1]}, rule={self.rule}, restart={self.restart}"
-
-    @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Start again: uniform codes in ±1/k without counts, that wait for data if init says so."""
-        bound = 1 / len(self)
-        self.rule.place(self, torch.empty_like(self.m).uniform_(-bound, bound))
-        for statistic in (self.N, self.m, self.idle):
-            statistic.zero_()
-        self.initialized.fill_(self.init == "uniform")
-        self._empty()
-
-    @property
-    def ready(self) -> bool:
-        """Whether the codes have been placed, as `initialized` says.
-
-        On another device than the processor it is read again only after it may have changed, as
-        reading stalls the device. A compiled graph takes what was read last.
-        """
-        flag = self.initialized
-        if torch.compiler.is_compiling() or flag.is_meta:
-            return self._ready
-        if flag.is_cpu:
-            return bool(flag)
-        now = (flag.data_ptr(), flag._version)
-        if not self._ready or now != self._read:
-            self._ready, self._read = bool(flag), now
-        return self._ready
 
     @torch.no_grad()
     def set_codes(
@@ -281,20 +196,6 @@ class Codebook(nn.Module):
             self.rule.place(self, e)
         self._agreed = bool(ready.any())
 
-    def _empty(self) -> None:
-        """Forget what this process has gathered since the last update.
-
-        It is in no buffers: between steps there is nothing to save, and DistributedDataParallel
-        must not overwrite it.
-        """
-        held = len(self) if self.restart is not None else 0
-        device = self.N.device
-        zeros = partial(torch.zeros, device=device)
-        self.n = zeros(len(self), dtype=sum_dtype(device))
-        self.s = zeros(self.m.shape, dtype=sum_dtype(device))
-        self.candidates = zeros(held, self.m.shape[1], dtype=torch.float32)
-        self.priority = zeros(held, dtype=torch.float32) - torch.inf
-
     def _restart_dead(self, restart: Restart, n: Tensor) -> None:
         e = whole(self.e)
         dead = restart.dead(self.N)
@@ -331,78 +232,6 @@ class Codebook(nn.Module):
         place = place - dist.get_rank() * len(self)
         ours = (place >= 0) & (place < len(self))
         return torch.where(ours.unsqueeze(1), self.candidates[place.clamp(0, len(self) - 1)], 0.0)
-
-    def _keep_float32(self) -> None:
-        """Take buffers back to float32 that a wrapper stored in less, as FSDP1's MixedPrecision.
-
-        In bfloat16 an average would stand still: its steps are smaller than what is rounded away.
-        """
-        for module in self.modules():
-            for name, buffer in module._buffers.items():
-                if buffer is not None and buffer.dtype in (torch.bfloat16, torch.float16):
-                    module._buffers[name] = buffer.float()
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # FSDP2 sets the shard, and around a forward pass the whole in its place.
-        if name == "e" and hasattr(value, "full_tensor"):
-            self.__dict__["shard"] = value
-        super().__setattr__(name, value)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        if not parametrize.is_parametrized(self):
-            return super().__reduce_ex__(protocol)
-        # Parametrizing gave it a class of its own, which pickle does not find by name.
-        arguments = (len(self), self.m.shape[1], self.rule, self.init, self.restart)
-        return Codebook, arguments, self.__dict__
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Codebook:
-        """Follow the model to another device, never to another precision."""
-
-        def keep_dtype(t: Tensor) -> Tensor:
-            moved = fn(t)
-            return moved if moved.dtype == t.dtype else t.to(moved.device)
-
-        super()._apply(keep_dtype, recurse)
-        if self.n.device != self.N.device:
-            self._empty()
-        return self
-
-    def _load_from_state_dict(
-        self, state: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        codes = state.get(f"{prefix}e", state.get(f"{prefix}parametrizations.e.original"))
-        flag = f"{prefix}initialized"
-        if codes is None or codes.shape != self.m.shape:
-            # Codes that do not come are not there, whatever the state says.
-            if flag in state:
-                state[flag] = self.initialized
-            super()._load_from_state_dict(state, prefix, *args, **kwargs)
-            return
-        state[flag] = torch.as_tensor(state.get(flag, 1.0), dtype=torch.float32)
-        # States saved before ages were kept have none.
-        state.setdefault(f"{prefix}idle", torch.zeros_like(self.idle, device=codes.device))
-        super()._load_from_state_dict(state, prefix, *args, **kwargs)
-        if f"{prefix}N" not in state:  # those of other codes
-            self.N.zero_()
-            self.m.zero_()
-        self._ready = bool(self.initialized)
-        self._empty()
-
-
-@contextmanager
-def one_step(module: nn.Module) -> Iterator[None]:
-    """Let codebooks within a module wait with `update`, and take one step each at the end."""
-    codebooks = [c for c in module.modules() if isinstance(c, Codebook) and not c._held]
-    for codebook in codebooks:
-        codebook._held, codebook._owed = True, False
-    try:
-        yield
-    finally:
-        for codebook in codebooks:
-            codebook._held = False
-    for codebook in codebooks:
-        if codebook._owed:
-            codebook.update()
 
 
 def _usable(z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ def kmeans(
     vectors than codes, the rest of the codes are slightly displaced copies.
 
     Args:
-        z: float32, one vector or more.
+        z: float32, one vector or more; zeros where not valid.
         valid: False for vectors to leave out. Without a valid one the result means nothing.
         k: number of codes.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -68,8 +70,9 @@ def put(t: Tensor, value: Tensor) -> None:
             "(FSDP2), or rule=EMA(), whose codes are not sharded."
         )
     if hasattr(t, "full_tensor"):
-        from torch.distributed.tensor import distribute_tensor
+        from torch.distributed.tensor import DTensor, distribute_tensor
 
+        shard = cast(DTensor, t)
         # Without a source every process cuts its own part, as all hold the same value.
-        value = distribute_tensor(value, t.device_mesh, t.placements, src_data_rank=None)
+        value = distribute_tensor(value, shard.device_mesh, shard.placements, src_data_rank=None)
     t.copy_(value)

@@ -11,12 +11,13 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from rotvq.errors import UserError
-from rotvq.quantization.codebook import Codebook, Init
+from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.estimators import Estimator, named
 from rotvq.quantization.evenness import uneven_use
 from rotvq.quantization.processes import whole
 from rotvq.quantization.rules import Restart, Rule
 from rotvq.quantization.search import nearest
+from rotvq.quantization.state import Init
 from rotvq.quantization.tensors import channels_last, look_up
 
 WAITING = 100

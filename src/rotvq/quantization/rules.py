@@ -17,7 +17,7 @@ from rotvq.errors import UserError
 from rotvq.quantization.processes import put, whole
 
 if TYPE_CHECKING:
-    from rotvq.quantization.codebook import Codebook
+    from rotvq.quantization.state import CodebookState
 
 Draw = Literal["uniform", "error"]
 
@@ -49,15 +49,15 @@ class Rule:
                 f"decay: expected 0 <= decay < 1; got {self.decay}. The paper has 0.99."
             )
 
-    def hold(self, codebook: Codebook, e: Tensor) -> None:
+    def hold(self, codebook: CodebookState, e: Tensor) -> None:
         """Give a new codebook its codes e (k, d), as `codebook.e`."""
         codebook.register_buffer("e", e)
 
-    def place(self, codebook: Codebook, e: Tensor) -> None:
+    def place(self, codebook: CodebookState, e: Tensor) -> None:
         """Put all codes at e (k, d)."""
         put(codebook.e, e)
 
-    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
+    def step(self, codebook: CodebookState, n: Tensor, s: Tensor) -> None:
         """Take in a step's counts n (k,) and sums s (k, d): N ← γN + (1−γ)n;  m ← γm + (1−γ)s."""
         codebook.N.lerp_(n, 1 - self.decay)
         codebook.m.lerp_(s, 1 - self.decay)
@@ -78,14 +78,14 @@ class EMA(Rule):
     over later keep their N. Arguments and errors as of `Rule`.
     """
 
-    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
+    def step(self, codebook: CodebookState, n: Tensor, s: Tensor) -> None:
         _follow_codes(codebook, n)
         super().step(codebook, n, s)
         used = (codebook.N > EMPTY).unsqueeze(1)
         codebook.e.copy_(torch.where(used, codebook.m / codebook.N.unsqueeze(1), codebook.e))
 
 
-def _follow_codes(codebook: Codebook, n: Tensor) -> None:
+def _follow_codes(codebook: CodebookState, n: Tensor) -> None:
     """Let N and m be those of the codes where these were written from outside."""
     e, N, m = codebook.e, codebook.N, codebook.m
     given = (N == 0).all() & (e.abs().amax() > BEYOND / len(e))
@@ -105,10 +105,10 @@ class GradientLearned(Rule):
 
     learned: ClassVar[bool] = True
 
-    def hold(self, codebook: Codebook, e: Tensor) -> None:
+    def hold(self, codebook: CodebookState, e: Tensor) -> None:
         codebook.e = nn.Parameter(e)
 
-    def place(self, codebook: Codebook, e: Tensor) -> None:
+    def place(self, codebook: CodebookState, e: Tensor) -> None:
         put(codebook.e, e)
         # Within a forward pass FSDP2 holds them whole, and forgets that again.
         if codebook.shard is not None and codebook.shard is not codebook.e:
@@ -126,11 +126,11 @@ class LinearMap(Rule):
 
     learned: ClassVar[bool] = True
 
-    def hold(self, codebook: Codebook, e: Tensor) -> None:
+    def hold(self, codebook: CodebookState, e: Tensor) -> None:
         codebook.register_buffer("e", e)
         parametrize.register_parametrization(codebook, "e", _Map(e.shape[1]))
 
-    def place(self, codebook: Codebook, e: Tensor) -> None:
+    def place(self, codebook: CodebookState, e: Tensor) -> None:
         codebook.e = e
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from rotvq.errors import UserError
-from rotvq.quantization.codebook import one_step
+from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
 from rotvq.quantization.tensors import channels_last
 
@@ -28,7 +29,7 @@ class _Several(nn.Module):
 
     def update_codebook(self) -> None:
         """Take the step of every codebook: one, where several quantizers share it."""
-        with one_step(self):
+        with _one_step(self):
             for quantizer in self._each():
                 quantizer.update_codebook()
 
@@ -88,7 +89,7 @@ class ResidualQuantizer(_Several):
         rest = z if z.dtype == torch.float64 else z.float()
         total = torch.zeros_like(rest)
         parts = []
-        with one_step(self):
+        with _one_step(self):
             for quantizer in self._each():
                 parts.append(quantizer(rest, mask))
                 code = parts[-1].z_q.detach()
@@ -141,7 +142,7 @@ class GroupedQuantizer(_Several):
     ) -> Quantized:
         """Quantize; arguments, result and errors as of `ResidualQuantizer`."""
         pairs = zip(self._each(), self._groups(z), strict=True)
-        with one_step(self):
+        with _one_step(self):
             parts = [q(each, mask) for q, each in pairs]
         return _together(torch.cat([part.z_q for part in parts], self.channel_dim), parts)
 
@@ -164,6 +165,22 @@ class GroupedQuantizer(_Several):
                 f"z: expected {sum(dims)} channels, the sum of {dims}; got {tuple(z.shape)}."
             )
         return z.split(dims, self.channel_dim)
+
+
+@contextmanager
+def _one_step(module: nn.Module) -> Iterator[None]:
+    """Let codebooks within a module wait with `update`, and take one step each at the end."""
+    codebooks = [c for c in module.modules() if isinstance(c, Codebook) and not c._held]
+    for codebook in codebooks:
+        codebook._held, codebook._owed = True, False
+    try:
+        yield
+    finally:
+        for codebook in codebooks:
+            codebook._held = False
+    for codebook in codebooks:
+        if codebook._owed:
+            codebook.update()
 
 
 def _together(z_q: Tensor, parts: Sequence[Quantized]) -> Quantized:

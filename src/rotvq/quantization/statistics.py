@@ -52,7 +52,7 @@ def add_up(
 def first_of_equals(z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
     """True for the first of the valid vectors of each value, found by a hash of their bits.
 
-    Two different vectors share a hash once in about 2⁵⁰ pairs; then the second counts as equal.
+    Of more than 2³⁰ pairs of different vectors one may share a hash; its second counts as equal.
 
     Args:
         z: float32.
@@ -60,8 +60,10 @@ def first_of_equals(z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"]) -> Bool[
     """
     if not len(z):
         return valid
-    places = torch.arange(1, z.shape[1] + 1, device=z.device)
-    factors = places * 2654435761 % 2**20 | 1  # small enough for sums that do not overflow
+    # Odd factors of 23 bits without a pattern, for a sum that stays within int64.
+    mixed = torch.arange(1, z.shape[1] + 1, device=z.device) * 0x9E3779B1 % 2**31
+    mixed = (mixed ^ (mixed >> 15)) * 0x2C1B3C6D % 2**31
+    factors = (mixed ^ (mixed >> 12)) >> 8 | 1
     # Adding 0.0 turns -0.0, which equals it, into 0.0.
     hashes = [((rows + 0.0).view(torch.int32) * factors).sum(1) for rows in _blocks(z)]
     keys = torch.cat(hashes)
