@@ -63,7 +63,7 @@ def put(t: Tensor, value: Tensor) -> None:
     Raises:
         UserError: t belongs to a flat parameter of FSDP1, which would forget the value.
     """
-    if getattr(t, "_fsdp_flattened", False):
+    if getattr(t, "_fsdp_flattened", False) or not t.is_leaf:
         raise UserError(
             "FullyShardedDataParallel: expected codes that k-means or a restart can write; got "
             "codes within a flat parameter, which forgets what is written. Use fully_shard "
