@@ -202,3 +202,22 @@ def test_a_frozen_codebook_is_placed_by_the_first_batch_and_stays():
     assert torch.equal(vq.codebook, placed)
     vq(x + 1, freeze_codebook=False)
     assert not torch.equal(vq.codebook, placed)
+
+
+def test_processes_exchange_nothing_if_each_keeps_its_own_codebook(monkeypatch):
+    def refuse(*args, **keywords):
+        raise ConnectionError("exchanged")
+
+    dist = "rotvq.quantization.processes.dist"
+    monkeypatch.setattr(f"{dist}.is_initialized", lambda: True)
+    monkeypatch.setattr(f"{dist}.get_world_size", lambda: 2)
+    for name in ("all_reduce", "all_gather", "broadcast"):
+        monkeypatch.setattr(f"{dist}.{name}", refuse)
+    x = torch.randn(100, 8)
+    own = VectorQuantize(8, 16, sync_codebook=False, kmeans_init=True, threshold_ema_dead_code=1)
+    before = own.codebook.clone()
+    own(x)
+    assert not torch.equal(own.codebook, before)
+    for shared in (None, True):
+        with pytest.raises(ConnectionError, match="exchanged"):
+            VectorQuantize(8, 16, sync_codebook=shared)(x)

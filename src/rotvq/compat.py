@@ -11,6 +11,7 @@ decodes as zeros.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from rotvq.errors import UserError
 from rotvq.quantization import EMA, GradientLearned, Quantized, Restart, VectorQuantizer
+from rotvq.quantization.processes import alone
 
 _REFUSED: dict[str, tuple[Any, str]] = {
     "heads": (1, "rotvq.GroupedQuantizer"),
@@ -33,7 +35,6 @@ _REFUSED: dict[str, tuple[Any, str]] = {
         "rotation_trick=False to copy the gradient; there, straight_through is Gumbel-softmax",
     ),
     "directional_reparam": (False, "rotation_trick"),
-    "sync_codebook": (None, "one process"),
     "vq_bridge": (None, "rule=LinearMap() of rotvq.VectorQuantizer"),
     "manual_ema_update": (False, "defer_update of rotvq.VectorQuantizer"),
     "in_place_codebook_optimizer": (None, "learnable_codebook=True and your own optimizer"),
@@ -82,6 +83,7 @@ class VectorQuantize(nn.Module):
         decay: γ of the moving averages.
         commitment_weight: β, which the loss has in it already.
         freeze_codebook: the codes stay where they are, and the loss does not move them.
+        sync_codebook: False lets each process keep a codebook of its own.
         kmeans_init: place the codes by k-means over the first batch.
         threshold_ema_dead_code: above 0, dead codes restart.
         rotation_trick: rotate and rescale the gradient; False copies it straight through. By
@@ -109,6 +111,7 @@ class VectorQuantize(nn.Module):
         decay: float = 0.8,
         commitment_weight: float = 1.0,
         freeze_codebook: bool = False,
+        sync_codebook: bool | None = None,
         kmeans_init: bool = False,
         threshold_ema_dead_code: float = 0,
         rotation_trick: bool | None = None,
@@ -131,6 +134,7 @@ class VectorQuantize(nn.Module):
         width = codebook_dim or dim
         self.commitment_weight = commitment_weight
         self.freeze_codebook = freeze_codebook
+        self.sync_codebook = sync_codebook
         self.return_zeros_for_masked_padding = return_zeros_for_masked_padding
         channels_first = accept_image_fmap or accept_3d_fmap or not channel_last
         self.channel_dim = 1 if channels_first else -1
@@ -180,7 +184,8 @@ class VectorQuantize(nn.Module):
             if mask is not None:
                 raise UserError("lens: expected it or mask; got both.")
             mask = torch.arange(x.shape[1], device=lens.device) < lens.unsqueeze(1)
-        out = self._quantize(self.project_in(x), mask, frozen)
+        with alone() if self.sync_codebook is False else nullcontext():
+            out = self._quantize(self.project_in(x), mask, frozen)
         loss = self.commitment_weight * out.commitment_loss
         if self.quantizer.codebook.rule.learned and not frozen:
             # Its gradient alone: the value is that of the commitment loss.

@@ -23,7 +23,7 @@ QUANTIZERS = {
         20, 6, rule=EMA(0.9), restart=Restart(0.1, "error"), init="data", channel_dim=1
     ),
     "linear": lambda: VectorQuantizer(
-        20, 6, rule=LinearMap(), estimator="straight_through", defer_update=True, channel_dim=1
+        20, 6, rule=LinearMap(), estimator="straight_through", weigh_use=True, channel_dim=1
     ),
     "finite": lambda: FiniteScalarQuantizer([3, 2, 2, 2, 2, 2], channel_dim=1),
     "large grid": lambda: FiniteScalarQuantizer([40] * 6, channel_dim=1),
@@ -73,14 +73,14 @@ def test_there_and_back(tmp_path, quantizer, changes):
         assert back.quantizer.codebook.rule == net.quantizer.codebook.rule
         assert back.quantizer.codebook.restart == net.quantizer.codebook.restart
         assert back.quantizer.estimator is net.quantizer.estimator
-        assert back.quantizer.defer_update == net.quantizer.defer_update
+        assert back.quantizer.weigh_use == net.quantizer.weigh_use
         assert back.quantizer.codebook.ready
 
 
-def test_a_quantizer_that_stands_in_several_places_is_not_saved(tmp_path):
+def test_codes_that_quantizers_share_are_not_saved(tmp_path):
     shared = VectorQuantizer(20, 6, channel_dim=1)
     net = VQVAE(width=8, dim=6, depth=1, quantizer=ResidualQuantizer([shared, shared]))
-    with pytest.raises(UserError, match="got one that stands there more than once"):
+    with pytest.raises(UserError, match="got several that share one codebook"):
         net.save_pretrained(tmp_path / "m")
 
 

@@ -13,7 +13,6 @@ from rotvq.quantization import (
     VectorQuantizer,
     health,
 )
-from rotvq.quantization.health import DEAD_AFTER
 
 
 def step(codebook, *chosen):
@@ -40,13 +39,31 @@ def test_a_restarted_code_is_young_again():
 def test_health_is_that_of_the_statistics():
     codebook = Codebook(4, 2)
     codebook.N.copy_(torch.tensor([4.0, 2.0, 2.0, 0.0]))
-    codebook.idle.copy_(torch.tensor([0, 3, DEAD_AFTER - 1, DEAD_AFTER]))
+    codebook.idle.copy_(torch.tensor([0, 3, 99, 400]))
     before = {name: t.clone() for name, t in codebook.state_dict().items()}
     found = health(codebook)
-    assert (found.dead, found.oldest) == (1, DEAD_AFTER)
+    assert (found.dead, found.oldest) == (1, 400)
     assert found.perplexity == pytest.approx(2**1.5)
     assert found.spread[::3] == pytest.approx((0.0, 1.0, 2.0))
     assert all(torch.equal(t, before[name]) for name, t in codebook.state_dict().items())
+
+
+@pytest.mark.parametrize("restart", [None, Restart(), Restart(0.2)])
+def test_dead_codes_are_those_that_a_restart_moves(restart):
+    torch.manual_seed(0)
+    codebook = Codebook(40, 2, EMA(0.9), restart=restart)
+    codebook.N.copy_(torch.arange(40.0))
+    codebook.m.copy_(codebook.N.unsqueeze(1) * codebook.e)
+    found = health(codebook).dead
+    assert found == {None: 1, Restart(): 1, Restart(0.2): 4}[restart]
+    if restart:
+        before = codebook.e.clone()
+        codebook.n.copy_(codebook.N)
+        codebook.s.copy_(codebook.m)
+        codebook.candidates.copy_(9 + torch.rand(40, 2))
+        codebook.priority.fill_(0.0)
+        codebook.update()
+        assert (codebook.e - before).norm(dim=1).gt(1).sum() == found
 
 
 def test_an_unused_codebook_is_told_without_nan():

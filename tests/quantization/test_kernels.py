@@ -106,9 +106,10 @@ def test_add_up(n, k, d):
     z[indices == k] = float("nan")
     number, total = kernels.add_up(z, indices, k)
     kept = indices < k
-    expected = torch.zeros(k, d, device=HERE).index_add_(0, indices[kept], z[kept])
-    assert torch.equal(number, torch.bincount(indices[kept], minlength=k).float())
-    torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-5)
+    expected = torch.zeros(k, d, dtype=torch.float64, device=HERE)
+    expected.index_add_(0, indices[kept], z[kept].double())
+    assert torch.equal(number, torch.bincount(indices[kept], minlength=k).double())
+    torch.testing.assert_close(total, expected, rtol=1e-12, atol=1e-12)
     assert torch.equal(total, kernels.add_up(z, indices, k)[1])
 
 

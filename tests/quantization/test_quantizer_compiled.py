@@ -119,6 +119,19 @@ def test_a_compiled_first_batch_without_a_usable_vector_moves_no_code():
     assert torch.equal(quantizer.codebook.e, before)
 
 
+def test_codes_that_were_copied_into_a_compiled_quantizer_stay():
+    torch.manual_seed(0)
+    eager, other = (VectorQuantizer(K, D, init="data") for _ in range(2))
+    eager(vectors(50))
+    compiled = torch.compile(other, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        for a, b in zip(other.buffers(), eager.buffers(), strict=True):
+            a.copy_(b)
+    for seed in range(2):
+        assert_same_step(eager, compiled, vectors(20, seed))
+        assert_same_codebook(eager, other)
+
+
 def test_evaluation_is_one_graph():
     eager, other = pair_of()
     compiled = torch.compile(other.eval(), fullgraph=True, backend="aot_eager")

@@ -45,11 +45,18 @@ def save(model: VQVAE, folder: Path) -> None:
     """Write both files, each whole or not at all.
 
     Raises:
-        UserError: the estimator is a function of the caller's own, which no file can hold.
+        UserError: the estimator is a function of the caller's own, which no file can hold; or
+            several quantizers share one codebook.
     """
     description = describe(model)
+    tensors = model.state_dict(keep_vars=True)
+    if len(set(map(id, tensors.values()))) < len(tensors):
+        raise UserError(
+            "save: expected quantizers with codes of their own; got several that share one "
+            "codebook. Save the state_dict yourself."
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    state = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     write_bytes(folder / WEIGHTS, to_bytes(state))
     write_json(folder / CONFIG, description)
 
@@ -180,11 +187,6 @@ def _describe(quantizer: Quantizer) -> dict[str, Any]:
     for kind, several in SEVERAL.items():
         if isinstance(quantizer, several):
             inner: list[Any] = list(quantizer.quantizers)
-            if len(set(map(id, inner))) < len(inner):
-                raise UserError(
-                    f"save: expected quantizers of their own in the {type(quantizer).__name__}; "
-                    "got one that stands there more than once. Save its state_dict yourself."
-                )
             return {"kind": kind, "quantizers": [_describe(q) for q in inner]}
     codebook = quantizer.codebook
     names = [name for name, function in ESTIMATORS.items() if function is quantizer.estimator]
@@ -202,13 +204,15 @@ def _describe(quantizer: Quantizer) -> dict[str, Any]:
         "rule": next(name for name, rule in RULES.items() if type(codebook.rule) is rule),
         "decay": codebook.rule.decay,
         "restart": asdict(codebook.restart) if codebook.restart else None,
-        "defer_update": quantizer.defer_update,
+        "weigh_use": quantizer.weigh_use,
     }
 
 
 def _build(description: dict[str, Any]) -> Quantizer:
     values = dict(description)
     kind = values.pop("kind")
+    # How a trainer steps the codebook is no property of the model; older files have it.
+    values.pop("defer_update", None)
     if kind == "finite scalar":
         return FiniteScalarQuantizer(**values, channel_dim=1)
     if kind in SEVERAL:

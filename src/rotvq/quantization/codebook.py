@@ -10,31 +10,27 @@ codebook as one large batch does, and processes exchange their sums once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, Literal
-
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from rotvq.errors import UserError
-from rotvq.quantization.rules import EMA, LinearMap, Restart, Rule
-from rotvq.quantization.search import nearest
-from rotvq.quantization.statistics import add_up
-
-Init = Literal["uniform", "data"]
+from rotvq.quantization.kmeans import kmeans
+from rotvq.quantization.processes import drawn, of_each, refuse_join, several, whole
+from rotvq.quantization.rules import Restart
+from rotvq.quantization.state import CodebookState
+from rotvq.quantization.statistics import add_up, first_of_equals
 
 LARGEST = 1e29
 """A vector with a larger element (or nan) stays out of the statistics: its sum could overflow."""
 
-KMEANS_STEPS = 10
-KMEANS_VECTORS = 64
-"""Vectors a code that k-means looks at, at most."""
+SAME = 2.0**-18
+"""A vector is a code already if it is this close to it, as a share of its own length: a moving
+average of equal vectors comes no closer in float32."""
 
 
-class Codebook(nn.Module):
+class Codebook(CodebookState):
     """The codes with their statistics.
 
     Args:
@@ -43,53 +39,61 @@ class Codebook(nn.Module):
         rule: how they move.
         init: "uniform" in ±1/k as the paper's released code has it, or "data": k-means over the
             first batch.
-        restart: when dead codes move to encoder outputs; None lets them lie, as the paper does.
+        restart: when dead codes move to encoder outputs; None disables restarts, as in the paper.
 
     Raises:
         UserError: size or dim below 1, an unknown init, or a restart of codes that move as a whole.
     """
 
-    e: Tensor
-    N: Tensor
-    m: Tensor
-    idle: Tensor
-    initialized: Tensor
-
-    def __init__(
-        self,
-        size: int,
-        dim: int,
-        rule: Rule | None = None,
-        init: Init = "uniform",
-        restart: Restart | None = None,
+    @torch.no_grad()
+    def set_codes(
+        self, codes: Float[Tensor, "k d"], weight: float | Float[Tensor, " k"] = 1.0
     ) -> None:
-        super().__init__()
-        if size < 1 or dim < 1:
-            raise UserError(f"codebook: expected size >= 1 and dim >= 1; got {size} and {dim}.")
-        if init not in ("uniform", "data"):
-            raise UserError(f"init: expected 'uniform' or 'data'; got {init!r}.")
-        if restart and isinstance(rule, LinearMap):
+        """Take codes from elsewhere, with counts.
+
+        Call it in every process. What was gathered is discarded, and `init="data"` is satisfied.
+
+        Args:
+            codes: e, any floating dtype.
+            weight: N of each code: for how many vectors a step it stands. A step with n vectors
+                moves it (1−γ)n / (γ·weight + (1−γ)n) of the way to their mean: 1−γ where n equals
+                the weight. One number, or one for each code.
+
+        Raises:
+            UserError: codes of another shape or not finite, or a weight that is not above 0.
+        """
+        weight = torch.as_tensor(weight, dtype=torch.float32, device=self.N.device)
+        if codes.shape != self.m.shape or not codes.isfinite().all():
             raise UserError(
-                "restart: expected none for LinearMap, whose codes move as a whole; got "
-                f"{restart}. Leave it out, or use the rule EMA."
+                f"codes: expected finite numbers of shape {tuple(self.m.shape)}; got shape "
+                f"{tuple(codes.shape)}{'' if codes.isfinite().all() else ' with nan or inf'}."
             )
-        self.rule = rule if rule is not None else EMA()
-        self.restart = restart
-        zeros = partial(torch.zeros, dtype=torch.float32)
-        self.rule.hold(self, zeros(size, dim).uniform_(-1 / size, 1 / size))
-        self.register_buffer("N", zeros(size))
-        self.register_buffer("m", zeros(size, dim))
-        self.register_buffer("idle", torch.zeros(size, dtype=torch.int64))
-        self.register_buffer("initialized", torch.tensor(init == "uniform"))
+        if weight.shape not in ((), self.N.shape) or not (0 < weight).all():
+            raise UserError(
+                f"weight: expected a count above 0, or {len(self)} of them; got {weight}."
+            )
+        self._keep_float32()
+        codes = codes.detach().to(self.m)
+        self.rule.place(self, codes)
+        self.N.copy_(weight)
+        self.m.copy_(self.N.unsqueeze(1) * codes)
+        self.idle.zero_()
+        self.initialized.fill_(1.0)
         self._empty()
-        # A plain bool beside the buffer: reading a tensor would stall a device and break a graph.
-        self.ready = init == "uniform"
 
-    def __len__(self) -> int:
-        return self.e.shape[0]
+    @torch.no_grad()
+    def prepare(self, z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"] | None = None) -> None:
+        """Before a step's first search: agree with other processes, and place codes if they wait.
 
-    def extra_repr(self) -> str:
-        return f"{len(self)}, {self.e.shape[1]}, rule={self.rule}, restart={self.restart}"
+        Args:
+            z: encoder vectors of the step.
+            valid: False for vectors to leave out.
+        """
+        self._keep_float32()
+        if several() and not self._agreed and not torch.compiler.is_compiling():
+            self._agree()
+        if not self.ready:
+            self.initialize(z, valid)
 
     @torch.no_grad()
     def gather(
@@ -103,26 +107,42 @@ class Codebook(nn.Module):
             valid: False for vectors to leave out.
         """
         z, valid = _usable(z, valid)
+        if self.n.device != z.device:
+            self._empty()
         add_up(self.n, self.s, z, indices, valid)
         if self.restart is not None:
             # A sample over all micro-batches without replacement: those with the highest log(u)/w
             # stay (Efraimidis and Spirakis, doi 10.1016/j.ipl.2005.11.003).
-            priority = _drawn(len(z), z.device).log()
+            priority = drawn(len(z), z.device).log()
+            error = (z - self.e[indices]).square().sum(1)
             if self.restart.draw == "error":
-                priority = priority / (z - self.e[indices]).square().sum(1)
-            priority = priority.where(valid, -torch.inf)
+                priority = priority / error
+            # A code is worth nothing where there is one already, nor two at one place.
+            apart = valid & (error > SAME**2 * z.square().sum(1))
+            priority = priority.where(first_of_equals(z, apart), -torch.inf)
             highest, kept = torch.cat([self.priority, priority]).topk(len(self))
             self.priority.copy_(highest)
             self.candidates.copy_(torch.cat([self.candidates, z])[kept])
 
     @torch.no_grad()
     def update(self) -> None:
-        """One step of the rule over all that was gathered, in all processes; then restarts."""
-        self._reduce()
-        self.idle.add_(1).masked_fill_(self.n > 0, 0)
-        self.rule.step(self, self.n, self.s)
+        """One step of the rule over all that was gathered, in all processes; then restarts.
+
+        Raises:
+            UserError: the model runs within a `Join` that lets processes leave.
+        """
+        if self._held:
+            self._owed = True
+            return
+        self._keep_float32()
+        n, s = self.n.float(), self.s.float()
+        if several():
+            refuse_join()
+            n, s = self._of_all(n, s)
+        self.idle.add_(1).masked_fill_(n > 0, 0)
+        self.rule.step(self, n, s)
         if self.restart is not None:
-            self._restart_dead(self.restart)
+            self._restart_dead(self.restart, n)
             self.priority.fill_(-torch.inf)
         self.n.zero_()
         self.s.zero_()
@@ -132,118 +152,86 @@ class Codebook(nn.Module):
         """Put the codes where the data is: k-means over vectors of the first batch.
 
         N and m start from the clusters found, so the first EMA step moves nothing that it should
-        not. Draws from torch's global generator. With fewer vectors than codes, the rest of the
-        codes are slightly displaced copies. Without a usable vector nothing moves, and the next
-        batch will do. Of several processes, the one with the most usable vectors decides.
+        not. Without a usable vector nothing moves, and the next batch will do. Of several
+        processes, the one with the most usable vectors decides. Within a compiled graph it moves
+        only codes that `initialized` says still wait.
 
         Args:
             z: encoder vectors of one step.
             valid: False for vectors to leave out.
         """
         z, valid = _usable(z, z.new_ones(len(z), dtype=torch.bool) if valid is None else valid)
-        found = _gathered(valid.sum())
-        # A compiled graph cannot ask; it takes the first batch as usable.
+        found = of_each(valid.sum())
         if not torch.compiler.is_compiling() and not found.any():
             return
+        e, n = whole(self.e).clone(), self.N.clone()
         if len(z):
-            self._cluster(z, valid)
-        if _distributed():
+            e_found, n_found = kmeans(z, valid, len(self))
+            if torch.compiler.is_compiling():  # a graph cannot ask
+                wanted = valid.any() & (self.initialized == 0)
+                e_found, n_found = e_found.where(wanted, e), n_found.where(wanted, n)
+            e, n = e_found, n_found
+        if several():
             source = int(found.argmax())
-            e = self.e.contiguous()
-            dist.broadcast(self.N, src=source)
+            dist.broadcast(n, src=source)
             dist.broadcast(e, src=source)
-            self.rule.place(self, e)
-            self.N *= found.sum() / found.max()
-        self.m.copy_(self.N.unsqueeze(1) * self.e)
-        self.initialized.fill_(True)
-        self.ready = True
+            n *= found.sum() / found.max()
+        self.rule.place(self, e)
+        self.N.copy_(n)
+        self.m.copy_(n.unsqueeze(1) * e)
+        self.initialized.copy_(self.initialized.maximum(found.any().float()))
+        self._ready = True
 
-    def _cluster(self, z: Tensor, valid: Tensor) -> None:
-        priority = torch.rand_like(z[:, 0]).where(valid, -1.0)
-        kept = priority.topk(min(len(z), KMEANS_VECTORS * len(self))).indices
-        z, valid = z[kept], valid[kept]
-        number = valid.sum()
-        place = torch.arange(len(self), device=z.device)
-        # Sampled without replacement; the valid ones come first.
-        e = z[place % number.clamp_min(1)]
-        spread = z.std(0, correction=0) / 100
-        e = e + (place >= number).unsqueeze(1) * spread * torch.randn_like(e)
-        for _ in range(KMEANS_STEPS):
-            indices = nearest(z, e)
-            n, s = torch.zeros_like(self.n), torch.zeros_like(self.s)
-            add_up(n, s, z, indices, valid)
-            e = torch.where((n > 0).unsqueeze(1), s / n.clamp_min(1.0).unsqueeze(1), e)
-        # Only a compiled graph comes here without a valid vector.
-        some = valid.any()
-        self.N.copy_(torch.where(some, n, self.N))
-        self.rule.place(self, torch.where(some, e, self.e))
+    def _agree(self) -> None:
+        """Where some processes have codes and others wait for data, all take those of the first.
 
-    def _empty(self) -> None:
-        """Forget what this process has gathered since the last update.
-
-        It is in no buffers: between steps there is nothing to save, and DistributedDataParallel
-        must not overwrite it.
+        So it is where one process alone loaded a state.
         """
-        held = len(self) if self.restart is not None else 0
-        zeros = partial(torch.zeros, dtype=torch.float32, device=self.e.device)
-        self.n, self.s = zeros(len(self)), zeros(self.e.shape)
-        self.candidates, self.priority = zeros(held, self.e.shape[1]), zeros(held) - torch.inf
+        ready = of_each(self.initialized) != 0
+        if ready.any() and not ready.all():
+            source = int(ready.nonzero()[0])
+            e = whole(self.e).detach().clone()
+            for t in (e, self.N, self.m, self.idle, self.initialized):
+                dist.broadcast(t, src=source)
+            self.rule.place(self, e)
+        self._agreed = bool(ready.any())
 
-    def _restart_dead(self, restart: Restart) -> None:
-        dead = self.N < restart.threshold * self.N.mean()
+    def _restart_dead(self, restart: Restart, n: Tensor) -> None:
+        e = whole(self.e)
+        dead = restart.dead(self.N)
         rank = dead.cumsum(0) - 1
-        move = dead & (rank < (self.priority > -torch.inf).sum())
-        fresh = self.candidates[rank.clamp(0, len(self) - 1)]
-        self.e.copy_(torch.where(move.unsqueeze(1), fresh, self.e))
+        # Micro-batches and processes may hold one vector each, or one that has become a code.
+        drawn = torch.cat([dead.new_ones(len(e)), self.priority > -torch.inf])
+        fresh = first_of_equals(torch.cat([e, self.candidates]), drawn)[len(e) :]
+        candidates = self.candidates[fresh.logical_not().byte().argsort(stable=True)]
+        move = dead & (rank < fresh.sum())
+        e = torch.where(move.unsqueeze(1), candidates[rank.clamp(0, len(e) - 1)], e)
+        self.rule.place(self, e)
         # n̄ is what the mean N tends to; early on it is still far below.
-        steady = torch.maximum(self.N.mean(), self.n.mean())
+        steady = torch.maximum(self.N.mean(), n.mean())
         self.N.copy_(torch.where(move, restart.grace * restart.threshold * steady, self.N))
-        self.m.copy_(torch.where(move.unsqueeze(1), self.N.unsqueeze(1) * self.e, self.m))
+        self.m.copy_(torch.where(move.unsqueeze(1), self.N.unsqueeze(1) * e, self.m))
         self.idle.masked_fill_(move, 0)
 
-    def _reduce(self) -> None:
-        """Sum over all processes, and keep of their candidates those that one would have kept."""
-        if not _distributed():
-            return
+    def _of_all(self, n: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over all processes; and of their candidates those that one would have kept."""
         chosen = self.candidates if self.restart is None else self._chosen_of_all()
-        sums = torch.cat([self.n, self.s.flatten(), chosen.flatten()])
+        sums = torch.cat([n, s.flatten(), chosen.flatten()])
         dist.all_reduce(sums)
-        n, s, chosen = sums.split([self.n.numel(), self.s.numel(), chosen.numel()])
-        self.n.copy_(n)
-        self.s.copy_(s.view_as(self.s))
+        n, s_flat, chosen = sums.split([n.numel(), s.numel(), chosen.numel()])
         self.candidates.copy_(chosen.view_as(self.candidates))
+        return n, s_flat.view_as(s)
 
     def _chosen_of_all(self) -> Tensor:
         """This process's part of the candidates that are kept of all, in their places; else zeros.
 
         So what is sent does not grow with the number of processes.
         """
-        every = [torch.empty_like(self.priority) for _ in range(dist.get_world_size())]
-        dist.all_gather(every, self.priority)
-        highest, place = torch.cat(every).topk(len(self))
+        highest, place = of_each(self.priority).flatten().topk(len(self))
         self.priority.copy_(highest)
         place = place - dist.get_rank() * len(self)
         ours = (place >= 0) & (place < len(self))
         return torch.where(ours.unsqueeze(1), self.candidates[place.clamp(0, len(self) - 1)], 0.0)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Codebook:
-        """Follow the model to another device, never to another precision."""
-
-        def keep_dtype(t: Tensor) -> Tensor:
-            moved = fn(t)
-            return moved if moved.dtype == t.dtype else t.to(moved.device)
-
-        super()._apply(keep_dtype, recurse)
-        if self.n.device != self.e.device:
-            self._empty()
-        return self
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        state, prefix = args[:2]
-        # States saved before ages were kept have none.
-        state.setdefault(f"{prefix}idle", torch.zeros_like(self.idle))
-        super()._load_from_state_dict(*args, **kwargs)
-        self.ready = bool(self.initialized)
 
 
 def _usable(z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -253,24 +241,3 @@ def _usable(z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     if z.device.type == "cpu" and not torch.compiler.is_compiling() and valid.all():
         return z, valid
     return torch.where(valid.unsqueeze(1), z, 0.0), valid
-
-
-def _drawn(number: int, device: torch.device) -> Tensor:
-    """Uniform numbers in [0, 1). Processes with generators alike draw what one process would."""
-    if not _distributed():
-        return torch.rand(number, device=device)
-    first = dist.get_rank() * number
-    return torch.rand(dist.get_world_size() * number, device=device)[first : first + number]
-
-
-def _gathered(value: Tensor) -> Tensor:
-    """A scalar of each process, as a vector."""
-    if not _distributed():
-        return value.unsqueeze(0)
-    values = [torch.empty_like(value) for _ in range(dist.get_world_size())]
-    dist.all_gather(values, value)
-    return torch.stack(values)
-
-
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -9,9 +9,7 @@ import torch
 
 from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.fsq import Grid
-
-DEAD_AFTER = 100
-"""Steps without a vector after which a code counts as dead."""
+from rotvq.quantization.rules import Restart
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -20,7 +18,8 @@ class Health(NamedTuple):
     """A codebook at one moment.
 
     Attributes:
-        dead: codes that no vector has chosen for 100 steps.
+        dead: codes whose N is below a share of the mean N: that of the codebook's `Restart`, or
+            else the 3 % of its default.
         oldest: steps for which the longest unused code has not been chosen.
         perplexity: exp of the entropy of N / ΣN, 1 to k.
         spread: N over its mean at the quantiles 0, 5, 25, 50, 75, 95 and 100 % of the codes.
@@ -44,7 +43,7 @@ def health(codebook: Codebook | Grid) -> Health:
     share = codebook.N / codebook.N.sum().clamp_min(torch.finfo(codebook.N.dtype).tiny)
     at = torch.tensor(QUANTILES, device=share.device)
     return Health(
-        dead=int((codebook.idle >= DEAD_AFTER).sum()),
+        dead=int((codebook.restart or Restart()).dead(codebook.N).sum()),
         oldest=int(codebook.idle.max()),
         perplexity=torch.special.entr(share).sum().exp().item(),
         spread=tuple((share * len(codebook)).quantile(at).tolist()),

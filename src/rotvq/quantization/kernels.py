@@ -151,20 +151,23 @@ def add_up(z: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
         k: number of codes.
 
     Returns:
-        (k,) and (k, d), float32.
+        (k,) and (k, d), float64.
     """
     d = z.shape[1]
     ordered, order = torch.sort(indices, stable=True)
     first = torch.searchsorted(ordered, torch.arange(k + 1, device=z.device))
-    total = torch.empty(k, d, dtype=torch.float32, device=z.device)
+    total = torch.empty(k, d, dtype=torch.float64, device=z.device)
     width = min(128, triton.next_power_of_2(d))
     _add_up[(k, triton.cdiv(d, width))](z, order, first, total, d, 32, width)
-    return first.diff().float(), total
+    return first.diff().double(), total
 
 
 @add_up.register_fake
 def _(z: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    return z.new_empty(k), z.new_empty(k, z.shape[1])
+    return (
+        z.new_empty(k, dtype=torch.float64),
+        z.new_empty(k, z.shape[1], dtype=torch.float64),
+    )
 
 
 @triton.jit
@@ -172,10 +175,10 @@ def _add_up(z, order, first, total, d, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     code = tl.program_id(0).to(tl.int64)
     place = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     start, end = tl.load(first + code), tl.load(first + code + 1)
-    sums = tl.zeros((ROWS, WIDTH), tl.float32)
+    sums = tl.zeros((ROWS, WIDTH), tl.float64)
     for step in range(start, end, ROWS):
         at = step + tl.arange(0, ROWS)
         vector = tl.load(order + at, mask=at < end, other=0)
         inside = (at[:, None] < end) & (place[None, :] < d)
-        sums += tl.load(z + vector[:, None] * d + place, mask=inside, other=0.0)
+        sums += tl.load(z + vector[:, None] * d + place, mask=inside, other=0.0).to(tl.float64)
     tl.store(total + code * d + place, tl.sum(sums, 0), mask=place < d)

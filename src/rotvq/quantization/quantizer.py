@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -10,12 +11,17 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from rotvq.errors import UserError
-from rotvq.quantization.codebook import Codebook, Init
+from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.estimators import Estimator, named
 from rotvq.quantization.evenness import uneven_use
+from rotvq.quantization.processes import whole
 from rotvq.quantization.rules import Restart, Rule
 from rotvq.quantization.search import nearest
+from rotvq.quantization.state import Init
 from rotvq.quantization.tensors import channels_last, look_up, transformed
+
+WAITING = 100
+"""Forward passes without an update that no gradient accumulation has: a call is missing."""
 
 
 class Quantized(NamedTuple):
@@ -92,6 +98,7 @@ class VectorQuantizer(nn.Module):
         self.channel_dim = channel_dim
         self.defer_update = defer_update
         self.dim = dim
+        self.waiting = 0
 
     def forward(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
@@ -124,8 +131,8 @@ class VectorQuantizer(nn.Module):
                 "update_codebook() after optimizer.step()."
             )
         gathers = self.training and not again
-        if gathers and not self.codebook.ready:
-            self.codebook.initialize(z, kept)
+        if gathers:
+            self.codebook.prepare(z, kept)
         e = self.codebook.e
         indices = nearest(z, e)
         q = F.embedding(indices, e)
@@ -145,7 +152,9 @@ class VectorQuantizer(nn.Module):
             valid = torch.ones_like(indices, dtype=torch.bool) if kept is None else kept
             self.codebook.gather(z, indices, valid)
             if not self.defer_update:
-                self.update_codebook()
+                self.codebook.update()
+            elif not torch.compiler.is_compiling():  # which would compile anew for every number
+                self._count_forward()
         if kept is not None:
             z_q = z_q.where(kept.unsqueeze(1), 0.0)
             indices = indices.where(kept, -1)
@@ -157,7 +166,7 @@ class VectorQuantizer(nn.Module):
     ) -> Int64[Tensor, "..."]:
         """The indices alone, in [0, k), −1 where masked. Arguments and errors as in `forward`."""
         z, kept = channels_last(z, mask, self.codebook.e.shape[1], self.channel_dim)
-        indices = nearest(z.flatten(0, -2), self.codebook.e)
+        indices = nearest(z.flatten(0, -2), whole(self.codebook.e))
         if kept is not None:
             indices = indices.where(kept, -1)
         return indices.unflatten(0, z.shape[:-1])
@@ -168,7 +177,7 @@ class VectorQuantizer(nn.Module):
         Raises:
             UserError: indices of another dtype, or outside [−1, k).
         """
-        return look_up(indices, self.codebook.e, self.channel_dim)
+        return look_up(indices, whole(self.codebook.e).float(), self.channel_dim)
 
     def initialize_codebook(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
@@ -179,7 +188,18 @@ class VectorQuantizer(nn.Module):
 
     def update_codebook(self) -> None:
         """Take the codebook's step over all forward passes since the last one."""
+        self.waiting = 0 if self.waiting < WAITING else WAITING  # it warns once
         self.codebook.update()
+
+    def _count_forward(self) -> None:
+        self.waiting += 1
+        if self.waiting == WAITING:
+            warnings.warn(
+                f"{WAITING} training steps without update_codebook(): the codes have not moved. "
+                "With defer_update=True, call it after each optimizer.step(); without gradient "
+                "accumulation or checkpointing, leave defer_update out.",
+                stacklevel=3,
+            )
 
     def extra_repr(self) -> str:
         estimator = getattr(self.estimator, "__name__", self.estimator)

@@ -14,14 +14,18 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rotvq.errors import UserError
+from rotvq.quantization.processes import put, whole
 
 if TYPE_CHECKING:
-    from rotvq.quantization.codebook import Codebook
+    from rotvq.quantization.state import CodebookState
 
 Draw = Literal["uniform", "error"]
 
 EMPTY = 1e-20
 """N below which a code counts as never used: m / N would divide rounding errors."""
+
+BEYOND = 1.01
+"""Elements above this many times 1/k are none of the uniform start, rounded to bfloat16 or not."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,15 @@ class Rule:
                 f"decay: expected 0 <= decay < 1; got {self.decay}. The paper has 0.99."
             )
 
-    def hold(self, codebook: Codebook, e: Tensor) -> None:
+    def hold(self, codebook: CodebookState, e: Tensor) -> None:
         """Give a new codebook its codes e (k, d), as `codebook.e`."""
         codebook.register_buffer("e", e)
 
-    def place(self, codebook: Codebook, e: Tensor) -> None:
+    def place(self, codebook: CodebookState, e: Tensor) -> None:
         """Put all codes at e (k, d)."""
-        codebook.e.copy_(e)
+        put(codebook.e, e)
 
-    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
+    def step(self, codebook: CodebookState, n: Tensor, s: Tensor) -> None:
         """Take in a step's counts n (k,) and sums s (k, d): N ← γN + (1−γ)n;  m ← γm + (1−γ)s."""
         codebook.N.lerp_(n, 1 - self.decay)
         codebook.m.lerp_(s, 1 - self.decay)
@@ -64,13 +68,31 @@ class EMA(Rule):
     """Codes are moving averages of their vectors (eqs. 3-5, 9-11).
 
     N ← γN + (1−γ)n;  m ← γm + (1−γ)s;  e = m / N. A code whose N has decayed to nothing stays
-    where it is. Arguments and errors as of `Rule`.
+    where it is.
+
+    N and m start at 0, so that the first vectors of a code take it to their mean: right for the
+    uniform start, which means nothing. Codes that were written from outside, to `codebook.e` or by
+    a state without counts, are kept: the first step takes N = n (the mean n, where no vector came),
+    so that γ means γ from the first step. They are known by an element beyond the uniform start's
+    ±1/k; for smaller ones, and for a weight of your own, use `Codebook.set_codes`. Codes written
+    over later keep their N. Arguments and errors as of `Rule`.
     """
 
-    def step(self, codebook: Codebook, n: Tensor, s: Tensor) -> None:
+    def step(self, codebook: CodebookState, n: Tensor, s: Tensor) -> None:
+        _follow_codes(codebook, n)
         super().step(codebook, n, s)
         used = (codebook.N > EMPTY).unsqueeze(1)
         codebook.e.copy_(torch.where(used, codebook.m / codebook.N.unsqueeze(1), codebook.e))
+
+
+def _follow_codes(codebook: CodebookState, n: Tensor) -> None:
+    """Let N and m be those of the codes where these were written from outside."""
+    e, N, m = codebook.e, codebook.N, codebook.m
+    given = (N == 0).all() & (e.abs().amax() > BEYOND / len(e))
+    N.copy_(torch.where(given, torch.where(n > 0, n, n.mean()), N))
+    # e is m / N to the last bit as long as nobody else writes it.
+    moved = (N > EMPTY).unsqueeze(1) & (e != m / N.unsqueeze(1))
+    m.copy_(torch.where(moved, N.unsqueeze(1) * e, m))
 
 
 @dataclass(frozen=True)
@@ -83,8 +105,14 @@ class GradientLearned(Rule):
 
     learned: ClassVar[bool] = True
 
-    def hold(self, codebook: Codebook, e: Tensor) -> None:
+    def hold(self, codebook: CodebookState, e: Tensor) -> None:
         codebook.e = nn.Parameter(e)
+
+    def place(self, codebook: CodebookState, e: Tensor) -> None:
+        put(codebook.e, e)
+        # Within a forward pass FSDP2 holds them whole, and forgets that again.
+        if codebook.shard is not None and codebook.shard is not codebook.e:
+            put(codebook.shard, e)
 
 
 @dataclass(frozen=True)
@@ -98,14 +126,14 @@ class LinearMap(Rule):
 
     learned: ClassVar[bool] = True
 
-    def hold(self, codebook: Codebook, e: Tensor) -> None:
+    def hold(self, codebook: CodebookState, e: Tensor) -> None:
         codebook.register_buffer("e", e)
         parametrize.register_parametrization(codebook, "e", _Map(e.shape[1]))
 
-    def place(self, codebook: Codebook, e: Tensor) -> None:
+    def place(self, codebook: CodebookState, e: Tensor) -> None:
         # In place, as a compiled graph cannot follow an assignment to `codebook.e`.
         held: Any = codebook.get_submodule("parametrizations.e")
-        held.original.copy_(held[0].right_inverse(e))
+        put(held.original, held[0].right_inverse(e))
 
 
 class _Map(nn.Module):
@@ -116,16 +144,17 @@ class _Map(nn.Module):
         self.weight = nn.Parameter(torch.eye(dim))
 
     def forward(self, basis: Tensor) -> Tensor:
+        weight = whole(self.weight).float()
         # A meta tensor has no autocast, and an exported program cannot hold one that does nothing.
         if basis.is_meta or not torch.is_autocast_enabled(basis.device.type):
-            return basis @ self.weight
+            return basis.float() @ weight
         with torch.autocast(basis.device.type, enabled=False):
-            return basis @ self.weight
+            return basis.float() @ weight
 
     @torch.no_grad()
     def right_inverse(self, e: Tensor) -> Tensor:
         """Those codes become the basis itself."""
-        self.weight.copy_(torch.eye(len(self.weight)))
+        put(self.weight, torch.eye(len(self.weight)).to(e))
         return e
 
 
@@ -160,6 +189,10 @@ class Restart:
             raise UserError(
                 f"restart draw: expected {' or '.join(get_args(Draw))}; got {self.draw!r}."
             )
+
+    def dead(self, N: Tensor) -> Tensor:
+        """Which codes are dead, (k,) bool: the one meaning of the word, for `health` too."""
+        return self.threshold * N.mean() > N
 
 
 RULES: dict[str, type[Rule]] = {"ema": EMA, "gradient": GradientLearned, "linear": LinearMap}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from rotvq.errors import UserError
+from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.estimators import reflection
 from rotvq.quantization.fsq import FiniteScalarQuantizer
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
@@ -60,9 +62,10 @@ class _Several(nn.Module):
         )
 
     def update_codebook(self) -> None:
-        """Take the step of every codebook."""
-        for quantizer in self._each():
-            quantizer.update_codebook()
+        """Take the step of every codebook: one, where several quantizers share it."""
+        with _one_step(self):
+            for quantizer in self._each():
+                quantizer.update_codebook()
 
     def _each(self) -> list[VectorQuantizer]:
         return list(self.quantizers)  # type: ignore[arg-type]
@@ -148,10 +151,11 @@ class ResidualQuantizer(_Several):
         rest = z if z.dtype == torch.float64 else z.float()
         total = torch.zeros_like(rest, dtype=torch.float32)
         parts = []
-        for quantizer in self._each():
-            parts.append(quantizer(rest, mask))
-            code = parts[-1].z_q.detach().float()
-            rest, total = rest - code, total + code
+        with _one_step(self):
+            for quantizer in self._each():
+                parts.append(quantizer(rest, mask))
+                code = parts[-1].z_q.detach().float()
+                rest, total = rest - code, total + code
         crossed = self._each()[0].estimator(
             z.movedim(self.channel_dim, -1), total.movedim(self.channel_dim, -1)
         )
@@ -221,7 +225,9 @@ class GroupedQuantizer(_Several):
 
         The indices have a dimension for the groups, before that for the levels of residual ones.
         """
-        parts = [q(each, mask) for q, each in zip(self._each(), self._groups(z), strict=True)]
+        pairs = zip(self._each(), self._groups(z), strict=True)
+        with _one_step(self):
+            parts = [q(each, mask) for q, each in pairs]
         z_q = torch.cat([part.z_q for part in parts], self.channel_dim)
         return self._together(z_q, parts)
 
@@ -252,3 +258,19 @@ class GroupedQuantizer(_Several):
                 f"z: expected {sum(dims)} channels, the sum of {dims}; got {tuple(z.shape)}."
             )
         return z.split(dims, self.channel_dim)
+
+
+@contextmanager
+def _one_step(module: nn.Module) -> Iterator[None]:
+    """Let codebooks within a module wait with `update`, and take one step each at the end."""
+    codebooks = [c for c in module.modules() if isinstance(c, Codebook) and not c._held]
+    for codebook in codebooks:
+        codebook._held, codebook._owed = True, False
+    try:
+        yield
+    finally:
+        for codebook in codebooks:
+            codebook._held = False
+    for codebook in codebooks:
+        if codebook._owed:
+            codebook.update()

@@ -13,10 +13,7 @@ from rotvq.training.config import Config
 
 
 def build_model(config: Config) -> VQVAE:
-    """The model of a configuration, its weights drawn from torch's global generator.
-
-    The codebook waits for `update_codebook()`: one step of it for one of the optimizer's.
-    """
+    """The model of a configuration, its weights drawn from torch's global generator."""
     model = config.model
     return VQVAE(
         channels=model.channels,
@@ -49,7 +46,6 @@ def _quantizer(run: Config, dim: int) -> VectorQuantizer | FiniteScalarQuantizer
         restart=Restart(config.restart, config.restart_draw) if config.restart else None,
         weigh_use=run.training.evenness > 0,
         channel_dim=1,
-        defer_update=True,
     )
 
 

@@ -90,6 +90,8 @@ class Trainer:
         self.steps = len(self.train_images) // options.batch_size
         torch.manual_seed(options.seed)
         self.model = build_model(config).to(self.device)
+        # One codebook step for one optimizer step, whatever the number of micro-batches.
+        self.model.quantizer.defer_update = True
         # torch's own signature of `to` leaves out the memory format of modules.
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(

@@ -1,0 +1,95 @@
+"""What the processes of a training tell each other, and the wrappers that shard or step it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from rotvq.errors import UserError
+
+_alone = False
+
+
+def several() -> bool:
+    """Whether this process is one of several."""
+    return (
+        not _alone and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    )
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let this process act as if there were no others: each keeps a codebook of its own."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+def of_each(value: Tensor) -> Tensor:
+    """A tensor of each process, stacked in a new first dimension."""
+    if not several():
+        return value.unsqueeze(0)
+    values = [torch.empty_like(value) for _ in range(dist.get_world_size())]
+    dist.all_gather(values, value.contiguous())
+    return torch.stack(values)
+
+
+def drawn(number: int, device: torch.device) -> Tensor:
+    """Uniform numbers in [0, 1). Processes with generators alike draw what one process would."""
+    if not several():
+        return torch.rand(number, device=device)
+    first = dist.get_rank() * number
+    return torch.rand(dist.get_world_size() * number, device=device)[first : first + number]
+
+
+def refuse_join() -> None:
+    """Refuse a model that steps without the others.
+
+    Raises:
+        UserError: the forward pass is one of a DistributedDataParallel within `Join`, which lets
+            processes without data leave while the others still wait for their sums.
+    """
+    wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
+    join = getattr(wrapper, "_join_config", None)
+    if join is not None and join.enable and not join.throw_on_early_termination:
+        raise UserError(
+            "Join: expected the same number of steps in all processes, as the codebook sums over "
+            "them in each; got a Join that lets some finish early. Pass "
+            "throw_on_early_termination=True to Join, or drop the last steps."
+        )
+
+
+def whole(t: Tensor) -> Tensor:
+    """A parameter that FSDP2 shards, gathered from all processes; another tensor as it is."""
+    gathered: Tensor = t.full_tensor() if hasattr(t, "full_tensor") else t
+    return gathered
+
+
+def put(t: Tensor, value: Tensor) -> None:
+    """Write a value that all processes hold into a tensor, or into this process's shard of it.
+
+    Raises:
+        UserError: t belongs to a flat parameter of FSDP1, which would forget the value.
+    """
+    if getattr(t, "_fsdp_flattened", False) or not t.is_leaf:
+        raise UserError(
+            "FullyShardedDataParallel: expected codes that k-means or a restart can write; got "
+            "codes within a flat parameter, which forgets what is written. Use fully_shard "
+            "(FSDP2), or rule=EMA(), whose codes are not sharded."
+        )
+    if hasattr(t, "full_tensor"):
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        shard = cast(DTensor, t)
+        # Without a source every process cuts its own part, as all hold the same value.
+        value = distribute_tensor(value, shard.device_mesh, shard.placements, src_data_rank=None)
+    t.copy_(value)
