@@ -149,15 +149,14 @@ class ResidualQuantizer(_Several):
         if mask is not None:
             z = z.where(mask.unsqueeze(self.channel_dim), 0.0)
         rest = z if z.dtype == torch.float64 else z.float()
-        total = torch.zeros_like(rest, dtype=torch.float32)
-        parts = []
+        parts, codes = [], []
         with _one_step(self):
             for quantizer in self._each():
                 parts.append(quantizer(rest, mask))
-                code = parts[-1].z_q.detach().float()
-                rest, total = rest - code, total + code
+                codes.append(parts[-1].z_q.detach().float())
+                rest = rest - codes[-1]
         crossed = self._each()[0].estimator(
-            z.movedim(self.channel_dim, -1), total.movedim(self.channel_dim, -1)
+            z.movedim(self.channel_dim, -1), _added(codes).movedim(self.channel_dim, -1)
         )
         return self._together(crossed.movedim(-1, self.channel_dim), parts)
 
@@ -192,9 +191,7 @@ class ResidualQuantizer(_Several):
             UserError: indices of another dtype, number or range.
         """
         pairs = zip(self._each(), self._split(indices, fewest=1), strict=False)
-        codes = [quantizer.lookup(each) for quantizer, each in pairs]
-        # In the order of the forward pass, as the sum of floats depends on it.
-        return sum(codes[1:], codes[0])
+        return _added([quantizer.lookup(each) for quantizer, each in pairs])
 
 
 class GroupedQuantizer(_Several):
@@ -274,3 +271,8 @@ def _one_step(module: nn.Module) -> Iterator[None]:
     for codebook in codebooks:
         if codebook._owed:
             codebook.update()
+
+
+def _added(codes: Sequence[Tensor]) -> Tensor:
+    """The sum of the levels' codes, in their order and layout: encoding adds the same bits."""
+    return sum(codes[1:], codes[0])
