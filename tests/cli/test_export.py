@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rotvq.model import VQVAE
+from rotvq.quantization import VectorQuantizer
 
 
 def names(folder):
@@ -17,6 +18,14 @@ def test_programs(rotvq, trained, tmp_path, to, ending):
     assert (answer.status, answer.err) == (0, "")
     assert names(tmp_path / "e") == [f"decoder.{ending}", f"encoder.{ending}"]
     assert "0.00% of the indices differ" in answer.out
+
+
+def test_a_token_may_be_larger_than_a_photograph(rotvq, tmp_path):
+    quantizer = VectorQuantizer(16, 4, channel_dim=1)
+    model = VQVAE(width=2, dim=4, depth=0, stages=8, quantizer=quantizer)
+    model.save_pretrained(tmp_path / "m")
+    answer = rotvq("export", tmp_path / "m", "--to", "torch", "-o", tmp_path / "e")
+    assert (answer.status, answer.err) == (0, "")
 
 
 def test_a_model_with_its_card(rotvq, trained, tmp_path):

@@ -11,9 +11,11 @@ from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluate
 from rotvq.model import VQVAE
 from rotvq.quantization import (
+    EMA,
     FiniteScalarQuantizer,
     GradientLearned,
     GroupedQuantizer,
+    LinearMap,
     ResidualQuantizer,
     Restart,
     VectorQuantizer,
@@ -286,6 +288,15 @@ def test_weights_that_are_not_finite_make_no_tokens_and_no_pictures(quantizer, b
         next(model.decoder.parameters())[0] = bad
     with pytest.raises(UserError, match="expected finite pixels; got nan"):
         model.decode(torch.zeros(1, 4, 4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("rule", [EMA(), GradientLearned(), LinearMap()])
+def test_codes_that_are_not_finite_make_no_tokens(rule):
+    model = small(rule=rule).eval()
+    with torch.no_grad():
+        next(model.quantizer.parameters(), model.quantizer.codebook.e)[3] = math.nan
+    with pytest.raises(UserError, match="expected finite codes; got nan"):
+        model.encode(images())
 
 
 def test_images_that_are_not_finite_make_no_tokens():

@@ -12,8 +12,8 @@ from rotvq.cli.terminal import Terminal
 from rotvq.data_processing import load
 from rotvq.errors import UserError
 
-CHECKED, SIDE = 64, 32
-"""Photographs that programs are checked on, and their pixels a side, at least."""
+CHECKED, SIDE, PATCH = 64, 32, 160
+"""Photographs that programs are checked on, and their pixels a side, at least and at most."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -39,6 +39,7 @@ def run(argv: Sequence[str]) -> int:
     # Late: torch takes its time, and bad options are answered before.
     from rotvq import exporting
     from rotvq.files import write_text
+    from rotvq.tokens.coding import padded
     from rotvq.training.card import card
     from rotvq.training.images import on_device
 
@@ -59,9 +60,9 @@ def run(argv: Sequence[str]) -> int:
     }[options.to]
     with terminal.console.status("Exporting"), TemporaryDirectory(dir=options.out) as place:
         paths = write(model, Path(place))
-        side = str(2 * model.stride * -(-SIDE // (2 * model.stride)))
+        side = str(min(PATCH, 2 * model.stride * -(-SIDE // (2 * model.stride))))
         data = load("photos", size=side, channels=model.channels)
-        images = on_device(data.test, CHECKED, "cpu")
+        images = padded(on_device(data.test, CHECKED, "cpu"), 2 * model.stride)
         encode, decode = (read(path) for path in paths)
         share, largest = exporting.differences(model, encode, decode, images)
         # What was right takes its place; what was not replaces nothing.

@@ -18,6 +18,7 @@ from rotvq.model import hub, pretrained
 from rotvq.model.blocks import Decoder, Encoder
 from rotvq.model.patches import PatchDecoder, PatchEncoder
 from rotvq.quantization import (
+    Codebook,
     FiniteScalarQuantizer,
     GroupedQuantizer,
     ResidualQuantizer,
@@ -177,7 +178,11 @@ class VQVAE(nn.Module):
         Raises:
             UserError: as in `forward`, or images or weights are not finite.
         """
-        indices: Tensor = self.quantizer.encode(_finite(self.encoder(self._checked(x)), "latents"))
+        z_e = _finite(self.encoder(self._checked(x)), "latents")
+        for module in self.quantizer.modules():
+            if isinstance(module, Codebook):
+                _finite(module.e, "codes")
+        indices: Tensor = self.quantizer.encode(z_e)
         return indices
 
     @torch.no_grad()
