@@ -84,6 +84,31 @@ def test_codes_that_quantizers_share_are_not_saved(tmp_path):
         net.save_pretrained(tmp_path / "m")
 
 
+@pytest.mark.parametrize("quantizer", ["ema", "linear"])
+@pytest.mark.parametrize("older", [False, True])
+def test_a_loaded_model_trains_as_the_one_that_was_saved(tmp_path, quantizer, older):
+    """However its trainer stepped the codebook, which is no property of the model."""
+    net = model(quantizer)
+    net.quantizer.defer_update = True
+    net.save_pretrained(tmp_path)
+    net.quantizer.defer_update = False
+    description = json.loads((tmp_path / "config.json").read_text())
+    assert "defer_update" not in description["quantizer"]
+    if older:  # files of before, which held the trainer's setting and no entropy loss
+        description["quantizer"]["defer_update"] = True
+        net.quantizer.weigh_use = description["quantizer"].pop("weigh_use") and False
+        (tmp_path / "config.json").write_text(json.dumps(description))
+    back = VQVAE.from_pretrained(tmp_path).train()
+    for number in range(2):
+        losses = []
+        for each in (net, back):
+            torch.manual_seed(number)
+            losses.append(each(torch.rand(4, 3, 16, 16) * 2 - 1).loss(evenness=0.1))
+        assert torch.equal(*losses)
+    state = net.state_dict()
+    assert all(torch.equal(t, state[name]) for name, t in back.state_dict().items())
+
+
 def test_two_files_and_no_code(saved):
     assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
     assert json.loads((saved / "config.json").read_text())["format"] == "rotvq model"

@@ -1,6 +1,7 @@
 """One codebook step for one optimizer step, none in evaluation; and the state that is kept."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rotvq.errors import UserError
-from rotvq.quantization.quantizer import VectorQuantizer
+from rotvq.quantization.quantizer import WAITING, VectorQuantizer
 from rotvq.quantization.rules import EMA, GradientLearned, Restart
 
 K, D = 12, 5
@@ -157,6 +158,34 @@ def test_activation_checkpointing_changes_nothing(restart, defer, reentrant):
         assert_same_state(again.quantizer, plain.quantizer)
         for a, b in zip(*grads, strict=True):
             torch.testing.assert_close(a, b)
+
+
+def test_an_update_that_never_comes_is_said_once():
+    quantizer = make(defer_update=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(30):  # gradient accumulation over many micro-batches
+            for _ in range(32):
+                quantizer(vectors(4, D))
+            quantizer.update_codebook()
+        quantizer.eval()
+        for _ in range(WAITING):
+            quantizer(vectors(4, D))
+    quantizer.train()
+    with pytest.warns(UserWarning, match=r"100 training steps without update_codebook\(\)") as said:
+        for _ in range(2):
+            for _ in range(3 * WAITING):
+                quantizer(vectors(4, D))
+            quantizer.update_codebook()
+    assert len(said) == 1
+
+
+def test_an_update_of_ones_own_is_not_missed():
+    quantizer = make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2 * WAITING):
+            quantizer(vectors(4, D))
 
 
 @pytest.mark.parametrize("rule", [EMA(), GradientLearned()])

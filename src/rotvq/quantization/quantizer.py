@@ -198,7 +198,7 @@ class VectorQuantizer(nn.Module):
                 f"{WAITING} training steps without update_codebook(): the codes have not moved. "
                 "With defer_update=True, call it after each optimizer.step(); without gradient "
                 "accumulation or checkpointing, leave defer_update out.",
-                stacklevel=3,
+                stacklevel=2,
             )
 
     def extra_repr(self) -> str:
