@@ -74,6 +74,14 @@ def test_zero_is_in_the_middle_and_the_far_ends_are_the_outer_levels():
     assert high.tolist() == [1.0, 0.5]
 
 
+@pytest.mark.parametrize("levels", [[1000], [1201, 3], [5000, 2], [2**30]])
+def test_many_levels_have_no_index_beyond_the_outermost(levels):
+    quantizer = FiniteScalarQuantizer(levels)
+    far = torch.full((1, len(levels)), 50.0)
+    assert quantizer.encode(-far) == 0
+    assert quantizer.encode(far) == math.prod(levels) - 1
+
+
 def test_the_gradient_is_that_of_the_bound():
     quantizer = FiniteScalarQuantizer([5, 3])
     z = torch.tensor([[0.3, -0.7]], requires_grad=True)

@@ -68,8 +68,8 @@ class Grid(nn.Module):
         """z in steps from the middle level L // 2, within reach of the outermost; float32."""
         counts = self.counts.float()
         reach = (counts - 1) * (1 + MARGIN) / 2
-        # An even number of levels lies half a step off centre (2309.15505, appendix A.1). Of two
-        # levels that would leave the lower one out of reach of all but z < -3.8: -1 and 1 it is.
+        # An even number of levels lies half a step off centre (2309.15505, appendix A.1). For two
+        # levels that would put the threshold at z = -3.8: it is at 0 instead.
         offset = (1 - counts % 2) / 2
         shift = torch.atanh(offset / reach).where(counts > 2, 0.0)
         with torch.autocast(device_type=z.device.type, enabled=False):
@@ -78,6 +78,8 @@ class Grid(nn.Module):
     def index(self, steps: Float[Tensor, "... d"]) -> Int64[Tensor, "..."]:
         """The index of the code nearest to a bound vector; nan counts as the middle level."""
         places = steps.round().nan_to_num(0.0).long() + self.counts // 2
+        # Of a thousand levels and more, the margin of the bound is a level wide.
+        places = places.clamp_min(0).minimum(self.counts - 1)
         return (places * self.stride).sum(-1)
 
     def unit(self) -> Float[Tensor, " d"]:

@@ -198,8 +198,8 @@ class GroupedQuantizer(_Several):
     """Each quantizer codes some of the channels (product quantization, Jégou et al. 2011).
 
     Args:
-        quantizers: of any kind, several levels of residual ones included; the sum of their dims is
-            the number of channels; of one channel_dim.
+        quantizers: of any kind and one channel_dim; residual ones of as many levels each. The sum
+            of their dims is the number of channels.
 
     Raises:
         UserError: no quantizer, or residual ones of different numbers of levels.

@@ -44,7 +44,11 @@ def channels_last(
 def look_up(
     indices: Int64[Tensor, "..."], e: Float[Tensor, "k d"], channel_dim: int
 ) -> Float[Tensor, "..."]:
-    """Codes of indices, their channels at `channel_dim`; zeros for −1. Errors as there."""
+    """Codes of indices, their channels at `channel_dim`; zeros for −1.
+
+    Raises:
+        UserError: as of `checked_indices`.
+    """
     valid = checked_indices(indices, len(e))
     codes = F.embedding(indices.clamp_min(0), e)
     codes = codes.where(valid.unsqueeze(-1), 0.0)
