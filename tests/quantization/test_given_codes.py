@@ -122,10 +122,11 @@ def test_codes_are_set_with_their_weight(init, weight, rule):
     "wrong, weight, message",
     [
         (torch.zeros(K, D + 1), 1.0, r"codes: .* shape \(16, 4\); got shape \(16, 5\)"),
-        (torch.full((K, D), torch.nan), 1.0, r"got shape \(16, 4\) with nan or inf"),
-        (torch.zeros(K, D), 0.0, "weight: expected a count above 0"),
-        (torch.zeros(K, D), torch.ones(K + 1), "weight: expected a count above 0, or 16 of them"),
-        (torch.zeros(K, D), torch.nan, "weight: expected a count above 0"),
+        (torch.full((K, D), torch.nan), 1.0, r"shape \(16, 4\); got nan or inf"),
+        (torch.zeros(K, D), torch.ones(K + 1), r"one number or 16; got shape \(17,\)"),
+        (torch.zeros(K, D), 0.0, "weight: expected counts above 0; got 0.0"),
+        (torch.zeros(K, D), torch.nan, "weight: expected counts above 0; got nan"),
+        (torch.zeros(K, D), torch.inf, "weight: expected counts above 0; got inf"),
     ],
 )
 def test_codes_that_are_none_are_refused(wrong, weight, message):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from rotvq.quantization import ResidualQuantizer
 from rotvq.quantization.quantizer import VectorQuantizer
 from rotvq.quantization.rules import EMA, GradientLearned, LinearMap, Restart
 
@@ -129,6 +130,19 @@ def test_codes_that_were_copied_into_a_compiled_quantizer_stay():
             a.copy_(b)
     for seed in range(2):
         assert_same_step(eager, compiled, vectors(20, seed))
+        assert_same_codebook(eager, other)
+
+
+def test_levels_that_share_a_codebook_are_one_graph():
+    eager, other = pair_of(rule=EMA(decay=0.5))
+    pair = []
+    for quantizer in (eager, other):
+        twin = VectorQuantizer(K, D)
+        twin.codebook = quantizer.codebook
+        pair.append(ResidualQuantizer([quantizer, twin]))
+    compiled = torch.compile(pair[1], fullgraph=True, backend="aot_eager")
+    for seed in range(2):
+        assert_same_step(pair[0], compiled, vectors(20, seed))
         assert_same_codebook(eager, other)
 
 

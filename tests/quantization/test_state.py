@@ -130,6 +130,12 @@ def test_a_state_of_another_size_marks_nothing_as_placed(size, dim):
     assert not quantizer.codebook.ready
 
 
+def test_codes_under_another_rules_name_mark_nothing_as_placed():
+    quantizer = make(LinearMap())
+    quantizer.load_state_dict(trained().state_dict(), strict=False)
+    assert not quantizer.codebook.ready
+
+
 def test_a_state_without_codes_marks_nothing_as_placed():
     state = trained().state_dict()
     del state["codebook.e"]

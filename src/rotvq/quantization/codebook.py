@@ -63,15 +63,17 @@ class Codebook(CodebookState):
             UserError: codes of another shape or not finite, or a weight that is not above 0.
         """
         weight = torch.as_tensor(weight, dtype=torch.float32, device=self.N.device)
-        if codes.shape != self.m.shape or not codes.isfinite().all():
+        expected = f"codes: expected finite numbers of shape {tuple(self.m.shape)}"
+        if codes.shape != self.m.shape:
+            raise UserError(f"{expected}; got shape {tuple(codes.shape)}.")
+        if not codes.isfinite().all():
+            raise UserError(f"{expected}; got nan or inf.")
+        if weight.shape not in ((), self.N.shape):
             raise UserError(
-                f"codes: expected finite numbers of shape {tuple(self.m.shape)}; got shape "
-                f"{tuple(codes.shape)}{'' if codes.isfinite().all() else ' with nan or inf'}."
+                f"weight: expected one number or {len(self)}; got shape {tuple(weight.shape)}."
             )
-        if weight.shape not in ((), self.N.shape) or not (0 < weight).all():
-            raise UserError(
-                f"weight: expected a count above 0, or {len(self)} of them; got {weight}."
-            )
+        if not ((0 < weight) & weight.isfinite()).all():
+            raise UserError(f"weight: expected counts above 0; got {weight.min().item()}.")
         self._keep_float32()
         codes = codes.detach().to(self.m)
         self.rule.place(self, codes)
@@ -88,10 +90,15 @@ class Codebook(CodebookState):
         Args:
             z: encoder vectors of the step.
             valid: False for vectors to leave out.
+
+        Raises:
+            UserError: the model runs within a `Join` that lets processes leave.
         """
         self._keep_float32()
-        if several() and not self._agreed and not torch.compiler.is_compiling():
-            self._agree()
+        if several() and not torch.compiler.is_compiling():
+            refuse_join()
+            if not self._agreed:
+                self._agree()
         if not self.ready:
             self.initialize(z, valid)
 
@@ -126,18 +133,13 @@ class Codebook(CodebookState):
 
     @torch.no_grad()
     def update(self) -> None:
-        """One step of the rule over all that was gathered, in all processes; then restarts.
-
-        Raises:
-            UserError: the model runs within a `Join` that lets processes leave.
-        """
+        """One step of the rule over all that was gathered, in all processes; then restarts."""
         if self._held:
             self._owed = True
             return
         self._keep_float32()
         n, s = self.n.float(), self.s.float()
         if several():
-            refuse_join()
             n, s = self._of_all(n, s)
         self.idle.add_(1).masked_fill_(n > 0, 0)
         self.rule.step(self, n, s)
@@ -183,9 +185,9 @@ class Codebook(CodebookState):
         self._ready = True
 
     def _agree(self) -> None:
-        """Where some processes have codes and others wait for data, all take those of the first.
+        """Give all processes the codes of one, where others wait for data.
 
-        So it is where one process alone loaded a state.
+        That is so where one process alone has loaded a state.
         """
         ready = of_each(self.initialized) != 0
         if ready.any() and not ready.all():

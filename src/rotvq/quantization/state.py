@@ -151,7 +151,8 @@ class CodebookState(nn.Module):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         state, prefix = args[:2]
-        codes = state.get(f"{prefix}e", state.get(f"{prefix}parametrizations.e.original"))
+        mapped = parametrize.is_parametrized(self, "e")
+        codes = state.get(prefix + ("parametrizations.e.original" if mapped else "e"))
         flag = f"{prefix}initialized"
         if codes is None or codes.shape != self.m.shape:
             # Codes that do not come are not there, whatever the state says.
