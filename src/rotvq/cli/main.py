@@ -11,6 +11,7 @@ from importlib import import_module
 
 from rotvq import __version__
 from rotvq.errors import UserError
+from rotvq.text import printable
 
 VERBS = {
     "demo": "train rotation beside straight-through on embedded photographs (under 3 minutes)",
@@ -57,8 +58,8 @@ def _answer(arguments: list[str]) -> int:
 
 
 def complain(line: str) -> None:
-    """Print to standard error."""
-    print(line, file=sys.stderr)
+    """Print to standard error, with what would steer a terminal as escapes."""
+    print(printable(line), file=sys.stderr)
 
 
 def answering(run: Callable[[], int], say: Callable[[str], object] = complain) -> int:
