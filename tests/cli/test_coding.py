@@ -34,7 +34,13 @@ def model(_trained):
     return _trained
 
 
-SIZES = {"a/0": (16, 16), "a/1": (16, 16), "a/2": (22, 13), "grey": (8, 8), "see_through": (22, 13)}
+SIZES = {
+    "a/0": (16, 16),
+    "a/1": (16, 16),
+    "a/2": (22, 13),
+    "grey.jpg": (8, 8),
+    "see_through": (22, 13),
+}
 
 
 def pixels_of(path):
@@ -51,7 +57,7 @@ def test_pictures_come_back_as_reconstructed(rotvq, model, photos, tmp_path, end
     file = tmp_path / f"t.{ending}"
     answer = rotvq("encode", photos, "--model", model, "-o", file)
     assert (answer.status, answer.err) == (0, "")
-    assert "1 damaged skipped, the first: damaged.png" in answer.out
+    assert "1 skipped: not an image of a known format, first damaged.png" in answer.out
     assert "5 pictures" in answer.out and "4 bits a token" in answer.out
     assert list(read(file).names) == [
         "a/0.png",
@@ -93,13 +99,13 @@ def test_the_error_is_that_of_the_pictures(rotvq, model, images, tmp_path):
     assert f"{4 / 16:.3f} bits a pixel" in answer.out
 
 
-def test_equal_stems_keep_their_endings(rotvq, model, photos, tmp_path):
+def test_a_pngs_name_depends_on_its_source_alone(rotvq, model, photos, tmp_path):
     shutil.copytree(photos / "a", tmp_path / "p")
     with Image.open(tmp_path / "p/0.png") as opened:
         opened.save(tmp_path / "p/0.jpg")
     rotvq("encode", tmp_path / "p", "--model", model, "-o", tmp_path / "t.npz")
     rotvq("decode", tmp_path / "t.npz", "--model", model, "-o", tmp_path / "d")
-    assert names(tmp_path / "d") == ["0.png", "0.png.png", "1.png", "2.png"]
+    assert names(tmp_path / "d") == ["0.jpg.png", "0.png", "1.png", "2.png"]
 
 
 def test_several_folders_are_told_apart(rotvq, model, photos, tmp_path):
@@ -134,7 +140,7 @@ def test_tokens_of_another_model_are_refused(rotvq, model, tiny, photos, tmp_pat
     assert not (tmp_path / "d").exists()
 
 
-@pytest.mark.parametrize("name", ["../out.png", "/tmp/out.png", "a/../../out.png", "c:\\out.png"])
+@pytest.mark.parametrize("name", ["../out.png", "/tmp/out.png", "a/../../out.png"])
 def test_no_name_leads_out_of_the_folder(rotvq, model, photos, tmp_path, name):
     rotvq("encode", photos / "a/0.png", "--model", model, "-o", tmp_path / "t.npz")
     tokens = read(tmp_path / "t.npz")
@@ -192,11 +198,15 @@ def test_names_as_long_as_a_folder_takes(rotvq, model, photos, tmp_path):
     assert names(tmp_path / "d") == [f"{'n' * 251}.png"]
 
 
-def test_a_name_that_is_no_text_is_one_line(rotvq, model, photos, tmp_path):
+def test_names_that_are_not_utf_8(rotvq, model, photos, tmp_path):
     (tmp_path / "p").mkdir()
-    shutil.copy(photos / "a/0.png", os.path.join(os.fsencode(tmp_path / "p"), b"\xe9.png"))
-    answer = rotvq("encode", tmp_path / "p", "--model", model, "-o", tmp_path / "t.npz")
-    assert answer.status == 2 and "Rename" in answer.err and answer.err.count("\n") == 1
+    shutil.copy(photos / "a/0.png", os.path.join(os.fsencode(tmp_path / "p"), b"caf\xe9.png"))
+    words = (tmp_path / "p", "--model", model, "-o")
+    assert rotvq("encode", *words, tmp_path / "t.npz").status == 0
+    assert list(read(tmp_path / "t.npz").names) == ["caf%E9.png"]
+    assert rotvq("decode", tmp_path / "t.npz", *words[1:], tmp_path / "d").status == 0
+    assert rotvq("reconstruct", *words, tmp_path / "r").status == 0
+    assert names(tmp_path / "d") == names(tmp_path / "r") == ["caf%E9.png"]
 
 
 def test_a_stray_tar_hides_no_pictures(rotvq, model, photos, tmp_path):

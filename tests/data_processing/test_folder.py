@@ -6,6 +6,7 @@ from PIL import Image
 
 from rotvq.data_processing.decoding import Target
 from rotvq.data_processing.folder import load_folder
+from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
 
 
@@ -61,7 +62,11 @@ def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("0")
     data = load_folder(tmp_path, Target())
     assert sorted(_values(data.train.images) + _values(data.test.images)) == [0, 1]
-    assert len(data.notes) == 1
+    assert data.skipped == (
+        Skipped("._0.png", "hidden"),
+        Skipped(".cache", "hidden"),
+        Skipped("labels.csv", "not an image file"),
+    )
 
 
 def test_damaged_files_are_named_in_the_notes(tmp_path: Path) -> None:
@@ -71,7 +76,8 @@ def test_damaged_files_are_named_in_the_notes(tmp_path: Path) -> None:
     (tmp_path / "train" / "0.png").write_bytes(b"")
     data = load_folder(tmp_path, Target())
     assert _values(data.train.images) == [1, 2]
-    assert data.notes[0].startswith("1 training image(s) skipped, first train/0.png")
+    assert data.notes == ("1 skipped: empty file, first train/0.png",)
+    assert data.skipped == (Skipped("train/0.png", "empty file"),)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
@@ -85,5 +91,5 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_a_folder_of_damaged_files_is_refused(tmp_path: Path) -> None:
     for i in range(4):
         (tmp_path / f"{i}.jpg").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(UserError, match="no readable training images; the first of 3 skipped"):
+    with pytest.raises(UserError, match="no readable training images: 3 skipped: not an image"):
         load_folder(tmp_path, Target())

@@ -86,7 +86,11 @@ def test_damaged_rows_are_skipped_and_counted(tmp_path: Path, write: Callable[..
     )
     data = load_parquet(tmp_path, Target())
     assert _values(data.train.images) == [0, 1]
-    assert data.notes[0].startswith("3 training image(s) skipped, first training row 0")
+    assert [each[:2] for each in data.skipped] == [
+        ("training row 0", "not an image of a known format"),
+        ("training row 1", "no bytes"),
+        ("training row 2", "no bytes"),
+    ]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])

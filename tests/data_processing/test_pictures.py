@@ -5,6 +5,8 @@ import pytest
 from PIL import Image
 
 from rotvq.data_processing import pictures
+from rotvq.data_processing.decoding import Findings, Target
+from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
 
 
@@ -19,16 +21,16 @@ def test_names_are_paths_in_the_folder(tmp_path):
     draw(tmp_path / "a/c.jpg")
     draw(tmp_path / ".hidden/d.png")
     (tmp_path / "notes.txt").write_text("")
-    found = pictures.find([str(tmp_path)])
+    found = pictures.find([str(tmp_path)], [])
     assert found == [("a/c.jpg", tmp_path / "a/c.jpg"), ("b.png", tmp_path / "b.png")]
 
 
 def test_files_and_several_folders(tmp_path):
     one, two = draw(tmp_path / "a/1.png"), draw(tmp_path / "b/1.png")
     words = [str(tmp_path / "a"), str(tmp_path / "b"), str(draw(tmp_path / "c.webp"))]
-    assert [name for name, _ in pictures.find(words)] == ["a/1.png", "b/1.png", "c.webp"]
+    assert [name for name, _ in pictures.find(words, [])] == ["a/1.png", "b/1.png", "c.webp"]
     with pytest.raises(UserError, match=r"1\.png: expected pictures of different names; got 2"):
-        pictures.find([str(one), str(two)])
+        pictures.find([str(one), str(two)], [])
 
 
 def test_what_is_a_data_source(tmp_path):
@@ -37,30 +39,31 @@ def test_what_is_a_data_source(tmp_path):
     archive = tmp_path / "cifar-10-python.tar.gz"
     archive.write_bytes(b"")
     for word in ("photos", "cifar10", "owner/name", str(archive), str(tmp_path / "d")):
-        assert pictures.find([word]) is None
+        assert pictures.find([word], []) is None
 
 
 def test_what_is_nothing(tmp_path):
     with pytest.raises(UserError, match="expected pictures; found none"):
-        pictures.find([str(tmp_path)])
+        pictures.find([str(tmp_path)], [])
     with pytest.raises(UserError, match="there is no such file"):
-        pictures.find([str(tmp_path / "a.png")])
+        pictures.find([str(tmp_path / "a.png")], [])
     note = tmp_path / "a.txt"
     note.write_text("")
-    with pytest.raises(UserError, match="got another file"):
-        pictures.find([str(note), str(note)])
+    with pytest.raises(UserError, match=r"found none; 2 skipped: not an image file, first a\.txt"):
+        pictures.find([str(note), str(note)], [])
 
 
 def test_reading_keeps_sizes_and_passes_over_damage(tmp_path):
     draw(tmp_path / "1.png", (5, 4))
     draw(tmp_path / "2.png", (9, 6), "L")
     (tmp_path / "3.png").write_bytes(b"no picture")
-    skipped = []
-    found = dict(pictures.read(pictures.find([str(tmp_path)]), 3, skipped.append))
+    findings = Findings()
+    files = pictures.find([str(tmp_path)], [])
+    found = dict(pictures.read(files, Target(), findings))
     assert {name: pixels.shape for name, pixels in found.items()} == {
         "1.png": (3, 4, 5),
         "2.png": (3, 6, 9),
     }
     assert found["2.png"].dtype == np.uint8 and (found["2.png"] == 7).all()
-    assert len(skipped) == 1 and skipped[0].startswith("3.png (")
-    assert dict(pictures.read(pictures.find([str(tmp_path)]), 1, print))["1.png"].shape == (1, 4, 5)
+    assert findings.skipped == [Skipped("3.png", "not an image of a known format")]
+    assert dict(pictures.read(files, Target(None, 1), Findings()))["1.png"].shape == (1, 4, 5)

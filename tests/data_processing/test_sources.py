@@ -70,14 +70,14 @@ def test_everything_else_is_refused_in_one_line(source: str, asked: list[str]) -
 
 
 def test_a_refusal_lists_what_is_accepted() -> None:
-    with pytest.raises(UserError, match=r"does not exist: expected photos, cifar10, .*owner/name"):
+    with pytest.raises(UserError, match=r"does not exist: expected embedded:photos .*owner/name"):
         load("./nope")
 
 
 @pytest.mark.parametrize("name", ["picture.png", "train.parquet", "notes", "images.zip"])
 def test_a_file_that_is_no_archive_is_told_apart(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"not an archive")
-    with pytest.raises(UserError, match=f"{name}' is a file of another kind: expected photos"):
+    with pytest.raises(UserError, match=f"{name}' is a file of another kind: expected embedded"):
         load(str(tmp_path / name))
 
 

@@ -14,11 +14,10 @@ from rotvq.cli.coding import (
     add_model,
     add_pictures,
     check_batch_size,
-    check_folder,
     load_model,
-    save_pictures,
 )
 from rotvq.cli.options import Parser
+from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
 
 CHUNK, PIXELS = 1024, 2**24
@@ -45,9 +44,9 @@ def run(argv: Sequence[str]) -> int:
 
     terminal = Terminal()
     model = load_model(options.model)
-    source = Source(options.images, options.split, model.channels)
+    source = Source(options.images, options.split, model.channels, options.bits)
     squares = pixels = bits = coded = 0
-    taken: set[Path] = set()
+    pngs = PngFolder(options.out)
 
     def measured(images: list[Named], back: Iterator[Named]) -> Iterator[Named]:
         nonlocal squares, pixels
@@ -61,11 +60,13 @@ def run(argv: Sequence[str]) -> int:
         while images := within(iterator, CHUNK, PIXELS):
             tokens = encode(model, images, options.batch_size)
             back = measured(images, decode(model, tokens, options.batch_size))
-            for one in save_pictures(options.out, back, taken):
-                advance(one)
+            for name, picture in back:
+                pngs.save(name, picture)
+                advance(1)
             grids = map(tokens.codec.grid, tokens.sizes)
             bits += tokens.codec.bits * sum(map(math.prod, grids))
             coded += len(images)
+    source.findings.skipped += pngs.skipped
     source.report(terminal, coded)
     mse = squares / (pixels * model.channels) / 127.5**2
     terminal.say(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotvq.data_processing import cifar10
-from rotvq.data_processing.decoding import Encoded, Target, decode_split
+from rotvq.data_processing.decoding import Encoded, Findings, Target, decode_split
 from rotvq.data_processing.splits import ImageData, held_out
 from rotvq.errors import UserError
 
@@ -46,13 +46,14 @@ def load_tables(
         test, notes = train, ("no test split found: 10 % of the training images held out",)
     else:
         kept, held = np.ones(train.rows, np.bool_), np.ones(test.rows, np.bool_)
-    train_split, train_notes = decode_split(
-        _encoded(train, columns, kept, "training"), int(kept.sum()), target, "training"
+    findings = Findings()
+    train_split = decode_split(
+        _encoded(train, columns, kept, "training"), int(kept.sum()), target, "training", findings
     )
-    test_split, test_notes = decode_split(
-        _encoded(test, columns, held, "test"), int(held.sum()), target, "test"
+    test_split = decode_split(
+        _encoded(test, columns, held, "test"), int(held.sum()), target, "test", findings
     )
-    notes += train_notes + test_notes
+    notes += findings.notes
     n, m = len(train_split.images), len(test_split.images)
     if (
         columns == Columns("img", "label")
@@ -64,7 +65,7 @@ def load_tables(
         and train_split.images.shape[2:] == (32, 32)
     ):
         name, notes = "CIFAR-10", cifar10.count_notes(n, m) + notes
-    return ImageData(name, train_split, test_split, notes)
+    return ImageData(name, train_split, test_split, notes, skipped=tuple(findings.skipped))
 
 
 def _encoded(

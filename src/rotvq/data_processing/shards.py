@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from rotvq.data_processing.arrow import TEST_NAMES
-from rotvq.data_processing.decoding import Encoded, Target, decode_split
-from rotvq.data_processing.folder import SUFFIXES
+from rotvq.data_processing.decoding import Encoded, Findings, Target, decode_split
+from rotvq.data_processing.image_formats import SUFFIXES
 from rotvq.data_processing.splits import ImageData, ImageSplit, held_out
 from rotvq.errors import UserError, first_line
 
@@ -51,12 +51,14 @@ def load_shards(folder: Path, target: Target) -> ImageData:
         wanted = {"training": set(keys) - out, "test": out}
         test, notes = train, ("no test split found: 10 % of the images held out",)
     splits: list[ImageSplit] = []
+    findings = Findings()
     for split, shards in (("training", train), ("test", test)):
         count = sum(1 for _ in _samples(shards, wanted[split]))
-        made, skipped = decode_split(_samples(shards, wanted[split]), count, target, split)
-        splits.append(made)
-        notes += skipped
-    return ImageData(folder.resolve().name, splits[0], splits[1], notes)
+        samples = _samples(shards, wanted[split])
+        splits.append(decode_split(samples, count, target, split, findings))
+    notes += findings.notes
+    skipped = tuple(findings.skipped)
+    return ImageData(folder.resolve().name, splits[0], splits[1], notes, skipped=skipped)
 
 
 def _samples(shards: Sequence[Path], wanted: set[str] | None) -> Iterator[Encoded]:

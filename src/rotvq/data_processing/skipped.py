@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from rotvq.text import printable
+
 
 class Skipped(NamedTuple):
     """One file, row or sample that was passed over.
@@ -33,16 +35,13 @@ def summary(skipped: Sequence[Skipped]) -> list[str]:
 
 
 def to_tsv(skipped: Iterable[Skipped]) -> str:
-    """The list as tab-separated text with a header: path, reason, detail."""
+    """The list as tab-separated text with a header: path, reason, detail.
+
+    Control characters, and bytes of a path that are not UTF-8, are written as backslash escapes.
+    """
     rows = [Skipped("path", "reason", "detail"), *skipped]
-    return "".join("\t".join(_plain(part) for part in row) + "\n" for row in rows)
+    return "".join("\t".join(printable(part) for part in row) + "\n" for row in rows)
 
 
 def _told(each: Skipped) -> str:
     return f"{each.path} ({each.detail})" if each.detail else each.path
-
-
-def _plain(text: str) -> str:
-    """Text in one cell; bytes that are no UTF-8 are written as backslash escapes."""
-    safe = text.encode("utf-8", "backslashreplace").decode()
-    return safe.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
