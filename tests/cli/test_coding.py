@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tarfile
@@ -41,6 +42,7 @@ SIZES = {
     "grey.jpg": (8, 8),
     "see_through": (22, 13),
 }
+SKIPPED = ["path\treason\tdetail", "damaged.png\tnot an image of a known format\t"]
 
 
 def pixels_of(path):
@@ -59,6 +61,9 @@ def test_pictures_come_back_as_reconstructed(rotvq, model, photos, tmp_path, end
     assert (answer.status, answer.err) == (0, "")
     assert "1 skipped: not an image of a known format, first damaged.png" in answer.out
     assert "5 pictures" in answer.out and "4 bits a token" in answer.out
+    listed = tmp_path / f"t.{ending}.skipped.tsv"
+    assert f"What was skipped is listed in {listed}." in answer.out
+    assert listed.read_text().splitlines() == SKIPPED
     assert list(read(file).names) == [
         "a/0.png",
         "a/1.png",
@@ -75,17 +80,58 @@ def test_pictures_come_back_as_reconstructed(rotvq, model, photos, tmp_path, end
     answer = rotvq("reconstruct", photos, "--model", model, "-o", tmp_path / "r")
     assert (answer.status, answer.err) == (0, "")
     assert "bits a pixel" in answer.out
+    assert (tmp_path / "r.skipped.tsv").read_text().splitlines() == SKIPPED
     for name in names(tmp_path / "r"):
         assert (tmp_path / "r" / name).read_bytes() == (tmp_path / "d" / name).read_bytes()
 
 
-def test_a_data_source_has_numbers_for_names(rotvq, model, images, tmp_path):
-    source = tmp_path / "parquet"
+def test_a_data_source_has_rows_for_names(rotvq, model, tmp_path):
     answer = rotvq("encode", "photos", "--model", model, "-o", tmp_path / "t.npz")
-    assert answer.status == 0 and not source.exists()
-    assert read(tmp_path / "t.npz").names is None
+    assert answer.status == 0
+    tokens = read(tmp_path / "t.npz")
+    assert tokens.names[0] == "test/000000" and set(tokens.labels) == {0, 1}
     rotvq("decode", tmp_path / "t.npz", "--model", model, "-o", tmp_path / "d")
-    assert names(tmp_path / "d")[0] == "000001.png"
+    assert names(tmp_path / "d")[1] == "test/000001.png"
+
+
+def sample(archive, name, content):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors", "parquet"])
+def test_samples_of_a_shard_stay_aligned(rotvq, model, photos, tmp_path, ending):
+    """Several sizes, a damaged one, one without an image; names, labels and captions go along."""
+    with tarfile.open(tmp_path / "one.tar", "w") as archive:
+        for key, source in (("ä 1", "a/0.png"), ("ö", "damaged.png"), ("写真", "a/2.png")):
+            sample(archive, f"{key}.png", (photos / source).read_bytes())
+            sample(archive, f"{key}.cls", str(len(key)).encode())
+            sample(archive, f"{key}.txt", f"a {key}\n".encode())
+        sample(archive, "alone.cls", b"5")
+        sample(archive, "last.png", (photos / "a/1.png").read_bytes())
+    file = tmp_path / f"t.{ending}"
+    answer = rotvq("encode", tmp_path / "one.tar", "--model", model, "-o", file)
+    assert (answer.status, answer.err) == (0, "")
+    tokens = read(file)
+    assert tokens.names == ["one.tar/ä 1.png", "one.tar/写真.png", "one.tar/last.png"]
+    assert tokens.labels == [3, 2, None]
+    assert tokens.captions == ["a ä 1\n", "a 写真\n", None]
+    assert list(tokens.sizes) == [(16, 16), (13, 22), (16, 16)]
+    assert (tmp_path / f"t.{ending}.skipped.tsv").read_text().splitlines()[1:] == [
+        "one.tar/ö.png\tnot an image of a known format\t",
+        "one.tar/alone.cls\tno image in the sample\tonly .cls",
+    ]
+    rotvq("decode", file, "--model", model, "-o", tmp_path / "d")
+    assert names(tmp_path / "d") == ["one.tar/last.png", "one.tar/ä 1.png", "one.tar/写真.png"]
+
+
+def test_a_list_of_an_earlier_time_does_not_stay(rotvq, model, photos, tmp_path):
+    words = ("--model", model, "--overwrite", "-o", tmp_path / "t.npz")
+    rotvq("encode", photos, *words)
+    assert (tmp_path / "t.npz.skipped.tsv").exists()
+    rotvq("encode", photos / "a", *words)
+    assert not (tmp_path / "t.npz.skipped.tsv").exists()
 
 
 def test_the_error_is_that_of_the_pictures(rotvq, model, images, tmp_path):

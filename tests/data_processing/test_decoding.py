@@ -132,7 +132,7 @@ def test_damaged_images_are_skipped_in_order(
     items = [Encoded(f"image {i}", content, i) for i, content in enumerate(good)]
     items[3] = Encoded("image 3", good[3][:45], 3)
     items[20] = Encoded("image 20", b"not an image", 20)
-    items[39] = Encoded("image 39", None, 39)
+    items[39] = Encoded("image 39", Unreadable("no image"), 39)
     findings = Findings()
     split = decode_split(items, len(items), Target(), "training", findings)
     kept = [i for i in range(40) if i not in (3, 20, 39)]
@@ -141,13 +141,13 @@ def test_damaged_images_are_skipped_in_order(
     assert [(path, reason) for path, reason, _ in findings.skipped] == [
         ("image 3", "damaged image"),
         ("image 20", "not an image of a known format"),
-        ("image 39", "no bytes"),
+        ("image 39", "no image"),
     ]
 
 
 def test_all_damaged_says_why() -> None:
-    with pytest.raises(UserError, match=r"images: 1 skipped: not .* first a; 1 .* no bytes"):
-        _split([Encoded("a", b"x"), Encoded("b", None)])
+    with pytest.raises(UserError, match=r"images: 1 skipped: not .* first a; 1 .* no image"):
+        _split([Encoded("a", b"x"), Encoded("b", Unreadable("no image"))])
     with pytest.raises(UserError, match=r"no readable training images$"):
         _split([])
 

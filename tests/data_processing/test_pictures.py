@@ -1,11 +1,10 @@
 """Pictures by path: their names, their order, and words that are something else."""
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from rotvq.data_processing import pictures
-from rotvq.data_processing.decoding import Findings, Target
+from rotvq.data_processing.decoding import Target
 from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
 
@@ -38,8 +37,9 @@ def test_what_is_a_data_source(tmp_path):
     (tmp_path / "d" / "train-0.parquet").write_bytes(b"")
     archive = tmp_path / "cifar-10-python.tar.gz"
     archive.write_bytes(b"")
+    assert not pictures.is_source(str(draw(tmp_path / "p" / "a.png").parent))
     for word in ("photos", "cifar10", "owner/name", str(archive), str(tmp_path / "d")):
-        assert pictures.find([word], []) is None
+        assert pictures.is_source(word)
 
 
 def test_what_is_nothing(tmp_path):
@@ -53,17 +53,11 @@ def test_what_is_nothing(tmp_path):
         pictures.find([str(note), str(note)], [])
 
 
-def test_reading_keeps_sizes_and_passes_over_damage(tmp_path):
-    draw(tmp_path / "1.png", (5, 4))
-    draw(tmp_path / "2.png", (9, 6), "L")
-    (tmp_path / "3.png").write_bytes(b"no picture")
-    findings = Findings()
-    files = pictures.find([str(tmp_path)], [])
-    found = dict(pictures.read(files, Target(), findings))
-    assert {name: pixels.shape for name, pixels in found.items()} == {
-        "1.png": (3, 4, 5),
-        "2.png": (3, 6, 9),
-    }
-    assert found["2.png"].dtype == np.uint8 and (found["2.png"] == 7).all()
-    assert findings.skipped == [Skipped("3.png", "not an image of a known format")]
-    assert dict(pictures.read(files, Target(None, 1), Findings()))["1.png"].shape == (1, 4, 5)
+def test_several_words_are_read_in_order(tmp_path):
+    words = [str(draw(tmp_path / name)) for name in ("b.png", "a.png")]
+    reader = pictures.open_pictures(words, None, Target())
+    assert [item.name for item in reader] == ["b.png", "a.png"]
+    (tmp_path / "c.txt").touch()
+    reader = pictures.open_pictures([str(tmp_path)], None, Target())
+    assert [item.name for item in reader] == ["a.png", "b.png"]
+    assert reader.skipped == (Skipped("c.txt", "not an image file"),)

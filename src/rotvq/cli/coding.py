@@ -6,20 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rotvq.cli.options import Parser
 from rotvq.cli.terminal import Terminal
-from rotvq.data_processing import load, pictures
-from rotvq.data_processing.decoding import Findings, Target
+from rotvq.data_processing import pictures, skipped
+from rotvq.data_processing.decoding import Findings, Target, decoded
+from rotvq.data_processing.reader import SPLITS
 from rotvq.errors import UserError
+from rotvq.tokens.collection import Picture
 from rotvq.training import run_folder
 
 if TYPE_CHECKING:
     from rotvq.model import VQVAE
-
-Named = tuple[str, NDArray[np.uint8]]
 
 
 def add_model(parser: Parser) -> None:
@@ -39,7 +36,9 @@ def add_pictures(parser: Parser) -> None:
         help="pictures, folders of pictures, or a data source as rotvq train takes it",
     )
     parser.add_argument(
-        "--split", choices=["test", "train"], default="test", help="of a data source"
+        "--split",
+        choices=SPLITS,
+        help="of a data source; by default test, or all where the source has no test split",
     )
     parser.add_argument(
         "--bits", type=int, help="of grey images that are stored in 16 bits, such as 12"
@@ -72,8 +71,8 @@ class Source:
     """Pictures to code, one after the other.
 
     Args:
-        words: paths, or one data source.
-        split: of a data source.
+        words: paths, or data sources.
+        split: of a data source; None for its test split, or for all where it has none.
         channels: of the model.
         bits: of grey images that are stored in 16 bits.
 
@@ -82,23 +81,24 @@ class Source:
     """
 
     def __init__(
-        self, words: list[str], split: str, channels: int, bits: int | None = None
+        self, words: list[str], split: str | None, channels: int, bits: int | None = None
     ) -> None:
         self.target = Target(None, channels, bits)
-        self.findings = Findings()
-        self._files = pictures.find(words, self.findings.skipped)
-        if self._files is None:
-            data = load(words[0], channels=channels, bits=bits)
-            self._pixels = (data.test if split == "test" else data.train).images
-        self.count = len(self._pixels if self._files is None else self._files)
+        self._reader = pictures.open_pictures(words, split, self.target)
+        self.findings = Findings([*self._reader.skipped])
+        self.count = self._reader.count
 
-    def __iter__(self) -> Iterator[Named]:
-        if self._files is None:
-            return (("", pixels) for pixels in self._pixels)
-        return pictures.read(self._files, self.target, self.findings)
+    def __iter__(self) -> Iterator[Picture]:
+        for item, pixels in decoded(self._reader, self.target, self.findings):
+            yield Picture(item.name, pixels, item.label, item.caption)
 
-    def report(self, terminal: Terminal, coded: int) -> None:
-        """Say what was passed over.
+    def report(self, terminal: Terminal, coded: int, out: Path) -> None:
+        """Say what was passed over, and list it in OUT.skipped.tsv.
+
+        Args:
+            terminal: to say it.
+            coded: how many images were left.
+            out: what they are written to.
 
         Raises:
             UserError: nothing was left.
@@ -107,5 +107,9 @@ class Source:
             raise UserError(
                 "expected readable pictures; there are none: " + "; ".join(self.findings.notes)
             )
-        for note in self.findings.notes:
+        for note in (*self._reader.notes, *self.findings.notes):
             terminal.say(note)
+        out = out if out.name else out.resolve()
+        listed = out.with_name(f"{out.name}.skipped.tsv")
+        if skipped.write(listed, self.findings.skipped):
+            terminal.say(f"What was skipped is listed in {listed}.")

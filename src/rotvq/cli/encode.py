@@ -42,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
     with terminal.counting(source.count, "encoding") as advance:
         images = codable(model, source, source.findings.skipped)
         tokens = encode(model, images, options.batch_size, advance)
-    source.report(terminal, len(tokens))
+    source.report(terminal, len(tokens), options.out)
     write(options.out, tokens)
     size, packed = options.out.stat().st_size, len(tokens.packed)
     terminal.say(

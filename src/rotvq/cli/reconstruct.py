@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rotvq.cli.coding import (
-    Named,
     Source,
     add_model,
     add_pictures,
@@ -20,6 +20,10 @@ from rotvq.cli.coding import (
 from rotvq.cli.options import Parser
 from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
+from rotvq.tokens.collection import Picture
+
+if TYPE_CHECKING:
+    from rotvq.tokens.coding import Named
 
 CHUNK, PIXELS = 1024, 2**24
 """Pictures in memory at a time, and their pixels, about."""
@@ -49,11 +53,11 @@ def run(argv: Sequence[str]) -> int:
     squares = pixels = bits = coded = 0
     pngs = PngFolder(options.out)
 
-    def measured(images: list[Named], back: Iterator[Named]) -> Iterator[Named]:
+    def measured(images: list[Picture], back: Iterator[Named]) -> Iterator[Named]:
         nonlocal squares, pixels
-        for (_, before), (name, after) in zip(images, back, strict=True):
-            squares += _squared_error(before, after)
-            pixels += before[0].size
+        for image, (name, after) in zip(images, back, strict=True):
+            squares += _squared_error(image.pixels, after)
+            pixels += after[0].size
             yield name, after
 
     iterator = codable(model, source, source.findings.skipped)
@@ -68,7 +72,7 @@ def run(argv: Sequence[str]) -> int:
             bits += tokens.codec.bits * sum(map(math.prod, grids))
             coded += len(images)
     source.findings.skipped += pngs.skipped
-    source.report(terminal, coded)
+    source.report(terminal, coded, options.out)
     mse = squares / (pixels * model.channels) / 127.5**2
     terminal.say(
         f"{coded:,} pictures in {options.out}: MSE {mse:.5f} on [-1, 1], PSNR {psnr(mse):.2f} dB "

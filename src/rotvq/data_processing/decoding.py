@@ -37,11 +37,19 @@ __all__ = [
 
 
 class Encoded(NamedTuple):
-    """One image not yet decoded: a name for messages, its bytes or its file, its class."""
+    """One image not yet decoded.
+
+    Args:
+        name: in its source.
+        content: its bytes, its file, its pixels (c, h, w), or why it has none.
+        label: its class.
+        caption: its text.
+    """
 
     name: str
-    content: bytes | Path | None
+    content: bytes | Path | Pixels | Unreadable
     label: int | None = None
+    caption: str | None = None
 
 
 class Target(NamedTuple):
@@ -136,6 +144,14 @@ def conform(image: Image.Image, target: Target) -> Pixels:
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
+def _conformed(pixels: Pixels, target: Target) -> Pixels:
+    """Pixels (c, h, w) as `conform` gives them; those that fit already as they are."""
+    if pixels.shape[0] == target.channels and target.sides in (None, pixels.shape[1:]):
+        return pixels
+    grey = len(pixels) == 1
+    return conform(Image.fromarray(pixels[0] if grey else pixels.transpose(1, 2, 0)), target)
+
+
 def _cropped(image: Image.Image, height: int, width: int) -> Image.Image:
     # In one step, so that a long thin image never grows; the offset is whole output pixels, so
     # that an image of which one side fits already is cropped and not resampled.
@@ -220,8 +236,10 @@ def _attempts(
 ) -> Iterator[tuple[Encoded, _Decoded | Exception]]:
     def attempt(item: Encoded) -> _Decoded | Exception:
         try:
-            if item.content is None:
-                raise Unreadable("no bytes")
+            if isinstance(item.content, Unreadable):
+                return item.content
+            if isinstance(item.content, np.ndarray):
+                return _Decoded(_conformed(item.content, target), (), None)
             return _decode(item.content, target)
         # Damaged files raise almost anything in Pillow's plug-ins; one must not end the run.
         except Exception as error:
@@ -247,18 +265,20 @@ def _attempts(
 
 
 def _is_large(item: Encoded) -> bool:
-    if not isinstance(item.content, Path):
-        return len(item.content or b"") > WORTH_A_THREAD
+    if isinstance(item.content, bytes):
+        return len(item.content) > WORTH_A_THREAD
     try:
-        return item.content.stat().st_size > WORTH_A_THREAD
+        return isinstance(item.content, Path) and item.content.stat().st_size > WORTH_A_THREAD
     except OSError:
         return False
 
 
 def _pixels(item: Encoded, target: Target) -> int:
     """How many are decoded; 0 where the attempt will fail."""
+    if not isinstance(item.content, bytes | Path):
+        return 0
     try:
-        with open_image(item.content or b"", target.sides) as image:
+        with open_image(item.content, target.sides) as image:
             return image.width * image.height
     except Exception:
         return 0

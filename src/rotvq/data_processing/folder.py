@@ -2,69 +2,37 @@
 
 import os
 from collections import deque
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 from rotvq.data_processing.arrow import TEST_NAMES
-from rotvq.data_processing.decoding import Encoded, Findings, Target, decode_split
-from rotvq.data_processing.image_formats import SUFFIXES, why_not
+from rotvq.data_processing.image_formats import why_not
+from rotvq.data_processing.reader import ImageSource, Reader, of_files
 from rotvq.data_processing.skipped import Skipped
-from rotvq.data_processing.splits import ImageData, held_out
-from rotvq.errors import UserError
 
 _RUN = ("config.yaml", ("run.json", "epochs.jsonl", "checkpoint.pt", "reconstructions"))
 
 
-def load_folder(folder: Path, target: Target) -> ImageData:
-    """Read the images below a folder, recursively; labels are None.
+def open_folder(folder: Path) -> ImageSource:
+    """The images below a folder, recursively; labels are None.
 
     The splits are train/ and test/ (or validation/, valid/, val/); otherwise a tenth of the
     files is held out by a hash of the path inside the folder.
-
-    Raises UserError where a split has no readable image or the shapes differ.
     """
-    findings = Findings()
-    train, test, notes = _splits(folder, findings)
-    parts = {"training": train, "test": test}
-    splits = {
-        split: decode_split(
-            [Encoded(_name(path, folder), path) for path in paths],
-            len(paths),
-            target,
-            split,
-            findings,
-        )
-        for split, paths in parts.items()
-    }
-    return ImageData(
-        folder.resolve().name,
-        splits["training"],
-        splits["test"],
-        notes + findings.notes,
-        skipped=tuple(findings.skipped),
-    )
-
-
-def _splits(folder: Path, findings: Findings) -> tuple[list[Path], list[Path], tuple[str, ...]]:
     test = next((folder / name for name in TEST_NAMES if (folder / name).is_dir()), None)
+    parts = {"all": folder}
     if test is not None and (folder / "train").is_dir():
-        parts = []
-        for part in (folder / "train", test):
-            paths, skipped = images_below(part)
-            findings.skipped += [each._replace(path=f"{part.name}/{each.path}") for each in skipped]
-            parts.append(paths)
-        return parts[0], parts[1], ()
-    paths, findings.skipped = images_below(folder)
-    if len(paths) < 2:
-        reasons = "".join(f"; {line}" for line in findings.notes)
-        raise UserError(
-            f"{folder} holds {len(paths)} images: expected at least two files ending in "
-            f"{', '.join(sorted(SUFFIXES))}, or train-*.parquet{reasons}"
-        )
-    held = held_out([_name(path, folder) for path in paths])
-    return (
-        [path for path, out in zip(paths, held, strict=True) if not out],
-        [path for path, out in zip(paths, held, strict=True) if out],
-        ("no test split found: 10 % of the images held out",),
+        parts = {"train": folder / "train", "test": test}
+    splits = {split: partial(_reader, folder, part) for split, part in parts.items()}
+    return ImageSource(folder.resolve().name, splits)
+
+
+def _reader(folder: Path, part: Path) -> Reader:
+    paths, skipped = images_below(part)
+    inside = _name(part, folder)
+    return of_files(
+        [(_name(path, folder), path) for path in paths],
+        [each._replace(path=PurePosixPath(inside, each.path).as_posix()) for each in skipped],
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from rotvq.data_processing import cifar10, parquet, shards, sources
-from rotvq.data_processing.decoding import Encoded, Findings, Pixels, Target, decoded
+from rotvq.data_processing.decoding import Target
 from rotvq.data_processing.folder import images_below
 from rotvq.data_processing.image_formats import SUFFIXES, why_not
+from rotvq.data_processing.reader import Reader, joined, of_files
 from rotvq.data_processing.skipped import Skipped, summary
 from rotvq.errors import UserError
 
@@ -17,21 +18,38 @@ Picture = tuple[str, Path]
 """Its name, with / between folders, and its file."""
 
 
-def find(words: Sequence[str], skipped: list[Skipped]) -> list[Picture] | None:
-    """Pictures of files and folders; None where one word names a data source instead.
+def open_pictures(words: Sequence[str], split: str | None, target: Target) -> Reader:
+    """Images to code: pictures, folders of them, or data sources as `load` takes them.
+
+    Args:
+        words: paths, or names of data sources.
+        split: "train", "test" or "all" of a data source; None for its test split, if it has one.
+        target: what the images will become.
+
+    Raises:
+        UserError: a word names nothing, there are no pictures, or a source is damaged.
+    """
+    if all(map(is_source, words)):
+        opened = [sources.open_source(word, target).reader(split) for word in words]
+        return joined(opened) if len(opened) > 1 else opened[0]
+    skipped: list[Skipped] = []
+    found = find(words, skipped)
+    return of_files(found, skipped)
+
+
+def find(words: Sequence[str], skipped: list[Skipped]) -> list[Picture]:
+    """Pictures of files and folders.
 
     The names are paths inside a folder, and begin with the folder's own where there are several.
     Bytes of a path that are not UTF-8 are written as %XX.
 
     Args:
-        words: paths, or one data source.
+        words: paths.
         skipped: grows by what is passed over: other files, closed folders, broken links.
 
     Raises:
         UserError: no pictures at all, a word that names nothing, or two pictures of one name.
     """
-    if len(words) == 1 and _is_source(words[0]):
-        return None
     found: list[Picture] = []
     passed_over: list[Skipped] = []
     for word in words:
@@ -66,14 +84,6 @@ def find(words: Sequence[str], skipped: list[Skipped]) -> list[Picture] | None:
     return found
 
 
-def read(
-    pictures: Sequence[Picture], target: Target, findings: Findings
-) -> Iterator[tuple[str, Pixels]]:
-    """Names and pixels (c, h, w) in order; a damaged one is passed over, and the findings grow."""
-    items = (Encoded(name, path) for name, path in pictures)
-    return ((item.name, pixels) for item, pixels in decoded(items, target, findings))
-
-
 def _text(name: str) -> str:
     """The name of a file as text that can be written down: stray bytes become %XX."""
     return "".join(
@@ -82,7 +92,12 @@ def _text(name: str) -> str:
     )
 
 
-def _is_source(word: str) -> bool:
+def is_source(word: str) -> bool:
+    """Tell whether a word names a data source instead of pictures or a folder of them.
+
+    Raises:
+        UserError: it names nothing.
+    """
     if why_not(Path(word).suffix) is None and not Path(word).expanduser().exists():
         return False
     path = sources.resolve(word).path

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from rotvq.files import write_text
 from rotvq.text import printable
 
 
@@ -41,6 +43,20 @@ def to_tsv(skipped: Iterable[Skipped]) -> str:
     """
     rows = [Skipped("path", "reason", "detail"), *skipped]
     return "".join("\t".join(printable(part) for part in row) + "\n" for row in rows)
+
+
+def write(path: Path, skipped: Sequence[Skipped]) -> bool:
+    """Write the list to a file, if anything was skipped; one of an earlier time does not stay.
+
+    Returns:
+        Whether there is a list.
+    """
+    if skipped:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, to_tsv(skipped))
+    else:
+        path.unlink(missing_ok=True)
+    return bool(skipped)
 
 
 def _told(each: Skipped) -> str:

@@ -10,13 +10,14 @@ from typing import NamedTuple
 from rotvq.data_processing import cifar10, folder, hub, parquet, photos, shards
 from rotvq.data_processing.decoding import Target, parse_size
 from rotvq.data_processing.image_formats import SUFFIXES
+from rotvq.data_processing.reader import ImageSource
 from rotvq.data_processing.splits import ImageData, for_choosing
 from rotvq.errors import UserError, first_line
 
 ACCEPTED = (
     "embedded:photos (or photos), cifar10, the path of cifar-10-python.tar.gz, of a folder "
-    "cifar-10-batches-py, of Parquet files (train-*.parquet), of WebDataset shards (*.tar) or of "
-    "images, or a hub data set hub:owner/name (or owner/name)"
+    "cifar-10-batches-py, of Parquet files (train-*.parquet), of WebDataset shards (*.tar), of one "
+    "of these or of images, or a hub data set hub:owner/name (or owner/name)"
 )
 HUB_NAME = r"\w[\w.-]*/\w[\w.-]*"
 ARCHIVES = {".tar", ".gz", ".tgz", ".bz2", ".xz"}
@@ -81,7 +82,8 @@ def load(
         raise UserError(f"data.channels must be 1 (grey) or 3 (colour), received {channels}")
     sides = parse_size(size)
     try:
-        data = _load(source, Target(sides, channels, bits))
+        target = Target(sides, channels, bits)
+        data = open_source(source, target).load(target)
     except OSError as error:
         raise UserError(f"cannot read the data source '{source}': {first_line(error)}") from None
     except MemoryError:
@@ -97,28 +99,43 @@ def load(
     return for_choosing(data, validation) if validation else data
 
 
-def _load(source: str, target: Target) -> ImageData:
+def open_source(source: str, target: Target) -> ImageSource:
+    """Open a data set, of which only what is asked for is read.
+
+    Args:
+        source: as for `load`.
+        target: what its images will become, which decides how photographs are cut.
+
+    Raises:
+        UserError: the source is not known, or damaged.
+    """
     place = resolve(source)
     if place.embedded is not None:
-        return photos.load_photos(target)
+        return photos.open_photos(target)
     if place.hub is not None:
-        return hub.load_hub(place.hub, target)
-    path = place.path
-    assert path is not None
-    if path.is_dir():
-        return _load_folder(path, target)
-    if not path.is_file() or path.suffix not in ARCHIVES:
-        raise UserError(f"'{source}' is a file of another kind: expected {ACCEPTED}")
-    return cifar10.load_archive(path, target)
+        return hub.open_hub(place.hub)
+    assert place.path is not None
+    return _open_folder(place.path) if place.path.is_dir() else _open_file(place.path)
 
 
-def _load_folder(path: Path, target: Target) -> ImageData:
+def _open_file(path: Path) -> ImageSource:
+    if path.suffix == ".parquet":
+        return parquet.open_parquet(path)
+    if path.suffix == ".tar" and not cifar10.is_archive(path):
+        return shards.open_shards([path], path.name)
+    if path.suffix in ARCHIVES:
+        return cifar10.open_archive(path)
+    raise UserError(f"'{path}' is a file of another kind: expected {ACCEPTED}")
+
+
+def _open_folder(path: Path) -> ImageSource:
     for batches in (path, path / cifar10.FOLDER):
         if cifar10.holds_batches(batches):
-            return cifar10.load_batches(batches, target)
+            return cifar10.open_batches(batches)
     tables = parquet.find_parquet(path)
     if tables is not None:
-        return parquet.load_parquet(tables, target)
-    if shards.find_shards(path):
-        return shards.load_shards(path, target)
-    return folder.load_folder(path, target)
+        return parquet.open_parquet(tables)
+    found = shards.find_shards(path)
+    if found:
+        return shards.open_shards(found, path.resolve().name)
+    return folder.open_folder(path)

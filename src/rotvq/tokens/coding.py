@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,10 +24,11 @@ from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
 from rotvq.tokens import tiles
-from rotvq.tokens.collection import Codec, Packer, Tokens
+from rotvq.tokens.collection import Codec, Packer, Picture, Tokens
 
 Named = tuple[str, NDArray[np.uint8]]
 """Name of an image, "" where it has none, and its pixels (c, h, w)."""
+N = TypeVar("N", bound=Named | Picture)
 
 PIXELS = 2**22
 """Of a batch, about; larger images are coded one by one, in tiles."""
@@ -63,7 +65,7 @@ def codec(model: VQVAE) -> Codec:
 @torch.no_grad()
 def encode(
     model: VQVAE,
-    images: Iterable[Named],
+    images: Iterable[Named | Picture],
     batch_size: int = 128,
     progress: Callable[[int], object] = lambda images: None,
 ) -> Tokens:
@@ -71,7 +73,8 @@ def encode(
 
     Args:
         model: on any device; used in evaluation mode.
-        images: names and uint8 pixels (c, h, w), with the model's number of channels.
+        images: names and uint8 pixels (c, h, w), with the model's number of channels; or
+            `Picture`s, which have labels and captions too.
         batch_size: images at a time.
         progress: told how many images each batch had.
 
@@ -80,43 +83,44 @@ def encode(
     """
     packer = Packer(codec(model))
     with evaluating(model):
-        for names, pixels in _batches(_checked(model, images), batch_size):
-            size = pixels.shape[2], pixels.shape[3]
-            packer.add(_indices(model, pixels), size, names if any(names) else None)
+        for some in _batches(_checked(model, images), batch_size):
+            names, arrays, labels, captions = zip(*some, strict=True)
+            size = arrays[0].shape[1], arrays[0].shape[2]
+            packer.add(_indices(model, arrays), size, names, labels, captions)
             progress(len(names))
     return packer.tokens()
 
 
-def _indices(model: VQVAE, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    around = tiles.reach(model.encoder) if _is_large(pixels.shape[2:]) else None
+def _indices(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
+    around = tiles.reach(model.encoder) if _is_large(images[0].shape[1:]) else None
     if around is not None:
-        return tiles.encode(model, pixels[0], around)
-    x = torch.from_numpy(pixels).to(next(model.parameters()).device)
+        return tiles.encode(model, images[0], around)
+    x = torch.from_numpy(np.stack(images)).to(next(model.parameters()).device)
     return model.encode(normalized(padded(x, model.stride))).cpu().numpy()
 
 
-def codable(model: VQVAE, images: Iterable[Named], skipped: list[Skipped]) -> Iterator[Named]:
+def codable(model: VQVAE, images: Iterable[N], skipped: list[Skipped]) -> Iterator[N]:
     """Those of the images that the model can take; the list grows by the others.
 
     Networks with attention compare every token with every other: ATTENDED bounds their number.
     """
-    for name, pixels in images:
+    for image in images:
         try:
-            _check(model, name, pixels)
+            _check(model, image[0], image[1])
         except TooLarge as error:
-            skipped.append(Skipped(name, "too large for attention", str(error)))
+            skipped.append(Skipped(image[0], "too large for attention", str(error)))
         else:
-            yield name, pixels
+            yield image
 
 
 class TooLarge(UserError):
     """An image of more tokens than a network with attention takes."""
 
 
-def _checked(model: VQVAE, images: Iterable[Named]) -> Iterator[Named]:
-    for name, pixels in images:
-        _check(model, name, pixels)
-        yield name, pixels
+def _checked(model: VQVAE, images: Iterable[N]) -> Iterator[N]:
+    for image in images:
+        _check(model, image[0], image[1])
+        yield image
 
 
 def _check(model: VQVAE, name: str, pixels: NDArray[np.uint8]) -> None:
@@ -139,7 +143,7 @@ def _check(model: VQVAE, name: str, pixels: NDArray[np.uint8]) -> None:
         raise TooLarge(f"expected at most {most:,} tokens; got {rows}x{columns}")
 
 
-def _is_large(size: Sequence[int]) -> bool:
+def _is_large(size: tuple[int, ...]) -> bool:
     return size[0] * size[1] > PIXELS
 
 
@@ -184,9 +188,9 @@ def padded(images: UInt8[Tensor, "b c h w"], stride: int) -> UInt8[Tensor, "b c 
     return F.pad(images.float(), (0, right, 0, below), mode="replicate").to(images.dtype)
 
 
-def within(images: Iterator[Named], most: int, pixels: int) -> list[Named]:
+def within(images: Iterator[N], most: int, pixels: int) -> list[N]:
     """The next images: so many at most, and no more once they have so many pixels together."""
-    some: list[Named] = []
+    some: list[N] = []
     for named in islice(images, most):
         some.append(named)
         pixels -= named[1][0].size
@@ -195,10 +199,9 @@ def within(images: Iterator[Named], most: int, pixels: int) -> list[Named]:
     return some
 
 
-def _batches(
-    images: Iterable[Named], batch_size: int
-) -> Iterator[tuple[Sequence[str], NDArray[np.uint8]]]:
-    for _, same in groupby(images, lambda named: named[1].shape):
+def _batches(images: Iterable[Named | Picture], batch_size: int) -> Iterator[list[Picture]]:
+    """Neighbours of one size."""
+    pictures = (Picture(*named) for named in images)
+    for _, same in groupby(pictures, lambda picture: picture.pixels.shape):
         while some := within(same, batch_size, PIXELS):
-            names, pixels = zip(*some, strict=True)
-            yield names, pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
+            yield some
