@@ -50,9 +50,7 @@ def test_no_input_reaches_further(network, stages, depth):
     x = torch.zeros(1, 3, side * net.stride, side * net.stride, dtype=torch.float64)
     x.requires_grad_()
     net.encoder(x)[0, :, side // 2, side // 2].sum().backward()
-    touched = (
-        x.grad[0].abs().sum(0).reshape(side, net.stride, side, net.stride).sum((1, 3)).nonzero()
-    )
+    touched = x.grad[0].abs().sum(0).nonzero() // net.stride
     assert (touched - side // 2).abs().max() <= around
     codes = torch.zeros(1, 8, side, side, dtype=torch.float64, requires_grad=True)
     middle = slice(side // 2 * net.stride, (side // 2 + 1) * net.stride)

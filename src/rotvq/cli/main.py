@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
@@ -37,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 is success, 2 bad input, 128 + n a stop by signal n, 1 a fault of our own.
     """
+    # Of images that are too large or slightly damaged: what is passed over is counted and listed.
+    warnings.filterwarnings("ignore", module="PIL")
     arguments = list(sys.argv[1:] if argv is None else argv)
     return answering(lambda: _answer(arguments))
 

@@ -111,14 +111,13 @@ def _to_srgb(profile: bytes, mode: str) -> Convert | None:
     if mode == "CMYK":
         return convert
     # Most profiles are some edition of sRGB: those images stay as they are, to the bit.
-    levels = np.arange(0, 256, 1 if mode == "L" else 15, dtype=np.uint8)
-    colours = np.array([*product(levels, repeat=3)], np.uint8)[None]
-    before = levels[None] if mode == "L" else colours
-    after = np.asarray(convert(Image.fromarray(before)))
-    after = after[..., 1] if mode == "L" else after
+    every = np.arange(256, dtype=np.uint8)
+    before = every if mode == "L" else np.array([*product(every[::15], repeat=3)], np.uint8)
+    after = np.asarray(convert(Image.fromarray(before[None])))[0]
+    after = after[:, 1] if mode == "L" else after
     if np.abs(after.astype(np.int16) - before).max() <= _SAME:
         return None
-    return (lambda image: image.point(after[0].tolist())) if mode == "L" else convert
+    return (lambda image: image.point(after.tolist())) if mode == "L" else convert
 
 
 @lru_cache(maxsize=1)
