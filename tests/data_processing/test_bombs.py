@@ -112,8 +112,14 @@ BOMBS = {
     "rows.parquet": (many_rows, "images in"),
     "growing.parquet": (growing, "more room"),
     "tokens.parquet": (token_file, "more room"),
-    "header.tar.xz": (extended_header(lambda data: lzma.compress(data, preset=0)), "header of 503,316,480"),
-    "header.tar.gz": (extended_header(lambda data: gzip.compress(data, 9)), "header of 503,316,480"),
+    "header.tar.xz": (
+        extended_header(lambda data: lzma.compress(data, preset=0)),
+        "header of 503,316,480",
+    ),
+    "header.tar.gz": (
+        extended_header(lambda data: gzip.compress(data, 9)),
+        "header of 503,316,480",
+    ),
 }
 
 
