@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -66,6 +67,27 @@ def test_damaged_images_are_counted_and_damaged_shards_named(tmp_path):
     assert any("1 " in note and "skipped" in note for note in load(str(tmp_path)).notes)
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(UserError, match=r"a\.tar is not a whole tar file"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize("below", [".", "deep/er"])
+def test_a_tar_beside_pictures_is_passed_over_and_listed(tmp_path, below):
+    shard(tmp_path / "backup.tar", samples(range(5)))
+    (tmp_path / below).mkdir(parents=True, exist_ok=True)
+    for value in (50, 51):
+        (tmp_path / below / f"{value}.png").write_bytes(png(value))
+    data = load(str(tmp_path))
+    assert len(data.train.images) == len(data.test.images) == 1
+    assert [each[:2] for each in data.skipped] == [("backup.tar", "not an image file")]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.tar")
+    os.mkfifo(tmp_path / "train-0.parquet")
+    for word in (tmp_path / "a.tar", tmp_path / "train-0.parquet"):
+        with pytest.raises(UserError, match="is a file of another kind"):
+            load(str(word))
+    with pytest.raises(UserError, match="holds 0 images"):
         load(str(tmp_path))
 
 

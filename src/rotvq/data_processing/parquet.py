@@ -68,7 +68,7 @@ def open_parquet(path: Path) -> ImageSource:
 
 
 def _files(folder: Path, split: str) -> list[Path]:
-    return sorted(folder.glob(f"{split}[-.]*parquet"))
+    return sorted(path for path in folder.glob(f"{split}[-.]*parquet") if path.is_file())
 
 
 def _reader(paths: Sequence[Path], columns: Columns, resolve: Resolve) -> Reader:

@@ -15,6 +15,7 @@ import numpy as np
 from rotvq.data_processing import tar
 from rotvq.data_processing.arrow import TEST_NAMES
 from rotvq.data_processing.decoding import Encoded
+from rotvq.data_processing.folder import images_below
 from rotvq.data_processing.image_formats import SUFFIXES, Unreadable
 from rotvq.data_processing.reader import ImageSource, Mask, Reader
 from rotvq.data_processing.tar import Member
@@ -38,10 +39,8 @@ def find_shards(folder: Path) -> list[Path]:
 
 
 def holds_shards(folder: Path) -> bool:
-    """Whether the folder is a data set of shards: tar files, and no pictures beside them."""
-    if not find_shards(folder):
-        return False
-    return not any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+    """Whether the folder is a data set of shards: tar files, and no pictures beside or below."""
+    return bool(find_shards(folder)) and not images_below(folder)[0]
 
 
 def open_shards(paths: Sequence[Path], name: str) -> ImageSource:
