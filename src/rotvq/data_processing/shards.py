@@ -83,12 +83,13 @@ def _images(shard: Path) -> Iterator[tuple[str, Member, Files]]:
 
 
 def _samples(shard: Path) -> Iterator[tuple[str, Files]]:
-    """Files of one key that stand next to each other; hidden ones are passed over."""
+    """Files of one key that stand next to each other; a hidden one stands for itself."""
     key, files = "", dict[str, Member]()
     with _opened(shard) as file:
         for member in tar.members(file, os.fstat(file.fileno()).st_size):
             its_key, field = _split(member.name)
-            if its_key.endswith("/") or not its_key:  # hidden, as ._000.jpg of macOS
+            if _is_hidden(member):  # as ._000.jpg of macOS, between the files of a sample
+                yield member.name, {field: member}
                 continue
             if files and (its_key != key or field in files):
                 yield key, files
@@ -116,7 +117,9 @@ def _encoded(file: IO[bytes], name: str, image: Member, files: Files) -> Encoded
     label = int(digits) if digits.isdigit() and len(digits) <= DIGITS else None
     caption = text(CAPTION).decode("utf-8", "replace") if CAPTION in files else None
     content: bytes | Unreadable
-    if not _is_image(image):
+    if _is_hidden(image):
+        content = Unreadable("hidden")
+    elif not _is_image(image):
         content = Unreadable("no image in the sample", f"only {', '.join(sorted(files))}")
     elif image.offset is None:
         content = Unreadable("a link instead of an image")
@@ -145,6 +148,10 @@ def _opened(shard: Path) -> Iterator[IO[bytes]]:
 def _is_compressed(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))
+
+
+def _is_hidden(member: Member) -> bool:
+    return PurePosixPath(member.name).name.startswith(".")
 
 
 def _is_image(member: Member) -> bool:
