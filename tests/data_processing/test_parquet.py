@@ -134,6 +134,14 @@ def test_sister_files_must_agree(tmp_path: Path, write: Callable[..., None]) -> 
         load(str(tmp_path))
 
 
+def test_captions_may_be_missing_in_some_files(tmp_path: Path, write: Callable[..., None]) -> None:
+    write(tmp_path / "train-0.parquet", [1, 2], caption=["one", None])
+    write(tmp_path / "train-1.parquet", [3], text=["three"])
+    write(tmp_path / "test-0.parquet", [4])
+    source = open_parquet(tmp_path)
+    assert [item.caption for item in source.reader("all")] == ["one", None, "three", None]
+
+
 def test_files_are_found_one_folder_down(tmp_path: Path, write: Callable[..., None]) -> None:
     assert find_parquet(tmp_path) is None
     write(tmp_path / "plain_text" / "train-0.parquet", [1, 2])

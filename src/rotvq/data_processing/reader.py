@@ -65,12 +65,12 @@ class ImageSource:
     Args:
         name: for people.
         splits: opens a reader for "train" and "test" where the source has them; "all" otherwise.
-        finished: adds what is known of a whole data set that is in memory.
+        finished: adds what is known of the whole data set, decoded for a target.
     """
 
     name: str
     splits: Mapping[str, Callable[[], Reader]]
-    finished: Callable[[ImageData], ImageData] = lambda data: data
+    finished: Callable[[ImageData, Target], ImageData] = lambda data, target: data
 
     def reader(self, split: str | None = None) -> Reader:
         """The images of a split.
@@ -119,7 +119,7 @@ class ImageSource:
         findings.skipped = [*dict.fromkeys(findings.skipped)]
         told = (*dict.fromkeys(notes), *findings.notes)
         data = ImageData(self.name, train, test, told, skipped=tuple(findings.skipped))
-        return self.finished(data)
+        return self.finished(data, target)
 
 
 def of_files(files: Sequence[tuple[str, Path]], skipped: Sequence[Skipped] = ()) -> Reader:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -20,6 +19,7 @@ from rotvq.data_processing.image_formats import SUFFIXES, Unreadable
 from rotvq.data_processing.reader import ImageSource, Mask, Reader
 from rotvq.data_processing.tar import Member
 from rotvq.errors import UserError, first_line
+from rotvq.text import encodable
 
 LABEL, CAPTION = ".cls", ".txt"
 DIGITS = 18
@@ -166,6 +166,6 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _plain(name: str) -> str:
-    """The name as a path inside a folder, and as text; bytes that are not UTF-8 as %E9."""
+    """The name as a path inside a folder, and as text."""
     inside = (part for part in PurePosixPath(name).parts if part not in ("/", "//", ".."))
-    return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", "/".join(inside))
+    return encodable("/".join(inside))
