@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rotvq.data_processing import cifar10
-from rotvq.data_processing.decoding import Encoded
+from rotvq.data_processing.decoding import Encoded, Target
 from rotvq.data_processing.image_formats import Unreadable
 from rotvq.data_processing.splits import ImageData
 
@@ -59,7 +59,7 @@ def encoded(
                 yield Encoded(key, content, label, _text(captions[i]) if captions else None)
 
 
-def recognized(data: ImageData, columns: Columns, name: str) -> ImageData:
+def recognized(columns: Columns, name: str, data: ImageData, target: Target) -> ImageData:
     """CIFAR-10 under its name and with its images counted, if that is what the data set holds."""
     n, m, labels = len(data.train.images), len(data.test.images), data.train.labels
     if (
@@ -68,6 +68,7 @@ def recognized(data: ImageData, columns: Columns, name: str) -> ImageData:
         and labels.max() <= 9
         and n <= cifar10.TRAIN_IMAGES
         and m <= cifar10.TEST_IMAGES
+        and target.sides is None
         and data.train.images.shape[2:] == (32, 32)
     ):
         return replace(data, name=name, notes=cifar10.count_notes(n, m) + data.notes)
@@ -118,7 +119,7 @@ class _Images:
         path = _text(self.paths[i]) if self.paths is not None else None
         if not path:
             return Unreadable("no image in the row")
-        return resolve(path) or Unreadable("a path that leads out of the data set", path)
+        return resolve(path) or Unreadable("path outside the data set", path)
 
 
 def _text(cell: Any) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rotvq.data_processing import tar
+from rotvq.data_processing.decoding import Target
 from rotvq.data_processing.reader import ImageSource, Reader, joined, of_arrays
 from rotvq.data_processing.splits import ImageData
 from rotvq.data_processing.unpickle import Batch, read_batch
@@ -129,7 +130,7 @@ def _source(
             ]
         )
 
-    def finished(data: ImageData) -> ImageData:
+    def finished(data: ImageData, target: Target) -> ImageData:
         counts = count_notes(len(data.train.images), len(data.test.images))
         return replace(data, notes=(*notes, *counts, *data.notes))
 

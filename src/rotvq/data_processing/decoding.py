@@ -37,13 +37,9 @@ __all__ = [
 
 
 class Encoded(NamedTuple):
-    """One image not yet decoded.
+    """One image not yet decoded: its name in the source, its class and its caption.
 
-    Args:
-        name: in its source.
-        content: its bytes, its file, its pixels (c, h, w), or why it has none.
-        label: its class.
-        caption: its text.
+    `content` is its bytes, its file, its pixels (c, h, w), or why it has none.
     """
 
     name: str

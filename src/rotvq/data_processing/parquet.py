@@ -64,11 +64,11 @@ def open_parquet(path: Path) -> ImageSource:
     if test:
         splits["test"] = partial(_reader, test, columns, resolve)
     name = path.resolve().name
-    return ImageSource(name, splits, lambda data: recognized(data, columns, "CIFAR-10 (Parquet)"))
+    return ImageSource(name, splits, partial(recognized, columns, "CIFAR-10 (Parquet)"))
 
 
 def _files(folder: Path, split: str) -> list[Path]:
-    return sorted(folder.glob(f"{split}[-.]*parquet"))
+    return sorted(path for path in folder.glob(f"{split}[-.]*parquet") if path.is_file())
 
 
 def _reader(paths: Sequence[Path], columns: Columns, resolve: Resolve) -> Reader:
@@ -78,9 +78,10 @@ def _reader(paths: Sequence[Path], columns: Columns, resolve: Resolve) -> Reader
         chosen = repeat(True) if wanted is None else iter(wanted)
         for path in paths:
             with _opened(path) as file:
-                leaves = _leaves(file.schema_arrow, columns)
+                its_own = _columns(file.schema_arrow) or columns  # perhaps without captions
+                leaves = _leaves(file.schema_arrow, its_own)
                 batches = parquet_pages.batches(file, path, leaves)
-                yield from encoded(batches, columns, path.name, chosen, resolve)
+                yield from encoded(batches, its_own, path.name, chosen, resolve)
 
     return Reader(sum(rows), items, lambda: [*map(str, range(sum(rows)))], notes=_missing(paths))
 
@@ -106,8 +107,8 @@ def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
 
 def _rows(path: Path, columns: Columns) -> int:
     with _opened(path) as file:
-        if _columns(file.schema_arrow) != columns:
-            names = ", ".join(name for name in columns if name is not None)
+        if (_columns(file.schema_arrow) or ())[:2] != columns[:2]:
+            names = ", ".join(name for name in columns[:2] if name is not None)
             raise UserError(f"{path} lacks the columns {names} of its sister files")
         return parquet_pages.count_rows(file, path)
 

@@ -17,6 +17,7 @@ from rotvq.errors import UserError
 
 SPLITS = ("train", "test", "all")
 NO_TEST_SPLIT = "no test split found: 10 % of the images held out"
+TEST_SPLIT = "only the test split is read: --split all takes every image, --split train the others"
 
 Mask = NDArray[np.bool_]
 
@@ -64,12 +65,12 @@ class ImageSource:
     Args:
         name: for people.
         splits: opens a reader for "train" and "test" where the source has them; "all" otherwise.
-        finished: adds what is known of a whole data set that is in memory.
+        finished: adds what is known of the whole data set, decoded for a target.
     """
 
     name: str
     splits: Mapping[str, Callable[[], Reader]]
-    finished: Callable[[ImageData], ImageData] = lambda data: data
+    finished: Callable[[ImageData, Target], ImageData] = lambda data, target: data
 
     def reader(self, split: str | None = None) -> Reader:
         """The images of a split.
@@ -81,7 +82,10 @@ class ImageSource:
         Raises:
             UserError: the source has no such split, or is damaged.
         """
-        split = split or ("test" if "test" in self.splits else "all")
+        if split is None and "test" in self.splits:
+            reader = self.splits["test"]()
+            return replace(reader, notes=(*reader.notes, TEST_SPLIT))
+        split = split or "all"
         if split in self.splits:
             return self.splits[split]()
         if split == "all":
@@ -115,7 +119,7 @@ class ImageSource:
         findings.skipped = [*dict.fromkeys(findings.skipped)]
         told = (*dict.fromkeys(notes), *findings.notes)
         data = ImageData(self.name, train, test, told, skipped=tuple(findings.skipped))
-        return self.finished(data)
+        return self.finished(data, target)
 
 
 def of_files(files: Sequence[tuple[str, Path]], skipped: Sequence[Skipped] = ()) -> Reader:
