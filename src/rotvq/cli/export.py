@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rotvq.cli.coding import check_folder, load_model
+from rotvq.cli.coding import load_model
 from rotvq.cli.options import Parser
+from rotvq.cli.png_folder import check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing import load
 from rotvq.errors import UserError
@@ -61,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
     with terminal.console.status("Exporting"), TemporaryDirectory(dir=options.out) as place:
         paths = write(model, Path(place))
         side = str(min(PATCH, 2 * model.stride * -(-SIDE // (2 * model.stride))))
-        data = load("photos", size=side, channels=model.channels)
+        data = load("embedded:photos", size=side, channels=model.channels)
         images = padded(on_device(data.test, CHECKED, "cpu"), 2 * model.stride)
         encode, decode = (read(path) for path in paths)
         share, largest = exporting.differences(model, encode, decode, images)

@@ -16,6 +16,7 @@ from rotvq.cli.progress import TrainingProgress
 from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
 from rotvq.experiments.plan import Run
+from rotvq.text import printable
 from rotvq.training import run_folder
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class StudyProgress:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.console.print(text, markup=False)
+        self.console.print(printable(text), markup=False)
 
     def load_data(self) -> ImageData:
         """The images of all runs, with a word on what they are."""

@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from rotvq.text import printable
+
 
 class Speed(ProgressColumn):
     """Images a second, over the last while."""
@@ -35,10 +37,8 @@ class Terminal:
         self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
 
     def say(self, text: str) -> None:
-        """Print a line."""
-        # A file's name need not be text.
-        shown = text.encode("utf-8", "backslashreplace").decode()
-        self.console.print(shown, markup=False)
+        """Print a line, with what would steer a terminal as escapes."""
+        self.console.print(printable(text), markup=False)
 
     @contextmanager
     def counting(self, total: int | None, doing: str) -> Iterator[Callable[[int], None]]:
