@@ -219,12 +219,21 @@ def _figure(name: str, png: bytes, alt: str, caption: str) -> Picture:
 
 
 def _commands(run: RunRecord) -> tuple[str, ...]:
-    train = lookup(run.run, "command")
-    return (*([str(train)] if train else []), _evaluate(run))
+    """From the configuration saved with the run: the user's own file may have changed since."""
+    path = _shown(run.path)
+    again = path.with_name(f"{path.name}-again") if path.name else Path("again")
+    start = lookup(run.run, "from.model")
+    begun = f" --from {shlex.quote(str(start))}" if start else ""
+    saved, out = shlex.quote(str(path / "config.yaml")), shlex.quote(str(again))
+    return f"rotvq train --config {saved}{begun} --out {out}", _evaluate(run)
 
 
 def _evaluate(run: RunRecord) -> str:
-    path = run.path
+    return f"rotvq evaluate {shlex.quote(str(_shown(run.path)))}"
+
+
+def _shown(path: Path) -> Path:
+    """Relative where it lies below the current folder."""
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
-        path = path.relative_to(Path.cwd())
-    return f"rotvq evaluate {shlex.quote(str(path))}"
+        return path.relative_to(Path.cwd())
+    return path
