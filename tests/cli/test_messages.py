@@ -21,9 +21,16 @@ SOURCES = sorted((ROOT / "src/rotvq").rglob("*.py"))
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 
 COMMAND = re.compile(r"rotvq ([a-z]+)(?![\w:])([^`\n;|]*?)(?=$|[`\n;|]|\. |\.$| #)", re.MULTILINE)
+SETTING = re.compile(r"(--[a-z]+\.[a-z_]+) (\d[\d.e-]*\d|\d)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*\w")
 
 options = cache(_options)
+
+
+@pytest.fixture(autouse=True)
+def any_model(monkeypatch):
+    """Every model that training may begin from is there."""
+    monkeypatch.setattr("rotvq.training.starting_point.like", lambda config, name: config)
 
 
 def texts(path: Path) -> Iterator[str]:
@@ -65,6 +72,8 @@ def test_options_named_in_messages_exist(path):
     home = path.stem if path.parent.name == "cli" and path.stem in VERBS else None
     for text in texts(path):
         assert not unknown(text, home), text
+        for option, value in SETTING.findall(text):
+            parse([option, value])
 
 
 def test_a_message_that_names_what_does_not_exist_is_found():

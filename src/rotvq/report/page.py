@@ -12,7 +12,7 @@ import numpy as np
 from rotvq.errors import UserError
 from rotvq.files import write_bytes, write_text
 from rotvq.report import figures, style, tables, tiles
-from rotvq.report.records import RunRecord, load_runs, lookup
+from rotvq.report.records import RunRecord, load_runs
 from rotvq.report.templating import render
 
 
@@ -222,10 +222,8 @@ def _commands(run: RunRecord) -> tuple[str, ...]:
     """From the configuration saved with the run: the user's own file may have changed since."""
     path = _shown(run.path)
     again = path.with_name(f"{path.name}-again") if path.name else Path("again")
-    start = lookup(run.run, "from.model")
-    begun = f" --from {shlex.quote(str(start))}" if start else ""
     saved, out = shlex.quote(str(path / "config.yaml")), shlex.quote(str(again))
-    return f"rotvq train --config {saved}{begun} --out {out}", _evaluate(run)
+    return f"rotvq train --config {saved} --out {out}", _evaluate(run)
 
 
 def _evaluate(run: RunRecord) -> str:

@@ -155,6 +155,8 @@ class TrainingConfig:
         device: auto is a GPU if there is one.
         checkpoint_every: epochs between checkpoints.
         test_every: epochs between test passes; the last epoch always has one.
+        init_from: begin from the weights of this model, the folder of a run or of a saved model or
+            owner/name on the hub; null draws new ones.
     """
 
     epochs: int = 100
@@ -173,6 +175,7 @@ class TrainingConfig:
     device: Literal["auto", "cpu"] = "auto"
     checkpoint_every: int = 1
     test_every: int = 1
+    init_from: str | None = None
 
     def __post_init__(self) -> None:
         _check_types(self)

@@ -32,7 +32,7 @@ from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_json
 from rotvq.model import VQVAE, VQVAEOutput, pretrained
 from rotvq.quantization import Codebook, health
-from rotvq.training import bad_steps, checkpoint, environment, gradients, run_folder
+from rotvq.training import bad_steps, checkpoint, environment, gradients, run_folder, starting_point
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
 from rotvq.training.collapse import warning
@@ -138,12 +138,24 @@ class Trainer:
             overwrite: replace the run that lies there.
 
         Raises:
-            UserError: the folder is not free.
+            UserError: the folder is not free, or there is no model to begin from.
         """
+        start = self._start()
         if self.accelerator.is_main_process:
             run_folder.prepare(self.folder, self.config, overwrite=overwrite)
-            self._describe(command)
+            self._describe(command, start)
         self._check_shared(0)
+        if start:
+            self._save()
+
+    def _start(self) -> dict[str, str] | None:
+        """Take up the weights that the run begins from; where they are from, for the record."""
+        name = self.config.training.init_from
+        if name is None:
+            return None
+        start = starting_point.load(name, self.config)
+        self.model.load_state_dict(start.weights)
+        return start.record
 
     def resume(self) -> str:
         """Take up the state of the folder's checkpoint; without one, start from the beginning.
@@ -165,6 +177,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         self._check_shared(1 + path.exists())
         if not path.exists():
+            self._start()
             return told
         saved = checkpoint.load(path)
         try:
@@ -512,9 +525,9 @@ class Trainer:
             images["validation"] = self.validation_images
         return images
 
-    def _describe(self, command: str) -> None:
+    def _describe(self, command: str, start: dict[str, str] | None = None) -> None:
         record = describe(
-            self.config, self.data, self._images(), self.model, self.precision, command
+            self.config, self.data, self._images(), self.model, self.precision, command, start
         )
         # The folder of a run can be loaded as a saved model too.
         write_json(self.folder / run_folder.MODEL, pretrained.describe(self.model))
