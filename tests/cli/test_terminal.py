@@ -77,6 +77,7 @@ def trainer(epoch: int = 0, images: int = 0) -> SimpleNamespace:
         model=torch.nn.Linear(2, 2),
         precision="fp32",
         device="cpu",
+        samples=SimpleNamespace(note=None),
     )
 
 

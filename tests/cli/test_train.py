@@ -215,7 +215,7 @@ def test_someone_elses_folder_is_refused(rotvq, tiny, tmp_path, words):
 
 BAD = {
     "data": ["--data", "nowhere/at/all.zip"],
-    "batch": ["--training.batch_size", "64"],
+    "model": ["--from", "nowhere"],
     "precision": ["--training.precision", "fp16", "--training.device", "cpu"],
     "stride": ["--model.stages", "5"],
 }

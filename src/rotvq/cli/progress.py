@@ -42,6 +42,7 @@ class TrainingProgress(Terminal):
                 size=wanted.size,
                 channels=self.config.model.channels,
                 validation=wanted.validation,
+                crops=wanted.crops == "random",
             )
         _, c, h, w = data.train.images.shape
         train = min(len(data.train.images), wanted.train_images or len(data.train.images))
@@ -65,6 +66,8 @@ class TrainingProgress(Terminal):
             f"Training {parameters:,} parameters for {options.epochs} epochs{begin}, "
             f"{self.config.quantizer.estimator}, {trainer.precision} on {trainer.device}."
         )
+        if trainer.samples.note:
+            self.say(f"  {trainer.samples.note}")
         columns = (
             TextColumn("epoch {task.fields[epoch]}/" + str(options.epochs)),
             BarColumn(BAR),

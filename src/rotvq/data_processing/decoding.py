@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from rotvq.data_processing.crops import Store
 from rotvq.data_processing.room import room
 from rotvq.data_processing.splits import ImageSplit
 from rotvq.errors import UserError, first_line
@@ -40,6 +41,8 @@ class Target(NamedTuple):
 
     size: int | tuple[int, int] | None = None
     channels: int = 3
+    keep: int = 1
+    """Times the size that larger pictures are kept at, uncropped, to take crops from."""
 
     @property
     def sides(self) -> tuple[int, int] | None:
@@ -95,9 +98,21 @@ def conform(image: Image.Image, target: Target) -> Pixels:
     if min(image.size) < MINIMUM_SIDE:
         raise ValueError(f"{image.height}x{image.width} is below {MINIMUM_SIDE} pixels a side")
     if target.sides is not None:
-        image = _cropped(image, *target.sides)
+        height, width = target.sides
+        if target.keep == 1:
+            image = _cropped(image, height, width)
+        else:
+            image = _covering(image, height, width, target.keep)
     pixels = np.asarray(image.convert("L" if target.channels == 1 else "RGB"))
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _conformed(pixels: Pixels, target: Target) -> Pixels:
+    """Pixels (c, h, w) as `conform` gives them; those that fit already as they are."""
+    if pixels.shape[0] == target.channels and target.sides in (None, pixels.shape[1:]):
+        return pixels
+    grey = len(pixels) == 1
+    return conform(Image.fromarray(pixels[0] if grey else pixels.transpose(1, 2, 0)), target)
 
 
 def _cropped(image: Image.Image, height: int, width: int) -> Image.Image:
@@ -111,6 +126,16 @@ def _cropped(image: Image.Image, height: int, width: int) -> Image.Image:
     return image.resize(wanted, Image.Resampling.LANCZOS, (left, above, right, below))
 
 
+def _covering(image: Image.Image, height: int, width: int, keep: int) -> Image.Image:
+    """The whole image, reduced until one side is `keep` times the size, enlarged if too small."""
+    fit = min(image.height / height, image.width / width)
+    scale = min(max(fit, 1), keep) / fit
+    if scale == 1:
+        return image
+    sides = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    return image.resize(sides, Image.Resampling.LANCZOS)
+
+
 def decode_split(
     items: Iterable[Encoded], count: int, target: Target, split: str
 ) -> tuple[ImageSplit, tuple[str, ...]]:
@@ -119,6 +144,7 @@ def decode_split(
     Raises UserError where no image is readable or two have different shapes.
     """
     images: Pixels | None = None
+    larger = Store()
     labels: list[int | None] = []
     skipped: list[str] = []
     first = ""
@@ -126,6 +152,9 @@ def decode_split(
         if isinstance(pixels, Exception):
             skipped.append(f"{item.name} ({first_line(pixels)})")
             continue
+        if target.keep > 1 and target.sides is not None:
+            larger.add(pixels)
+            pixels = _conformed(pixels, target._replace(keep=1))
         if images is None:
             images, first = room((count, *pixels.shape)), item.name
         if pixels.shape != images.shape[1:]:
@@ -140,8 +169,13 @@ def decode_split(
         raise UserError(f"no readable {split} images{reason}")
     classes = [label for label in labels if label is not None]
     complete = len(classes) == len(labels)
+    is_larger = any(each.shape[:2] != images.shape[2:] for each in larger.pictures)
     return (
-        ImageSplit(images[: len(labels)], np.array(classes, np.int64) if complete else None),
+        ImageSplit(
+            images[: len(labels)],
+            np.array(classes, np.int64) if complete else None,
+            tuple(larger.pictures) if is_larger else None,
+        ),
         (f"{len(skipped):,} {split} image(s) skipped, first {skipped[0]}",) if skipped else (),
     )
 

@@ -24,7 +24,7 @@ def load_folder(folder: Path, target: Target) -> ImageData:
         for split, paths in (("training", train), ("test", test))
     }
     train_split, train_notes = decode_split(items["training"], len(train), target, "training")
-    test_split, test_notes = decode_split(items["test"], len(test), target, "test")
+    test_split, test_notes = decode_split(items["test"], len(test), target._replace(keep=1), "test")
     return ImageData(
         folder.resolve().name, train_split, test_split, notes + train_notes + test_notes
     )

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from rotvq.data_processing import cifar10, folder, hub, parquet, photos, shards
+from rotvq.data_processing.crops import KEEP
 from rotvq.data_processing.decoding import Target, parse_size
 from rotvq.data_processing.splits import ImageData, for_choosing
 from rotvq.errors import UserError, first_line
@@ -20,7 +21,12 @@ FILE_SUFFIXES = folder.SUFFIXES | ARCHIVES | {".zip", ".parquet"}
 
 
 def load(
-    source: str, *, size: int | str | None = None, channels: int = 3, validation: int = 0
+    source: str,
+    *,
+    size: int | str | None = None,
+    channels: int = 3,
+    validation: int = 0,
+    crops: bool = False,
 ) -> ImageData:
     """Load a data set into memory, as uint8 splits of one shape.
 
@@ -28,7 +34,8 @@ def load(
     path, or a hub data set; an existing path goes before a hub data set of the same name. With
     `size`, a side in pixels or "HEIGHTxWIDTH", images are reduced until one side fits, and the
     centre is kept; with `channels` 1, grey.
-    With `validation`, so many training images are held out to choose on.
+    With `crops`, training pictures that are larger than the size are kept larger too, to take
+    crops from. With `validation`, so many training images are held out to choose on.
 
     Raises UserError where the source is not known, damaged, or not of one shape.
     """
@@ -36,7 +43,7 @@ def load(
         raise UserError(f"data.channels must be 1 (grey) or 3 (colour), received {channels}")
     sides = parse_size(size)
     try:
-        data = _load(source, Target(sides, channels))
+        data = _load(source, Target(sides, channels, KEEP if crops else 1))
     except OSError as error:
         raise UserError(f"cannot read the data source '{source}': {first_line(error)}") from None
     except MemoryError:

@@ -26,6 +26,8 @@ class DataConfig:
         size: side in pixels, or HEIGHTxWIDTH, to resize and crop to; null keeps the images' own.
         train_images: use so many training images, spread evenly; null uses all.
         test_images: use so many test images, spread evenly; null uses all.
+        crops: of training pictures that are larger than size: the centre, always the same, or
+            random parts at random scales, new ones each epoch.
         validation: hold out so many training images, to choose on: while training, tests are of
             them, and the test images are looked at once, at the end.
     """
@@ -34,6 +36,7 @@ class DataConfig:
     size: int | str | None = None
     train_images: int | None = None
     test_images: int | None = None
+    crops: Literal["centre", "random"] = "centre"
     validation: int = 0
 
     def __post_init__(self) -> None:
