@@ -497,3 +497,22 @@ def test_a_model_that_is_not_there_is_one_line(rotvq, tiny, tmp_path, name):
     error = rotvq("train", *tiny, "--from", tmp_path / name, "--out", tmp_path / "run").error
     assert "expected the folder of a saved model" in error
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_lists_what_its_data_lacks(rotvq, make_images, tiny, tmp_path):
+    data = make_images(tmp_path / "data", {"train": 16, "test": 8})
+    (data / "train" / "0003.png").write_bytes(b"damaged")
+    (data / "train" / "notes.txt").touch()
+    words = (*tiny, "--training.epochs", 1, "--out", tmp_path / "run")
+    answer = rotvq("train", *words, "--data", data)
+    assert answer.status == 0
+    listed = tmp_path / "run" / "skipped.tsv"
+    assert f"What was skipped is listed in {listed}." in answer.out
+    assert listed.read_text().splitlines() == [
+        "path\treason\tdetail",
+        "train/notes.txt\tnot an image file\t",
+        "train/0003.png\tnot an image of a known format\t",
+    ]
+    # Another run in the same folder, of whole data, has no list.
+    assert rotvq("train", *words, "--overwrite").status == 0
+    assert not listed.exists()

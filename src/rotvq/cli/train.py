@@ -85,6 +85,8 @@ def execute(config: Config, options: Options, command: str) -> int:
             progress.say(damage)
     else:
         trainer.begin(command, overwrite=options.overwrite)
+        if data.skipped:
+            progress.say(f"  What was skipped is listed in {options.out / run_folder.SKIPPED}.")
     trackers = tracking.start(options.track if main else (), config, options.out)
     try:
         with progress.following(trainer) as listener:

@@ -41,6 +41,16 @@ class Store:
         self._used += pixels.size
 
 
+def whole(image: Image.Image, height: int, width: int, keep: int) -> Image.Image:
+    """An image that covers a size: reduced to `keep` times that, or enlarged if it is too small."""
+    fit = min(image.height / height, image.width / width)
+    scale = min(max(fit, 1), keep) / fit
+    if scale == 1:
+        return image
+    sides = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    return image.resize(sides, Image.Resampling.LANCZOS)
+
+
 def crops_each(pictures: Sequence[Pixels], sides: tuple[int, int]) -> int:
     """How many crops of each picture (h, w, c) an epoch takes.
 

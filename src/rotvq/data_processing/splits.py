@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotvq.data_processing.room import room
+from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
 
 HELD_OUT = 0.1
@@ -59,13 +60,17 @@ class ImageSplit:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A data set: a name for people, splits of one image shape, and what is worth knowing."""
+    """A data set: a name for people, splits of one image shape, and what is worth knowing.
+
+    `skipped` lists what the source holds and the splits do not.
+    """
 
     name: str
     train: ImageSplit
     test: ImageSplit
     notes: tuple[str, ...] = ()
     validation: ImageSplit | None = None
+    skipped: tuple[Skipped, ...] = ()
 
 
 def for_choosing(data: ImageData, images: int) -> ImageData:

@@ -24,7 +24,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from rotvq.data_processing import ImageData, epoch_order
+from rotvq.data_processing import ImageData, epoch_order, skipped
 from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluate, totals_over
 from rotvq.evaluation.metrics import Means, Totals, psnr
@@ -537,3 +537,4 @@ class Trainer:
         # The folder of a run can be loaded as a saved model too.
         write_json(self.folder / run_folder.MODEL, pretrained.describe(self.model))
         write_json(self.folder / run_folder.RUN, record)
+        skipped.write(self.folder / run_folder.SKIPPED, self.data.skipped)
