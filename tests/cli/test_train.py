@@ -456,7 +456,7 @@ def test_the_command_to_go_on_can_be_pasted(rotvq, tiny, tmp_path, monkeypatch):
 
 
 def test_a_collapse_is_told_once(rotvq, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("rotvq.training.loop.warning", lambda history, quantizer: "It collapses.")
+    monkeypatch.setattr("rotvq.training.loop.warning", lambda history, config: "It collapses.")
     answer = rotvq("train", *tiny, "--training.epochs", 3, "--out", tmp_path / "run")
     assert (answer.status, answer.out.count("It collapses.")) == (0, 1)
 

@@ -400,7 +400,7 @@ class Trainer:
             record["bad_steps"] = at.bad.total
         due = self._falls_due(options.checkpoint_every)
         at.history.append(record)
-        advice = warning(at.history, self.config.quantizer)
+        advice = warning(at.history, self.config)
         if advice:
             record["codebook"]["warning"] = advice
         at.epoch, at.step, at.seconds = at.epoch + 1, 0, 0.0
