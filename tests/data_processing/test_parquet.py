@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rotvq.data_processing import load
-from rotvq.data_processing.parquet import find_parquet
+from rotvq.data_processing.image_formats import Unreadable
+from rotvq.data_processing.parquet import find_parquet, open_parquet
 from rotvq.errors import UserError
 
 ToPng = Callable[[np.ndarray], bytes]
@@ -142,3 +143,37 @@ def test_files_are_found_one_folder_down(tmp_path: Path, write: Callable[..., No
         find_parquet(tmp_path)
     write(tmp_path / "train-0.parquet", [1, 2])
     assert find_parquet(tmp_path) == tmp_path
+
+
+@pytest.mark.parametrize("where", ["inside", "below", "absolute", "outside", "up", "link", "nul"])
+def test_a_path_in_a_row_is_followed_inside_the_data_set_only(
+    tmp_path: Path, to_png: ToPng, where: str
+) -> None:
+    data = tmp_path / "data"
+    (data / "pictures").mkdir(parents=True)
+    image = to_png(np.full((8, 8), 7, np.uint8))
+    (tmp_path / "private.png").write_bytes(image)
+    (data / "pictures" / "a.png").write_bytes(image)
+    (data / "link.png").symlink_to(tmp_path / "private.png")
+    path = {
+        "inside": "pictures/a.png",
+        "below": "pictures/../pictures/a.png",
+        "absolute": str(data / "pictures" / "a.png"),
+        "outside": str(tmp_path / "private.png"),
+        "up": "../private.png",
+        "link": "link.png",
+        "nul": "a\0.png",
+    }[where]
+    cells = [{"bytes": image, "path": "x"}, {"bytes": None, "path": path}]
+    for split in ("train", "test"):
+        pq.write_table(pa.table({"image": cells}), data / f"{split}.parquet")
+    loaded = load(str(data))
+    if where in ("inside", "below", "absolute"):
+        assert _values(loaded.train.images) == [7, 7]
+    else:
+        assert _values(loaded.train.images) == [7]
+        reason = "path outside the data set"
+        assert loaded.skipped[0][:2] == ("train.parquet/000001", reason)
+    # A single file has no folder of its own.
+    (_, second) = open_parquet(data / "train.parquet").reader("all")
+    assert isinstance(second.content, Unreadable) and second.content.detail

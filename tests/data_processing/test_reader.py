@@ -144,6 +144,8 @@ def test_images_of_several_sizes_are_read_with_names_labels_and_captions(write, 
 
 def test_the_count_is_that_of_the_items(write):
     source = open_source(write(rows(10, 6), rows(50, 5)), Target())
+    assert source.reader(None).notes[-1].startswith("only the test split is read: --split all")
+    assert not source.reader("test").notes
     for split, n in (("train", 6), ("test", 5), ("all", 11), (None, 5)):
         reader = source.reader(split)
         assert reader.count == len([*reader]) == len(reader.keys()) == n

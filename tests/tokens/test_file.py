@@ -79,6 +79,25 @@ def test_labels_can_be_read_without_us(tmp_path):
     assert pq.read_table(tmp_path / "t.parquet")["label"].to_pylist() == LABELS
 
 
+@pytest.mark.parametrize(
+    "labels, kind",
+    [
+        ([0, 9], np.int8),
+        ([-127, None, 127], np.int8),
+        ([-128], np.int16),
+        ([128], np.int16),
+        ([999, None], np.int16),
+        ([2**31 - 1], np.int32),
+        ([2**31], np.int64),
+    ],
+)
+def test_labels_take_as_few_bytes_as_they_can(tmp_path, labels, kind):
+    tokens = Tokens(CODEC, [(4, 4)] * len(labels), bytes(2 * len(labels)), labels=labels)
+    write(tmp_path / "t.npz", tokens)
+    assert np.load(tmp_path / "t.npz")["labels"].dtype == kind
+    assert read(tmp_path / "t.npz").labels == labels
+
+
 def test_files_of_before_there_were_labels_are_read():
     """The bytes that the first version wrote: two images of 8x8 and their names."""
     for name in ("before.npz", "before.safetensors", "before.parquet"):

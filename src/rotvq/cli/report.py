@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rotvq.cli.options import Parser
 from rotvq.errors import UserError
+from rotvq.text import printable
 
 
 def run(argv: Sequence[str]) -> int:
@@ -28,5 +29,5 @@ def run(argv: Sequence[str]) -> int:
 
     alone = options.runs[0] if len(options.runs) == 1 else Path("report")
     page = write_report(options.runs, options.out or alone)
-    print(f"Report: {page}")
+    print(printable(f"Report: {page}"))
     return 0

@@ -118,7 +118,7 @@ class _Images:
         path = _text(self.paths[i]) if self.paths is not None else None
         if not path:
             return Unreadable("no image in the row")
-        return resolve(path) or Unreadable("a path that leads out of the data set", path)
+        return resolve(path) or Unreadable("path outside the data set", path)
 
 
 def _text(cell: Any) -> str | None:

@@ -273,13 +273,13 @@ def _attempts(
                 yield item, attempt(item)
                 continue
             pixels = _pixels(item, target)
-            while ahead and pixels + sum(waiting for _, waiting, _ in ahead) > IN_FLIGHT:
+            while ahead and (
+                len(ahead) >= 2 * threads
+                or pixels + sum(waiting for _, waiting, _ in ahead) > IN_FLIGHT
+            ):
                 first, _, found = ahead.popleft()
                 yield first, found.result()
             ahead.append((item, pixels, pool.submit(attempt, item)))
-            if len(ahead) > 2 * threads:
-                first, _, found = ahead.popleft()
-                yield first, found.result()
         for item, _, found in ahead:
             yield item, found.result()
 

@@ -17,6 +17,7 @@ from rotvq.errors import UserError
 
 SPLITS = ("train", "test", "all")
 NO_TEST_SPLIT = "no test split found: 10 % of the images held out"
+TEST_SPLIT = "only the test split is read: --split all takes every image, --split train the others"
 
 Mask = NDArray[np.bool_]
 
@@ -81,7 +82,10 @@ class ImageSource:
         Raises:
             UserError: the source has no such split, or is damaged.
         """
-        split = split or ("test" if "test" in self.splits else "all")
+        if split is None and "test" in self.splits:
+            reader = self.splits["test"]()
+            return replace(reader, notes=(*reader.notes, TEST_SPLIT))
+        split = split or "all"
         if split in self.splits:
             return self.splits[split]()
         if split == "all":
