@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from rotvq.data_processing.color import ProfileError, scaled, stored_bits, to_srgb
+from rotvq.data_processing.crops import Store, whole
 from rotvq.data_processing.image_formats import FORMATS, Unreadable, open_image
 from rotvq.data_processing.room import room
 from rotvq.data_processing.skipped import Skipped, summary
@@ -55,16 +57,24 @@ class Target(NamedTuple):
         size: a side or (height, width); None keeps each image's own.
         channels: 1 or 3.
         bits: of grey images that are stored in 16 bits; None takes them all.
+        keep: times the size at which larger images are kept whole, to take crops from; with 1 they
+            are cropped to the size.
     """
 
     size: int | tuple[int, int] | None = None
     channels: int = 3
     bits: int | None = None
+    keep: int = 1
 
     @property
     def sides(self) -> tuple[int, int] | None:
         """Height and width; None where every image keeps its own."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def needed(self) -> tuple[int, int] | None:
+        """Height and width of what is decoded, at least."""
+        return self.sides and (self.keep * self.sides[0], self.keep * self.sides[1])
 
 
 def parse_size(size: int | str | None) -> tuple[int, int] | None:
@@ -106,7 +116,7 @@ class _Decoded(NamedTuple):
 def _decode(content: bytes | Path, target: Target) -> _Decoded:
     skipped: list[tuple[str, str]] = []
     used = None
-    with open_image(content, target.sides) as image:
+    with open_image(content, target.needed) as image:
         # The further images of an MPO are previews, depths and gains of its first.
         if image.format != "MPO" and getattr(image, "is_animated", False):
             skipped.append(("frames after the first", ""))
@@ -136,7 +146,8 @@ def conform(image: Image.Image, target: Target) -> Pixels:
     if min(image.size) < MINIMUM_SIDE:
         raise Unreadable(f"below {MINIMUM_SIDE} pixels a side", f"{image.height}x{image.width}")
     if target.sides is not None:
-        image = _cropped(image, *target.sides)
+        reduce = _cropped if target.keep == 1 else partial(whole, keep=target.keep)
+        image = reduce(image, *target.sides)
     pixels = np.asarray(image.convert("L" if target.channels == 1 else "RGB"))
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
@@ -190,10 +201,14 @@ def decode_split(
     Raises UserError where no image is readable or two have different shapes.
     """
     images: Pixels | None = None
+    larger = Store()
     labels: list[int | None] = []
     first = ""
     before = len(findings.skipped)
     for item, pixels in decoded(items, target, findings):
+        if target.keep > 1:
+            larger.add(pixels)
+            pixels = _conformed(pixels, target._replace(keep=1))
         if images is None:
             images, first = room((count, *pixels.shape)), item.name
         if pixels.shape != images.shape[1:]:
@@ -208,7 +223,12 @@ def decode_split(
         raise UserError(f"no readable {split} images" + (f": {reasons}" if reasons else ""))
     classes = [label for label in labels if label is not None]
     complete = len(classes) == len(labels)
-    return ImageSplit(images[: len(labels)], np.array(classes, np.int64) if complete else None)
+    is_larger = any(picture.shape[:2] != images.shape[2:] for picture in larger.pictures)
+    return ImageSplit(
+        images[: len(labels)],
+        np.array(classes, np.int64) if complete else None,
+        tuple(larger.pictures) if is_larger else None,
+    )
 
 
 def decoded(
@@ -276,7 +296,7 @@ def _pixels(item: Encoded, target: Target) -> int:
     if not isinstance(item.content, bytes | Path):
         return 0
     try:
-        with open_image(item.content, target.sides) as image:
+        with open_image(item.content, target.needed) as image:
             return image.width * image.height
     except Exception:
         return 0

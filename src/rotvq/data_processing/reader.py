@@ -102,19 +102,23 @@ class ImageSource:
     def load(self, target: Target) -> ImageData:
         """Decode both splits to memory.
 
+        Args:
+            target: what their images become; only those of the training split are kept larger.
+
         Raises:
             UserError: a split has no readable image, or its images have several shapes.
         """
         findings = Findings()
         notes: list[str] = []
 
-        def decoded(split: str, called: str) -> ImageSplit:
+        def decoded(split: str, called: str, target: Target) -> ImageSplit:
             reader = self.reader(split)
             findings.skipped += reader.skipped
             notes.extend(reader.notes)
             return decode_split(reader, reader.count, target, called, findings)
 
-        train, test = decoded("train", "training"), decoded("test", "test")
+        train = decoded("train", "training", target)
+        test = decoded("test", "test", target._replace(keep=1))
         # Where a part of the source is held out, both splits are read from the same reader.
         findings.skipped = [*dict.fromkeys(findings.skipped)]
         told = (*dict.fromkeys(notes), *findings.notes)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rotvq.data_processing import cifar10, folder, hub, parquet, photos, shards
+from rotvq.data_processing.crops import KEEP
 from rotvq.data_processing.decoding import Target, parse_size
 from rotvq.data_processing.image_formats import SUFFIXES
 from rotvq.data_processing.reader import ImageSource
@@ -67,6 +68,7 @@ def load(
     channels: int = 3,
     validation: int = 0,
     bits: int | None = None,
+    crops: bool = False,
 ) -> ImageData:
     """Load a data set into memory, as uint8 splits of one shape.
 
@@ -74,7 +76,8 @@ def load(
     hub and cached) or another data set of the hub: see `resolve`. With `size`, a side in pixels
     or "HEIGHTxWIDTH", images are reduced until one side fits, and the centre is kept; with
     `channels` 1, grey. `bits` are those of grey images that are stored in 16 bits.
-    With `validation`, so many training images are held out to choose on.
+    With `crops`, training images that are larger than the size are kept larger too, to take crops
+    from. With `validation`, so many training images are held out to choose on.
 
     Raises UserError where the source is not known, damaged, or not of one shape.
     """
@@ -82,7 +85,7 @@ def load(
         raise UserError(f"data.channels must be 1 (grey) or 3 (colour), received {channels}")
     sides = parse_size(size)
     try:
-        target = Target(sides, channels, bits)
+        target = Target(sides, channels, bits, KEEP if crops and sides else 1)
         data = open_source(source, target).load(target)
     except OSError as error:
         raise UserError(f"cannot read the data source '{source}': {first_line(error)}") from None
