@@ -12,7 +12,8 @@ import shlex
 import signal
 import time
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -25,7 +26,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rotvq.data_processing import ImageData, epoch_order
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
 from rotvq.evaluation.evaluate import evaluate, totals_over
 from rotvq.evaluation.metrics import Means, Totals, psnr
 from rotvq.evaluation.pixels import normalized
@@ -35,11 +36,13 @@ from rotvq.quantization import Codebook, health
 from rotvq.training import bad_steps, checkpoint, environment, gradients, run_folder
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
+from rotvq.training.checkpoint_check import check, placed
 from rotvq.training.collapse import warning
 from rotvq.training.config import Config
 from rotvq.training.images import mirrored, on_device, sizes
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.listener import Listener
+from rotvq.training.lock import RunLock
 from rotvq.training.pictures import fixed_images, save_reconstructions
 from rotvq.training.record import describe
 from rotvq.training.schedule import SCHEDULES, even
@@ -107,6 +110,7 @@ class Trainer:
         self.position = Position()
         self.norms: list[Tensor] = []
         self.totals = Totals(self.model.quantizer.codebook.e.shape, self.device)
+        self.lock = RunLock(folder)
 
     @property
     def tested(self) -> VQVAE:
@@ -138,12 +142,16 @@ class Trainer:
             overwrite: replace the run that lies there.
 
         Raises:
-            UserError: the folder is not free.
+            UserError: the folder is not free, or another process trains in it.
         """
         if self.accelerator.is_main_process:
-            run_folder.prepare(self.folder, self.config, overwrite=overwrite)
-            self._describe(command)
-        self._check_shared(0)
+            # Before the lock, which makes the folder.
+            run_folder.check_free(self.folder, overwrite)
+        with self._keeping_the_lock():
+            if self.accelerator.is_main_process:
+                run_folder.prepare(self.folder, self.config, overwrite=overwrite)
+                self._describe(command)
+            self._check_shared(0)
 
     def resume(self) -> str:
         """Take up the state of the folder's checkpoint; without one, start from the beginning.
@@ -152,41 +160,64 @@ class Trainer:
             A sentence on a damaged checkpoint that the one before it stands in for, or nothing.
 
         Raises:
-            UserError: the run was made from other images or in another precision, or its
-                checkpoints are damaged.
+            UserError: the run was made from other images or in another precision, its checkpoints
+                are damaged, it is past the epochs asked for, or another process is training it.
         """
-        path, told = self.folder / run_folder.CHECKPOINT, ""
+        with self._keeping_the_lock():
+            return self._resume(self.folder / run_folder.CHECKPOINT)
+
+    def _resume(self, path: Path) -> str:
+        told = ""
         if self.accelerator.is_main_process:
             if not (self.folder / run_folder.RUN).exists():
                 self._describe("")
             run_folder.check_same(self.folder, sizes(self._images()), self.precision)
-            run_folder.take_up(self.folder, self.config)
             told = checkpoint.settle(path)
         self.accelerator.wait_for_everyone()
         self._check_shared(1 + path.exists())
-        if not path.exists():
-            return told
-        saved = checkpoint.load(path)
+        if path.exists():
+            self._take_up(path)
+        # Last, so that a refusal leaves the folder as it was.
+        if self.accelerator.is_main_process:
+            run_folder.take_up(self.folder, self.config)
+            if self.position.images:
+                checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.tested)
+                run_folder.write_epochs(self.folder, self.position.history)
+        return told
+
+    def _take_up(self, path: Path) -> None:
+        """Load a checkpoint, once all of it is known to be that of this run."""
+        saved, options = checkpoint.load(path), self.config.training
+        parameters = [*self.model.parameters()]
         try:
-            self.model.load_state_dict(saved.model)
-            self.optimizer.load_state_dict(saved.optimizer)
-            if self.average and saved.average:
-                self.average.load_state_dict(saved.average)
-        except (RuntimeError, ValueError):
+            check(saved, self._state(), parameters, self.steps, options.batch_size)
+            torch.set_rng_state(saved.generator)
+        except (ValueError, RuntimeError) as error:
             raise UserError(
                 f"{path}: expected the checkpoint of the configuration beside it; it is that of "
-                "another model. Remove it to begin the run again, or use --overwrite."
+                f"another model or made up ({first_line(error)}). Remove it to begin the run "
+                "again, or use --overwrite."
             ) from None
+        begun = saved.position.epoch + (saved.position.step > 0)
+        if options.epochs < begun:
+            raise UserError(
+                f"training.epochs: expected {begun} or more, as the run in {self.folder} is in "
+                f"epoch {begun} or past it; got {options.epochs}. Choose another --out for a "
+                "shorter run."
+            )
+        for module, values in ((self.model, saved.model), (self.average, saved.average)):
+            if module is not None and values is not None:
+                # Its own state dict, as the versions of modules beside the values are not checked.
+                own = module.state_dict()
+                own.update(values)
+                module.load_state_dict(own)
+        self.optimizer.load_state_dict(placed(saved.optimizer, self.optimizer, parameters))
         if saved.scaler:
             self.scaler.load_state_dict(saved.scaler)
-        torch.set_rng_state(saved.generator)
         # The sums are those of all processes.
         if self.accelerator.is_main_process:
             self.totals.load_state_dict(saved.totals)
-            checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.tested)
-            run_folder.write_epochs(self.folder, saved.position.history)
         self.position = saved.position
-        return told
 
     def run(self, listener: Listener | None = None) -> dict[str, Any]:
         """Train to the end and evaluate; returns the evaluation's record.
@@ -196,7 +227,12 @@ class Trainer:
                 the evaluation, and its record is written too.
             UserError: the loss is not finite any more.
         """
-        listener = listener or Listener()
+        try:
+            return self._run(listener or Listener())
+        finally:
+            self.lock.release()
+
+    def _run(self, listener: Listener) -> dict[str, Any]:
         with Interrupt() as interrupt:
             while self.position.epoch < self.config.training.epochs:
                 self._epoch(listener, interrupt)
@@ -420,7 +456,10 @@ class Trainer:
             self._refuse("the weights are not finite")
         checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.tested)
         run_folder.write_epochs(self.folder, self.position.history)
-        state = Checkpoint(
+        checkpoint.save(self.folder / run_folder.CHECKPOINT, self._state())
+
+    def _state(self) -> Checkpoint:
+        return Checkpoint(
             model=self.model.state_dict(),
             average=self.average.state_dict() if self.average else None,
             optimizer=self.optimizer.state_dict(),
@@ -429,7 +468,6 @@ class Trainer:
             totals=self.totals.state_dict(),
             position=self.position,
         )
-        checkpoint.save(self.folder / run_folder.CHECKPOINT, state)
 
     def _stop(self, interrupt: Interrupt) -> None:
         self.totals.reduce()
@@ -511,6 +549,17 @@ class Trainer:
         if self.validation_images is not None:
             images["validation"] = self.validation_images
         return images
+
+    @contextmanager
+    def _keeping_the_lock(self) -> Iterator[None]:
+        """Lock the folder until the run ends or the body fails; one process does so for all."""
+        if self.accelerator.is_main_process:
+            self.lock.acquire()
+        try:
+            yield
+        except BaseException:
+            self.lock.release()
+            raise
 
     def _describe(self, command: str) -> None:
         record = describe(
