@@ -113,7 +113,7 @@ def settle(path: Path) -> str:
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint; only tensors and plain values, no code.
 
-    Whether they are those of the run at hand is for `checkpoint_check.check` to see.
+    Whether they are those of the run at hand is for `checkpoint_check.load_checked` to see.
 
     Raises:
         UserError: the file is damaged or of another version.

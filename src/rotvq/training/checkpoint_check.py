@@ -8,40 +8,52 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rotvq.training.checkpoint import Checkpoint, Position
+from rotvq.errors import UserError, first_line
+from rotvq.training.checkpoint import Checkpoint, Position, load
 
 LONGEST = 4096
 """Characters of a text in the records of epochs."""
 
 
-def check(
-    saved: Checkpoint, fresh: Checkpoint, parameters: Sequence[Tensor], steps: int, batch_size: int
-) -> None:
-    """See that a checkpoint can be taken up.
+def load_checked(
+    path: Path, fresh: Checkpoint, parameters: Sequence[Tensor], steps: int, batch_size: int
+) -> Checkpoint:
+    """Read the checkpoint of a run.
 
     Args:
-        saved: as read.
+        path: of the checkpoint.
         fresh: the state of the same run before its first step.
         parameters: of the optimizer.
         steps: of an epoch.
         batch_size: images of a step.
 
     Raises:
-        ValueError: it cannot; names the entry that is different.
+        UserError: it is damaged, or not of this run; names the first entry that is different.
     """
-    for part in ("model", "average", "scaler", "generator", "totals"):
-        _alike(getattr(saved, part), getattr(fresh, part), part)
-    for weights in (saved.model, saved.average or {}):
-        for name, t in weights.items():
-            _require(bool(t.isfinite().all()), name, "finite numbers", "others")
-    _check_optimizer(saved.optimizer, fresh.optimizer["param_groups"], parameters)
-    _check_position(saved.position, steps, batch_size)
+    saved = load(path)
+    try:
+        for part in ("model", "average", "scaler", "generator", "totals"):
+            _alike(getattr(saved, part), getattr(fresh, part), part)
+        for weights in (saved.model, saved.average or {}):
+            for name, t in weights.items():
+                _require(bool(t.isfinite().all()), name, "finite numbers", "others")
+        torch.Generator().set_state(saved.generator)
+        _check_optimizer(saved.optimizer, fresh.optimizer["param_groups"], parameters)
+        _check_position(saved.position, steps, batch_size)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: expected the checkpoint of the configuration beside it; it is that of "
+            f"another model or made up ({first_line(error)}). Remove it to begin the run again, "
+            "or use --overwrite."
+        ) from None
+    return saved
 
 
 def placed(
@@ -50,7 +62,7 @@ def placed(
     """The optimizer's state with each moment in memory of its own, laid out as its parameter.
 
     Args:
-        saved: as `check` accepts it.
+        saved: as `load_checked` returns it.
         optimizer: whose options stay.
         parameters: of the optimizer.
     """

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rotvq.data_processing import ImageData, epoch_order
-from rotvq.errors import UserError, first_line
+from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluate, totals_over
 from rotvq.evaluation.metrics import Means, Totals, psnr
 from rotvq.evaluation.pixels import normalized
@@ -36,7 +36,7 @@ from rotvq.quantization import Codebook, health
 from rotvq.training import bad_steps, checkpoint, environment, gradients, run_folder
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
-from rotvq.training.checkpoint_check import check, placed
+from rotvq.training.checkpoint_check import load_checked, placed
 from rotvq.training.collapse import warning
 from rotvq.training.config import Config
 from rotvq.training.images import mirrored, on_device, sizes
@@ -187,17 +187,8 @@ class Trainer:
 
     def _take_up(self, path: Path) -> None:
         """Load a checkpoint, once all of it is known to be that of this run."""
-        saved, options = checkpoint.load(path), self.config.training
-        parameters = [*self.model.parameters()]
-        try:
-            check(saved, self._state(), parameters, self.steps, options.batch_size)
-            torch.set_rng_state(saved.generator)
-        except (ValueError, RuntimeError) as error:
-            raise UserError(
-                f"{path}: expected the checkpoint of the configuration beside it; it is that of "
-                f"another model or made up ({first_line(error)}). Remove it to begin the run "
-                "again, or use --overwrite."
-            ) from None
+        options, parameters = self.config.training, [*self.model.parameters()]
+        saved = load_checked(path, self._state(), parameters, self.steps, options.batch_size)
         begun = saved.position.epoch + (saved.position.step > 0)
         if options.epochs < begun:
             raise UserError(
@@ -214,6 +205,7 @@ class Trainer:
         self.optimizer.load_state_dict(placed(saved.optimizer, self.optimizer, parameters))
         if saved.scaler:
             self.scaler.load_state_dict(saved.scaler)
+        torch.set_rng_state(saved.generator)
         # The sums are those of all processes.
         if self.accelerator.is_main_process:
             self.totals.load_state_dict(saved.totals)
