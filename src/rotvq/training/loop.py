@@ -174,13 +174,14 @@ class Trainer:
             run_folder.check_same(self.folder, sizes(self._images()), self.precision)
             told = checkpoint.settle(path)
         self.accelerator.wait_for_everyone()
-        self._check_shared(1 + path.exists())
-        if path.exists():
+        begun = path.exists()
+        self._check_shared(1 + begun)
+        if begun:
             self._take_up(path)
         # Last, so that a refusal leaves the folder as it was.
         if self.accelerator.is_main_process:
             run_folder.take_up(self.folder, self.config)
-            if self.position.images:
+            if begun:
                 checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.tested)
                 run_folder.write_epochs(self.folder, self.position.history)
         return told
