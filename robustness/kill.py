@@ -27,7 +27,7 @@ import torch
 from outcome import outcome, report_of
 
 from rotvq.data_processing import ImageData, ImageSplit, load
-from rotvq.files import write_json
+from rotvq.files import TEMPORARY, write_json
 from rotvq.training import checkpoint, environment, loop, run_folder
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
 from rotvq.training.loop import Trainer
@@ -82,7 +82,7 @@ def main() -> None:
                     break
                 assert part is not None
                 kills[part] += 1
-                litter += any(folder.rglob(run_folder.PARTS))
+                litter += any(folder.rglob(TEMPORARY))
             found = outcome(folder)
             if runs % REPORTS == 0:
                 found |= report_of(folder)

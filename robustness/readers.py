@@ -8,8 +8,10 @@ import pickle
 import shutil
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +20,18 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 from PIL import Image
+from sealed import repacked, sealed
 
 from rotvq.data_processing.decoding import Encoded, Findings, Target, decoded
 from rotvq.data_processing.sources import open_source
 from rotvq.data_processing.unpickle import read_batch
+from rotvq.evaluation.metrics import Totals
 from rotvq.model import VQVAE
 from rotvq.quantization import VectorQuantizer
 from rotvq.tokens import file as token_file
 from rotvq.tokens.collection import Codec, Packer
 from rotvq.training import checkpoint, run_folder
+from rotvq.training.checkpoint_check import load_checked
 from rotvq.training.config import Config
 
 MEMORY = Path("/dev/shm")
@@ -51,6 +56,11 @@ def _tokens(path: Path) -> None:
         pass
 
 
+def _resumed(path: Path) -> None:
+    fresh, parameters = _run_state(0)
+    load_checked(path, fresh, parameters, steps=1, batch_size=8)
+
+
 def _model(path: Path) -> None:
     VQVAE.from_pretrained(path.parent)
 
@@ -67,6 +77,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "tokens.safetensors": _tokens,
     "tokens.parquet": _tokens,
     "checkpoint.pt": checkpoint.load,
+    "checkpoint.pkl": _resumed,
     "config.yaml": lambda path: run_folder.read_config(path.parent),
     "config.json": _model,
     "model.safetensors": _model,
@@ -83,9 +94,9 @@ def place(name: str) -> Path:
 
 def finished(content: bytes, name: str) -> bytes:
     """A made-up file with the checksum that its reader wants, so that it reads what is inside."""
-    if name == "checkpoint.pt":
-        return content + hashlib.sha256(content).digest()
-    return content
+    if name == "checkpoint.pkl":  # What is in a checkpoint but for the content of its tensors.
+        content = repacked(_whole_checkpoint(), {"data.pkl": content})
+    return sealed(content) if name.startswith("checkpoint") else content
 
 
 def whole(name: str) -> list[bytes]:
@@ -151,15 +162,43 @@ def _token_files(path: Path) -> Iterator[bytes]:
     yield path.read_bytes()
 
 
-def _checkpoints(path: Path) -> Iterator[bytes]:
+def _run_state(steps: int) -> tuple[checkpoint.Checkpoint, list[torch.nn.Parameter]]:
+    """The state of a small run after so many epochs of a step, and its parameters."""
+    torch.manual_seed(0)
     model = _small_model()
     optimizer = torch.optim.Adam(model.parameters())
+    position = checkpoint.Position()
+    for number in range(1, steps + 1):
+        model(torch.rand(8, 3, 8, 8)).loss(0.25).backward()
+        optimizer.step()
+        numbers = {"loss": 1.0, "seconds": 2}
+        record = {"epoch": number, "images": 8 * number, "codebook": {"spread": (0.0, 1.0)}}
+        position.history.append(record | dict.fromkeys(("train", "test", "timing"), numbers))
+        position = replace(position, epoch=number, images=8 * number)
     state = checkpoint.Checkpoint(
         model.state_dict(), None, optimizer.state_dict(), {}, torch.get_rng_state(),
-        {"sums": torch.ones(6)}, checkpoint.Position(history=[{"epoch": 1}]),
+        Totals((8, 4)).state_dict(), position,
     )  # fmt: skip
-    checkpoint.save(path, state)
-    yield path.read_bytes()[: -hashlib.sha256().digest_size]
+    return state, [*model.parameters()]
+
+
+@cache
+def _whole_checkpoint() -> bytes:
+    """Without the checksum behind it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint.pt"
+        checkpoint.save(path, _run_state(2)[0])
+        return path.read_bytes()[: -hashlib.sha256().digest_size]
+
+
+def _checkpoints(path: Path) -> Iterator[bytes]:
+    yield _whole_checkpoint()
+
+
+def _pickles(path: Path) -> Iterator[bytes]:
+    with zipfile.ZipFile(io.BytesIO(_whole_checkpoint())) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("data.pkl"))
+        yield archive.read(name)
 
 
 def _configs(path: Path) -> Iterator[bytes]:
@@ -183,6 +222,7 @@ _MAKERS: dict[str, Callable[[Path], Iterable[bytes]]] = {
     "tokens.safetensors": _token_files,
     "tokens.parquet": _token_files,
     "checkpoint.pt": _checkpoints,
+    "checkpoint.pkl": _pickles,
     "config.yaml": _configs,
     "config.json": _models,
     "model.safetensors": _models,

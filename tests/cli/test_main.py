@@ -128,3 +128,66 @@ def test_a_closed_pipe_is_no_error():
     process.stderr.close()
     assert process.wait(timeout=120) == 141
     assert err == b""
+
+
+def command_line(words, redirections, **variables):
+    """The command line in a shell, with its streams as given."""
+    code = "import sys; from rotvq.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    return subprocess.run(
+        ["sh", "-c", f'"$@" {redirections}', "sh", sys.executable, "-c", code, *words],
+        env={**os.environ, **variables},
+        capture_output=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("words", "status"), [(["--version"], 0), (["nonsense"], 2)])
+def test_closed_streams_are_no_fault(closed, words, status):
+    done = command_line(words, closed)
+    assert done.returncode == status
+    said = done.stdout + done.stderr
+    assert said.count(b"\n") == (0 if (">&-" if not status else "2>&-") in closed.split() else 1)
+
+
+def test_what_is_printed_into_a_closed_stream_gets_into_no_file(tmp_path):
+    """The next file to be opened would have its number."""
+    code = (
+        "import sys; from rotvq.cli import doctor; from rotvq.cli.main import answering\n"
+        "def run():\n"
+        f"    with open({str(tmp_path / 'file')!r}, 'w') as file:\n"
+        "        import os; os.write(1, b'printed'); file.write('written')\n"
+        "    return 0\n"
+        "sys.exit(answering(run))"
+    )
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", sys.executable, "-c", code], timeout=120)
+    assert done.returncode == 0
+    assert (tmp_path / "file").read_text() == "written"
+
+
+@pytest.mark.parametrize("words", [["--help"], *([verb, "--help"] for verb in sorted(VERBS))])
+def test_help_is_printed_whatever_the_terminal_can_show(words):
+    done = command_line(words, "", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"usage: rotvq" in done.stdout.replace(b"Usage", b"usage") and done.stdout.isascii()
+
+
+def test_an_error_is_told_whatever_the_terminal_can_show(tmp_path):
+    words = ["train", "--config", os.fsdecode(os.fsencode(str(tmp_path)) + b"/\xff\xce\xb3")]
+    done = command_line(words, "", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"rotvq: --config: expected") and done.stderr.isascii()
+
+
+def test_a_run_may_have_a_name_that_is_not_text(rotvq, tiny, tmp_path):
+    odd = os.fsdecode(os.fsencode(str(tmp_path)) + b"/caf\xe9")
+    data = f"{odd}-photos"
+    os.symlink(tiny[1], data)
+    assert rotvq("train", *tiny, "--data", data, "--out", odd).status == 0
+    assert rotvq("train", "--out", odd, "--resume").status == 0
+    again = rotvq("train", "--config", f"{odd}/config.yaml", "--out", f"{odd}-again")
+    assert again.status == 0
+    for words in (["evaluate", odd], ["encode", data, "--model", odd, "-o", f"{odd}.npz"]):
+        assert rotvq(*words).status == 0
+    names = {name[:3] for name in os.listdir(os.fsencode(str(tmp_path)))}
+    assert names == {b"caf"}

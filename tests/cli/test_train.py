@@ -22,7 +22,7 @@ from rotvq.data_processing import load
 from rotvq.errors import UserError
 from rotvq.training.config import Config
 from rotvq.training.presets import PRESETS
-from rotvq.training.run_folder import read_config
+from rotvq.training.run_folder import prepare, read_config
 
 # ---------------------------------------------------------------------- options
 
@@ -106,7 +106,8 @@ def test_a_yaml_file_made_to_break_is_one_line(rotvq, tmp_path, content):
 @pytest.mark.parametrize(
     "text",
     ["training: [", "training:\n  epoch: 3\n", "trainig:\n  epochs: 3\n", "- 1\n",
-     "training:\n  epochs: many\n", "training: 3\n"],
+     "training:\n  epochs: many\n", "training: 3\n", "training: [3]\n", "training:\n",
+     "training:\n  epochs: [3]\n", "training:\n  epochs: 2001-01-01\n"],
 )  # fmt: skip
 def test_a_bad_yaml_file_is_one_line(rotvq, tmp_path, text):
     (tmp_path / "bad.yaml").write_text(text)
@@ -122,6 +123,38 @@ def test_what_is_no_configuration_is_not_silently_passed_over_in_a_yaml_file(tmp
     path.write_text(f"{line}\ntraining:\n  seed: 5\n")
     with pytest.raises(UserError, match="command line"):
         parse(["--config", str(path)])
+
+
+@pytest.mark.parametrize("names", ["config: {}", "training: {}", "training:\n  class_path: {}"])
+def test_a_yaml_file_that_names_another_does_not_have_it_read(rotvq, tmp_path, names):
+    """The second file would be read without the guard, and a pipe would be waited for."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "some.yaml").write_text(names.format(tmp_path / "pipe.yaml") + "\n")
+    error = rotvq("train", "--config", tmp_path / "some.yaml", "--out", tmp_path / "run").error
+    assert "some.yaml" in error or "class_path" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--config", "--config=", "--training", "--model="])
+@pytest.mark.parametrize("file", ["pipe", "/dev/zero", "."])
+def test_only_regular_files_are_read_as_options(rotvq, tmp_path, monkeypatch, option, file):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    words = [option + file] if option.endswith("=") else [option, file]
+    error = rotvq("train", *words, "--out", tmp_path / "run").error
+    assert "regular file" in error or "expected one of its options" in error
+
+
+def test_a_configuration_comes_back_through_its_file(tmp_path):
+    """Every type of value, and texts that look like other types."""
+    changes = {
+        "data": {"source": "1e3: [null, #", "size": None, "train_images": 3},
+        "quantizer": {"restart": 0.0, "final_decay": 1e-7, "levels": "8, 8", "codebook_size": 64},
+        "training": {"flip": True, "learning_rate": 5e-324, "micro_batch_size": None},
+    }
+    config = Config().but(**changes)
+    prepare(tmp_path / "run", config)
+    assert config_of("--preset", "smoke", "--config", tmp_path / "run/config.yaml") == config
 
 
 # ---------------------------------------------------------------------- runs
@@ -151,8 +184,8 @@ def test_a_run_leaves_its_whole_folder(rotvq, tiny, tmp_path):
     answer = rotvq("train", *tiny, "--out", tmp_path / "run")
     assert (answer.status, answer.err) == (0, "")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-        "checkpoint.pt", "config.json", "config.yaml", "epochs.jsonl", "evaluation.json",
-        "model.safetensors", "reconstructions", "run.json",
+        ".rotvq-lock", "checkpoint.pt", "config.json", "config.yaml", "epochs.jsonl",
+        "evaluation.json", "model.safetensors", "reconstructions", "run.json",
     ]  # fmt: skip
     assert len(list((tmp_path / "run/reconstructions").iterdir())) == 2
     assert "smooth: 40 training and 12 test images, 3x16x16." in answer.out
@@ -427,7 +460,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(rotvq, many_images, uninterru
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err.count("\n") == 1 and "expected room" in err and "File too large" in err
-    assert not [*out.rglob("checkpoint*"), *out.rglob(".*")]
+    assert not [*out.rglob("checkpoint*"), *out.rglob(".*.part")]
     command = shlex.split(err.partition("go on with ")[2])
     assert rotvq(*command[1:]).status == 0
     assert outcome(out) == uninterrupted

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from sealed import write_sealed
 
 from rotvq.errors import UserError
 from rotvq.training import checkpoint
@@ -151,24 +153,35 @@ def test_garbage_is_refused(tmp_path):
     refused(path)
 
 
+def content(**changes):
+    """What a whole checkpoint holds, with entries changed; ... removes one."""
+    state = made()
+    whole = {**vars(state), "position": asdict(state.position), "format": checkpoint.FORMAT}
+    return {name: value for name, value in (whole | changes).items() if value is not ...}
+
+
+def test_the_content_that_is_changed_below_is_whole(tmp_path):
+    write_sealed(tmp_path / "checkpoint.pt", content())
+    assert checkpoint.load(tmp_path / "checkpoint.pt").position == made().position
+
+
 @pytest.mark.parametrize(
-    "content",
+    "other",
     [
         {},
         [],
         torch.zeros(3),
-        {"format": 2},
-        {"format": 1},
-        {"format": 1, **vars(made()), "position": {"epoch": 1, "unknown": 2}},
-        {"format": 1, **vars(made()), "position": None},
-        {"format": 1, **vars(made()), "position": {}, "extra": 1},
+        *({"format": version} for version in (1, 2)),
+        *(content(format=version) for version in (..., 1, 4, None, torch.tensor(3))),
+        *(content(position=position) for position in (..., None, {"epoch": 1, "unknown": 2}, {})),
+        content(position={"bad": {"unknown": 1}}),
+        content(model=...),
+        content(extra=1),
     ],
 )
-def test_other_content_is_refused(tmp_path, content):
+def test_other_content_is_refused(tmp_path, other):
     path = tmp_path / "checkpoint.pt"
-    if isinstance(content, dict) and isinstance(content.get("position"), Position):
-        content = {**content, "position": vars(content["position"])}
-    torch.save(content, path)
+    write_sealed(path, other)
     refused(path)
 
 
@@ -184,13 +197,23 @@ class Malicious:
 
 def test_a_checkpoint_runs_no_code(tmp_path):
     path, trace = tmp_path / "checkpoint.pt", tmp_path / "trace"
-    state = made()
-    content = {**vars(state), "position": vars(state.position), "format": 1}
-    torch.save({**content, "model": Malicious(str(trace))}, path)
+    write_sealed(path, content(model=Malicious(str(trace))))
     refused(path)
     assert not trace.exists()
     torch.load(path, weights_only=False)["model"].close()
     assert trace.exists(), "the attack itself must work, or this test shows nothing"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_only_a_regular_file_is_read(tmp_path, kind):
+    path = tmp_path / "checkpoint.pt"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    refused(path)
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path, data, tiny, begin):

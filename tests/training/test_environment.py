@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 
@@ -92,3 +93,40 @@ def test_a_machine_without_git_has_no_state(monkeypatch):
 
     monkeypatch.setattr(environment.subprocess, "run", run)
     assert environment.git_state() is None
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_the_programs_of_a_surrounding_project_are_not_run(monkeypatch, tmp_path, tracked):
+    """An installed copy of this package may lie in any project's checkout."""
+    source, trace = tmp_path / "environment.py", tmp_path / "trace"
+    source.write_text("a = 1\n")
+    monkeypatch.setattr(environment, "__file__", str(source))
+    git(tmp_path, "init", "-q")
+    if tracked:
+        git(tmp_path, "add", "environment.py")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "one")
+    program = tmp_path / ".git/hooks/program"
+    program.write_text(f"#!/bin/sh\ntouch {trace}\n")
+    program.chmod(0o755)
+    for hook in ("post-index-change", "fsmonitor-watchman", "query-watchman"):
+        (tmp_path / f".git/hooks/{hook}").symlink_to(program)
+    git(tmp_path, "config", "core.fsmonitor", str(program))
+    os.utime(source, (1, 1))  # the index has to be refreshed
+    assert (environment.git_state() is None) is not tracked
+    assert not trace.exists()
+    os.utime(source, (2, 2))
+    git(tmp_path, "status")
+    assert trace.exists(), "the programs must work, or this test shows nothing"
+
+
+def test_a_hook_that_starts_a_run_does_not_name_the_repository(monkeypatch, tmp_path):
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "environment.py"))
+    (tmp_path / "environment.py").touch()
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "environment.py")
+    git(tmp_path, "commit", "-q", "-m", "one")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    git(tmp_path, "init", "-q", "--bare", "other")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other"))
+    found = environment.git_state()
+    assert found == {"commit": commit, "dirty": False}

@@ -499,6 +499,25 @@ def test_half_written_files_of_a_killed_process_are_removed(
 ):
     config = tiny()
     begin(config, data, tmp_path / "parts")
-    (tmp_path / "parts/.checkpoint.pt.123.part").write_bytes(b"half")
+    (tmp_path / "parts/.rotvq-0123456789abcdef.part").write_bytes(b"half")
     resumed(config, data, tmp_path / "parts").run()
     assert outcome(tmp_path / "parts") == uninterrupted(config)
+
+
+@pytest.mark.parametrize(("done", "step", "allowed"), [(2, 0, 2), (2, 1, 3), (3, 0, 3)])
+def test_epochs_that_are_done_cannot_be_undone(tmp_path, data, tiny, begin, done, step, allowed):
+    """Otherwise the configuration would be one that the weights were never trained with."""
+    folder = tmp_path / "run"
+    trainer = begin(tiny(training={"epochs": 4}), data, folder)
+    with pytest.raises(Stopped, match="saved"):
+        images = 8 * (done * trainer.steps + step)
+        trainer.run(interrupt_at(images=images) if step else interrupt_at(epoch=done))
+    for epochs in range(1, allowed):
+        config = (folder / "config.yaml").read_bytes()
+        with pytest.raises(UserError, match=f"expected {allowed} or more.* got {epochs}") as error:
+            Trainer(tiny(training={"epochs": epochs}), data, folder).resume()
+        assert "\n" not in str(error.value)
+        assert (folder / "config.yaml").read_bytes() == config
+    for epochs in range(allowed, 6):
+        Trainer(tiny(training={"epochs": epochs}), data, folder).resume()
+        assert run_folder.read_config(folder).training.epochs == epochs

@@ -130,3 +130,28 @@ def test_a_killed_process_takes_the_others_along_and_the_run_goes_on(alone, tmp_
     assert process.returncode != 0
     train(folder, 2, "--resume")
     assert_alike(alone, folder)
+
+
+def test_several_processes_hold_one_lock_for_all(tmp_path):
+    """A second launch is told in one line, whatever it wants; the first comes to its end."""
+    folder = tmp_path / "run"
+    first = start(folder, 2, epochs=4)
+    deadline = time.monotonic() + 120
+    while not (folder / "epochs.jsonl").exists():
+        assert first.poll() is None, first.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    children = subprocess.run(
+        ["pgrep", "-P", str(first.pid)], capture_output=True, text=True
+    ).stdout.split()
+    for child in children:
+        os.kill(int(child), signal.SIGSTOP)
+    second = start(folder, 1, "--resume", epochs=4)
+    _, errors = second.communicate(timeout=120)
+    for child in children:
+        os.kill(int(child), signal.SIGCONT)
+    assert second.returncode == 2
+    assert errors.count("\n") == 1 and "one is training it now" in errors
+    _, errors = first.communicate(timeout=300)
+    assert first.returncode == 0, errors[-2000:]
+    assert len((folder / "epochs.jsonl").read_text().splitlines()) == 4

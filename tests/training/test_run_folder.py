@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from rotvq.errors import UserError
+from rotvq.files import write_atomically
 from rotvq.training import run_folder
 from rotvq.training.config import Config, TrainingConfig
 
@@ -174,7 +175,6 @@ def test_a_damaged_record_is_told_in_one_line(tmp_path, content):
 
 def test_more_epochs_are_written_down(tmp_path, tiny):
     run_folder.prepare(tmp_path, tiny())
-    (tmp_path / ".run.json.77.part").write_text("half")
     (tmp_path / "reconstructions").rmdir()
     run_folder.take_up(tmp_path, tiny(training={"epochs": 30}))
     assert run_folder.read_config(tmp_path) == tiny(training={"epochs": 30})
@@ -182,20 +182,50 @@ def test_more_epochs_are_written_down(tmp_path, tiny):
     assert found == ["config.yaml", "reconstructions"]
 
 
-def test_what_a_killed_process_left_is_removed_when_the_run_goes_on(tmp_path, tiny):
-    run_folder.prepare(tmp_path / "run", tiny())
-    for place in ("", "reconstructions/"):
-        (tmp_path / f"run/{place}.x.png.123.part").write_bytes(b"half")
-    run_folder.take_up(tmp_path / "run", tiny())
-    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == [
-        "config.yaml", "reconstructions",
-    ]  # fmt: skip
+PLACES = ["", "reconstructions", "bad_steps", "figures", "codebooks"]
 
 
-def test_what_a_killed_process_left_does_not_stop_a_new_run(tmp_path, tiny):
-    (tmp_path / ".config.yaml.77.part").write_text("half")
+@pytest.mark.parametrize("place", PLACES)
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path, tiny, place):
     run_folder.prepare(tmp_path, tiny())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "reconstructions"]
+    folder = tmp_path / place
+    folder.mkdir(exist_ok=True)
+    others = [folder / ".download.part", folder / "rotvq-0.part", tmp_path / "mine"]
+    for path in (*others, folder / ".rotvq-0123456789abcdef.part"):
+        path.write_bytes(b"half")
+    (folder / ".rotvq-link.part").symlink_to(tmp_path / "mine")
+    run_folder.take_up(tmp_path, tiny())
+    assert all(path.read_bytes() == b"half" for path in others)
+    assert [path.name for path in folder.glob(".rotvq-*")] == [".rotvq-link.part"]
+
+
+def test_a_file_that_another_process_is_writing_stays(tmp_path, tiny):
+    """A report may be written into the folder while a run is taken up."""
+    run_folder.prepare(tmp_path, tiny())
+
+    def write(target):
+        target.write_text("whole")
+        run_folder.take_up(tmp_path, tiny())
+
+    write_atomically(tmp_path / "report.md", write)
+    assert (tmp_path / "report.md").read_text() == "whole"
+
+
+@pytest.mark.parametrize("name", [".rotvq-0123456789abcdef.part", ".rotvq-lock"])
+def test_what_a_killed_process_left_does_not_stop_a_new_run(tmp_path, tiny, name):
+    (tmp_path / name).write_text("half")
+    run_folder.prepare(tmp_path, tiny())
+    assert run_folder.read_config(tmp_path) == tiny()
+
+
+def test_overwriting_does_not_write_through_a_linked_folder(tmp_path, tiny):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/mine.png").write_text("mine")
+    run_folder.prepare(tmp_path / "run", tiny())
+    (tmp_path / "run/figures").symlink_to(tmp_path / "elsewhere")
+    run_folder.prepare(tmp_path / "run", tiny(), overwrite=True)
+    assert not (tmp_path / "run/figures").exists()
+    assert (tmp_path / "elsewhere/mine.png").read_text() == "mine"
 
 
 def test_epochs_are_written_whole(tmp_path):

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from rotvq import __version__
+from rotvq.cli import streams
+from rotvq.cli.signals import Terminated, orderly_end
 from rotvq.errors import UserError
 from rotvq.text import printable
 
@@ -67,16 +69,20 @@ def complain(line: str) -> None:
 
 def answering(run: Callable[[], int], say: Callable[[str], object] = complain) -> int:
     """Call a verb; what goes wrong becomes a line and an exit status."""
+    streams.prepare()
     try:
-        status = run()
-        sys.stdout.flush()
+        with orderly_end():
+            status = run()
+            sys.stdout.flush()
         return status
     except UserError as error:
         message, status = str(error), 2
+    except Terminated as end:
+        message, status = "Stopped.", 128 + end.number
     except KeyboardInterrupt:
         message, status = "Stopped.", 128 + signal.SIGINT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.discard_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
         message, status = f"expected a readable and writable file system; {error}.", 2

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from rotvq.cli.options import Parser, guarded
+from rotvq.cli.options import Parser, guarded, with_configs
 from rotvq.cli.progress import TrainingProgress
 from rotvq.errors import UserError
 from rotvq.training import run_folder
@@ -126,7 +126,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
     Raises:
         UserError: an option that does not exist or has no such value.
     """
-    words = [_in_full(word) for word in argv]
+    words = with_configs([_in_full(word) for word in argv], GROUPS)
     parser = ArgumentParser(
         prog="rotvq train",
         description="Train a VQ-VAE on images. The defaults are the paper's.",
@@ -140,8 +140,6 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
         parser.add_class_arguments(kind, group)
     parser.add_argument("--config", action="config", help="options from a YAML file")
     options = _options(words)
-    for path in _files(words):
-        run_folder.check_plain(path)
     before = (
         run_folder.read_config(options.out)
         if options.resume and run_folder.is_run(options.out)
@@ -160,11 +158,6 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
         {f"{group}.{k}": v for group, part in asdict(base).items() for k, v in part.items()}
     )
     made = guarded(lambda: parser.instantiate(parser.parse_args(words)), parser.prog)
-    if options != _resolved(made):
-        raise UserError(
-            "--config: expected the run's configuration alone; got preset, out, resume, "
-            "overwrite or track too. Give these on the command line."
-        )
     config = Config(**{group: getattr(made, group) for group in GROUPS})
     return options, config
 
@@ -195,14 +188,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar="TRACKER",
         help="tell tensorboard, wandb, trackio or mlflow too (may be given again)",
     )
-
-
-def _files(words: Sequence[str]) -> list[Path]:
-    """What --config names."""
-    parser = Parser(prog="rotvq train", add_help=False)
-    parser.add_argument("--config", type=Path, action="append", default=[])
-    found: list[Path] = parser.parse_known_args(words)[0].config
-    return [path for path in found if path.is_file()]
 
 
 def _init_from(words: Sequence[str]) -> str | None:

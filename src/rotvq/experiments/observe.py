@@ -26,6 +26,7 @@ from rotvq.experiments.milestones import CODEBOOK, milestone
 from rotvq.experiments.plan import GRADIENTS
 from rotvq.files import write_bytes, write_json
 from rotvq.model import VQVAE
+from rotvq.training import run_folder
 from rotvq.training.checkpoint import save_weights
 from rotvq.training.loop import Trainer
 
@@ -36,7 +37,7 @@ USE_IMAGES = 1024
 
 def codebook_file(folder: Path, epoch: int) -> Path:
     """Where the codebook after an epoch, counted from 1, is kept."""
-    return folder / "codebooks" / f"epoch_{epoch:04d}.safetensors"
+    return folder / run_folder.CODEBOOKS / f"epoch_{epoch:04d}.safetensors"
 
 
 def observer(trainer: Trainer) -> Callable[[dict[str, Any]], None]:

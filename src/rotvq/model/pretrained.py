@@ -6,19 +6,20 @@ weights are tensors alone, never code.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
+from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.files import write_bytes, write_json
+from rotvq.guarded import open_regular, read_json
 from rotvq.quantization import (
     ESTIMATORS,
     RULES,
@@ -113,19 +114,23 @@ def _check_sizes(description: dict[str, Any]) -> None:
                 raise ValueError(f"{name} is {value}")
 
 
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Of the tensors in a file, by name.
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a file, by name, in no more memory than it has bytes.
 
     Raises:
-        UserError: the file is absent or damaged.
+        UserError: the file is absent, damaged or no regular one.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: expected the weights of a model; there is no such file.")
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-    except SafetensorError as error:
-        raise _not_weights(path, error) from None
+        # By its content, as safetensors opens no path that is not UTF-8.
+        with open_regular(path) as file:
+            return from_bytes(file.read())
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: expected the weights of a model; there is no such file."
+        ) from None
+    # A made-up header names types and lengths that raise anything.
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise error if isinstance(error, UserError) else _not_weights(path, error) from None
 
 
 def load_weights(build: Callable[[], VQVAE], path: Path) -> VQVAE:
@@ -136,21 +141,34 @@ def load_weights(build: Callable[[], VQVAE], path: Path) -> VQVAE:
         path: of the weights.
 
     Raises:
-        UserError: the file is absent, damaged, or of another model.
+        UserError: the file is absent, damaged, of another model, or holds numbers that are not
+            finite.
     """
-    found = _shapes(path)
+    found = _tensors(path)
     with torch.device("meta"):
-        plan = {name: tuple(t.shape) for name, t in build().state_dict().items()}
+        plan = build().state_dict()
     for name in plan | found:
-        if plan.get(name) != found.get(name):
-            sizes = f"size mismatch in {name}, {plan.get(name)} and {found.get(name)}"
-            raise _not_weights(path, sizes)
+        if reason := _difference(found.get(name), plan.get(name)):
+            raise _not_weights(path, f"{reason} in {name}")
     model = build()
     try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
+        model.load_state_dict(found)
+    except RuntimeError as error:
         raise _not_weights(path, error) from None
     return model.eval()
+
+
+def _difference(found: Tensor | None, wanted: Tensor | None) -> str:
+    """What makes a tensor unfit for the place of another, or nothing."""
+    one, other = (None if t is None else tuple(t.shape) for t in (found, wanted))
+    if found is None or wanted is None or one != other:
+        return f"size mismatch, {one} and {other},"
+    # A model may be saved in half precision; floats in the place of counts are no model's.
+    if found.is_complex() or found.is_floating_point() != wanted.is_floating_point():
+        return f"{found.dtype} in the place of {wanted.dtype}"
+    if found.is_floating_point() and not found.float().isfinite().all():
+        return "numbers that are not finite"
+    return ""
 
 
 def _not_weights(path: Path, error: Exception | str) -> UserError:
@@ -161,15 +179,15 @@ def _not_weights(path: Path, error: Exception | str) -> UserError:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(
-            f"{path}: expected the description of a saved model; there is no such file."
-        )
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = read_json(path)
         fits = description["format"] == FORMAT
         version = int(description["version"])
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: expected the description of a saved model; there is no such file."
+        ) from None
+    except (ValueError, KeyError, TypeError, OverflowError):
         fits, version = False, 0
     if not fits:
         raise UserError(f'{path}: expected JSON with "format": "{FORMAT}"; got something else.')

@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors.torch import save as to_bytes
@@ -14,7 +14,9 @@ from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.files import write_atomically, write_bytes
+from rotvq.guarded import open_regular
 from rotvq.model import VQVAE
+from rotvq.training import archive
 from rotvq.training.bad_steps import BadSteps
 
 FORMAT = 3
@@ -111,18 +113,22 @@ def settle(path: Path) -> str:
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint; only tensors and plain values, no code.
 
+    Whether they are those of the run at hand is for `checkpoint_check.load_checked` to see.
+
     Raises:
         UserError: the file is damaged or of another version.
     """
     try:
-        _check_digest(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content.pop("format") != FORMAT:
+        with open_regular(path) as file:
+            _check_digest(file)
+            content = archive.read(file)
+        version = content.pop("format")
+        if type(version) is not int or version != FORMAT:
             raise ValueError("it is of another version")
         position = content["position"]
         position = Position(**{**position, "bad": BadSteps(**position["bad"])})
         return Checkpoint(**{**content, "position": position})
-    # What torch.load raises for a file that someone made up can be anything.
+    # A made-up file can make torch.load raise anything.
     except Exception:
         raise UserError(
             f"{path}: expected a checkpoint of this version; it is damaged or of another. Remove "
@@ -130,15 +136,16 @@ def load(path: Path) -> Checkpoint:
         ) from None
 
 
-def _check_digest(path: Path) -> None:
+def _check_digest(file: BinaryIO) -> None:
     """See that the file ends with the SHA-256 of the rest; torch.load finds no flipped bits."""
-    digest, left = hashlib.sha256(), path.stat().st_size - hashlib.sha256().digest_size
-    with path.open("rb") as file:
-        while left > 0 and (block := file.read(min(left, 2**20))):
-            digest.update(block)
-            left -= len(block)
-        if digest.digest() != file.read():
-            raise ValueError("it is damaged")
+    digest = hashlib.sha256()
+    left = file.seek(0, os.SEEK_END) - digest.digest_size
+    file.seek(0)
+    while left > 0 and (block := file.read(min(left, 2**20))):
+        digest.update(block)
+        left -= len(block)
+    if digest.digest() != file.read():
+        raise ValueError("it is damaged")
 
 
 def save_weights(path: Path, model: VQVAE) -> None:

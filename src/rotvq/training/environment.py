@@ -67,20 +67,26 @@ def versions() -> dict[str, str]:
 def git_state() -> dict[str, Any] | None:
     """Commit of the checkout that this package runs from and whether it was changed, or None."""
 
+    # An installed copy may lie inside a project that is not trusted: git runs none of its programs
+    # and takes no lock of its index. What a hook that started us has set names another repository.
+    settings = ["core.fsmonitor=false", f"core.hooksPath={os.devnull}"]
+    plain = ["git", "--no-optional-locks", *(word for s in settings for word in ("-c", s))]
+    variables = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
+
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        command = [*plain, "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=10
+            command, capture_output=True, text=True, check=True, timeout=10, env=variables
         ).stdout.strip()
 
     try:
-        # An installed copy may lie inside some other project's checkout.
+        # Is this file one of the checkout's?
         git("ls-files", "--error-unmatch", Path(__file__).name)
         return {
             "commit": git("rev-parse", "HEAD"),
             "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
         }
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
 

@@ -12,7 +12,8 @@ import shlex
 import signal
 import time
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -35,11 +36,13 @@ from rotvq.quantization import Codebook, health
 from rotvq.training import bad_steps, checkpoint, environment, gradients, run_folder, starting_point
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
+from rotvq.training.checkpoint_check import load_checked, placed
 from rotvq.training.collapse import warning
 from rotvq.training.config import Config
 from rotvq.training.images import limited, mirrored, on_device, sizes
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.listener import Listener
+from rotvq.training.lock import RunLock
 from rotvq.training.pictures import fixed_images, save_reconstructions
 from rotvq.training.record import describe
 from rotvq.training.samples import Samples
@@ -112,6 +115,7 @@ class Trainer:
         self.position = Position()
         self.norms: list[Tensor] = []
         self.totals = Totals(self.model.quantizer.codebook.e.shape, self.device)
+        self.lock = RunLock(folder)
 
     @property
     def tested(self) -> VQVAE:
@@ -143,15 +147,20 @@ class Trainer:
             overwrite: replace the run that lies there.
 
         Raises:
-            UserError: the folder is not free, or there is no model to begin from.
+            UserError: the folder is not free, another process trains in it, or there is no model to
+                begin from.
         """
         start = self._start()
         if self.accelerator.is_main_process:
-            run_folder.prepare(self.folder, self.config, overwrite=overwrite)
-            self._describe(command, start)
-        self._check_shared(0)
-        if start:
-            self._save()
+            # Before the lock, which makes the folder.
+            run_folder.check_free(self.folder, overwrite)
+        with self._keeping_the_lock():
+            if self.accelerator.is_main_process:
+                run_folder.prepare(self.folder, self.config, overwrite=overwrite)
+                self._describe(command, start)
+            self._check_shared(0)
+            if start:
+                self._save()
 
     def _start(self) -> dict[str, str] | None:
         """Take up the weights that the run begins from; where they are from, for the record."""
@@ -169,43 +178,60 @@ class Trainer:
             A sentence on a damaged checkpoint that the one before it stands in for, or nothing.
 
         Raises:
-            UserError: the run was made from other images or in another precision, or its
-                checkpoints are damaged.
+            UserError: the run was made from other images or in another precision, its checkpoints
+                are damaged, it is past the epochs asked for, or another process is training it.
         """
-        path, told = self.folder / run_folder.CHECKPOINT, ""
+        with self._keeping_the_lock():
+            return self._resume(self.folder / run_folder.CHECKPOINT)
+
+    def _resume(self, path: Path) -> str:
+        told = ""
         if self.accelerator.is_main_process:
             if not (self.folder / run_folder.RUN).exists():
                 self._describe("")
             splits = sizes(self._images()) | self.samples.record
             run_folder.check_same(self.folder, splits, self.precision)
-            run_folder.take_up(self.folder, self.config)
             told = checkpoint.settle(path)
         self.accelerator.wait_for_everyone()
-        self._check_shared(1 + path.exists())
-        if not path.exists():
+        begun = path.exists()
+        self._check_shared(1 + begun)
+        if begun:
+            self._take_up(path)
+        else:
             self._start()
-            return told
-        saved = checkpoint.load(path)
-        try:
-            self.model.load_state_dict(saved.model)
-            self.optimizer.load_state_dict(saved.optimizer)
-            if self.average and saved.average:
-                self.average.load_state_dict(saved.average)
-        except (RuntimeError, ValueError):
+        # Last, so that a refusal leaves the folder as it was.
+        if self.accelerator.is_main_process:
+            run_folder.take_up(self.folder, self.config)
+            if begun:
+                checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.tested)
+                run_folder.write_epochs(self.folder, self.position.history)
+        return told
+
+    def _take_up(self, path: Path) -> None:
+        """Load a checkpoint, once all of it is known to be that of this run."""
+        options, parameters = self.config.training, [*self.model.parameters()]
+        saved = load_checked(path, self._state(), parameters, self.steps, options.batch_size)
+        begun = saved.position.epoch + (saved.position.step > 0)
+        if options.epochs < begun:
             raise UserError(
-                f"{path}: expected the checkpoint of the configuration beside it; it is that of "
-                "another model. Remove it to begin the run again, or use --overwrite."
-            ) from None
+                f"training.epochs: expected {begun} or more, as the run in {self.folder} is in "
+                f"epoch {begun} or past it; got {options.epochs}. Choose another --out for a "
+                "shorter run."
+            )
+        for module, values in ((self.model, saved.model), (self.average, saved.average)):
+            if module is not None and values is not None:
+                # Its own state dict, as the versions of modules beside the values are not checked.
+                own = module.state_dict()
+                own.update(values)
+                module.load_state_dict(own)
+        self.optimizer.load_state_dict(placed(saved.optimizer, self.optimizer, parameters))
         if saved.scaler:
             self.scaler.load_state_dict(saved.scaler)
         torch.set_rng_state(saved.generator)
         # The sums are those of all processes.
         if self.accelerator.is_main_process:
             self.totals.load_state_dict(saved.totals)
-            checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.tested)
-            run_folder.write_epochs(self.folder, saved.position.history)
         self.position = saved.position
-        return told
 
     def run(self, listener: Listener | None = None) -> dict[str, Any]:
         """Train to the end and evaluate; returns the evaluation's record.
@@ -215,7 +241,12 @@ class Trainer:
                 the evaluation, and its record is written too.
             UserError: the loss is not finite any more.
         """
-        listener = listener or Listener()
+        try:
+            return self._run(listener or Listener())
+        finally:
+            self.lock.release()
+
+    def _run(self, listener: Listener) -> dict[str, Any]:
         with Interrupt() as interrupt:
             while self.position.epoch < self.config.training.epochs:
                 self._epoch(listener, interrupt)
@@ -443,7 +474,10 @@ class Trainer:
             self._refuse("the weights are not finite")
         checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.tested)
         run_folder.write_epochs(self.folder, self.position.history)
-        state = Checkpoint(
+        checkpoint.save(self.folder / run_folder.CHECKPOINT, self._state())
+
+    def _state(self) -> Checkpoint:
+        return Checkpoint(
             model=self.model.state_dict(),
             average=self.average.state_dict() if self.average else None,
             optimizer=self.optimizer.state_dict(),
@@ -452,7 +486,6 @@ class Trainer:
             totals=self.totals.state_dict(),
             position=self.position,
         )
-        checkpoint.save(self.folder / run_folder.CHECKPOINT, state)
 
     def _stop(self, interrupt: Interrupt) -> None:
         self.totals.reduce()
@@ -528,6 +561,17 @@ class Trainer:
         if self.validation_images is not None:
             images["validation"] = self.validation_images
         return images
+
+    @contextmanager
+    def _keeping_the_lock(self) -> Iterator[None]:
+        """Lock the folder until the run ends or the body fails; one process does so for all."""
+        if self.accelerator.is_main_process:
+            self.lock.acquire()
+        try:
+            yield
+        except BaseException:
+            self.lock.release()
+            raise
 
     def _describe(self, command: str, start: dict[str, str] | None = None) -> None:
         record = describe(

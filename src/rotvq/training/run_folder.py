@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -12,7 +11,8 @@ from typing import Any
 import yaml
 
 from rotvq.errors import UserError, first_line
-from rotvq.files import to_json, write_text
+from rotvq.files import TEMPORARY, remove_abandoned, to_json, write_text
+from rotvq.guarded import read_json, read_yaml
 from rotvq.training.config import GROUPS, Config
 
 FORMAT = 1
@@ -28,40 +28,14 @@ RECONSTRUCTIONS = "reconstructions"
 BAD_STEPS = "bad_steps"
 TRACKING = "tracking"
 SKIPPED = "skipped.tsv"
+FIGURES = "figures"
+CODEBOOKS = "codebooks"
 _OURS = (
     MODEL, RUN, EPOCHS, EVALUATION, TRAIN_EVALUATION, CHECKPOINT, CHECKPOINT_BEFORE, WEIGHTS,
-    RECONSTRUCTIONS, BAD_STEPS, TRACKING, SKIPPED, "report.html", "report.md", "figures",
+    RECONSTRUCTIONS, BAD_STEPS, TRACKING, SKIPPED, "report.html", "report.md", FIGURES,
 )  # fmt: skip
-PARTS = ".*.part"
-
-LARGEST_CONFIG = 2**20
-"""Characters of config.yaml that are read; a whole one has about a thousand."""
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Without aliases, which we do not write: a few lines of them make more than memory holds."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it holds an alias")
-        return super().compose_node(parent, index)
-
-
-def check_plain(path: Path) -> None:
-    """See that a YAML file can be read: it holds no aliases and does not nest without end.
-
-    Raises:
-        UserError: it cannot.
-    """
-    try:
-        _load(path)
-    except Exception as error:
-        raise UserError(f"{path}: expected YAML; {first_line(error)}.") from None
-
-
-def _load(path: Path) -> Any:
-    with path.open(encoding="utf-8") as file:
-        return yaml.load(file.read(LARGEST_CONFIG), _PlainLoader)
+LOCK = ".rotvq-lock"
+"""Stays when the run has ended: a lock file that is removed can be locked twice."""
 
 
 def is_run(folder: Path) -> bool:
@@ -106,10 +80,10 @@ def prepare(folder: Path, config: Config, *, overwrite: bool = False) -> None:
     """
     check_free(folder, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_parts(folder)
+    _clean(folder)
     for name in _OURS:
         remains = folder / name
-        if remains.is_dir():
+        if remains.is_dir() and not remains.is_symlink():
             shutil.rmtree(remains)
         else:
             remains.unlink(missing_ok=True)
@@ -120,7 +94,7 @@ def prepare(folder: Path, config: Config, *, overwrite: bool = False) -> None:
 
 def take_up(folder: Path, config: Config) -> None:
     """Make the folder of a run ready to go on, perhaps for more epochs."""
-    _remove_parts(folder)
+    _clean(folder)
     if read_config(folder) != config:
         _write_config(folder, config)
     (folder / RECONSTRUCTIONS).mkdir(exist_ok=True)
@@ -131,14 +105,13 @@ def _write_config(folder: Path, config: Config) -> None:
 
 
 def _foreign(path: Path) -> bool:
-    return not path.match(PARTS)
+    return path.name != LOCK and not path.match(TEMPORARY)
 
 
-def _remove_parts(folder: Path) -> None:
-    """Remove the half-written files of a process that was killed."""
-    for place in (folder, folder / RECONSTRUCTIONS, folder / BAD_STEPS):
-        for part in place.glob(PARTS):
-            part.unlink(missing_ok=True)
+def _clean(folder: Path) -> None:
+    """Remove the half-written files of processes that were killed."""
+    for place in ("", RECONSTRUCTIONS, BAD_STEPS, FIGURES, CODEBOOKS):
+        remove_abandoned(folder / place)
 
 
 def read_config(folder: Path) -> Config:
@@ -149,17 +122,17 @@ def read_config(folder: Path) -> Config:
     """
     path = folder / CONFIG
     try:
-        values = _load(path)
-        return Config(**{group: kind(**values[group]) for group, kind in GROUPS.items()})
+        values = read_yaml(path)
     except FileNotFoundError:
         raise UserError(
             f"expected a run folder with {CONFIG}; found none in {folder}. Give the folder that "
             "`rotvq train --out` wrote."
         ) from None
+    try:
+        return Config(**{group: kind(**values[group]) for group, kind in GROUPS.items()})
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    # A file that someone made up can make yaml raise anything.
-    except Exception as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: expected a run's configuration; {first_line(error)}.") from None
 
 
@@ -176,7 +149,7 @@ def check_same(folder: Path, splits: Mapping[str, Any], precision: str | None = 
     """
     path = folder / RUN
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         before = {name: record["data"][name] for name in splits}
         was = record["precision"]
         texts = {name: f"{s['images']} of {s['fingerprint']}" for name, s in before.items()}

@@ -1,0 +1,159 @@
+"""Bounded reading of files that someone else may have made: a regular file, plain data, or a line.
+
+Nothing here waits for a pipe, reads a device, follows a link out of a folder, or builds more than
+a few times the size of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+
+from rotvq.errors import UserError, first_line
+
+LARGEST = 2**24
+"""Bytes of a file that is read whole."""
+
+LARGEST_YAML = 2**18
+"""Bytes of a YAML file: the parser takes a second for 50 KB, and a configuration has about one."""
+
+DEEPEST = 32
+"""Levels of nesting."""
+
+
+def open_regular(path: Path, within: Path | None = None) -> BinaryIO:
+    """Open a regular file to read bytes.
+
+    Args:
+        path: of the file. A link to a regular file is followed.
+        within: a folder that the file must lie in, links resolved; None allows any.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: it is a folder, a pipe, a socket or a device, lies outside `within`, or cannot
+            be opened.
+    """
+    try:
+        _check_regular(path, os.stat(path))
+        if within is not None and not path.resolve().is_relative_to(within.resolve()):
+            raise UserError(
+                f"{path}: expected a file inside {within}; it is a link to {path.resolve()}. "
+                "Replace the link with a copy."
+            )
+        # Should a pipe take the file's place here, opening it does not wait for a writer.
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NONBLOCK))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: expected a readable file; got {error.strerror}.") from None
+    try:
+        _check_regular(path, os.fstat(file.fileno()))
+    except UserError:
+        file.close()
+        raise
+    return file
+
+
+def read_bytes(path: Path, largest: int = LARGEST, within: Path | None = None) -> bytes:
+    """The content of a regular file of at most `largest` bytes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: it is larger, or cannot be read; see `open_regular`.
+    """
+    with open_regular(path, within) as file:
+        try:
+            content = file.read(largest + 1)
+        except OSError as error:
+            raise UserError(f"{path}: expected a readable file; got {error.strerror}.") from None
+    if len(content) > largest:
+        raise UserError(f"{path}: expected at most {largest:,} bytes; got more.")
+    return content
+
+
+def read_json(path: Path, within: Path | None = None) -> Any:
+    """The value in a JSON file; see `parse_json` and `read_bytes` for what is refused."""
+    return parse_json(read_bytes(path, within=within), str(path))
+
+
+def read_yaml(path: Path, within: Path | None = None) -> Any:
+    """The value in a YAML file without aliases and tags of its own.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: it cannot be read, is not YAML, or holds something other than plain data.
+    """
+    content = read_bytes(path, LARGEST_YAML, within)
+    return _plain(lambda: yaml.load(content, _NoAliases), "YAML", str(path))
+
+
+def parse_json(content: bytes | str, where: str) -> Any:
+    """The value of a JSON text; NaN and Infinity are numbers.
+
+    Args:
+        content: the text.
+        where: names it in messages.
+
+    Raises:
+        UserError: it is not JSON, nests too deep, or holds an integer of more than 64 bits.
+    """
+    return _plain(lambda: json.loads(content), "JSON", where)
+
+
+def _plain(parse: Callable[[], Any], kind: str, where: str) -> Any:
+    try:
+        value = parse()
+        _check(value)
+    # A made-up file can make a parser raise anything.
+    except Exception as error:
+        raise UserError(f"{where}: expected {kind}; {_reason(error)}.") from None
+    return value
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"{error.problem} in line {error.problem_mark.line + 1}"
+    return first_line(error)
+
+
+def _check(value: Any, depth: int = 0) -> None:
+    """See that a value can be written as JSON and its numbers as text."""
+    if depth > DEEPEST:
+        raise ValueError(f"it nests deeper than {DEEPEST} levels")
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"a name in it is not text but {type(key).__name__}")
+            _check(each, depth + 1)
+    elif isinstance(value, list):
+        for each in value:
+            _check(each, depth + 1)
+    elif isinstance(value, int) and value.bit_length() > 64:
+        raise ValueError("it holds an integer of more than 64 bits")
+    elif not isinstance(value, str | int | float | None):
+        raise ValueError(f"it holds a {type(value).__name__}")
+
+
+class _NoAliases(yaml.SafeLoader):
+    """Refuses aliases, a few lines of which unfold to more than memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it holds an alias")
+        return super().compose_node(parent, index)
+
+
+_NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
+        raise UserError(f"{path}: expected a regular file; got {kind}.")

@@ -1,0 +1,186 @@
+"""Whether the content of a checkpoint is that of the run which takes it up.
+
+Looked at before anything computes with it: the fused optimizer trusts shapes and strides, and
+writes behind the end of memory where they are wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from rotvq.errors import UserError, first_line
+from rotvq.training.checkpoint import Checkpoint, Position, load
+
+LONGEST = 4096
+"""Characters of a text in the records of epochs."""
+
+
+def load_checked(
+    path: Path, fresh: Checkpoint, parameters: Sequence[Tensor], steps: int, batch_size: int
+) -> Checkpoint:
+    """Read the checkpoint of a run.
+
+    Args:
+        path: of the checkpoint.
+        fresh: the state of the same run before its first step.
+        parameters: of the optimizer.
+        steps: of an epoch.
+        batch_size: images of a step.
+
+    Raises:
+        UserError: it is damaged, or not of this run; names the first entry that is different.
+    """
+    saved = load(path)
+    try:
+        for part in ("model", "average", "scaler", "generator", "totals"):
+            _alike(getattr(saved, part), getattr(fresh, part), part)
+        for weights in (saved.model, saved.average or {}):
+            for name, t in weights.items():
+                _require(bool(t.isfinite().all()), name, "finite numbers", "others")
+        torch.Generator().set_state(saved.generator)
+        _check_optimizer(saved.optimizer, fresh.optimizer["param_groups"], parameters)
+        _check_position(saved.position, steps, batch_size)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: expected the checkpoint of the configuration beside it; it is that of "
+            f"another model or made up ({first_line(error)}). Remove it to begin the run again, "
+            "or use --overwrite."
+        ) from None
+    return saved
+
+
+def placed(
+    saved: dict[str, Any], optimizer: Optimizer, parameters: Sequence[Tensor]
+) -> dict[str, Any]:
+    """The optimizer's state with each moment in memory of its own, laid out as its parameter.
+
+    Args:
+        saved: as `load_checked` returns it.
+        optimizer: whose options stay.
+        parameters: of the optimizer.
+    """
+    state: dict[int, dict[str, Tensor]] = {}
+    for i, parameter in enumerate(parameters):
+        if i in saved["state"]:
+            found = saved["state"][i]
+            state[i] = {"step": found["step"].clone()}
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[i][name] = torch.empty_like(parameter).detach().copy_(found[name])
+    return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+
+
+def _alike(found: Any, expected: Any, name: str) -> None:
+    """See that two values are of one kind: the same keys, types, shapes; numbers may differ."""
+    if isinstance(expected, Tensor):
+        _check_tensor(found, expected, name)
+    elif isinstance(expected, Mapping):
+        _require(isinstance(found, dict), name, "a mapping", _kind(found))
+        missing, unknown = expected.keys() - found.keys(), found.keys() - expected.keys()
+        _require(not missing, name, f"an entry {next(iter(missing), None)}", "none")
+        _require(not unknown, name, "no other entries", f"{next(iter(unknown), None)!r:.99}")
+        for key, value in expected.items():
+            _alike(found[key], value, f"{name}.{key}")
+    else:
+        _require(type(found) is type(expected), name, _kind(expected), _kind(found))
+        if isinstance(expected, list | tuple):
+            _require(len(found) == len(expected), name, f"{len(expected)} entries", len(found))
+            for place, (one, other) in enumerate(zip(found, expected, strict=True)):
+                _alike(one, other, f"{name}.{place}")
+        elif type(expected) in (int, float):
+            _number(found, name)
+
+
+def _check_tensor(found: Any, expected: Tensor, name: str) -> None:
+    # Nested tensors are of the same class, and have no shape to ask for.
+    plain = type(found) is Tensor and not found.is_nested and found.layout == torch.strided
+    plain = plain and found.device.type == "cpu" and not found.is_neg() and not found.is_conj()
+    _require(plain, name, "a tensor", _kind(found) if type(found) is not Tensor else "another kind")
+    for what in ("dtype", "shape"):
+        one, other = getattr(found, what), getattr(expected, what)
+        _require(one == other, name, f"{what} {_short(other)}", _short(one))
+    dense = found.is_contiguous() or found.stride() == expected.stride()
+    _require(dense, name, f"strides {expected.stride()}", found.stride())
+
+
+def _check_optimizer(found: Any, groups: Any, parameters: Sequence[Tensor]) -> None:
+    """A parameter without a gradient has no moments; of the groups only the kinds count."""
+    _require(isinstance(found, dict), "optimizer", "a mapping", _kind(found))
+    state, theirs = found.get("state"), found.get("param_groups")
+    _require(isinstance(state, dict), "optimizer.state", "a mapping", _kind(state))
+    kinds = [dict(step=torch.tensor(0.0), exp_avg=p, exp_avg_sq=p) for p in parameters]
+    expected = {i: kind for i, kind in enumerate(kinds) if i in state}
+    _alike(state, expected, "optimizer.state")
+    name = "optimizer.param_groups"
+    _require(type(theirs) is list and len(theirs) == len(groups), name, "a list", _kind(theirs))
+    for group, own in zip(theirs, groups, strict=True):
+        _require(isinstance(group, dict), name, "mappings", _kind(group))
+        # Versions of torch add options to them.
+        both = own.keys() & group.keys()
+        _alike({key: group[key] for key in both}, {key: own[key] for key in both}, name)
+
+
+def _check_position(at: Position, steps: int, batch_size: int) -> None:
+    counts = {"epoch": at.epoch, "step": at.step, "images": at.images} | vars(at.bad)
+    for name, value in counts.items():
+        _require(type(value) is int, f"position.{name}", "a whole number", _kind(value))
+        _number(value, f"position.{name}", least=0)
+    _number(at.seconds, "position.seconds", least=0)
+    _require(type(at.history) is list, "position.history", "a list", _kind(at.history))
+    done = (at.epoch * steps + at.step) * batch_size
+    _require(at.step < steps and at.images == done, "position.images", done, at.images)
+    _require(len(at.history) == at.epoch, "position.history", f"{at.epoch} epochs", len(at.history))
+    for number, record in enumerate(at.history, start=1):
+        _check_record(record, f"position.history.{number}", number)
+
+
+def _check_record(record: Any, name: str, number: int) -> None:
+    """See that the record of an epoch holds numbers where epochs.jsonl has them."""
+    _require(isinstance(record, dict), name, "a mapping", _kind(record))
+    groups = ("train", "test", "codebook", "timing")
+    known = {"epoch", "images", *groups, "bad_steps"}
+    _require({*record} | {"bad_steps"} == known, name, f"the entries {known}", "others")
+    for key in known & record.keys():
+        value, where = record[key], f"{name}.{key}"
+        if key not in groups:
+            _require(type(value) is int, where, "a whole number", _kind(value))
+            _number(value, where, least=0)
+            continue
+        _require(isinstance(value, dict), where, "a mapping", _kind(value))
+        for entry, each in value.items():
+            _require(type(entry) is str and len(entry) < 100, where, "short names", _kind(entry))
+            if (key, entry) == ("codebook", "warning"):
+                fits = type(each) is str and len(each) <= LONGEST
+                _require(fits, f"{where}.{entry}", "text", _kind(each))
+            elif key == "codebook" and type(each) is tuple and 0 < len(each) < 100:
+                for one in each:
+                    _number(one, f"{where}.{entry}")
+            else:
+                _number(each, f"{where}.{entry}")
+    _require(record["epoch"] == number, f"{name}.epoch", number, record["epoch"])
+
+
+def _number(value: Any, name: str, least: float = -math.inf) -> None:
+    """See that a value is a number of 64 bits; nan and infinity are."""
+    _require(type(value) in (int, float), name, "a number", _kind(value))
+    fits = isinstance(value, float) or abs(value) < 2**63
+    _require(fits and not value < least, name, f"{least} or more", "another number")
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+def _short(value: object) -> str:
+    return str(tuple(value)) if isinstance(value, torch.Size) else str(value)
+
+
+def _require(holds: bool, name: str, expected: object, received: object) -> None:
+    if not holds:
+        raise ValueError(f"{name[:200]}: expected {expected}, got {received}")
