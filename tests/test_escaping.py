@@ -14,7 +14,9 @@ python_markdown = pytest.importorskip("markdown")
 EXTENSIONS = ["extra", "admonition", "toc", "sane_lists", "wikilinks"]
 RENDERERS = {
     "CommonMark": markdown_it.MarkdownIt("commonmark").render,
-    "GitHub's tables": markdown_it.MarkdownIt("js-default", {"html": True, "linkify": False}).render,
+    "GitHub's tables": markdown_it.MarkdownIt(
+        "js-default", {"html": True, "linkify": False}
+    ).render,
     "Python-Markdown": lambda text: python_markdown.markdown(text, extensions=["tables"]),
     "Python-Markdown, all": lambda text: python_markdown.markdown(text, extensions=EXTENSIONS),
 }

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -88,7 +89,11 @@ def load_run(path: Path) -> RunRecord:
     run = _record(path, "run.json")
     config = _mapping(_read(read_yaml, path, "config.yaml"), str(path / "config.yaml"))
     epochs, notes = _epochs(path)
-    evaluation = _evaluation(path) if (path / "evaluation.json").exists() else None
+    try:
+        evaluation = _evaluation(path) if (path / "evaluation.json").exists() else None
+    except UserError as error:
+        again = f"Evaluate the run again: rotvq evaluate {shlex.quote(str(path))}"
+        raise UserError(f"{str(error).rstrip('.')}. {again}") from None
     return RunRecord(path, _label(path.resolve().name), config, run, epochs, evaluation, notes)
 
 
@@ -105,7 +110,8 @@ def load_runs(paths: Sequence[Path]) -> tuple[RunRecord, ...]:
             raise UserError(f"{path}: expected different run folders, got it {times} times")
     labels = _unique_labels(full)
     return tuple(
-        replace(load_run(path), label=_label(label)) for path, label in zip(paths, labels, strict=True)
+        replace(load_run(path), label=_label(label))
+        for path, label in zip(paths, labels, strict=True)
     )
 
 

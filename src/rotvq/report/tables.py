@@ -151,7 +151,9 @@ def _row(metric: Metric, runs: Sequence[RunRecord]) -> Row:
 def comparable(runs: Sequence[RunRecord]) -> bool:
     """Whether all runs were tested on the same images."""
     measured = {(r.evaluation.split, r.evaluation.images) for r in runs if r.evaluation}
-    return len(measured) < 2 and len({repr(lookup(r.run, "data.test.fingerprint")) for r in runs}) == 1
+    return (
+        len(measured) < 2 and len({repr(lookup(r.run, "data.test.fingerprint")) for r in runs}) == 1
+    )
 
 
 def config_rows(runs: Sequence[RunRecord]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:

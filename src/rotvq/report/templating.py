@@ -1,5 +1,6 @@
 """Pages through the package's templates, as HTML and as Markdown."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,22 @@ def render(page: object, template: str) -> str:
     Every text of the page is escaped for the language of the template, without a filter that could
     be forgotten.
     """
+    return _environment(".md" in template).get_template(template).render(page=page)
+
+
+@cache
+def _environment(for_markdown: bool) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
-        finalize=_markdown if ".md" in template else _printable,
+        finalize=_markdown if for_markdown else _printable,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters["code_line"] = lambda text: Markup(printable(text))
-    return environment.get_template(template).render(page=page)
+    return environment
 
 
 def _printable(value: Any) -> Any:

@@ -87,7 +87,7 @@ def _pixels(file: Path) -> NDArray[np.uint8]:
 def pairs_of(run: RunRecord, epoch: int) -> Pairs:
     """The pairs that a run recorded after an epoch; UserError as `read_pairs`."""
     height, width = (lookup(run.run, f"data.test.{side}") for side in ("height", "width"))
-    if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+    if not all(type(side) is int and side > 0 for side in (height, width)):  # True is an int, too
         raise UserError(
             f"{run.path / 'run.json'}: expected data.test.height and .width in pixels, got "
             f"{style.shorten(f'{height!r} and {width!r}', 60)}"
