@@ -38,7 +38,7 @@ def markdown(text: str) -> str:
 
 
 def _escaped(match: re.Match[str]) -> str:
-    (character,) = match[0]
+    character = match[0]
     named = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
     return named.get(
         character, f"\\{character}" if character in _BACKSLASHED else f"&#{ord(character)};"

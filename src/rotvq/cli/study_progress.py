@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,7 +143,10 @@ def duration(seconds: float) -> str:
 
 
 def _result(run: Run) -> str:
-    metrics = json.loads((run.folder / run_folder.EVALUATION).read_text())["metrics"]
+    from rotvq.report import load_run  # late: it loads matplotlib
+
+    evaluation = load_run(run.folder).evaluation
+    metrics = defaultdict(lambda: math.nan, evaluation.metrics if evaluation else {})
     return (
         f"test MSE {metrics['mse']:.4f}, SSIM {metrics['ssim']:.3f}, perplexity "
         f"{metrics['perplexity']:.0f}, usage {metrics['usage']:.0%}"

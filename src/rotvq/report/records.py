@@ -87,7 +87,7 @@ def load_run(path: Path) -> RunRecord:
     """
     path = Path(path)
     run = _record(path, "run.json")
-    config = _mapping(_read(read_yaml, path, "config.yaml"), str(path / "config.yaml"))
+    config = mapping(_read(read_yaml, path, "config.yaml"), str(path / "config.yaml"))
     epochs, notes = _epochs(path)
     try:
         evaluation = _evaluation(path) if (path / "evaluation.json").exists() else None
@@ -151,7 +151,7 @@ def _read(read: Callable[[Path, Path], T], folder: Path, name: str) -> T:
 
 def _record(folder: Path, name: str) -> Mapping[str, Any]:
     path = folder / name
-    value = _mapping(_read(read_json, folder, name), str(path))
+    value = mapping(_read(read_json, folder, name), str(path))
     if value.get("format") != FORMAT:
         raise UserError(
             f"{path}: expected format {FORMAT}, got {_shown(value.get('format'))}; use the version "
@@ -189,12 +189,12 @@ def _epochs(folder: Path) -> tuple[tuple[Epoch, ...], tuple[str, ...]]:
 
 
 def _epoch(value: Any, where: str) -> Epoch:
-    value = _mapping(value, where)
+    value = mapping(value, where)
     number = value.get("epoch")
     if not isinstance(number, int) or not 1 <= number <= MOST_EPOCHS:
         raise UserError(f"{where}: expected `epoch` as an integer from 1, got {_shown(number)}")
-    train, test, timing = (_numbers(value, key, where) for key in ("train", "test", "timing"))
-    codebook = _mapping(value.get("codebook", {}), f"{where}: codebook")
+    train, test, timing = (numbers(value, key, where) for key in ("train", "test", "timing"))
+    codebook = mapping(value.get("codebook", {}), f"{where}: codebook")
     return Epoch(number, train, test, timing, codebook)
 
 
@@ -209,24 +209,26 @@ def _evaluation(folder: Path) -> Evaluation:
     images = value.get("images")
     if not isinstance(images, int):
         raise UserError(f"{path}: expected `images` as an integer, got {_shown(images)}")
-    protocol = _mapping(value.get("protocol", {}), f"{path}: protocol")
+    protocol = mapping(value.get("protocol", {}), f"{path}: protocol")
     return Evaluation(
         split=str(value.get("split")),
         images=images,
-        metrics=_numbers(value, "metrics", str(path)),
+        metrics=numbers(value, "metrics", str(path)),
         protocol={topic: str(sentence) for topic, sentence in protocol.items()},
         counts=tuple(counts),
     )
 
 
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+def mapping(value: Any, where: str) -> Mapping[str, Any]:
+    """The value, if it is a mapping of names; UserError otherwise."""
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected a mapping of names, got {type(value).__name__}")
     return value
 
 
-def _numbers(record: Mapping[str, Any], key: str, where: str) -> Mapping[str, float]:
-    values = _mapping(record.get(key), f"{where}: {key}")
+def numbers(record: Mapping[str, Any], key: str, where: str) -> Mapping[str, float]:
+    """The metrics at a key of a record, nan where they are not finite; UserError otherwise."""
+    values = mapping(record.get(key), f"{where}: {key}")
     return {name: _number(value, f"{where}: {key}.{name}") for name, value in values.items()}
 
 
