@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from rotvq import __version__
+from rotvq import __version__, telemetry
 from rotvq.errors import UserError
 
 VERBS = {
@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 is success, 2 bad input, 128 + n a stop by signal n, 1 a fault of our own.
     """
+    telemetry.switch_off()
     arguments = list(sys.argv[1:] if argv is None else argv)
     return answering(lambda: _answer(arguments))
 

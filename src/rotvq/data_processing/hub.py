@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from rotvq import telemetry
 from rotvq.data_processing.arrow import ROWS_AT_A_TIME, TEST_NAMES, Columns, Table, load_tables
 from rotvq.data_processing.decoding import Target
 from rotvq.data_processing.splits import ImageData
@@ -21,6 +22,7 @@ def load_hub(identifier: str, target: Target) -> ImageData:
 
     Raises UserError where it cannot be reached, has no train split or no column of images.
     """
+    telemetry.switch_off()
     import datasets
 
     reachable = _is_reachable(identifier)
