@@ -19,9 +19,8 @@ import torch
 import yaml
 from PIL import Image
 
-from rotvq.data_processing.decoding import Encoded, Target, decoded
-from rotvq.data_processing.parquet import load_parquet
-from rotvq.data_processing.shards import load_shards
+from rotvq.data_processing.decoding import Encoded, Findings, Target, decoded
+from rotvq.data_processing.sources import open_source
 from rotvq.data_processing.unpickle import read_batch
 from rotvq.model import VQVAE
 from rotvq.quantization import VectorQuantizer
@@ -31,6 +30,7 @@ from rotvq.training import checkpoint, run_folder
 from rotvq.training.config import Config
 
 MEMORY = Path("/dev/shm")
+TARGET = Target((8, 8))
 
 
 def _cifar(path: Path) -> None:
@@ -38,8 +38,12 @@ def _cifar(path: Path) -> None:
 
 
 def _image(path: Path) -> None:
-    for _ in decoded([Encoded(path.name, path.read_bytes())], Target((8, 8))):
+    for _ in decoded([Encoded(path.name, path.read_bytes())], TARGET, Findings()):
         pass
+
+
+def _data(path: Path) -> None:
+    open_source(str(path.parent), TARGET).load(TARGET)
 
 
 def _tokens(path: Path) -> None:
@@ -57,8 +61,8 @@ READERS: dict[str, Callable[[Path], object]] = {
     "image.jpg": _image,
     "image.webp": _image,
     "image.tiff": _image,
-    "train-0.tar": lambda path: load_shards(path.parent, Target((8, 8))),
-    "train-0.parquet": lambda path: load_parquet(path.parent, Target((8, 8))),
+    "train-0.tar": _data,
+    "train-0.parquet": _data,
     "tokens.npz": _tokens,
     "tokens.safetensors": _tokens,
     "tokens.parquet": _tokens,

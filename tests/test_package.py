@@ -40,6 +40,12 @@ def test_every_public_name_of_the_layer_is_reachable():
     assert {"VQVAE", "VQVAEOutput", "Encoder", "Decoder", "ESTIMATORS"} <= set(rotvq.__all__)
 
 
+def test_dir_shows_the_public_names_alone_before_and_after_they_are_used():
+    code = "import rotvq; print(*dir(rotvq)); rotvq.VQVAE; print(*dir(rotvq))"
+    names = in_a_fresh_interpreter(code)
+    assert names == sorted(rotvq.__all__) * 2
+
+
 def test_from_import_works():
     code = (
         "from rotvq import VQVAE, VectorQuantizer; print(VQVAE.__name__, VectorQuantizer.__name__)"

@@ -141,15 +141,15 @@ def test_a_zip_version_to_come_is_refused():
 
 def test_a_parquet_file_of_tokens_that_unfolds_is_refused(tmp_path):
     path = tmp_path / "t.parquet"
-    table = pa.table({"tokens": [bytes(2**24)], "height": [8], "width": [8]})
+    table = pa.table({"tokens": [bytes(2**27)], "height": [8], "width": [8]})
     pq.write_table(table, path, compression="zstd")
-    with pytest.raises(UserError, match="far more room"):
+    with pytest.raises(UserError, match="would unpack to 134,217,732"):
         read("tokens.parquet", path.read_bytes())
 
 
 def test_a_parquet_file_of_one_long_name_for_all_is_refused(tmp_path):
     path = tmp_path / "t.parquet"
-    rows = 100
+    rows = 1000
     columns = {"tokens": [b""] * rows, "height": [8] * rows, "width": [8] * rows}
     pq.write_table(pa.table(columns | {"name": ["n" * 2**18] * rows}), path, compression="zstd")
     with pytest.raises(UserError, match="far more room"):
@@ -240,15 +240,14 @@ def test_a_parquet_file_with_a_column_of_no_text_is_refused():
         read("train-0.parquet", content)
 
 
-def test_a_parquet_file_with_names_of_no_text_is_refused():
+def test_a_parquet_file_with_paths_of_no_text_is_read():
     image = {"bytes": readers.pictures("PNG")[0], "path": "pppppppp"}
     file = io.BytesIO()
     table = pa.table({"img": [image] * 12, "label": [1] * 12})
     pq.write_table(table, file, compression="none", use_dictionary=False)
     content = file.getvalue()
-    read("train-0.parquet", content)
-    with pytest.raises(UserError, match="UTF-8"):
-        read("train-0.parquet", content.replace(b"pppppppp", b"\xffppppppp"))
+    assert b"pppppppp" in content
+    read("train-0.parquet", content.replace(b"pppppppp", b"\xffppppppp"))
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])

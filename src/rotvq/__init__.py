@@ -63,3 +63,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'rotvq' has no attribute {name!r}")
     return getattr(import_module(f"rotvq.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

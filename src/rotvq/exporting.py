@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from rotvq import telemetry
-from rotvq.errors import UserError
+from rotvq.errors import UserError, installation
 from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_atomically, write_bytes
 from rotvq.model import VQVAE
@@ -81,8 +81,7 @@ def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
         import onnxscript  # noqa: F401
     except ImportError:
         raise UserError(
-            "onnx: expected onnx and onnxscript; they are not installed. Run pip install "
-            "'rotvq[onnx]'"
+            "onnx: expected onnx and onnxscript; they are not installed. " + installation("onnx")
         ) from None
     paths = folder / "encoder.onnx", folder / "decoder.onnx"
     names = ("images", "indices"), ("indices", "images")
@@ -115,8 +114,8 @@ def load_onnx(path: Path) -> Program:
         import onnxruntime
     except ImportError:
         raise UserError(
-            "onnx: expected onnxruntime, to check what was exported; it is not installed. Run pip "
-            "install 'rotvq[onnx]'"
+            "onnx: expected onnxruntime, to check what was exported; it is not installed. "
+            + installation("onnx")
         ) from None
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()

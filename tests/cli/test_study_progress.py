@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rotvq.cli.study_progress import StudyProgress, _Work, duration
+from rotvq.cli.study_progress import StudyProgress, _Work
 from rotvq.data_processing import ImageData, ImageSplit
 from rotvq.errors import UserError
 from rotvq.experiments.plan import make_plan
@@ -17,16 +17,6 @@ RUN = 2 * 512
 """Training images of a run of Table 3 in the smoke preset."""
 
 METRICS = {"mse": 0.12345, "ssim": 0.5, "perplexity": 17.4, "usage": 0.256}
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0, "0 s"), (1.6, "2 s"), (89, "89 s"), (89.9, "90 s"), (90, "2 min"), (151, "3 min"),
-     (3569, "59 min"), (3599, "1 h 00 min"), (3600, "1 h 00 min"), (3900, "1 h 05 min"),
-     (36000, "10 h 00 min"), (360000, "100 h 00 min")],
-)  # fmt: skip
-def test_durations_are_said_as_people_do(seconds, said):
-    assert duration(seconds) == said
 
 
 @pytest.fixture

@@ -215,7 +215,7 @@ def test_someone_elses_folder_is_refused(rotvq, tiny, tmp_path, words):
 
 BAD = {
     "data": ["--data", "nowhere/at/all.zip"],
-    "batch": ["--training.batch_size", "64"],
+    "model": ["--from", "nowhere"],
     "precision": ["--training.precision", "fp16", "--training.device", "cpu"],
     "stride": ["--model.stages", "5"],
 }
@@ -456,6 +456,63 @@ def test_the_command_to_go_on_can_be_pasted(rotvq, tiny, tmp_path, monkeypatch):
 
 
 def test_a_collapse_is_told_once(rotvq, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("rotvq.training.loop.warning", lambda history, quantizer: "It collapses.")
+    monkeypatch.setattr("rotvq.training.loop.warning", lambda history, config: "It collapses.")
     answer = rotvq("train", *tiny, "--training.epochs", 3, "--out", tmp_path / "run")
     assert (answer.status, answer.out.count("It collapses.")) == (0, 1)
+
+
+# ---------------------------------------------------------------------- from a saved model
+
+
+def test_from_takes_the_models_network_and_quantizer_and_options_win(trained):
+    model = read_config(trained)
+    words = ["--preset", "best", "--from", trained, "--quantizer.estimator", "straight_through"]
+    config = config_of(*words)
+    assert config.model == model.model
+    assert config.quantizer.codebook_size == model.quantizer.codebook_size
+    assert config.quantizer.estimator == "straight_through"
+    assert config.training.learning_rate == PRESETS["best"].training.learning_rate
+    assert config.training.init_from == str(trained)
+    assert config_of("--training.init_from", "null") == Config()
+
+
+def test_a_run_from_a_model_takes_other_sizes_and_its_command_can_be_repeated(
+    rotvq, trained, make_images, tmp_path
+):
+    images = make_images(tmp_path / "others", {"train": 10, "test": 2}, 24, 12)
+    words = ["train", "--data", images, "--from", trained, "--training.batch_size", 5]
+    words += ["--training.epochs", 2, "--out", tmp_path / "new", "--resume"]
+    assert rotvq(*words).status == 0
+    before = outcome(tmp_path / "new")
+    trained.rename(tmp_path / "gone")
+    assert rotvq(*words).status == 0
+    assert rotvq("train", "--out", tmp_path / "new", "--resume").status == 0
+    assert outcome(tmp_path / "new") == before
+    words[4] = tmp_path / "gone"
+    assert "training.init_from: " in rotvq(*words).error, "another model is not passed over"
+
+
+@pytest.mark.parametrize("name", ["nowhere", "no model here"])
+def test_a_model_that_is_not_there_is_one_line(rotvq, tiny, tmp_path, name):
+    error = rotvq("train", *tiny, "--from", tmp_path / name, "--out", tmp_path / "run").error
+    assert "expected the folder of a saved model" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_lists_what_its_data_lacks(rotvq, make_images, tiny, tmp_path):
+    data = make_images(tmp_path / "data", {"train": 16, "test": 8})
+    (data / "train" / "0003.png").write_bytes(b"damaged")
+    (data / "train" / "notes.txt").touch()
+    words = (*tiny, "--training.epochs", 1, "--out", tmp_path / "run")
+    answer = rotvq("train", *words, "--data", data)
+    assert answer.status == 0
+    listed = tmp_path / "run" / "skipped.tsv"
+    assert f"What was skipped is listed in {listed}." in answer.out
+    assert listed.read_text().splitlines() == [
+        "path\treason\tdetail",
+        "train/notes.txt\tnot an image file\t",
+        "train/0003.png\tnot an image of a known format\t",
+    ]
+    # Another run in the same folder, of whole data, has no list.
+    assert rotvq("train", *words, "--overwrite").status == 0
+    assert not listed.exists()

@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from rotvq.data_processing import decoding
-from rotvq.data_processing.decoding import Encoded, Target, decode, decode_split
+from rotvq.data_processing.decoding import Encoded, Findings, Target, decode, decode_split
+from rotvq.data_processing.image_formats import Unreadable
+from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -106,18 +108,19 @@ def test_reduction_is_antialiased() -> None:
 
 
 def test_an_image_below_four_pixels_is_skipped() -> None:
-    with pytest.raises(ValueError, match="3x9 is below 4"):
+    with pytest.raises(ValueError, match="below 4 pixels a side: 3x9"):
         decode(_encode(Image.fromarray(RGB[:3])), Target(8))
 
 
 def test_unexpected_formats_are_not_parsed() -> None:
-    with pytest.raises(OSError, match="cannot identify"):
-        decode(_encode(Image.fromarray(RGB), "PPM"), Target())
+    with pytest.raises(Unreadable, match="not an image of a known format"):
+        decode(_encode(Image.fromarray(RGB), "EPS"), Target())
 
 
-def _split(items: list[Encoded], target: Target = NATIVE) -> tuple[np.ndarray, tuple[str, ...]]:
-    split, notes = decode_split(items, len(items), target, "training")
-    return split.images, notes
+def _split(items: list[Encoded], target: Target = NATIVE) -> tuple[np.ndarray, list[Skipped]]:
+    findings = Findings()
+    split = decode_split(items, len(items), target, "training", findings)
+    return split.images, findings.skipped
 
 
 @pytest.mark.parametrize("threaded", [False, True])
@@ -129,17 +132,22 @@ def test_damaged_images_are_skipped_in_order(
     items = [Encoded(f"image {i}", content, i) for i, content in enumerate(good)]
     items[3] = Encoded("image 3", good[3][:45], 3)
     items[20] = Encoded("image 20", b"not an image", 20)
-    items[39] = Encoded("image 39", None, 39)
-    split, notes = decode_split(items, len(items), Target(), "training")
+    items[39] = Encoded("image 39", Unreadable("no image"), 39)
+    findings = Findings()
+    split = decode_split(items, len(items), Target(), "training", findings)
     kept = [i for i in range(40) if i not in (3, 20, 39)]
     assert split.images[:, 0, 0, 0].tolist() == kept
     assert split.labels is not None and split.labels.tolist() == kept
-    assert len(notes) == 1 and notes[0].startswith("3 training image(s) skipped, first image 3 (")
+    assert [(path, reason) for path, reason, _ in findings.skipped] == [
+        ("image 3", "damaged image"),
+        ("image 20", "not an image of a known format"),
+        ("image 39", "no image"),
+    ]
 
 
 def test_all_damaged_says_why() -> None:
-    with pytest.raises(UserError, match=r"no readable training images; the first of 2 skipped: a"):
-        _split([Encoded("a", b"x"), Encoded("b", None)])
+    with pytest.raises(UserError, match=r"images: 1 skipped: not .* first a; 1 .* no image"):
+        _split([Encoded("a", b"x"), Encoded("b", Unreadable("no image"))])
     with pytest.raises(UserError, match=r"no readable training images$"):
         _split([])
 
@@ -147,9 +155,9 @@ def test_all_damaged_says_why() -> None:
 def test_a_decompression_bomb_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     bomb, fine = _encode(Image.new("L", (50, 50))), _encode(Image.new("L", (4, 4)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    images, notes = _split([Encoded("bomb", bomb), Encoded("fine", fine)])
+    images, skipped = _split([Encoded("bomb", bomb), Encoded("fine", fine)])
     assert images.shape == (1, 3, 4, 4)
-    assert "bomb (Image size (2500 pixels) exceeds limit" in notes[0]
+    assert skipped == [Skipped("bomb", "too large", "more than 100 megapixels")]
 
 
 def test_two_shapes_need_a_size() -> None:
@@ -164,12 +172,14 @@ def test_two_shapes_need_a_size() -> None:
 
 def test_one_missing_label_leaves_none() -> None:
     content = _encode(Image.new("L", (4, 4)))
-    split, _ = decode_split([Encoded("a", content, 1), Encoded("b", content)], 2, Target(), "test")
+    items = [Encoded("a", content, 1), Encoded("b", content)]
+    split = decode_split(items, 2, Target(), "test", Findings())
     assert split.labels is None
 
 
 def test_files_are_read_from_disk(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(_encode(Image.fromarray(RGB)))
-    images, notes = _split([Encoded("a", path), Encoded("gone", tmp_path / "gone.png")])
-    assert np.array_equal(images[0], RGB.transpose(2, 0, 1)) and "gone" in notes[0]
+    images, skipped = _split([Encoded("a", path), Encoded("gone", tmp_path / "gone.png")])
+    assert np.array_equal(images[0], RGB.transpose(2, 0, 1))
+    assert skipped == [Skipped("gone", "no such file")]

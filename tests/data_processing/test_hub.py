@@ -53,7 +53,7 @@ def test_the_image_column_is_found_from_the_features(serve: Serve, to_png: ToPng
         "validation": _dataset(to_png, [6], "photo"),
     }
     asked = serve(datasets.DatasetDict(splits))
-    data = hub.load_hub("someone/photos", Target())
+    data = hub.open_hub("someone/photos").load(Target())
     assert asked == ["someone/photos"]
     assert data.train.images[:, 1, 2, 3].tolist() == [4, 7, 9]
     assert data.train.labels is not None and data.train.labels.tolist() == [0, 1, 1]
@@ -63,7 +63,7 @@ def test_the_image_column_is_found_from_the_features(serve: Serve, to_png: ToPng
 
 def test_cifar10_is_counted(serve: Serve, to_png: ToPng) -> None:
     serve({"train": _dataset(to_png, [1, 2]), "test": _dataset(to_png, [3])})
-    data = hub.load_hub(hub.CIFAR10, Target())
+    data = hub.open_hub(hub.CIFAR10).load(Target())
     assert data.name == "CIFAR-10"
     assert data.notes == ("2 of 50,000 training images", "1 of 10,000 test images")
 
@@ -71,16 +71,16 @@ def test_cifar10_is_counted(serve: Serve, to_png: ToPng) -> None:
 def test_no_train_split_and_no_image_column_are_refused(serve: Serve, to_png: ToPng) -> None:
     serve({"test": _dataset(to_png, [3])})
     with pytest.raises(UserError, match="'a/b' has no train split, only test"):
-        hub.load_hub("a/b", Target())
+        hub.open_hub("a/b").load(Target())
     serve({"train": _dataset(to_png, [3]).remove_columns("img")})
     with pytest.raises(UserError, match="no column of images: its columns are title, label"):
-        hub.load_hub("a/b", Target())
+        hub.open_hub("a/b").load(Target())
 
 
 def test_what_the_hub_says_comes_in_one_line(serve: Serve) -> None:
     serve(ValueError("Config name is missing.\nPlease pick one"))
     with pytest.raises(UserError, match=r"'a/b' \(Config name is missing\)") as caught:
-        hub.load_hub("a/b", Target())
+        hub.open_hub("a/b").load(Target())
     assert "\n" not in str(caught.value)
 
 
@@ -91,6 +91,6 @@ def test_an_unreachable_hub_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
     before = datasets.config.HF_HUB_OFFLINE
     with pytest.raises(UserError, match=r"the hub cannot be reached.* local copy") as caught:
-        hub.load_hub("nobody/has-this-in-a-cache", Target())
+        hub.open_hub("nobody/has-this-in-a-cache").load(Target())
     assert "\n" not in str(caught.value)
     assert datasets.config.HF_HUB_OFFLINE == before

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rotvq.data_processing.decoding import Target
-from rotvq.data_processing.parquet import find_parquet, load_parquet
+from rotvq.data_processing import load
+from rotvq.data_processing.parquet import find_parquet
 from rotvq.errors import UserError
 
 ToPng = Callable[[np.ndarray], bytes]
@@ -36,7 +36,7 @@ def test_the_layout_of_the_hub_is_read_shard_after_shard(
     write(tmp_path / "train-00000-of-00002.parquet", range(5), label=[0, 1, 2, 3, 9])
     write(tmp_path / "train-00001-of-00002.parquet", range(5, 8), label=[4, 5, 6])
     write(tmp_path / "test-00000-of-00001.parquet", [50, 60], label=[7, 8])
-    data = load_parquet(tmp_path, Target())
+    data = load(str(tmp_path))
     assert _values(data.train.images) == list(range(8)) and _values(data.test.images) == [50, 60]
     assert data.train.labels is not None and data.train.labels.tolist() == [0, 1, 2, 3, 9, 4, 5, 6]
     assert data.train.labels.dtype == np.int64
@@ -47,7 +47,7 @@ def test_the_layout_of_the_hub_is_read_shard_after_shard(
 def test_other_columns_are_no_cifar(tmp_path: Path, write: Callable[..., None]) -> None:
     write(tmp_path / "train-0.parquet", range(3), image="image", label=["a", "b", "c"])
     write(tmp_path / "validation-0.parquet", [9], image="image")
-    data = load_parquet(tmp_path, Target())
+    data = load(str(tmp_path))
     assert data.name == tmp_path.name and data.notes == () and data.train.labels is None
 
 
@@ -56,23 +56,23 @@ def test_a_column_of_plain_bytes_will_do(tmp_path: Path, to_png: ToPng, name: st
     content = [to_png(np.full((8, 8), v, np.uint8)) for v in (1, 2)]
     for split in ("train", "test"):
         pq.write_table(pa.table({"id": [1, 2], name: content}), tmp_path / f"{split}.parquet")
-    assert _values(load_parquet(tmp_path, Target()).train.images) == [1, 2]
+    assert _values(load(str(tmp_path)).train.images) == [1, 2]
 
 
 def test_without_a_test_split_a_tenth_is_held_out(
     tmp_path: Path, write: Callable[..., None]
 ) -> None:
     write(tmp_path / "train.parquet", range(60), image="image")
-    data = load_parquet(tmp_path, Target())
+    data = load(str(tmp_path))
     train, test = _values(data.train.images), _values(data.test.images)
     assert len(test) == 6 and sorted(train + test) == list(range(60))
-    assert data.notes == ("no test split found: 10 % of the training images held out",)
+    assert data.notes == ("no test split found: 10 % of the images held out",)
 
 
 def test_missing_shards_are_noted(tmp_path: Path, write: Callable[..., None]) -> None:
     write(tmp_path / "train-00000-of-00003.parquet", range(5), image="image")
     write(tmp_path / "test-00000-of-00001.parquet", [1], image="image")
-    notes = load_parquet(tmp_path, Target()).notes
+    notes = load(str(tmp_path)).notes
     assert notes == ("1 of 3 Parquet files of the train split",)
 
 
@@ -84,9 +84,13 @@ def test_damaged_rows_are_skipped_and_counted(tmp_path: Path, write: Callable[..
         pa.table({"img": pa.array(cells, pq.read_schema(tmp_path / "test.parquet").field(0).type)}),
         tmp_path / "train-0.parquet",
     )
-    data = load_parquet(tmp_path, Target())
+    data = load(str(tmp_path))
     assert _values(data.train.images) == [0, 1]
-    assert data.notes[0].startswith("3 training image(s) skipped, first training row 0")
+    assert [each[:2] for each in data.skipped] == [
+        ("train-0.parquet/000000", "not an image of a known format"),
+        ("train-0.parquet/000001", "no image in the row"),
+        ("train-0.parquet/000002", "no image in the row"),
+    ]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
@@ -98,8 +102,8 @@ def test_a_truncated_file_is_named(
     path = tmp_path / "train-0.parquet"
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(UserError, match=r"train-0\.parquet is not a whole Parquet file") as caught:
-        load_parquet(tmp_path, Target())
+    with pytest.raises(UserError, match=r"train-0\.parquet cannot be read as Parquet") as caught:
+        load(str(tmp_path))
     assert "\n" not in str(caught.value)
 
 
@@ -112,21 +116,21 @@ def test_damage_inside_a_file_is_a_user_error_that_names_it(
     content = bytearray(path.read_bytes())
     content[4:400] = bytes(396)  # the head of the first page; the footer still reads
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"train-0\.parquet is not a whole Parquet file"):
-        load_parquet(tmp_path, Target())
+    with pytest.raises(UserError, match=r"train-0\.parquet cannot be read as Parquet"):
+        load(str(tmp_path))
 
 
 def test_a_file_without_images_is_refused(tmp_path: Path, write: Callable[..., None]) -> None:
     pq.write_table(pa.table({"text": ["a"], "label": [1]}), tmp_path / "train.parquet")
     with pytest.raises(UserError, match=r"no column of images.*received text, label"):
-        load_parquet(tmp_path, Target())
+        load(str(tmp_path))
 
 
 def test_sister_files_must_agree(tmp_path: Path, write: Callable[..., None]) -> None:
     write(tmp_path / "train.parquet", [1, 2])
     write(tmp_path / "test.parquet", [1], image="image")
     with pytest.raises(UserError, match=r"test\.parquet lacks the columns img"):
-        load_parquet(tmp_path, Target())
+        load(str(tmp_path))
 
 
 def test_files_are_found_one_folder_down(tmp_path: Path, write: Callable[..., None]) -> None:

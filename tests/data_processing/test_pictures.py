@@ -1,10 +1,11 @@
 """Pictures by path: their names, their order, and words that are something else."""
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from rotvq.data_processing import pictures
+from rotvq.data_processing.decoding import Target
+from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
 
 
@@ -19,16 +20,16 @@ def test_names_are_paths_in_the_folder(tmp_path):
     draw(tmp_path / "a/c.jpg")
     draw(tmp_path / ".hidden/d.png")
     (tmp_path / "notes.txt").write_text("")
-    found = pictures.find([str(tmp_path)])
+    found = pictures.find([str(tmp_path)], [])
     assert found == [("a/c.jpg", tmp_path / "a/c.jpg"), ("b.png", tmp_path / "b.png")]
 
 
 def test_files_and_several_folders(tmp_path):
     one, two = draw(tmp_path / "a/1.png"), draw(tmp_path / "b/1.png")
     words = [str(tmp_path / "a"), str(tmp_path / "b"), str(draw(tmp_path / "c.webp"))]
-    assert [name for name, _ in pictures.find(words)] == ["a/1.png", "b/1.png", "c.webp"]
+    assert [name for name, _ in pictures.find(words, [])] == ["a/1.png", "b/1.png", "c.webp"]
     with pytest.raises(UserError, match=r"1\.png: expected pictures of different names; got 2"):
-        pictures.find([str(one), str(two)])
+        pictures.find([str(one), str(two)], [])
 
 
 def test_what_is_a_data_source(tmp_path):
@@ -36,31 +37,27 @@ def test_what_is_a_data_source(tmp_path):
     (tmp_path / "d" / "train-0.parquet").write_bytes(b"")
     archive = tmp_path / "cifar-10-python.tar.gz"
     archive.write_bytes(b"")
+    assert not pictures.is_source(str(draw(tmp_path / "p" / "a.png").parent))
     for word in ("photos", "cifar10", "owner/name", str(archive), str(tmp_path / "d")):
-        assert pictures.find([word]) is None
+        assert pictures.is_source(word)
 
 
 def test_what_is_nothing(tmp_path):
     with pytest.raises(UserError, match="expected pictures; found none"):
-        pictures.find([str(tmp_path)])
+        pictures.find([str(tmp_path)], [])
     with pytest.raises(UserError, match="there is no such file"):
-        pictures.find([str(tmp_path / "a.png")])
+        pictures.find([str(tmp_path / "a.png")], [])
     note = tmp_path / "a.txt"
     note.write_text("")
-    with pytest.raises(UserError, match="got another file"):
-        pictures.find([str(note), str(note)])
+    with pytest.raises(UserError, match=r"found none; 2 skipped: not an image file, first a\.txt"):
+        pictures.find([str(note), str(note)], [])
 
 
-def test_reading_keeps_sizes_and_passes_over_damage(tmp_path):
-    draw(tmp_path / "1.png", (5, 4))
-    draw(tmp_path / "2.png", (9, 6), "L")
-    (tmp_path / "3.png").write_bytes(b"no picture")
-    skipped = []
-    found = dict(pictures.read(pictures.find([str(tmp_path)]), 3, skipped.append))
-    assert {name: pixels.shape for name, pixels in found.items()} == {
-        "1.png": (3, 4, 5),
-        "2.png": (3, 6, 9),
-    }
-    assert found["2.png"].dtype == np.uint8 and (found["2.png"] == 7).all()
-    assert len(skipped) == 1 and skipped[0].startswith("3.png (")
-    assert dict(pictures.read(pictures.find([str(tmp_path)]), 1, print))["1.png"].shape == (1, 4, 5)
+def test_several_words_are_read_in_order(tmp_path):
+    words = [str(draw(tmp_path / name)) for name in ("b.png", "a.png")]
+    reader = pictures.open_pictures(words, None, Target())
+    assert [item.name for item in reader] == ["b.png", "a.png"]
+    (tmp_path / "c.txt").touch()
+    reader = pictures.open_pictures([str(tmp_path)], None, Target())
+    assert [item.name for item in reader] == ["a.png", "b.png"]
+    assert reader.skipped == (Skipped("c.txt", "not an image file"),)

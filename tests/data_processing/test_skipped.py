@@ -1,4 +1,6 @@
-from rotvq.data_processing.skipped import Skipped, summary, to_tsv
+from pathlib import Path
+
+from rotvq.data_processing.skipped import Skipped, summary, to_tsv, write
 
 SKIPPED = [
     Skipped("a.png", "damaged image", "broken header"),
@@ -20,3 +22,11 @@ def test_every_row_has_three_cells_whatever_the_names_hold() -> None:
     assert lines[0] == "path\treason\tdetail"
     assert lines[-1] == "tab\\there\\nand \\udcff.png\tdamaged image\t"
     assert {line.count("\t") for line in lines} == {2}
+
+
+def test_a_list_is_written_where_there_is_one_and_an_old_one_goes(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "skipped.tsv"
+    assert write(path, SKIPPED)
+    assert path.read_text() == to_tsv(SKIPPED)
+    assert not write(path, [])
+    assert not path.exists()

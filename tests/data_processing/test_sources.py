@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from rotvq.data_processing import ImageData, ImageSplit, hub, load
-from rotvq.data_processing.decoding import Target
+from rotvq.data_processing import hub, load
+from rotvq.data_processing.reader import ImageSource, of_arrays
 from rotvq.errors import UserError
 
 
@@ -19,12 +19,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was asked of the hub, which answers with black images."""
     names: list[str] = []
 
-    def load_hub(identifier: str, target: Target) -> ImageData:
+    def open_hub(identifier: str) -> ImageSource:
         names.append(identifier)
-        black = ImageSplit(np.zeros((2, 3, 8, 8), np.uint8))
-        return ImageData(identifier, black, black)
+        black = of_arrays(np.zeros((2, 3, 8, 8), np.uint8), np.zeros(2, np.int64), "black")
+        return ImageSource(identifier, {"train": lambda: black, "test": lambda: black})
 
-    monkeypatch.setattr(hub, "load_hub", load_hub)
+    monkeypatch.setattr(hub, "open_hub", open_hub)
     return names
 
 
@@ -70,14 +70,14 @@ def test_everything_else_is_refused_in_one_line(source: str, asked: list[str]) -
 
 
 def test_a_refusal_lists_what_is_accepted() -> None:
-    with pytest.raises(UserError, match=r"does not exist: expected photos, cifar10, .*owner/name"):
+    with pytest.raises(UserError, match=r"does not exist: expected embedded:photos .*owner/name"):
         load("./nope")
 
 
-@pytest.mark.parametrize("name", ["picture.png", "train.parquet", "notes", "images.zip"])
+@pytest.mark.parametrize("name", ["picture.png", "notes", "images.zip"])
 def test_a_file_that_is_no_archive_is_told_apart(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"not an archive")
-    with pytest.raises(UserError, match=f"{name}' is a file of another kind: expected photos"):
+    with pytest.raises(UserError, match=f"{name}' is a file of another kind: expected embedded"):
         load(str(tmp_path / name))
 
 
@@ -119,10 +119,10 @@ def test_sizes_and_channels_that_make_no_image_are_refused() -> None:
 
 
 def test_memory_that_does_not_suffice_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load_hub(*_: object) -> None:
+    def open_hub(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(hub, "load_hub", load_hub)
+    monkeypatch.setattr(hub, "open_hub", open_hub)
     with pytest.raises(UserError, match="do not fit into memory"):
         load("hub:x")
 

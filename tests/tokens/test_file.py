@@ -1,9 +1,12 @@
 """Token files: there and back, their size, and files that are none."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file
 
 from rotvq.errors import UserError
 from rotvq.tokens.collection import Codec, Packer, Tokens
@@ -12,13 +15,23 @@ from rotvq.tokens.file import KINDS, read, write
 CODEC = Codec("0123456789abcdef", 1000, 4, 3)
 
 
-def some(sizes, names=True, codec=CODEC):
+LABELS = [None, -1, 0, 2**63 - 1]
+CAPTIONS = ["ä cat\n", None, "", "写真"]
+
+
+def some(sizes, names=True, codec=CODEC, others=False):
     """Tokens of images of these sizes, and their indices."""
     generator = np.random.default_rng(0)
     packer, all_of_them = Packer(codec), []
     for number, size in enumerate(sizes):
         indices = generator.integers(0, codec.codebook_size, (1, *codec.grid(size)))
-        packer.add(indices, size, [f"folder/image_{number}.png"] if names else None)
+        packer.add(
+            indices,
+            size,
+            [f"folder/image_{number}.png"] if names else None,
+            [LABELS[number % 4]] if others else None,
+            [CAPTIONS[number % 4]] if others else None,
+        )
         all_of_them.append(indices[0])
     return packer.tokens(), all_of_them
 
@@ -43,6 +56,51 @@ def test_there_and_back(path, sizes, names):
     back = [each for _, batch in found.batches(2) for each in batch]
     assert len(back) == len(indices)
     assert all(np.array_equal(a, b) for a, b in zip(back, indices, strict=True))
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_labels_and_captions_go_along(path, names):
+    tokens, _ = some([(32, 32)] * 7, names, others=True)
+    write(path, tokens)
+    found = read(path)
+    assert found.labels == [*LABELS, *LABELS[:3]] and found.captions == [*CAPTIONS, *CAPTIONS[:3]]
+    assert (found.names is not None) == names and found.packed == tokens.packed
+    write(path, some([(32, 32)] * 7)[0])
+    assert read(path).labels is None and read(path).captions is None
+
+
+def test_labels_can_be_read_without_us(tmp_path):
+    tokens, _ = some([(4, 4)] * 4, others=True)
+    for ending in KINDS:
+        write(tmp_path / f"t{ending}", tokens)
+    expected = [-(2**63), -1, 0, 2**63 - 1]
+    assert np.load(tmp_path / "t.npz")["labels"].tolist() == expected
+    assert load_file(tmp_path / "t.safetensors")["labels"].tolist() == expected
+    assert pq.read_table(tmp_path / "t.parquet")["label"].to_pylist() == LABELS
+
+
+def test_files_of_before_there_were_labels_are_read():
+    """The bytes that the first version wrote: two images of 8x8 and their names."""
+    for name in ("before.npz", "before.safetensors", "before.parquet"):
+        found = read(Path(__file__).parent / name)
+        assert list(found.sizes) == [(8, 8), (8, 8), (5, 9)] and len(found.packed) == 18
+        assert list(found.names) == [f"folder/image_{i}.png" for i in range(3)]
+        assert found.labels is None and found.captions is None
+
+
+@pytest.mark.parametrize(
+    "parts, message",
+    [
+        ({"labels": [1]}, "a label for each of 2 images; got 1"),
+        ({"labels": [1, "2"]}, "a label is of another type"),
+        ({"captions": ["a"] * 3}, "a caption for each of 2 images; got 3"),
+        ({"captions": [None, 5]}, "a caption is of another type"),
+        ({"names": ["a", None]}, "a name is of another type"),
+    ],
+)
+def test_names_labels_and_captions_are_one_for_each(parts, message):
+    with pytest.raises(UserError, match=message):
+        Tokens(CODEC, [(4, 4)] * 2, bytes(4), **parts)
 
 
 def test_batches_are_neighbours_of_one_size(path):

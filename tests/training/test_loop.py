@@ -313,10 +313,16 @@ def test_images_that_do_not_halve_are_refused(tmp_path, make_data, tiny, begin):
     assert "\n" not in str(error.value)
 
 
-def test_fewer_images_than_a_batch_are_refused(tmp_path, make_data, tiny, begin):
-    with pytest.raises(UserError, match=r"one batch of 8 training images; got 5\."):
-        begin(tiny(), make_data(train=5), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize("images", [1, 5, 7])
+def test_fewer_images_than_a_batch_are_shown_more_than_once_and_it_is_said(
+    tmp_path, make_data, tiny, begin, images
+):
+    trainer = begin(tiny(training={"epochs": 1}), make_data(train=images), tmp_path / "run")
+    trainer.run()
+    assert trainer.position.images >= 8
+    (note,) = json.loads((tmp_path / "run/run.json").read_text())["data"]["notes"]
+    times = -(-8 // images)
+    assert note == f"{images} images do not fill a batch: an epoch shows each {times} times."
 
 
 def test_other_images_are_refused_on_resume(tmp_path, make_data, tiny, begin, resumed):

@@ -9,12 +9,12 @@ from pathlib import Path
 from rotvq.cli.coding import (
     add_model,
     check_batch_size,
-    check_folder,
     load_model,
-    save_pictures,
 )
 from rotvq.cli.options import Parser
+from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
+from rotvq.data_processing.skipped import summary
 from rotvq.tokens.file import read
 
 
@@ -38,10 +38,14 @@ def run(argv: Sequence[str]) -> int:
 
     terminal = Terminal()
     model = load_model(options.model)
+    pngs = PngFolder(options.out)
     since = time.perf_counter()
     with terminal.counting(len(tokens), "decoding") as advance:
-        for one in save_pictures(options.out, decode(model, tokens, options.batch_size)):
-            advance(one)
+        for name, pixels in decode(model, tokens, options.batch_size):
+            pngs.save(name, pixels)
+            advance(1)
     seconds = time.perf_counter() - since
+    for line in summary(pngs.skipped):
+        terminal.say(line)
     terminal.say(f"{len(tokens):,} pictures in {seconds:.1f} s, in {options.out}.")
     return 0

@@ -37,11 +37,11 @@ def run(argv: Sequence[str]) -> int:
 
     terminal = Terminal()
     model = load_model(options.model)
-    source = Source(options.images, options.split, model.channels)
+    source = Source(options.images, options.split, model.channels, options.bits)
     since = time.perf_counter()
     with terminal.counting(source.count, "encoding") as advance:
         tokens = encode(model, source, options.batch_size, advance)
-    source.report(terminal, len(tokens))
+    source.report(terminal, len(tokens), options.out)
     write(options.out, tokens)
     size, packed = options.out.stat().st_size, len(tokens.packed)
     terminal.say(

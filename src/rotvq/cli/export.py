@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rotvq.cli.coding import check_folder, load_model
+from rotvq.cli.coding import load_model
 from rotvq.cli.options import Parser
+from rotvq.cli.png_folder import check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing import load
 from rotvq.errors import UserError

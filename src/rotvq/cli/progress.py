@@ -1,16 +1,17 @@
-"""What a person sees of a run: a live line in a terminal, a line an epoch everywhere."""
+"""What a person sees of a run: two lines an epoch; between them a bar, or a line a minute."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from rotvq.cli.terminal import Speed, Terminal
+from rotvq.cli.terminal import BAR, Live, Speed, Terminal, counted
 from rotvq.data_processing import ImageData, load
 from rotvq.training.config import Config
 
@@ -41,6 +42,7 @@ class TrainingProgress(Terminal):
                 size=wanted.size,
                 channels=self.config.model.channels,
                 validation=wanted.validation,
+                crops=wanted.crops == "random",
             )
         _, c, h, w = data.train.images.shape
         train = min(len(data.train.images), wanted.train_images or len(data.train.images))
@@ -53,7 +55,7 @@ class TrainingProgress(Terminal):
 
     @contextmanager
     def following(self, trainer: Trainer) -> Iterator[Listener]:
-        """A listener for the run; the live line stands while entered."""
+        """A listener for the run; the bar is drawn while entered."""
         from rotvq.training.listener import Listener
 
         options, at = self.config.training, trainer.position
@@ -64,24 +66,29 @@ class TrainingProgress(Terminal):
             f"Training {parameters:,} parameters for {options.epochs} epochs{begin}, "
             f"{self.config.quantizer.estimator}, {trainer.precision} on {trainer.device}."
         )
+        if trainer.samples.note:
+            self.say(f"  {trainer.samples.note}")
         columns = (
             TextColumn("epoch {task.fields[epoch]}/" + str(options.epochs)),
-            BarColumn(),
+            BarColumn(BAR),
             Speed(),
-            TextColumn("{task.fields[state]}"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console, transient=True) as bar:
+        first, since = at.images, time.monotonic()
+        with Live(*columns, console=self.console) as bar:
             total = options.epochs * per_epoch
-            task = bar.add_task("", total=total, completed=at.images, epoch=at.epoch + 1, state="")
+            task = bar.add_task("", total=total, completed=at.images, epoch=at.epoch + 1)
 
             def images(seen: int, means: Means) -> None:
-                state = (
+                epoch = (seen - 1) // per_epoch + 1
+                bar.details = (
                     f"loss {means.loss:.4f}  mse {means.reconstruction_loss:.4f}  "
                     f"perplexity {means.perplexity:.0f}  usage {means.usage:.0%}  "
                     f"error {means.relative_error:.1%} of var(z_e)"
                 )
-                bar.update(task, completed=seen, epoch=(seen - 1) // per_epoch + 1, state=state)
+                bar.update(task, completed=seen, epoch=epoch)
+                far = counted(seen, total, time.monotonic() - since, first)
+                self.log(lambda: f"epoch {epoch}/{options.epochs}: {far}, {bar.details}")
 
             warned = False
 
@@ -106,10 +113,11 @@ class TrainingProgress(Terminal):
         )
         self.say(
             f"epoch {record['epoch']:>3}  train mse {train['reconstruction_loss']:.4f}  {measured}"
-            f"codebook {shown['codebook_loss']:.4f}  commitment {shown['commitment_loss']:.4f}  "
-            f"({shown['relative_error']:.1%} of var(z_e))  "
-            f"perplexity {shown['perplexity']:.0f}  usage {shown['usage']:.0%}  {_dead(record)}"
-            f"{timing['images_per_second']:,.0f} images/s"
+            f"usage {shown['usage']:.0%}"
+        )
+        self.say(
+            f"  perplexity {shown['perplexity']:.0f}  error {shown['relative_error']:.1%} of "
+            f"var(z_e)  {_dead(record)}{timing['images_per_second']:,.0f} images/s"
         )
 
     def finish(self, record: dict[str, Any], folder: Path) -> None:
@@ -120,11 +128,11 @@ class TrainingProgress(Terminal):
 
 
 def _dead(record: dict[str, Any]) -> str:
-    """A word on dead codes, where there are some."""
-    codebook = record.get("codebook") or {"dead": 0}
-    if not codebook["dead"]:
+    """How many dead codes there are, if any; a fixed grid has none."""
+    codebook = record["codebook"]
+    if not codebook.get("dead"):
         return ""
-    return f"{codebook['dead']} dead, the oldest for {codebook['oldest']:,} steps  "
+    return f"{codebook['dead']:,} dead  "
 
 
 def summary(record: dict[str, Any]) -> list[str]:

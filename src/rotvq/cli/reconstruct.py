@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rotvq.cli.coding import (
-    Named,
     Source,
     add_model,
     add_pictures,
     check_batch_size,
-    check_folder,
     load_model,
-    save_pictures,
 )
 from rotvq.cli.options import Parser
+from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
+from rotvq.tokens.collection import Picture
+
+if TYPE_CHECKING:
+    from rotvq.tokens.coding import Named
 
 CHUNK, PIXELS = 1024, 2**24
 """Pictures in memory at a time, and their pixels, about."""
@@ -45,15 +48,15 @@ def run(argv: Sequence[str]) -> int:
 
     terminal = Terminal()
     model = load_model(options.model)
-    source = Source(options.images, options.split, model.channels)
+    source = Source(options.images, options.split, model.channels, options.bits)
     squares = pixels = bits = coded = 0
-    taken: set[Path] = set()
+    pngs = PngFolder(options.out)
 
-    def measured(images: list[Named], back: Iterator[Named]) -> Iterator[Named]:
+    def measured(images: list[Picture], back: Iterator[Named]) -> Iterator[Named]:
         nonlocal squares, pixels
-        for (_, before), (name, after) in zip(images, back, strict=True):
-            squares += int(np.square(before.astype(np.int64) - after).sum())
-            pixels += before[0].size
+        for image, (name, after) in zip(images, back, strict=True):
+            squares += int(np.square(image.pixels.astype(np.int64) - after).sum())
+            pixels += after[0].size
             yield name, after
 
     iterator = iter(source)
@@ -61,12 +64,14 @@ def run(argv: Sequence[str]) -> int:
         while images := within(iterator, CHUNK, PIXELS):
             tokens = encode(model, images, options.batch_size)
             back = measured(images, decode(model, tokens, options.batch_size))
-            for one in save_pictures(options.out, back, taken):
-                advance(one)
+            for name, picture in back:
+                pngs.save(name, picture)
+                advance(1)
             grids = map(tokens.codec.grid, tokens.sizes)
             bits += tokens.codec.bits * sum(map(math.prod, grids))
             coded += len(images)
-    source.report(terminal, coded)
+    source.findings.skipped += pngs.skipped
+    source.report(terminal, coded, options.out)
     mse = squares / (pixels * model.channels) / 127.5**2
     terminal.say(
         f"{coded:,} pictures in {options.out}: MSE {mse:.5f} on [-1, 1], PSNR {psnr(mse):.2f} dB "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rotvq.cli.coding import load_model
 from rotvq.cli.options import Parser
 from rotvq.cli.terminal import Terminal
-from rotvq.errors import UserError
+from rotvq.errors import UserError, installation
 
 
 def run(argv: Sequence[str]) -> int:
@@ -38,8 +38,8 @@ def run(argv: Sequence[str]) -> int:
         from rotvq.serving.listening import listen, resolve, server
     except ImportError:
         raise UserError(
-            "serve: expected starlette and uvicorn; they are not installed. Run pip install "
-            "'rotvq[serve]'"
+            "serve: expected starlette and uvicorn; they are not installed. "
+            + installation("serve")
         ) from None
     from rotvq.serving.session import Session
 

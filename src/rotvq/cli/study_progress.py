@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
 
 from rotvq.cli.progress import TrainingProgress
+from rotvq.cli.terminal import BAR, Live, Terminal, duration
 from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
 from rotvq.experiments.plan import Run
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rotvq.experiments.runner import Audience
 
 
-class StudyProgress:
+class StudyProgress(Terminal):
     """Prints how a plan goes, to standard output.
 
     Args:
@@ -33,13 +33,9 @@ class StudyProgress:
     """
 
     def __init__(self, plan: Sequence[Run], live: bool = True) -> None:
+        super().__init__()
         self.plan, self.live = plan, live
-        self.console = Console(highlight=False, soft_wrap=True)
         self.failed: list[Run] = []
-
-    def say(self, text: str) -> None:
-        """Print a line."""
-        self.console.print(text, markup=False)
 
     def load_data(self) -> ImageData:
         """The images of all runs, with a word on what they are."""
@@ -58,25 +54,27 @@ class StudyProgress:
                 "all (what two studies share counts once)."
             )
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:.0f} % of all, {task.fields[state]}"),
+            TextColumn("all runs"),
+            BarColumn(BAR),
+            TextColumn("{task.percentage:.0f} %, {task.fields[left]}"),
         )
-        quiet = not self.live
-        with Progress(*columns, console=self.console, transient=True, disable=quiet) as bar:
-            task = bar.add_task("", total=work.total, completed=work.done(), state="")
+        with Live(*columns, console=self.console, hidden=not self.live) as bar:
+            task = bar.add_task("", total=work.total, completed=work.done(), left="")
 
             def begins(run: Run) -> None:
                 work.begins(run)
-                bar.update(task, description=run.name)
+                bar.details = run.name
 
             def images(run: Run, seen: int, means: Means) -> None:
                 work.sees(run, seen)
-                state = f"mse {means.reconstruction_loss:.4f}, {work.time_left()}"
-                bar.update(task, completed=work.done(), state=state)
+                bar.details = f"{run.name}  mse {means.reconstruction_loss:.4f}"
+                bar.update(task, completed=work.done(), left=work.time_left())
+                if self.live:
+                    percent = f"{work.done() / work.total:.0%}"
+                    self.log(lambda: f"{bar.details}; {percent} of all, {work.time_left()}")
 
             def measures(run: Run, name: str) -> None:
-                bar.update(task, state=f"measuring {name}")
+                bar.details = f"{run.name}  measuring {name}"
 
             def ends(run: Run) -> None:
                 done = sum(each.done for each in self.plan)
@@ -132,14 +130,6 @@ class _Work:
         if done == self.before:
             return "time left unknown"
         return f"{duration((self.total - done) * elapsed / (done - self.before))} left"
-
-
-def duration(seconds: float) -> str:
-    """As "1 h 05 min", "12 min" or "40 s"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
 def _result(run: Run) -> str:

@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +21,17 @@ from rotvq.training.presets import PRESETS
 
 EPILOG = """\
 Every option also stands in a YAML file (--config); options given later win. --data X is short for
---data.source X. Examples:
+--data.source X, --from X for --training.init_from X: it begins from the weights of a run or saved
+model, with its network and codebook, on any images. Examples:
   rotvq train --preset smoke
   rotvq train --preset cpu --data cifar-10-python.tar.gz --out runs/rotation
   rotvq train --preset cpu --data FOLDER --quantizer.estimator straight_through --training.seed 1
   rotvq train --out runs/rotation --resume
+  rotvq train --preset best --data FOLDER --from runs/rotation --out runs/finetuned
 """
+
+
+SHORT = {"--data": "--data.source", "--from": "--training.init_from"}
 
 
 class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -80,6 +85,8 @@ def execute(config: Config, options: Options, command: str) -> int:
             progress.say(damage)
     else:
         trainer.begin(command, overwrite=options.overwrite)
+        if data.skipped:
+            progress.say(f"  What was skipped is listed in {options.out / run_folder.SKIPPED}.")
     trackers = tracking.start(options.track if main else (), config, options.out)
     try:
         with progress.following(trainer) as listener:
@@ -119,7 +126,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
     Raises:
         UserError: an option that does not exist or has no such value.
     """
-    words = [word for given in argv for word in _data_is_source(given)]
+    words = [_in_full(word) for word in argv]
     parser = ArgumentParser(
         prog="rotvq train",
         description="Train a VQ-VAE on images. The defaults are the paper's.",
@@ -135,12 +142,20 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
     options = _options(words)
     for path in _files(words):
         run_folder.check_plain(path)
-    if options.preset:
-        base = PRESETS[options.preset]
-    elif options.resume and run_folder.is_run(options.out):
-        base = run_folder.read_config(options.out)
-    else:
-        base = Config()
+    before = (
+        run_folder.read_config(options.out)
+        if options.resume and run_folder.is_run(options.out)
+        else None
+    )
+    base = PRESETS[options.preset] if options.preset else before or Config()
+    start = _init_from(words)
+    if start and before:
+        base = replace(base, model=before.model, quantizer=before.quantizer)
+    elif start:
+        # Late: a saved model takes torch to read.
+        from rotvq.training import starting_point
+
+        base = starting_point.like(base, start)
     parser.set_defaults(
         {f"{group}.{k}": v for group, part in asdict(base).items() for k, v in part.items()}
     )
@@ -190,8 +205,15 @@ def _files(words: Sequence[str]) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def _data_is_source(word: str) -> list[str]:
-    """`--data X` as `--data.source X`."""
-    if word == "--data" or word.startswith("--data="):
-        return ["--data.source" + word.removeprefix("--data")]
-    return [word]
+def _init_from(words: Sequence[str]) -> str | None:
+    """What training begins from, which decides about the defaults too."""
+    parser = Parser(prog="rotvq train", add_help=False)
+    parser.add_argument("--training.init_from", dest="name")
+    name: str | None = parser.parse_known_args(words)[0].name
+    return None if name == "null" else name
+
+
+def _in_full(word: str) -> str:
+    """An option that has a short form, written out."""
+    option, equals, value = word.partition("=")
+    return SHORT.get(option, option) + equals + value

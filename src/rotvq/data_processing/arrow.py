@@ -1,95 +1,135 @@
 """Images in Arrow tables, wherever the tables come from."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rotvq.data_processing import cifar10
-from rotvq.data_processing.decoding import Encoded, Target, decode_split
-from rotvq.data_processing.splits import ImageData, held_out
-from rotvq.errors import UserError
+from rotvq.data_processing.decoding import Encoded
+from rotvq.data_processing.image_formats import Unreadable
+from rotvq.data_processing.splits import ImageData
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TEST_NAMES = ("test", "validation", "valid", "val")
-ROWS_AT_A_TIME = 1024
+CAPTIONS = ("caption", "text")
+"""Names of columns with captions."""
+
+Resolve = Callable[[str], Path | None]
+"""The file in the data set that a row's path means; None where it means none."""
 
 
 class Columns(NamedTuple):
-    """Which columns hold the image ({bytes, path} or bytes) and the class, if any."""
+    """Which columns hold the image ({bytes, path} or bytes), the class and the caption, if any."""
 
     image: str
-    label: str | None
+    label: str | None = None
+    caption: str | None = None
 
 
-class Table(NamedTuple):
-    """One split: its rows, and a way to read them, in batches of Arrow, as often as needed."""
+def encoded(
+    batches: "Iterable[pa.RecordBatch]",
+    columns: Columns,
+    name: str,
+    wanted: Iterator[bool],
+    resolve: Resolve,
+) -> Iterator[Encoded]:
+    """The wanted rows of a table; each is called NAME/row.
 
-    rows: int
-    read: Callable[[], Iterable[Any]]
-
-
-def load_tables(
-    name: str, train: Table, test: Table | None, columns: Columns, target: Target
-) -> ImageData:
-    """Decode two tables; CIFAR-10 is known by its columns and counted, whatever its name.
-
-    Raises UserError where nothing is readable or the shapes differ.
+    Args:
+        batches: the table.
+        columns: which of it count.
+        name: of the table.
+        wanted: whether a row is, one for each.
+        resolve: finds the file that a row's path means.
     """
-    notes: tuple[str, ...] = ()
-    if test is None:
-        if train.rows < 2:
-            raise UserError(f"{name}: expected at least two images, received {train.rows}")
-        mask = held_out([str(row) for row in range(train.rows)])
-        kept, held = ~mask, mask
-        test, notes = train, ("no test split found: 10 % of the training images held out",)
-    else:
-        kept, held = np.ones(train.rows, np.bool_), np.ones(test.rows, np.bool_)
-    train_split, train_notes = decode_split(
-        _encoded(train, columns, kept, "training"), int(kept.sum()), target, "training"
-    )
-    test_split, test_notes = decode_split(
-        _encoded(test, columns, held, "test"), int(held.sum()), target, "test"
-    )
-    notes += train_notes + test_notes
-    n, m = len(train_split.images), len(test_split.images)
+    row = -1
+    for batch in batches:
+        images = _Images(batch.column(columns.image))
+        labels = batch.column(columns.label) if columns.label else None
+        captions = batch.column(columns.caption) if columns.caption else None
+        for i in range(len(batch)):
+            row += 1
+            if next(wanted):
+                key = f"{name}/{row:06d}"
+                label = labels[i].as_py() if labels is not None else None
+                content = images.content(i, key, resolve)
+                yield Encoded(key, content, label, _text(captions[i]) if captions else None)
+
+
+def recognized(data: ImageData, columns: Columns, name: str) -> ImageData:
+    """CIFAR-10 under its name and with its images counted, if that is what the data set holds."""
+    n, m, labels = len(data.train.images), len(data.test.images), data.train.labels
     if (
-        columns == Columns("img", "label")
-        and train_split.labels is not None
-        and train_split.labels.max() <= 9
+        (columns.image, columns.label) == ("img", "label")
+        and labels is not None
+        and labels.max() <= 9
         and n <= cifar10.TRAIN_IMAGES
         and m <= cifar10.TEST_IMAGES
-        and target.sides is None
-        and train_split.images.shape[2:] == (32, 32)
+        and data.train.images.shape[2:] == (32, 32)
     ):
-        name, notes = "CIFAR-10", cifar10.count_notes(n, m) + notes
-    return ImageData(name, train_split, test_split, notes)
+        return replace(data, name=name, notes=cifar10.count_notes(n, m) + data.notes)
+    return data
 
 
-def _encoded(
-    table: Table, columns: Columns, wanted: NDArray[np.bool_], split: str
-) -> Iterator[Encoded]:
-    row = 0
-    for batch in table.read():
-        try:
-            images = batch.column(columns.image).to_pylist()
-        except UnicodeDecodeError:
-            raise UserError(
-                f"expected {split} images with names in UTF-8; the file is damaged"
-            ) from None
-        labels = batch.column(columns.label).to_pylist() if columns.label else [None] * len(images)
-        for image, label in zip(images, labels, strict=True):
-            if wanted[row]:
-                yield Encoded(f"{split} row {row}", _content(image), label)
-            row += 1
+def holds_images(kind: "pa.DataType") -> bool:
+    """Whether a column of that type can be one of images."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _content(image: dict[str, Any] | bytes | None) -> bytes | Path | None:
-    if not isinstance(image, dict):
-        return image
-    content: bytes | None = image["bytes"]
-    if content is None and image.get("path"):
-        path = Path(image["path"])
-        return path if path.is_file() else None  # not a pipe, which would never end
-    return content
+def holds_labels(kind: "pa.DataType") -> bool:
+    """Whether a column of that type can be one of classes, which are int64."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) and kind != pa.uint64())
+
+
+def holds_text(kind: "pa.DataType") -> bool:
+    """Whether a column of that type can be one of captions or paths."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+class _Images:
+    """A column of images: bytes, or {bytes, path}."""
+
+    def __init__(self, column: "pa.Array") -> None:
+        import pyarrow as pa
+
+        self.bytes, self.paths = column, None
+        if pa.types.is_struct(column.type):
+            # With the nulls of the struct, which its fields do not have.
+            parts = dict(zip((field.name for field in column.type), column.flatten(), strict=True))
+            paths = parts.get("path")
+            self.bytes = parts["bytes"]
+            self.paths = paths if paths is not None and holds_text(paths.type) else None
+
+    def content(self, i: int, key: str, resolve: Resolve) -> bytes | Path | Unreadable:
+        content: bytes | None = self.bytes[i].as_py()
+        if content is not None:
+            return content
+        path = _text(self.paths[i]) if self.paths is not None else None
+        if not path:
+            return Unreadable("no image in the row")
+        return resolve(path) or Unreadable("a path that leads out of the data set", path)
+
+
+def _text(cell: Any) -> str | None:
+    """Text of a cell; bytes that are not UTF-8 are replaced."""
+    return bytes(cell.as_buffer()).decode("utf-8", "replace") if cell.is_valid else None
+
+
+def inside(root: Path, path: str) -> Path | None:
+    """A regular file below a folder that a path means, absolute or in that folder; None if none."""
+    try:
+        found = (root / path).resolve()
+        return found if found.is_relative_to(root.resolve()) and found.is_file() else None
+    except (OSError, ValueError):  # too long, or with a null
+        return None

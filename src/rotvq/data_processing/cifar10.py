@@ -1,17 +1,19 @@
 """CIFAR-10 as its author ships it: cifar-10-python.tar.gz, or the folder inside it."""
 
+import bz2
+import gzip
 import hashlib
-import tarfile
+import lzma
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import IO, Any
 
-import numpy as np
-from PIL import Image
-
-from rotvq.data_processing.decoding import Target, conform
-from rotvq.data_processing.splits import ImageData, ImageSplit
+from rotvq.data_processing import tar
+from rotvq.data_processing.reader import ImageSource, Reader, joined, of_arrays
+from rotvq.data_processing.splits import ImageData
 from rotvq.data_processing.unpickle import Batch, read_batch
 from rotvq.errors import UserError, first_line
 
@@ -29,6 +31,11 @@ BATCH_MD5 = {
 }
 # The official batches have 31 MB; a larger file is something else and is not read into memory.
 LARGEST_BATCH = 64 * 2**20
+LARGEST_ARCHIVE = 2**29
+"""Bytes of an archive without its compression; the official one has 186 MB."""
+_COMPRESSIONS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open
+}  # fmt: skip
 
 
 def holds_batches(folder: Path) -> bool:
@@ -36,21 +43,31 @@ def holds_batches(folder: Path) -> bool:
     return any((folder / name).is_file() for name in BATCH_MD5)
 
 
-def load_batches(folder: Path, target: Target) -> ImageData:
-    """Read a folder `cifar-10-batches-py`.
+def is_archive(path: Path) -> bool:
+    """Tell whether a tar file that is not compressed holds any official batch file."""
+    try:
+        with path.open("rb") as file:
+            found = tar.members(file, path.stat().st_size)
+            return any(member.name.rpartition("/")[2] in BATCH_MD5 for member in found)
+    except (tar.TarError, OSError):
+        return False
 
-    Raises UserError for a missing or damaged batch; a batch of fewer rows is a partial copy.
+
+def open_batches(folder: Path) -> ImageSource:
+    """A folder `cifar-10-batches-py`; a batch of fewer rows than the official is a partial copy.
+
+    Raises UserError for a missing batch, and for a damaged one when it is read.
     """
-    files: dict[str, bytes] = {}
-    for name in BATCH_MD5:
+
+    def read(name: str) -> bytes:
         path = folder / name
-        if path.is_file():
-            _check_size(path.stat().st_size, str(path))
-            files[name] = path.read_bytes()
-    return _assemble(files, folder, target)
+        _check_size(path.stat().st_size, str(path))
+        return path.read_bytes()
+
+    return _source([name for name in BATCH_MD5 if (folder / name).is_file()], read, folder)
 
 
-def load_archive(path: Path, target: Target) -> ImageData:
+def open_archive(path: Path) -> ImageSource:
     """Read `cifar-10-python.tar.gz` in place; a re-packed archive is judged by its batches.
 
     Raises UserError for a file that is no archive, is cut short, or holds no or damaged batches.
@@ -59,26 +76,32 @@ def load_archive(path: Path, target: Target) -> ImageData:
         official = hashlib.file_digest(stream, "md5").hexdigest() == ARCHIVE_MD5
     files: dict[str, bytes] = {}
     try:
-        with tarfile.open(path) as archive:
-            for member in archive:
+        with _unpacked(path) as stream:
+            for member in tar.members(stream, LARGEST_ARCHIVE):
                 name = member.name.rpartition("/")[2]
-                if name in BATCH_MD5 and member.isfile():
+                if name in BATCH_MD5:
                     _check_size(member.size, f"{path}: {member.name}")
-                    extracted = archive.extractfile(member)
-                    assert extracted is not None
-                    files[name] = extracted.read()
-            # gzip's checksum stands behind the last block of the tar, where tarfile stops.
-            assert archive.fileobj is not None
-            while archive.fileobj.read(2**20):
-                pass
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+                    files[name] = tar.content(stream, member)
+            # gzip's checksum stands behind the last block of the tar, where reading stopped.
+            for _ in range(LARGEST_ARCHIVE // 2**20):
+                if not stream.read(2**20):
+                    break
+    except (tar.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise UserError(
             f"{path} is not a whole tar archive ({first_line(error)}): expected "
             f"cifar-10-python.tar.gz with md5 {ARCHIVE_MD5}; download it again"
         ) from None
-    data = _assemble(files, path, target)
     note = "the archive is not the official file byte for byte; its batches were checked instead"
-    return data if official else replace(data, notes=(note, *data.notes))
+    return _source([*files], files.__getitem__, path, () if official else (note,))
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        start = file.read(6)
+    for signature, opener in _COMPRESSIONS.items():
+        if start.startswith(signature):
+            return opener(path)
+    return path.open("rb")
 
 
 def count_notes(train: int, test: int) -> tuple[str, ...]:
@@ -87,17 +110,32 @@ def count_notes(train: int, test: int) -> tuple[str, ...]:
     return tuple(f"{n:,} of {all_:,} {split} images" for n, all_, split in counts if n != all_)
 
 
-def _assemble(files: Mapping[str, bytes], source: Path, target: Target) -> ImageData:
-    missing = [name for name in BATCH_MD5 if name not in files]
+def _source(
+    names: Collection[str], read: Callable[[str], bytes], path: Path, notes: tuple[str, ...] = ()
+) -> ImageSource:
+    missing = [name for name in BATCH_MD5 if name not in names]
     if missing:
         raise UserError(
-            f"{source} lacks {', '.join(missing)}: expected data_batch_1 to data_batch_5 and "
+            f"{path} lacks {', '.join(missing)}: expected data_batch_1 to data_batch_5 and "
             "test_batch of CIFAR-10's Python version"
         )
-    batches = [_checked(name, files[name], source) for name in BATCH_MD5]
-    train, test = _split(batches[:5], target), _split(batches[5:], target)
-    notes = count_notes(len(train.images), len(test.images))
-    return ImageData("CIFAR-10 (official batches)", train, test, notes)
+
+    def reader(*wanted: str) -> Reader:
+        batches = {name: _checked(name, read(name), path) for name in wanted}
+        return joined(
+            [
+                of_arrays(batch.rows.reshape(-1, 3, 32, 32), batch.labels, name)
+                for name, batch in batches.items()
+            ]
+        )
+
+    def finished(data: ImageData) -> ImageData:
+        counts = count_notes(len(data.train.images), len(data.test.images))
+        return replace(data, notes=(*notes, *counts, *data.notes))
+
+    *train, test = BATCH_MD5
+    splits = {"train": partial(reader, *train), "test": partial(reader, test)}
+    return ImageSource("CIFAR-10 (official batches)", splits, finished)
 
 
 def _checked(name: str, content: bytes, source: Path) -> Batch:
@@ -112,15 +150,6 @@ def _checked(name: str, content: bytes, source: Path) -> Batch:
             "download it again"
         )
     return batch
-
-
-def _split(batches: list[Batch], target: Target) -> ImageSplit:
-    images = np.concatenate([batch.rows for batch in batches]).reshape(-1, 3, 32, 32)
-    labels = np.concatenate([batch.labels for batch in batches])
-    if target.sides not in (None, (32, 32)) or target.channels != 3:
-        pillow = (Image.fromarray(pixels) for pixels in images.transpose(0, 2, 3, 1))
-        images = np.ascontiguousarray([conform(image, target) for image in pillow])
-    return ImageSplit(images, labels)
 
 
 def _check_size(size: int, name: str) -> None:

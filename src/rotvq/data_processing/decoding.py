@@ -5,7 +5,9 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from io import BytesIO
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,38 +15,70 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from rotvq.data_processing.color import ProfileError, scaled, stored_bits, to_srgb
+from rotvq.data_processing.crops import Store, whole
+from rotvq.data_processing.image_formats import FORMATS, Unreadable, open_image
 from rotvq.data_processing.room import room
+from rotvq.data_processing.skipped import Skipped, summary
 from rotvq.data_processing.splits import ImageSplit
 from rotvq.errors import UserError, first_line
 
 MINIMUM_SIDE = 4
-# Six plug-ins instead of Pillow's forty: faster to probe, and fewer parsers meet foreign bytes.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 # Bytes of an encoded image from which threads are used. For images of 1 to 2 KiB two threads took
 # 1.5 to 2 times as long as one (2 cores, Pillow 13): the hand-over costs more than the decoding.
 WORTH_A_THREAD = 16 * 2**10
+IN_FLIGHT = 2**25
+"""Pixels that are decoded ahead, together; Pillow takes 4 bytes for each, and for each copy."""
 
 Pixels = NDArray[np.uint8]
 
+__all__ = [
+    "FORMATS", "MINIMUM_SIDE", "Encoded", "Findings", "Pixels", "Target", "conform", "decode",
+    "decode_split", "decoded", "parse_size",
+]  # fmt: skip
+
 
 class Encoded(NamedTuple):
-    """One image not yet decoded: a name for messages, its bytes or its file, its class."""
+    """One image not yet decoded.
+
+    Args:
+        name: in its source.
+        content: its bytes, its file, its pixels (c, h, w), or why it has none.
+        label: its class.
+        caption: its text.
+    """
 
     name: str
-    content: bytes | Path | None
+    content: bytes | Path | Pixels | Unreadable
     label: int | None = None
+    caption: str | None = None
 
 
 class Target(NamedTuple):
-    """What every image becomes: `channels` 1 or 3; `size` is a side or (height, width) or None."""
+    """What every image becomes.
+
+    Args:
+        size: a side or (height, width); None keeps each image's own.
+        channels: 1 or 3.
+        bits: of grey images that are stored in 16 bits; None takes them all.
+        keep: times the size at which larger images are kept whole, to take crops from; with 1 they
+            are cropped to the size.
+    """
 
     size: int | tuple[int, int] | None = None
     channels: int = 3
+    bits: int | None = None
+    keep: int = 1
 
     @property
     def sides(self) -> tuple[int, int] | None:
         """Height and width; None where every image keeps its own."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def needed(self) -> tuple[int, int] | None:
+        """Height and width of what is decoded, at least."""
+        return self.sides and (self.keep * self.sides[0], self.keep * self.sides[1])
 
 
 def parse_size(size: int | str | None) -> tuple[int, int] | None:
@@ -67,37 +101,66 @@ def parse_size(size: int | str | None) -> tuple[int, int] | None:
 def decode(content: bytes | Path, target: Target) -> Pixels:
     """Decode one image to uint8 (c, h, w).
 
-    EXIF orientation is applied, transparency is composited over white, 16-bit grey is scaled to
-    8 bits, an animation gives its first frame.
+    EXIF orientation is applied, colours are converted to sRGB, transparency is composited over
+    white, grey of more than 8 bits is scaled to 8, an animation gives its first frame.
 
-    Raises whatever Pillow raises for a damaged file, and ValueError for pixels without a range.
+    Raises Unreadable for what is not decoded, and whatever Pillow raises for a damaged file.
     """
-    source = BytesIO(content) if isinstance(content, bytes) else content
-    with Image.open(source, formats=FORMATS) as opened:
-        image = eight_bits(ImageOps.exif_transpose(opened))
-    return conform(image, target)
+    return _decode(content, target).pixels
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
-    """Bring an image of any mode to L or RGB."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"mode {image.mode} pixels have no known range")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image if image.mode == "L" else image.convert("RGB")
+class _Decoded(NamedTuple):
+    pixels: Pixels
+    skipped: tuple[tuple[str, str], ...]
+    """Reason and detail of each part that is left out, such as further frames."""
+    used_bits: int | None
+    """Of an image with 16 bits a pixel: how many its values take."""
+
+
+def _decode(content: bytes | Path, target: Target) -> _Decoded:
+    skipped: list[tuple[str, str]] = []
+    used = None
+    with open_image(content, target.needed) as image:
+        # The further images of an MPO are previews, depths and gains of its first.
+        if image.format != "MPO" and getattr(image, "is_animated", False):
+            skipped.append(("frames after the first", ""))
+        bits = stored_bits(image)
+        profile = image.info.get("icc_profile")
+        image.load()
+        with suppress(Exception):  # damaged EXIF beside whole pixels
+            ImageOps.exif_transpose(image, in_place=True)
+        plain: Image.Image = image
+        if bits == 16 and image.format in ("PNG", "TIFF"):
+            used = int(image.getextrema()[1]).bit_length()  # type: ignore[arg-type]
+            bits = target.bits or 16
+        if bits is not None:
+            plain = scaled(image, bits)
+        try:
+            plain = to_srgb(plain, profile)
+        except ProfileError as error:
+            skipped.append(("colour profile that does not fit, ignored", first_line(error)))
+            plain = to_srgb(plain)
+        pixels = conform(plain, target)
+    return _Decoded(pixels, tuple(skipped), used)
 
 
 def conform(image: Image.Image, target: Target) -> Pixels:
     """Resize until one side fits (Lanczos), crop the centre, and lay out as (c, h, w)."""
     if min(image.size) < MINIMUM_SIDE:
-        raise ValueError(f"{image.height}x{image.width} is below {MINIMUM_SIDE} pixels a side")
+        raise Unreadable(f"below {MINIMUM_SIDE} pixels a side", f"{image.height}x{image.width}")
     if target.sides is not None:
-        image = _cropped(image, *target.sides)
+        reduce = _cropped if target.keep == 1 else partial(whole, keep=target.keep)
+        image = reduce(image, *target.sides)
     pixels = np.asarray(image.convert("L" if target.channels == 1 else "RGB"))
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _conformed(pixels: Pixels, target: Target) -> Pixels:
+    """Pixels (c, h, w) as `conform` gives them; those that fit already as they are."""
+    if pixels.shape[0] == target.channels and target.sides in (None, pixels.shape[1:]):
+        return pixels
+    grey = len(pixels) == 1
+    return conform(Image.fromarray(pixels[0] if grey else pixels.transpose(1, 2, 0)), target)
 
 
 def _cropped(image: Image.Image, height: int, width: int) -> Image.Image:
@@ -111,21 +174,43 @@ def _cropped(image: Image.Image, height: int, width: int) -> Image.Image:
     return image.resize(wanted, Image.Resampling.LANCZOS, (left, above, right, below))
 
 
+@dataclass
+class Findings:
+    """What decoding found beside pixels: what was passed over, and what is worth a note."""
+
+    skipped: list[Skipped] = field(default_factory=list)
+    used_bits: int = 0
+    """Of all images with 16 bits a pixel together: how many their values take."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line for each reason to pass something over, and one on images that are too dark."""
+        lines = summary(self.skipped)
+        fits = next((bits for bits in (8, 10, 12, 14) if self.used_bits <= bits), None)
+        if self.used_bits and fits:
+            lines.append(
+                f"16-bit grey images with no value above {2**fits - 1:,} come out dark: if they "
+                f"hold {fits} bits, pass --data.bits {fits}"
+            )
+        return tuple(lines)
+
+
 def decode_split(
-    items: Iterable[Encoded], count: int, target: Target, split: str
-) -> tuple[ImageSplit, tuple[str, ...]]:
-    """Decode at most `count` images to a split of one shape, with a note on those it skipped.
+    items: Iterable[Encoded], count: int, target: Target, split: str, findings: Findings
+) -> ImageSplit:
+    """Decode at most `count` images to a split of one shape; the findings grow.
 
     Raises UserError where no image is readable or two have different shapes.
     """
     images: Pixels | None = None
+    larger = Store()
     labels: list[int | None] = []
-    skipped: list[str] = []
     first = ""
-    for item, pixels in decoded(items, target):
-        if isinstance(pixels, Exception):
-            skipped.append(f"{item.name} ({first_line(pixels)})")
-            continue
+    before = len(findings.skipped)
+    for item, pixels in decoded(items, target, findings):
+        if target.keep > 1:
+            larger.add(pixels)
+            pixels = _conformed(pixels, target._replace(keep=1))
         if images is None:
             images, first = room((count, *pixels.shape)), item.name
         if pixels.shape != images.shape[1:]:
@@ -136,47 +221,100 @@ def decode_split(
         images[len(labels)] = pixels
         labels.append(item.label)
     if images is None:
-        reason = f"; the first of {len(skipped)} skipped: {skipped[0]}" if skipped else ""
-        raise UserError(f"no readable {split} images{reason}")
+        reasons = "; ".join(summary(findings.skipped[before:]))
+        raise UserError(f"no readable {split} images" + (f": {reasons}" if reasons else ""))
     classes = [label for label in labels if label is not None]
     complete = len(classes) == len(labels)
-    return (
-        ImageSplit(images[: len(labels)], np.array(classes, np.int64) if complete else None),
-        (f"{len(skipped):,} {split} image(s) skipped, first {skipped[0]}",) if skipped else (),
+    is_larger = any(picture.shape[:2] != images.shape[2:] for picture in larger.pictures)
+    return ImageSplit(
+        images[: len(labels)],
+        np.array(classes, np.int64) if complete else None,
+        tuple(larger.pictures) if is_larger else None,
     )
 
 
 def decoded(
-    items: Iterable[Encoded], target: Target
-) -> Iterator[tuple[Encoded, Pixels | Exception]]:
-    """Decode in order; in threads where the images are large, and never far ahead."""
+    items: Iterable[Encoded], target: Target, findings: Findings
+) -> Iterator[tuple[Encoded, Pixels]]:
+    """Decode in order, in threads where the images are large; one that is damaged is passed over.
 
-    def attempt(item: Encoded) -> Pixels | Exception:
+    What is passed over, and why, is added to the findings. Few images are decoded ahead, and no
+    more than IN_FLIGHT pixels together.
+    """
+    for item, found in _attempts(items, target):
+        if isinstance(found, Exception):
+            reason, detail = _reason(found)
+            findings.skipped.append(Skipped(item.name, reason, detail))
+            continue
+        findings.skipped += [Skipped(item.name, *part) for part in found.skipped]
+        findings.used_bits = max(findings.used_bits, found.used_bits or 0)
+        yield item, found.pixels
+
+
+def _attempts(
+    items: Iterable[Encoded], target: Target
+) -> Iterator[tuple[Encoded, _Decoded | Exception]]:
+    def attempt(item: Encoded) -> _Decoded | Exception:
         try:
-            if item.content is None:
-                raise ValueError("no bytes")
-            return decode(item.content, target)
+            if isinstance(item.content, Unreadable):
+                return item.content
+            if isinstance(item.content, np.ndarray):
+                return _Decoded(_conformed(item.content, target), (), None)
+            return _decode(item.content, target)
         # Damaged files raise almost anything in Pillow's plug-ins; one must not end the run.
         except Exception as error:
             return error
 
     threads = min(8, os.cpu_count() or 1)
-    ahead: deque[tuple[Encoded, Future[Pixels | Exception]]] = deque()
+    ahead: deque[tuple[Encoded, int, Future[_Decoded | Exception]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:
             if not ahead and not _is_large(item):
                 yield item, attempt(item)
                 continue
-            ahead.append((item, pool.submit(attempt, item)))
-            if len(ahead) > 2 * threads:
-                first, found = ahead.popleft()
+            pixels = _pixels(item, target)
+            while ahead and pixels + sum(waiting for _, waiting, _ in ahead) > IN_FLIGHT:
+                first, _, found = ahead.popleft()
                 yield first, found.result()
-        for item, found in ahead:
+            ahead.append((item, pixels, pool.submit(attempt, item)))
+            if len(ahead) > 2 * threads:
+                first, _, found = ahead.popleft()
+                yield first, found.result()
+        for item, _, found in ahead:
             yield item, found.result()
 
 
 def _is_large(item: Encoded) -> bool:
-    return isinstance(item.content, Path) or len(item.content or b"") > WORTH_A_THREAD
+    if isinstance(item.content, bytes):
+        return len(item.content) > WORTH_A_THREAD
+    try:
+        return isinstance(item.content, Path) and item.content.stat().st_size > WORTH_A_THREAD
+    except OSError:
+        return False
+
+
+def _pixels(item: Encoded, target: Target) -> int:
+    """How many are decoded; 0 where the attempt will fail."""
+    if not isinstance(item.content, bytes | Path):
+        return 0
+    try:
+        with open_image(item.content, target.needed) as image:
+            return image.width * image.height
+    except Exception:
+        return 0
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    """A reason that many share, and the detail of this one."""
+    if isinstance(error, Unreadable):
+        return error.reason, error.detail
+    if isinstance(error, PermissionError):
+        return "no permission", ""
+    if isinstance(error, FileNotFoundError):
+        return "no such file", ""
+    if isinstance(error, MemoryError):
+        return "too large", "memory does not hold it"
+    return "damaged image", first_line(error)
 
 
 def _shape(pixels: Pixels) -> str:

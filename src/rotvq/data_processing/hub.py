@@ -2,12 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
+from itertools import repeat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotvq import telemetry
-from rotvq.data_processing.arrow import ROWS_AT_A_TIME, TEST_NAMES, Columns, Table, load_tables
-from rotvq.data_processing.decoding import Target
-from rotvq.data_processing.splits import ImageData
+from rotvq.data_processing.arrow import (
+    CAPTIONS,
+    TEST_NAMES,
+    Columns,
+    Resolve,
+    encoded,
+    holds_labels,
+    holds_text,
+    inside,
+    recognized,
+)
+from rotvq.data_processing.decoding import Encoded
+from rotvq.data_processing.reader import ImageSource, Mask, Reader
 from rotvq.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -15,12 +28,13 @@ if TYPE_CHECKING:
 
 CIFAR10 = "uoft-cs/cifar10"
 ANSWER_SECONDS = 10.0
+ROWS_AT_A_TIME = 256
 
 
-def load_hub(identifier: str, target: Target) -> ImageData:
-    """Load a hub data set `owner/name`; its image column is found from its features.
+def open_hub(identifier: str) -> ImageSource:
+    """Open a hub data set `owner/name`; its image column is found from its features.
 
-    Raises UserError where it cannot be reached, has no train split or no column of images.
+    Raises UserError where it cannot be reached or has no column of images.
     """
     telemetry.switch_off()
     import datasets
@@ -43,15 +57,15 @@ def load_hub(identifier: str, target: Target) -> ImageData:
         raise UserError(
             f"the hub data set '{identifier}' has no train split, only {', '.join(splits)}"
         )
-    test = next((splits[name] for name in TEST_NAMES if name in splits), None)
     columns = _columns(identifier, splits["train"].features)
-    return load_tables(
-        identifier,
-        _table(splits["train"], columns),
-        None if test is None else _table(test, columns),
-        columns,
-        target,
-    )
+    test = next((name for name in TEST_NAMES if name in splits), None)
+    resolve = partial(_downloaded, identifier)
+    names = {"train": "train", "test": test} if test else {"all": "train"}
+    readers = {
+        split: partial(_reader, splits[name], columns, name, resolve)
+        for split, name in names.items()
+    }
+    return ImageSource(identifier, readers, lambda data: recognized(data, columns, "CIFAR-10"))
 
 
 def _is_reachable(identifier: str) -> bool:
@@ -90,19 +104,30 @@ def _columns(identifier: str, features: "datasets.Features") -> Columns:
             f"the hub data set '{identifier}' has no column of images: its columns are "
             f"{', '.join(features)}"
         )
-    return Columns(images[0], "label" if _is_label(features.get("label")) else None)
+    types = {field.name: field.type for field in features.arrow_schema}
+    label = "label" if "label" in types and holds_labels(types["label"]) else None
+    captions = (name for name in CAPTIONS if name in types and holds_text(types[name]))
+    return Columns(images[0], label, next(captions, None))
 
 
-def _is_label(kind: object) -> bool:
-    import datasets
-
-    return isinstance(kind, datasets.ClassLabel) or (
-        isinstance(kind, datasets.Value) and kind.dtype.startswith(("int", "uint"))
-    )
-
-
-def _table(split: "datasets.Dataset", columns: Columns) -> Table:
+def _reader(split: "datasets.Dataset", columns: Columns, name: str, resolve: Resolve) -> Reader:
     # The arrow format gives the encoded bytes; any other would decode every image twice.
     names = [name for name in columns if name is not None]
-    rows = split.select_columns(names).with_format("arrow")
-    return Table(len(rows), lambda: rows.iter(ROWS_AT_A_TIME))
+    table = split.select_columns(names).with_format("arrow")
+
+    def items(wanted: Mask | None) -> Iterator[Encoded]:
+        batches = (batch for some in table.iter(ROWS_AT_A_TIME) for batch in some.to_batches())
+        chosen = repeat(True) if wanted is None else iter(wanted)
+        return encoded(batches, columns, name, chosen, resolve)
+
+    return Reader(len(table), items, lambda: [*map(str, range(len(table)))])
+
+
+def _downloaded(identifier: str, path: str) -> Path | None:
+    """A file that came with the data set; a row may name any other file of this machine too."""
+    import datasets
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    own = Path(HF_HUB_CACHE, f"datasets--{identifier.replace('/', '--')}")
+    roots = (own, Path(datasets.config.EXTRACTED_DATASETS_PATH))
+    return next((found for root in roots if (found := inside(root, path))), None)

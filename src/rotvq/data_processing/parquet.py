@@ -1,15 +1,29 @@
 """Parquet files in the layout of the Hugging Face hub: train-*.parquet and test-*.parquet."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
+from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rotvq.data_processing.arrow import ROWS_AT_A_TIME, TEST_NAMES, Columns, Table, load_tables
-from rotvq.data_processing.decoding import Target
-from rotvq.data_processing.splits import ImageData
+from rotvq.data_processing import parquet_pages
+from rotvq.data_processing.arrow import (
+    CAPTIONS,
+    TEST_NAMES,
+    Columns,
+    Resolve,
+    encoded,
+    holds_images,
+    holds_labels,
+    holds_text,
+    inside,
+    recognized,
+)
+from rotvq.data_processing.decoding import Encoded
+from rotvq.data_processing.parquet_pages import PageError
+from rotvq.data_processing.reader import ImageSource, Mask, Reader
 from rotvq.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -22,9 +36,9 @@ def find_parquet(folder: Path) -> Path | None:
 
     Raises UserError where several subfolders qualify.
     """
-    if _shards(folder, "train"):
+    if _files(folder, "train"):
         return folder
-    found = [sub for sub in sorted(folder.iterdir()) if sub.is_dir() and _shards(sub, "train")]
+    found = [sub for sub in sorted(folder.iterdir()) if sub.is_dir() and _files(sub, "train")]
     if len(found) > 1:
         raise UserError(
             f"{folder} holds several data sets ({', '.join(sub.name for sub in found)}): "
@@ -33,86 +47,99 @@ def find_parquet(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def load_parquet(folder: Path, target: Target) -> ImageData:
-    """Read train-*.parquet and test-*.parquet; without a test split, a tenth is held out.
+def open_parquet(path: Path) -> ImageSource:
+    """One Parquet file, or a folder with train-*.parquet and perhaps test-*.parquet.
 
-    Raises UserError, naming the file, where one is damaged or has no column of images.
+    Raises UserError, naming the file, where the first is damaged or has no column of images.
     """
-    train = _shards(folder, "train")
-    test = next((shards for name in TEST_NAMES if (shards := _shards(folder, name))), [])
-    columns = _columns(train[0])
-    data = load_tables(
-        folder.resolve().name,
-        _table(train, columns),
-        _table(test, columns) if test else None,
-        columns,
-        target,
-    )
-    name = "CIFAR-10 (Parquet)" if data.name == "CIFAR-10" else data.name
-    notes = (*_shard_notes(train), *_shard_notes(test), *data.notes)
-    return replace(data, name=name, notes=notes)
+    if path.is_file():
+        train, test = [path], []
+    else:
+        train = _files(path, "train")
+        test = next((found for name in TEST_NAMES if (found := _files(path, name))), [])
+    columns = _first_columns(train[0])
+    # A single file has no folder of its own, in which the paths of its rows could lie.
+    resolve = (lambda path: None) if path.is_file() else partial(inside, train[0].parent)
+    splits = {"train" if test else "all": partial(_reader, train, columns, resolve)}
+    if test:
+        splits["test"] = partial(_reader, test, columns, resolve)
+    name = path.resolve().name
+    return ImageSource(name, splits, lambda data: recognized(data, columns, "CIFAR-10 (Parquet)"))
 
 
-def _shards(folder: Path, split: str) -> list[Path]:
+def _files(folder: Path, split: str) -> list[Path]:
     return sorted(folder.glob(f"{split}[-.]*parquet"))
 
 
-def _shard_notes(shards: list[Path]) -> tuple[str, ...]:
-    total = re.search(r"-of-(\d+)\.parquet$", shards[0].name) if shards else None
-    if total is None or int(total[1]) == len(shards):
-        return ()
-    split = shards[0].name.partition("-")[0]
-    return (f"{len(shards)} of {int(total[1])} Parquet files of the {split} split",)
+def _reader(paths: Sequence[Path], columns: Columns, resolve: Resolve) -> Reader:
+    rows = [_rows(path, columns) for path in paths]
 
-
-def _columns(path: Path) -> Columns:
-    import pyarrow as pa
-
-    def is_image(field: "pa.Field") -> bool:
-        kind = field.type
-        if pa.types.is_struct(kind):
-            return bool(kind.get_field_index("bytes") >= 0)
-        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-    with _open(path) as file:
-        schema = file.schema_arrow
-    candidates = [field.name for field in schema if is_image(field)]
-    image = next((name for name in ("img", "image") if name in candidates), None)
-    if image is None:
-        if not candidates:
-            raise UserError(
-                f"{path} has no column of images: expected 'img' or 'image' {{bytes, path}}, "
-                f"received {', '.join(schema.names) or 'no columns'}"
-            )
-        image = candidates[0]
-    labelled = "label" in schema.names and pa.types.is_integer(schema.field("label").type)
-    return Columns(image, "label" if labelled else None)
-
-
-def _table(paths: list[Path], columns: Columns) -> Table:
-    names = [name for name in columns if name is not None]
-
-    def read() -> Iterator[Any]:
+    def items(wanted: Mask | None) -> Iterator[Encoded]:
+        chosen = repeat(True) if wanted is None else iter(wanted)
         for path in paths:
-            with _open(path) as file:
-                yield from file.iter_batches(ROWS_AT_A_TIME, columns=names)
+            with _opened(path) as file:
+                leaves = _leaves(file.schema_arrow, columns)
+                batches = parquet_pages.batches(file, path, leaves)
+                yield from encoded(batches, columns, path.name, chosen, resolve)
 
-    rows = 0
-    for path in paths:
-        with _open(path) as file:
-            rows += file.metadata.num_rows
-            if not set(names) <= set(file.schema_arrow.names):
-                raise UserError(f"{path} lacks the columns {', '.join(names)} of its sister files")
-    return Table(rows, read)
+    return Reader(sum(rows), items, lambda: [*map(str, range(sum(rows)))], notes=_missing(paths))
+
+
+def _missing(paths: Sequence[Path]) -> tuple[str, ...]:
+    total = re.search(r"-of-(\d+)\.parquet$", paths[0].name)
+    if total is None or int(total[1]) == len(paths):
+        return ()
+    split = paths[0].name.partition("-")[0]
+    return (f"{len(paths)} of {int(total[1])} Parquet files of the {split} split",)
 
 
 @contextmanager
-def _open(path: Path) -> "Iterator[pq.ParquetFile]":
+def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with parquet_pages.open_file(path) as file:
             yield file
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a whole Parquet file: {first_line(error)}") from None
+    except (pa.ArrowException, PageError, OSError, MemoryError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as Parquet: {first_line(error)}") from None
+
+
+def _rows(path: Path, columns: Columns) -> int:
+    with _opened(path) as file:
+        if _columns(file.schema_arrow) != columns:
+            names = ", ".join(name for name in columns if name is not None)
+            raise UserError(f"{path} lacks the columns {names} of its sister files")
+        return parquet_pages.count_rows(file, path)
+
+
+def _first_columns(path: Path) -> Columns:
+    with _opened(path) as file:
+        schema = file.schema_arrow
+    columns = _columns(schema)
+    if columns is None:
+        raise UserError(
+            f"{path} has no column of images: expected 'img' or 'image' {{bytes, path}}, "
+            f"received {', '.join(schema.names) or 'no columns'}"
+        )
+    return columns
+
+
+def _columns(schema: "pa.Schema") -> Columns | None:
+    kinds = {field.name: field.type for field in schema}
+    images = [name for name, kind in kinds.items() if holds_images(kind)]
+    if not images:
+        return None
+    image = next((name for name in ("img", "image") if name in images), images[0])
+    label = "label" if "label" in kinds and holds_labels(kinds["label"]) else None
+    captions = (name for name in CAPTIONS if name in kinds and holds_text(kinds[name]))
+    return Columns(image, label, next(captions, None))
+
+
+def _leaves(schema: "pa.Schema", columns: Columns) -> list[str]:
+    """The columns as Parquet names them; of an image, bytes and path alone."""
+    import pyarrow as pa
+
+    kind = schema.field(columns.image).type
+    fields = [part.name for part in kind] if pa.types.is_struct(kind) else []
+    image = [f"{columns.image}.{part}" for part in ("bytes", "path") if part in fields]
+    return [*(image or [columns.image]), *(name for name in columns[1:] if name is not None)]

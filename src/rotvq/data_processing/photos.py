@@ -1,12 +1,14 @@
 """The embedded data: patches of scikit-learn's two sample photographs, without a download."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from rotvq.data_processing.decoding import Target
+from rotvq.data_processing.reader import ImageSource, Reader, of_arrays
 from rotvq.data_processing.splits import ImageData, ImageSplit
 from rotvq.errors import UserError
 
@@ -27,6 +29,19 @@ def load_photos(target: Target) -> ImageData:
     from sklearn.datasets import load_sample_image
 
     return patches([load_sample_image(name) for name in ("china.jpg", "flower.jpg")], target)
+
+
+def open_photos(target: Target) -> ImageSource:
+    """The same patches as a source; cut when they are asked for."""
+
+    def reader(split: str) -> Reader:
+        data = load_photos(target)
+        part = data.test if split == "test" else data.train
+        assert part.labels is not None
+        return of_arrays(part.images, part.labels, split)
+
+    splits = {split: partial(reader, split) for split in ("train", "test")}
+    return ImageSource("photo patches", splits)
 
 
 def patches(photos: Sequence[Pixels], target: Target) -> ImageData:

@@ -3,50 +3,78 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
-from rotvq.data_processing import cifar10, parquet, shards
-from rotvq.data_processing.decoding import Encoded, Pixels, Target, decoded
-from rotvq.data_processing.folder import SUFFIXES, images_below
-from rotvq.errors import UserError, first_line
+from rotvq.data_processing import cifar10, parquet, shards, sources
+from rotvq.data_processing.decoding import Target
+from rotvq.data_processing.folder import images_below
+from rotvq.data_processing.image_formats import SUFFIXES, why_not
+from rotvq.data_processing.reader import Reader, joined, of_files
+from rotvq.data_processing.skipped import Skipped, summary
+from rotvq.errors import UserError
 
 Picture = tuple[str, Path]
 """Its name, with / between folders, and its file."""
 
 
-def find(words: Sequence[str]) -> list[Picture] | None:
-    """Pictures of files and folders; None where one word names a data source instead.
+def open_pictures(words: Sequence[str], split: str | None, target: Target) -> Reader:
+    """Images to code: pictures, folders of them, or data sources as `load` takes them.
 
-    The names are paths inside a folder, and begin with the folder's own where there are several.
+    Args:
+        words: paths, or names of data sources.
+        split: "train", "test" or "all" of a data source; None for its test split, if it has one.
+        target: what the images will become.
 
     Raises:
-        UserError: a file that is no picture, a folder without any, or two of one name.
+        UserError: a word names nothing, there are no pictures, or a source is damaged.
     """
-    if len(words) == 1 and _is_source(words[0]):
-        return None
+    if all(map(is_source, words)):
+        opened = [sources.open_source(word, target).reader(split) for word in words]
+        return joined(opened) if len(opened) > 1 else opened[0]
+    skipped: list[Skipped] = []
+    found = find(words, skipped)
+    return of_files(found, skipped)
+
+
+def find(words: Sequence[str], skipped: list[Skipped]) -> list[Picture]:
+    """Pictures of files and folders.
+
+    The names are paths inside a folder, and begin with the folder's own where there are several.
+    Bytes of a path that are not UTF-8 are written as %XX.
+
+    Args:
+        words: paths.
+        skipped: grows by what is passed over: other files, closed folders, broken links.
+
+    Raises:
+        UserError: no pictures at all, a word that names nothing, or two pictures of one name.
+    """
     found: list[Picture] = []
+    passed_over: list[Skipped] = []
     for word in words:
         path = Path(word).expanduser()
         if path.is_dir():
-            inside = [(each.relative_to(path).as_posix(), each) for each in images_below(path)]
+            paths, others = images_below(path)
             first = f"{path.resolve().name}/" if len(words) > 1 else ""
-            found += [(first + name, each) for name, each in inside]
-        elif path.is_file() and path.suffix.lower() in SUFFIXES:
-            found.append((path.name, path))
-        else:
+            found += [(first + each.relative_to(path).as_posix(), each) for each in paths]
+            passed_over += [
+                each._replace(path=PurePosixPath(first, each.path).as_posix()) for each in others
+            ]
+        elif not path.exists():
             raise UserError(
                 f"{word}: expected a picture ({', '.join(sorted(SUFFIXES))}) or a folder of them; "
-                + ("got another file." if path.exists() else "there is no such file.")
+                "there is no such file."
             )
+        elif (reason := why_not(path.suffix)) is not None:  # as *, which names all files
+            passed_over.append(Skipped(path.name, reason))
+        else:
+            found.append((path.name, path))
     if not found:
-        raise UserError(f"{', '.join(words)}: expected pictures; found none.")
-    for name, _ in found:
-        if any("\udc80" <= letter <= "\udcff" for letter in name):  # bytes that are no UTF-8
-            raise UserError(
-                f"{name!r}: expected names that are text, to write them down with the tokens. "
-                "Rename the file."
-            )
+        reasons = "".join(f"; {line}" for line in summary(passed_over))
+        raise UserError(f"{', '.join(words)}: expected pictures; found none{reasons}.")
+    skipped += passed_over
+    found = [(_text(name), path) for name, path in found]
     ((name, times),) = Counter(name for name, _ in found).most_common(1)
     if times > 1:
         raise UserError(
@@ -56,30 +84,27 @@ def find(words: Sequence[str]) -> list[Picture] | None:
     return found
 
 
-def read(
-    pictures: Sequence[Picture], channels: int, skip: Callable[[str], object]
-) -> Iterator[tuple[str, Pixels]]:
-    """Names and pixels (c, h, w) in order; a damaged one is passed over.
+def _text(name: str) -> str:
+    """The name of a file as text that can be written down: stray bytes become %XX."""
+    return "".join(
+        f"%{ord(letter) - 0xDC00:02X}" if "\udc80" <= letter <= "\udcff" else letter
+        for letter in name
+    )
 
-    Args:
-        pictures: names and files.
-        channels: 1 for grey, 3 for colour.
-        skip: told the name and the reason of each that is passed over.
+
+def is_source(word: str) -> bool:
+    """Tell whether a word names a data source instead of pictures or a folder of them.
+
+    Raises:
+        UserError: it names nothing.
     """
-    items = (Encoded(name, path) for name, path in pictures)
-    for item, pixels in decoded(items, Target(None, channels)):
-        if isinstance(pixels, Exception):
-            skip(f"{item.name} ({first_line(pixels)})")
-        else:
-            yield item.name, pixels
-
-
-def _is_source(word: str) -> bool:
-    path = Path(word).expanduser()
-    if not path.exists():
-        return path.suffix.lower() not in SUFFIXES
+    if why_not(Path(word).suffix) is None and not Path(word).expanduser().exists():
+        return False
+    path = sources.resolve(word).path
+    if path is None:
+        return True
     if path.is_file():
-        return path.suffix.lower() not in SUFFIXES
+        return path.suffix.lower() in sources.FILE_SUFFIXES - SUFFIXES
     batches = (path, path / cifar10.FOLDER)
     if any(map(cifar10.holds_batches, batches)) or parquet.find_parquet(path):
         return True

@@ -1,19 +1,35 @@
-"""Tar files of images in the layout of WebDataset: 000042.png beside 000042.cls."""
+"""Tar files of images in the layout of WebDataset: 000042.jpg beside 000042.cls and 000042.txt."""
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Iterator, Sequence
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO
 
+import numpy as np
+
+from rotvq.data_processing import tar
 from rotvq.data_processing.arrow import TEST_NAMES
-from rotvq.data_processing.decoding import Encoded, Target, decode_split
-from rotvq.data_processing.folder import SUFFIXES
-from rotvq.data_processing.splits import ImageData, ImageSplit, held_out
+from rotvq.data_processing.decoding import Encoded
+from rotvq.data_processing.image_formats import SUFFIXES, Unreadable
+from rotvq.data_processing.reader import ImageSource, Mask, Reader
+from rotvq.data_processing.tar import Member
 from rotvq.errors import UserError, first_line
 
+LABEL, CAPTION = ".cls", ".txt"
 DIGITS = 18
 """Of a class: what int64 holds."""
+LONGEST_TEXT = 2**16
+"""Bytes of a caption that are read."""
+LARGEST = 2**30
+"""Bytes of an image."""
+
+Files = dict[str, Member]
+"""A sample by field: .jpg, .cls, .txt."""
 
 
 def find_shards(folder: Path) -> list[Path]:
@@ -28,71 +44,122 @@ def holds_shards(folder: Path) -> bool:
     return not any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
 
 
-def load_shards(folder: Path, target: Target) -> ImageData:
-    """Read *.tar; test-*.tar (or validation-, valid-, val-) are the test split, or a tenth is.
+def open_shards(paths: Sequence[Path], name: str) -> ImageSource:
+    """Shards; test-*.tar (or validation-, valid-, val-) are the test split, if there are some.
 
-    A sample's class is the number in its .cls, if all have one. What is held out is decided by a
-    hash of each sample's name.
-
-    Raises UserError where a file is damaged or a split has no readable image.
+    A sample is what files of one key (the name up to its first dot) stand next to each other. Its
+    class is the number in its .cls, its caption the text in its .txt. A tenth that is held out is
+    decided by a hash of each key.
     """
-    test = [path for path in find_shards(folder) if path.name.startswith(TEST_NAMES)]
-    train = [path for path in find_shards(folder) if path not in test]
-    if not train:
-        raise UserError(f"{folder} holds no training shards: expected *.tar beside test-*.tar")
-    notes: tuple[str, ...] = ()
-    wanted: dict[str, set[str] | None] = {"training": None, "test": None}
-    if not test:
-        keys = [item.name for item in _samples(train, None)]
-        if len(keys) < 2:
-            raise UserError(f"{folder} holds {len(keys)} images: expected at least two")
-        held = held_out(keys)
-        out = {key for key, is_out in zip(keys, held, strict=True) if is_out}
-        wanted = {"training": set(keys) - out, "test": out}
-        test, notes = train, ("no test split found: 10 % of the images held out",)
-    splits: list[ImageSplit] = []
-    for split, shards in (("training", train), ("test", test)):
-        count = sum(1 for _ in _samples(shards, wanted[split]))
-        made, skipped = decode_split(_samples(shards, wanted[split]), count, target, split)
-        splits.append(made)
-        notes += skipped
-    return ImageData(folder.resolve().name, splits[0], splits[1], notes)
+    test = [path for path in paths if path.name.startswith(TEST_NAMES)]
+    train = [path for path in paths if path not in test]
+    splits: dict[str, Callable[[], Reader]] = {}
+    if train:
+        splits["train" if test else "all"] = partial(_reader, train)
+    if test:
+        splits["test"] = partial(_reader, test)
+    return ImageSource(name, splits)
 
 
-def _samples(shards: Sequence[Path], wanted: set[str] | None) -> Iterator[Encoded]:
-    """The images in order, each with the class that stands before or after it."""
-    for shard in shards:
-        image: Encoded | None = None
-        label: tuple[str, int | None] = ("", None)
-        for name, suffix, content in _members(shard):
-            key = f"{shard.name}/{name}"
-            if image is not None and (image.name != key or suffix != ".cls"):
-                yield image
-                image = None
-            if suffix == ".cls":
-                digits = content.strip()
-                label = key, int(digits) if digits.isdigit() and len(digits) <= DIGITS else None
-                if image is not None:
-                    image = image._replace(label=label[1])
-            elif wanted is None or key in wanted:
-                image = Encoded(key, content, label[1] if label[0] == key else None)
-        if image is not None:
-            yield image
+def _reader(shards: Sequence[Path]) -> Reader:
+    """Images of shards; only their headers are read before the images are asked for."""
+    keys = [key for shard in shards for key, _, _ in _images(shard)]
+
+    def items(wanted: Mask | None) -> Iterator[Encoded]:
+        chosen = iter(np.ones(len(keys), np.bool_) if wanted is None else wanted)
+        for shard in shards:
+            with _opened(shard) as file:
+                for (_, image, files), is_wanted in zip(_images(shard), chosen, strict=False):
+                    if is_wanted:
+                        yield _encoded(file, f"{shard.name}/{_plain(image.name)}", image, files)
+
+    return Reader(len(keys), items, lambda: keys)
 
 
-def _members(shard: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Name, ending and content of images and classes."""
+def _images(shard: Path) -> Iterator[tuple[str, Member, Files]]:
+    """The images in order, with key and sample; a sample without one has its first file instead."""
+    for key, files in _samples(shard):
+        for image in _pictures(files) or [next(iter(files.values()))]:
+            yield f"{shard.name}/{key}", image, files
+
+
+def _samples(shard: Path) -> Iterator[tuple[str, Files]]:
+    """Files of one key that stand next to each other; hidden ones are passed over."""
+    key, files = "", dict[str, Member]()
+    with _opened(shard) as file:
+        for member in tar.members(file, os.fstat(file.fileno()).st_size):
+            its_key, field = _split(member.name)
+            if its_key.endswith("/") or not its_key:  # hidden, as ._000.jpg of macOS
+                continue
+            if files and (its_key != key or field in files):
+                yield key, files
+                files = {}
+            key = its_key
+            files[field] = member
+    if files:
+        yield key, files
+
+
+def _pictures(files: Files) -> list[Member]:
+    """Those with an ending of images: .jpg, and not .mask.png beside it unless that is all."""
+    plain = [each for field, each in files.items() if field in SUFFIXES]
+    return plain or [each for each in files.values() if _is_image(each)]
+
+
+def _encoded(file: IO[bytes], name: str, image: Member, files: Files) -> Encoded:
+    def text(field: str) -> bytes:
+        member = files.get(field)
+        if member is None:
+            return b""
+        return tar.content(file, member._replace(size=min(member.size, LONGEST_TEXT)))
+
+    digits = text(LABEL).strip()
+    label = int(digits) if digits.isdigit() and len(digits) <= DIGITS else None
+    caption = text(CAPTION).decode("utf-8", "replace") if CAPTION in files else None
+    content: bytes | Unreadable
+    if not _is_image(image):
+        content = Unreadable("no image in the sample", f"only {', '.join(sorted(files))}")
+    elif image.offset is None:
+        content = Unreadable("a link instead of an image")
+    elif image.size > LARGEST:
+        content = Unreadable("too large", f"{image.size:,} bytes, more than {LARGEST:,}")
+    else:
+        content = tar.content(file, image)
+    return Encoded(name, content, label, caption)
+
+
+@contextmanager
+def _opened(shard: Path) -> Iterator[IO[bytes]]:
     try:
-        # Not compressed: pictures are, and what unfolds has no limit.
-        with tarfile.open(shard, "r:") as archive:
-            for member in archive:
-                path = PurePosixPath(member.name)
-                first, dot, rest = path.name.partition(".")
-                suffix = f"{dot}{rest}".lower()
-                if not member.isfile() or suffix not in SUFFIXES | {".cls"} or not first:
-                    continue
-                file = archive.extractfile(member)
-                assert file is not None
-                yield str(path.with_name(first)), suffix, file.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+        with shard.open("rb") as file:
+            yield file
+    except (tar.TarError, OSError) as error:
+        with suppress(OSError):
+            if _is_compressed(shard):
+                raise UserError(
+                    f"{shard} is a compressed archive: expected a plain tar file, as its images "
+                    "are compressed already. Unpack it first"
+                ) from None
         raise UserError(f"{shard} is not a whole tar file: {first_line(error)}") from None
+
+
+def _is_compressed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))
+
+
+def _is_image(member: Member) -> bool:
+    return PurePosixPath(member.name).suffix.lower() in SUFFIXES
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The key of a file and its field: "a/000" and ".jpg" of "./a/000.jpg"."""
+    folder, slash, file = name.removeprefix("./").rpartition("/")
+    stem, dot, field = file.partition(".")
+    return folder + slash + stem, (dot + field).lower()
+
+
+def _plain(name: str) -> str:
+    """The name as a path inside a folder, and as text; bytes that are not UTF-8 as %E9."""
+    inside = (part for part in PurePosixPath(name).parts if part not in ("/", "//", ".."))
+    return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", "/".join(inside))

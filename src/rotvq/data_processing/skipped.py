@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+from rotvq.files import write_text
+from rotvq.text import printable
 
 
 class Skipped(NamedTuple):
@@ -33,16 +37,27 @@ def summary(skipped: Sequence[Skipped]) -> list[str]:
 
 
 def to_tsv(skipped: Iterable[Skipped]) -> str:
-    """The list as tab-separated text with a header: path, reason, detail."""
+    """The list as tab-separated text with a header: path, reason, detail.
+
+    Control characters, and bytes of a path that are not UTF-8, are written as backslash escapes.
+    """
     rows = [Skipped("path", "reason", "detail"), *skipped]
-    return "".join("\t".join(_plain(part) for part in row) + "\n" for row in rows)
+    return "".join("\t".join(printable(part) for part in row) + "\n" for row in rows)
+
+
+def write(path: Path, skipped: Sequence[Skipped]) -> bool:
+    """Write the list to a file, if anything was skipped; one of an earlier time does not stay.
+
+    Returns:
+        Whether there is a list.
+    """
+    if skipped:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, to_tsv(skipped))
+    else:
+        path.unlink(missing_ok=True)
+    return bool(skipped)
 
 
 def _told(each: Skipped) -> str:
     return f"{each.path} ({each.detail})" if each.detail else each.path
-
-
-def _plain(text: str) -> str:
-    """Text in one cell; bytes that are no UTF-8 are written as backslash escapes."""
-    safe = text.encode("utf-8", "backslashreplace").decode()
-    return safe.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")

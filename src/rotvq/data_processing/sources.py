@@ -1,34 +1,83 @@
 """One way in: a source, written as one word, to images in memory."""
 
+from __future__ import annotations
+
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from rotvq.data_processing import cifar10, folder, hub, parquet, photos, shards
+from rotvq.data_processing.crops import KEEP
 from rotvq.data_processing.decoding import Target, parse_size
+from rotvq.data_processing.image_formats import SUFFIXES
+from rotvq.data_processing.reader import ImageSource
 from rotvq.data_processing.splits import ImageData, for_choosing
 from rotvq.errors import UserError, first_line
 
 ACCEPTED = (
-    "photos, cifar10, the path of cifar-10-python.tar.gz, of a folder cifar-10-batches-py, of "
-    "Parquet files (train-*.parquet), of WebDataset shards (*.tar) or of images, or a hub data set "
-    "owner/name (or hub:name)"
+    "embedded:photos (or photos), cifar10, the path of cifar-10-python.tar.gz, of a folder "
+    "cifar-10-batches-py, of Parquet files (train-*.parquet), of WebDataset shards (*.tar), of one "
+    "of these or of images, or a hub data set hub:owner/name (or owner/name)"
 )
 HUB_NAME = r"\w[\w.-]*/\w[\w.-]*"
 ARCHIVES = {".tar", ".gz", ".tgz", ".bz2", ".xz"}
-FILE_SUFFIXES = folder.SUFFIXES | ARCHIVES | {".zip", ".parquet"}
+FILE_SUFFIXES = SUFFIXES | ARCHIVES | {".zip", ".parquet"}
+
+
+class Place(NamedTuple):
+    """What a source word names: one of these is set."""
+
+    path: Path | None = None
+    hub: str | None = None
+    embedded: str | None = None
+
+
+def resolve(source: str) -> Place:
+    """What a word names, for every command alike: a path that exists, else a name.
+
+    `embedded:photos` and `hub:owner/name` name the others whatever paths there are; `photos`,
+    `cifar10` and `owner/name` are short for them where there is no such path.
+
+    Raises UserError for a word that names nothing.
+    """
+    kind, _, name = source.partition(":")
+    if kind == "hub" and name:
+        return Place(hub=name)
+    if source == "embedded:photos":
+        return Place(embedded=name)
+    expanded = os.path.expanduser(source)
+    if source and os.path.exists(expanded):
+        return Place(path=Path(expanded))
+    if source == "photos":
+        return Place(embedded=source)
+    if source == "cifar10":
+        return Place(hub=hub.CIFAR10)
+    suffix = Path(source).suffix
+    if re.fullmatch(HUB_NAME, source) and suffix.lower() not in FILE_SUFFIXES:
+        return Place(hub=source)
+    if kind == "embedded" or not ("/" in source or "\\" in source or suffix):
+        raise UserError(f"unknown data source '{source}': expected {ACCEPTED}")
+    raise UserError(f"the data source '{source}' does not exist: expected {ACCEPTED}")
 
 
 def load(
-    source: str, *, size: int | str | None = None, channels: int = 3, validation: int = 0
+    source: str,
+    *,
+    size: int | str | None = None,
+    channels: int = 3,
+    validation: int = 0,
+    bits: int | None = None,
+    crops: bool = False,
 ) -> ImageData:
     """Load a data set into memory, as uint8 splits of one shape.
 
-    `source` is `photos` (embedded, offline), `cifar10` (downloaded from the hub and cached), a
-    path, or a hub data set; an existing path goes before a hub data set of the same name. With
-    `size`, a side in pixels or "HEIGHTxWIDTH", images are reduced until one side fits, and the
-    centre is kept; with `channels` 1, grey.
-    With `validation`, so many training images are held out to choose on.
+    `source` is a path that exists, `embedded:photos` (offline), `cifar10` (downloaded from the
+    hub and cached) or another data set of the hub: see `resolve`. With `size`, a side in pixels
+    or "HEIGHTxWIDTH", images are reduced until one side fits, and the centre is kept; with
+    `channels` 1, grey. `bits` are those of grey images that are stored in 16 bits.
+    With `crops`, training images that are larger than the size are kept larger too, to take crops
+    from. With `validation`, so many training images are held out to choose on.
 
     Raises UserError where the source is not known, damaged, or not of one shape.
     """
@@ -36,7 +85,8 @@ def load(
         raise UserError(f"data.channels must be 1 (grey) or 3 (colour), received {channels}")
     sides = parse_size(size)
     try:
-        data = _load(source, Target(sides, channels))
+        target = Target(sides, channels, bits, KEEP if crops and sides else 1)
+        data = open_source(source, target).load(target)
     except OSError as error:
         raise UserError(f"cannot read the data source '{source}': {first_line(error)}") from None
     except MemoryError:
@@ -52,34 +102,43 @@ def load(
     return for_choosing(data, validation) if validation else data
 
 
-def _load(source: str, target: Target) -> ImageData:
-    if source == "photos":
-        return photos.load_photos(target)
-    if source == "cifar10":
-        return hub.load_hub(hub.CIFAR10, target)
-    if source.startswith("hub:"):
-        return hub.load_hub(source.removeprefix("hub:"), target)
-    path = Path(os.path.expanduser(source))
-    if source and path.is_dir():
-        return _load_folder(path, target)
-    if source and path.is_file():
-        if path.suffix not in ARCHIVES:
-            raise UserError(f"'{source}' is a file of another kind: expected {ACCEPTED}")
-        return cifar10.load_archive(path, target)
-    if re.fullmatch(HUB_NAME, source) and path.suffix not in FILE_SUFFIXES:
-        return hub.load_hub(source, target)
-    if "/" in source or "\\" in source or path.suffix:
-        raise UserError(f"the data source '{source}' does not exist: expected {ACCEPTED}")
-    raise UserError(f"unknown data source '{source}': expected {ACCEPTED}")
+def open_source(source: str, target: Target) -> ImageSource:
+    """Open a data set, of which only what is asked for is read.
+
+    Args:
+        source: as for `load`.
+        target: what its images will become, which decides how photographs are cut.
+
+    Raises:
+        UserError: the source is not known, or damaged.
+    """
+    place = resolve(source)
+    if place.embedded is not None:
+        return photos.open_photos(target)
+    if place.hub is not None:
+        return hub.open_hub(place.hub)
+    assert place.path is not None
+    return _open_folder(place.path) if place.path.is_dir() else _open_file(place.path)
 
 
-def _load_folder(path: Path, target: Target) -> ImageData:
+def _open_file(path: Path) -> ImageSource:
+    if path.suffix == ".parquet":
+        return parquet.open_parquet(path)
+    if path.suffix == ".tar" and not cifar10.is_archive(path):
+        return shards.open_shards([path], path.name)
+    if path.suffix in ARCHIVES:
+        return cifar10.open_archive(path)
+    raise UserError(f"'{path}' is a file of another kind: expected {ACCEPTED}")
+
+
+def _open_folder(path: Path) -> ImageSource:
     for batches in (path, path / cifar10.FOLDER):
         if cifar10.holds_batches(batches):
-            return cifar10.load_batches(batches, target)
+            return cifar10.open_batches(batches)
     tables = parquet.find_parquet(path)
     if tables is not None:
-        return parquet.load_parquet(tables, target)
-    if shards.find_shards(path):
-        return shards.load_shards(path, target)
-    return folder.load_folder(path, target)
+        return parquet.open_parquet(tables)
+    found = shards.find_shards(path)
+    if found:
+        return shards.open_shards(found, path.resolve().name)
+    return folder.open_folder(path)

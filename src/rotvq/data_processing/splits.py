@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotvq.data_processing.room import room
+from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
 
 HELD_OUT = 0.1
@@ -18,10 +19,14 @@ AT_A_TIME = 4096
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
-    """Images (n, c, h, w), uint8, C-contiguous; labels (n,), int64, or None."""
+    """Images (n, c, h, w), uint8, C-contiguous; labels (n,), int64, or None.
+
+    `pictures` are the same images where they are kept larger, to take crops from: (h, w, c) each.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None = None
+    pictures: tuple[NDArray[np.uint8], ...] | None = None
 
     def __post_init__(self) -> None:
         """Reject arrays that the rest of the package would misread."""
@@ -36,6 +41,16 @@ class ImageSplit:
                 f"labels must be int64 ({len(images)},), received {labels.dtype} {labels.shape}"
             )
 
+    def subset(self, chosen: NDArray[np.int64]) -> "ImageSplit":
+        """The images with these numbers, in this order."""
+        images = room((len(chosen), *self.images.shape[1:]))
+        for start in range(0, len(chosen), AT_A_TIME):
+            some = chosen[start : start + AT_A_TIME]
+            images[start : start + AT_A_TIME] = self.images[some]
+        labels = None if self.labels is None else self.labels[chosen]
+        pictures = None if self.pictures is None else tuple(self.pictures[i] for i in chosen)
+        return ImageSplit(images, labels, pictures)
+
     def fingerprint(self) -> str:
         """16 hex digits of the SHA-256 of shape and pixels (labels do not count)."""
         digest = hashlib.sha256(repr(tuple(map(int, self.images.shape))).encode())
@@ -45,13 +60,17 @@ class ImageSplit:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A data set: a name for people, splits of one image shape, and what is worth knowing."""
+    """A data set: a name for people, splits of one image shape, and what is worth knowing.
+
+    `skipped` lists what the source holds and the splits do not.
+    """
 
     name: str
     train: ImageSplit
     test: ImageSplit
     notes: tuple[str, ...] = ()
     validation: ImageSplit | None = None
+    skipped: tuple[Skipped, ...] = ()
 
 
 def for_choosing(data: ImageData, images: int) -> ImageData:
@@ -66,16 +85,11 @@ def for_choosing(data: ImageData, images: int) -> ImageData:
         )
     held = np.zeros(total, dtype=np.bool_)
     held[np.arange(images) * total // images] = True
-    return replace(data, train=_part(data.train, ~held), validation=_part(data.train, held))
-
-
-def _part(split: ImageSplit, mask: NDArray[np.bool_]) -> ImageSplit:
-    chosen = np.flatnonzero(mask)
-    images = room((len(chosen), *split.images.shape[1:]))
-    for start in range(0, len(chosen), AT_A_TIME):
-        some = chosen[start : start + AT_A_TIME]
-        images[start : start + AT_A_TIME] = split.images[some]
-    return ImageSplit(images, None if split.labels is None else split.labels[mask])
+    return replace(
+        data,
+        train=data.train.subset(np.flatnonzero(~held)),
+        validation=data.train.subset(np.flatnonzero(held)),
+    )
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -79,7 +79,7 @@ tags: [vq-vae, image-tokenizer, vector-quantization]
 
 # An image tokenizer
 
-A VQ-VAE of [RotVQ](https://pypi.org/project/rotvq/): {k:,} codes of length {d}, a token for every
+A VQ-VAE of RotVQ: {k:,} codes of length {d}, a token for every
 {model.stride}x{model.stride} pixels ({math.log2(k) / model.stride**2:.3f} bits a pixel).
 
 ```python

@@ -12,7 +12,7 @@ import numpy as np
 from rotvq.errors import UserError
 from rotvq.files import write_bytes, write_text
 from rotvq.report import figures, style, tables, tiles
-from rotvq.report.records import RunRecord, load_runs, lookup
+from rotvq.report.records import RunRecord, load_runs
 from rotvq.report.templating import render
 
 
@@ -225,12 +225,19 @@ def _figure(name: str, png: bytes, alt: str, caption: str) -> Picture:
 
 
 def _commands(run: RunRecord) -> tuple[str, ...]:
-    train = lookup(run.run, "command")
-    return (*([str(train)] if train else []), _evaluate(run))
+    """From the configuration saved with the run: the user's own file may have changed since."""
+    path = _shown(run.path)
+    again = path.with_name(f"{path.name}-again") if path.name else Path("again")
+    saved, out = shlex.quote(str(path / "config.yaml")), shlex.quote(str(again))
+    return f"rotvq train --config {saved} --out {out}", _evaluate(run)
 
 
 def _evaluate(run: RunRecord) -> str:
-    path = run.path
+    return f"rotvq evaluate {shlex.quote(str(_shown(run.path)))}"
+
+
+def _shown(path: Path) -> Path:
+    """Relative where it lies below the current folder."""
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
-        path = path.relative_to(Path.cwd())
-    return f"rotvq evaluate {shlex.quote(str(path))}"
+        return path.relative_to(Path.cwd())
+    return path

@@ -7,8 +7,9 @@ pixels of its edge, and cropped again after decoding.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,10 +22,11 @@ from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
-from rotvq.tokens.collection import Codec, Packer, Tokens
+from rotvq.tokens.collection import Codec, Packer, Picture, Tokens
 
 Named = tuple[str, NDArray[np.uint8]]
 """Name of an image, "" where it has none, and its pixels (c, h, w)."""
+N = TypeVar("N", bound=Named | Picture)
 
 PIXELS = 2**22
 """Of a batch, about; large images are coded one by one."""
@@ -57,7 +59,7 @@ def codec(model: VQVAE) -> Codec:
 @torch.no_grad()
 def encode(
     model: VQVAE,
-    images: Iterable[Named],
+    images: Iterable[Named | Picture],
     batch_size: int = 128,
     progress: Callable[[int], object] = lambda images: None,
 ) -> Tokens:
@@ -65,7 +67,7 @@ def encode(
 
     Args:
         model: on any device; used in evaluation mode.
-        images: of the model's channels.
+        images: of the model's channels; name and pixels, or a `Picture` with label and caption.
         batch_size: images at a time.
         progress: told how many images each batch had.
 
@@ -75,11 +77,13 @@ def encode(
     packer = Packer(codec(model))
     device = next(model.parameters()).device
     with evaluating(model):
-        for names, pixels in _batches(images, batch_size):
+        for some in _batches(images, batch_size):
+            names, arrays, labels, captions = zip(*some, strict=True)
+            pixels = np.stack(arrays)
             x = torch.from_numpy(pixels).to(device)
             indices = model.encode(normalized(padded(x, model.stride)))
             size = pixels.shape[2], pixels.shape[3]
-            packer.add(indices.cpu().numpy(), size, names if any(names) else None)
+            packer.add(indices.cpu().numpy(), size, names, labels, captions)
             progress(len(names))
     return packer.tokens()
 
@@ -120,9 +124,9 @@ def padded(images: UInt8[Tensor, "b c h w"], stride: int) -> UInt8[Tensor, "b c 
     return F.pad(images.float(), (0, right, 0, below), mode="replicate").to(images.dtype)
 
 
-def within(images: Iterator[Named], most: int, pixels: int) -> list[Named]:
+def within(images: Iterator[N], most: int, pixels: int) -> list[N]:
     """The next images: so many at most, and no more once they have so many pixels together."""
-    some: list[Named] = []
+    some: list[N] = []
     for named in islice(images, most):
         some.append(named)
         pixels -= named[1][0].size
@@ -131,10 +135,9 @@ def within(images: Iterator[Named], most: int, pixels: int) -> list[Named]:
     return some
 
 
-def _batches(
-    images: Iterable[Named], batch_size: int
-) -> Iterator[tuple[Sequence[str], NDArray[np.uint8]]]:
-    for _, same in groupby(images, lambda named: named[1].shape):
+def _batches(images: Iterable[Named | Picture], batch_size: int) -> Iterator[list[Picture]]:
+    """Neighbours of one size."""
+    pictures = (Picture(*named) for named in images)
+    for _, same in groupby(pictures, lambda picture: picture.pixels.shape):
         while some := within(same, batch_size, PIXELS):
-            names, pixels = zip(*some, strict=True)
-            yield names, np.stack(pixels)
+            yield some

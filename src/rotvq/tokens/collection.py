@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,22 @@ from rotvq.tokens.packing import bit_width, pack, packed_bytes, unpack
 
 Size = tuple[int, int]
 """Height and width in pixels."""
+
+
+class Picture(NamedTuple):
+    """An image that is coded.
+
+    Args:
+        name: "" where it has none.
+        pixels: (c, h, w), uint8.
+        label: its class.
+        caption: its text.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8]
+    label: int | None = None
+    caption: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,8 @@ class Tokens:
         sizes: of each image.
         packed: the bytes of all images, one after the other.
         names: of each image, or None where the source has none.
+        labels: class of each image, or None for one without; None where no image has one.
+        captions: text of each image, likewise.
 
     Raises:
         UserError: the parts do not fit each other.
@@ -65,6 +84,8 @@ class Tokens:
     sizes: Sequence[Size]
     packed: bytes
     names: Sequence[str] | None = None
+    labels: Sequence[int | None] | None = None
+    captions: Sequence[str | None] | None = None
 
     def __post_init__(self) -> None:
         """See that the bytes are those of these images."""
@@ -76,13 +97,20 @@ class Tokens:
                 f"tokens: expected {wanted:,} bytes for {len(self):,} images; got "
                 f"{len(self.packed):,}. The file is damaged, or not of this format."
             )
-        if self.names is not None and not all(isinstance(name, str) for name in self.names):
-            raise UserError("tokens: expected names that are text. The file is damaged.")
-        if self.names is not None and len(self.names) != len(self):
-            raise UserError(
-                f"tokens: expected a name for each of {len(self):,} images; got "
-                f"{len(self.names):,}. The file is damaged."
-            )
+        for what, values, kinds in (
+            ("name", self.names, str),
+            ("label", self.labels, int | None),
+            ("caption", self.captions, str | None),
+        ):
+            if values is None:
+                continue
+            if len(values) != len(self):
+                raise UserError(
+                    f"tokens: expected a {what} for each of {len(self):,} images; got "
+                    f"{len(values):,}. The file is damaged."
+                )
+            if not all(isinstance(value, kinds) for value in values):
+                raise UserError(f"tokens: a {what} is of another type. The file is damaged.")
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -119,25 +147,44 @@ class Packer:
         self.codec = codec
         self.sizes: list[Size] = []
         self.names: list[str] = []
+        self.labels: list[int | None] = []
+        self.captions: list[str | None] = []
         self.parts: list[bytes] = []
 
     def add(
-        self, indices: NDArray[np.int64], size: Size, names: Sequence[str] | None = None
+        self,
+        indices: NDArray[np.int64],
+        size: Size,
+        names: Sequence[str] | None = None,
+        labels: Sequence[int | None] | None = None,
+        captions: Sequence[str | None] | None = None,
     ) -> None:
         """Add images of one size.
 
         Args:
             indices: (n, rows, columns).
             size: of each image before it was padded.
-            names: of each.
+            names: of each; "" for one without.
+            labels: of each; None for one without.
+            captions: of each; None for one without.
         """
-        self.parts.append(pack(indices.reshape(len(indices), -1), self.codec.bits).tobytes())
-        self.sizes += [size] * len(indices)
-        self.names += names or ()
+        n = len(indices)
+        self.parts.append(pack(indices.reshape(n, -1), self.codec.bits).tobytes())
+        self.sizes += [size] * n
+        self.names += names or [""] * n
+        self.labels += labels or [None] * n
+        self.captions += captions or [None] * n
 
     def tokens(self) -> Tokens:
         """All that was added."""
-        return Tokens(self.codec, self.sizes, b"".join(self.parts), self.names or None)
+        return Tokens(
+            self.codec,
+            self.sizes,
+            b"".join(self.parts),
+            self.names if any(self.names) else None,
+            self.labels if any(label is not None for label in self.labels) else None,
+            self.captions if any(text is not None for text in self.captions) else None,
+        )
 
 
 def _runs(sizes: Sequence[Size], most: int, pixels: int) -> Iterator[slice]:

@@ -5,12 +5,17 @@ All hold the same, version 1 of the format "rotvq tokens":
 - a header: format, version, model (fingerprint), codebook_size, bits, stride, channels, images;
 - the packed tokens: of an image ⌈rows·columns·bits/8⌉ bytes, the highest bit first, row by row;
 - heights and widths of the images in pixels; the grid has ⌈height/stride⌉ rows;
-- names, where the source has some.
+- names, labels (int64) and captions, each where the source has some.
 
 npz: arrays `header` (JSON as bytes), `tokens` (bytes of all images one after the other), `sizes`
-(runs of neighbours of one size: count, height, width), `names` (zlib of a JSON list, as bytes).
+(runs of neighbours of one size: count, height, width), `names` (zlib of a JSON list, as bytes),
+`labels` (int64, NO_LABEL for an image without one), `captions` (as names, with null).
 safetensors: the same arrays but the header, which stands in the metadata. parquet: a row an image
-with `tokens`, `height`, `width` and `name`; the header stands in the schema's metadata.
+with `tokens`, `height`, `width`, `name`, `label` and `caption` (null for an image without one); the
+header stands in the schema's metadata.
+
+Labels and captions came later and are still version 1: files without them are read, and a reader
+that does not know them passes over them.
 """
 
 from __future__ import annotations
@@ -31,24 +36,26 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from rotvq.data_processing import parquet_pages
 from rotvq.errors import UserError, first_line
 from rotvq.files import write_atomically
 from rotvq.tokens.collection import Codec, Tokens
 
 FORMAT, VERSION = "rotvq tokens", 1
-_ARRAYS = ("header", "tokens", "sizes", "names")
+_ARRAYS = ("header", "tokens", "sizes", "names", "labels", "captions")
+_COLUMNS = ("tokens", "height", "width", "name", "label", "caption")
 Arrays = dict[str, NDArray[Any]]
+
+NO_LABEL = -(2**63)
 
 EXPANSION = 100
 """Times its size on the disk that a file may take in memory: tokens can hardly be compressed."""
 
-ROWS_AT_A_TIME = 64
-
 IMAGES = 10**7
 """Of a model with one code, whose tokens take no bits."""
 
-NAME = 4096
-"""Bytes of an image's name, at most."""
+NAME, CAPTION = 4096, 2**18
+"""Bytes of an image's name and caption, at most."""
 
 
 def write(path: Path, tokens: Tokens) -> None:
@@ -123,8 +130,13 @@ def _write_parquet(path: Path, tokens: Tokens) -> None:
         "height": pa.array([h for h, _ in tokens.sizes], pa.int32()),
         "width": pa.array([w for _, w in tokens.sizes], pa.int32()),
     }
-    if tokens.names is not None:
-        columns["name"] = pa.array(tokens.names, pa.string())
+    for name, values, kind in (
+        ("name", tokens.names, pa.string()),
+        ("label", tokens.labels, pa.int64()),
+        ("caption", tokens.captions, pa.string()),
+    ):
+        if values is not None:
+            columns[name] = pa.array(values, kind)
     header = {key: str(value) for key, value in _header(tokens).items()}
     table = pa.table(columns).replace_schema_metadata(header)
     # Lengths as differences: of images of one size they take no room.
@@ -139,26 +151,22 @@ def _write_parquet(path: Path, tokens: Tokens) -> None:
 
 
 def _read_parquet(path: Path) -> Tokens:
-    with pq.ParquetFile(path) as file:
+    with parquet_pages.open_file(path) as file:
         schema = file.schema_arrow
-        columns = [name for name in ("tokens", "height", "width", "name") if name in schema.names]
-        if not all(pa.types.is_integer(schema.field(side).type) for side in ("height", "width")):
+        columns = [name for name in _COLUMNS if name in schema.names]
+        sides = [schema.field(name).type for name in ("height", "width")]
+        if not all(map(pa.types.is_integer, sides)):
             raise ValueError("its heights and widths are not whole numbers")
-        batches, room = [], EXPANSION * path.stat().st_size
-        for batch in file.iter_batches(ROWS_AT_A_TIME, columns=columns):
-            batches.append(batch)
-            room -= batch.nbytes
-            if room < 0:
-                raise ValueError("it takes far more room than it should")
+        batches = [*parquet_pages.batches(file, path, columns, EXPANSION)]
         table = pa.Table.from_batches(batches, pa.schema([schema.field(c) for c in columns]))
-        table = table.replace_schema_metadata(schema.metadata)
-    header = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-    sizes = list(zip(table["height"].to_pylist(), table["width"].to_pylist(), strict=True))
-    names = table["name"].to_pylist() if "name" in table.column_names else None
-    codec, packed = _codec(header), table["tokens"].to_pylist()
-    if any(len(row) != codec.bytes_of(size) for row, size in zip(packed, sizes, strict=True)):
+    codec = _codec({k.decode(): v.decode() for k, v in (schema.metadata or {}).items()})
+    parts = {name: table[name].to_pylist() for name in columns}
+    sizes = list(zip(parts["height"], parts["width"], strict=True))
+    rows = parts["tokens"]
+    if any(len(row) != codec.bytes_of(size) for row, size in zip(rows, sizes, strict=True)):
         raise ValueError("its sizes are not those of its tokens")
-    return Tokens(codec, sizes, b"".join(packed), names)
+    others = (parts.get(name) for name in ("name", "label", "caption"))
+    return Tokens(codec, sizes, b"".join(rows), *others)
 
 
 KINDS = {
@@ -179,8 +187,8 @@ def _header(tokens: Tokens) -> dict[str, Any]:
 
 
 def _codec(header: Mapping[str, Any]) -> Codec:
-    if header["format"] != FORMAT:
-        raise ValueError(f"its format is {header['format']!r}")
+    if header.get("format") != FORMAT:
+        raise ValueError(f"its format is {header.get('format')!r}")
     if int(header["version"]) > VERSION:
         raise UserError(
             f"expected version {VERSION} of the format or older; got "
@@ -199,9 +207,23 @@ def _arrays(tokens: Tokens) -> Arrays:
         "sizes": np.array(runs, np.uint32).reshape(-1, 3),
     }
     if tokens.names is not None:
-        content = zlib.compress(json.dumps(list(tokens.names), ensure_ascii=False).encode(), 9)
-        arrays["names"] = np.frombuffer(content, np.uint8)
+        arrays["names"] = _to_bytes(tokens.names)
+    if tokens.labels is not None:
+        labels = [NO_LABEL if label is None else label for label in tokens.labels]
+        arrays["labels"] = np.array(labels, np.int64)
+    if tokens.captions is not None:
+        arrays["captions"] = _to_bytes(tokens.captions)
     return arrays
+
+
+def _to_bytes(texts: Sequence[str | None]) -> NDArray[np.uint8]:
+    content = json.dumps(list(texts), ensure_ascii=False).encode()
+    return np.frombuffer(zlib.compress(content, 9), np.uint8)
+
+
+def _from_bytes(array: NDArray[Any], most: int) -> Any:
+    """What `_to_bytes` was given; of made-up bytes no more than `most` are unpacked."""
+    return json.loads(zlib.decompressobj().decompress(array.tobytes(), most))
 
 
 def _tokens(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Tokens:
@@ -216,8 +238,15 @@ def _tokens(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> To
     if codec.bits == 0 and sum(count for count, _ in runs) > IMAGES:
         raise ValueError(f"it has more than {IMAGES:,} images of no bits")
     sizes = [size for count, size in runs for _ in range(count)]
-    names: Sequence[str] | None = None
-    if "names" in arrays:
-        stream = zlib.decompressobj()
-        names = json.loads(stream.decompress(arrays["names"].tobytes(), NAME * (len(sizes) + 1)))
-    return Tokens(codec, sizes, tokens.tobytes(), names)
+    n = len(sizes) + 1
+    names = _from_bytes(arrays["names"], NAME * n) if "names" in arrays else None
+    captions = None
+    if "captions" in arrays:
+        content = arrays["captions"]
+        captions = _from_bytes(content, min(CAPTION * n, EXPANSION * content.nbytes + CAPTION))
+    labels = None
+    if "labels" in arrays:
+        if arrays["labels"].dtype != np.int64 or arrays["labels"].ndim != 1:
+            raise ValueError("its labels are not whole numbers")
+        labels = [None if label == NO_LABEL else label for label in arrays["labels"].tolist()]
+    return Tokens(codec, sizes, tokens.tobytes(), names, labels, captions)

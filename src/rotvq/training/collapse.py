@@ -1,46 +1,70 @@
-"""Seeing a codebook collapse while it can still be helped. Pure: records to a sentence."""
+"""Codebook collapse, seen while it can still be helped. Pure: records to a sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from rotvq.training.config import QuantizerConfig
+from rotvq.training.config import Config
 
 HEALTHY = 0.5
-"""Usage from which on nobody needs to be told."""
+"""Usage from which on there is nothing to report."""
 
 RISING = 1.05
-"""Growth of usage over an epoch that lets one hope."""
+"""Growth of usage over an epoch that gives hope."""
 
 
-def warning(history: Sequence[Mapping[str, Any]], quantizer: QuantizerConfig) -> str | None:
-    """What to tell after an epoch, and what helps; None where all is well.
+class Advice(NamedTuple):
+    """A setting that helps where it applies, as measured in results/collapse/matrix.md.
+
+    Args:
+        option: its name, as "quantizer.restart".
+        value: what to set it to.
+        applies: whether a run with this configuration lacks it.
+    """
+
+    option: str
+    value: Any
+    applies: Callable[[Config], bool]
+
+
+def _is_learned(config: Config) -> bool:
+    """Whether each code moves by itself, so that it can restart."""
+    return not config.quantizer.levels and config.quantizer.rule != "linear"
+
+
+ADVICE: tuple[Advice, ...] = (
+    Advice("quantizer.restart", 0.03, lambda c: _is_learned(c) and not c.quantizer.restart),
+    Advice("quantizer.decay", 0.9, lambda c: _is_learned(c) and c.quantizer.decay > 0.9),
+)
+
+
+def advised(config: Config) -> dict[str, Any]:
+    """The settings that help a codebook of this configuration, by option; perhaps none."""
+    return {each.option: each.value for each in ADVICE if each.applies(config)}
+
+
+def warning(history: Sequence[Mapping[str, Any]], config: Config) -> str | None:
+    """What to say after an epoch, with the settings that help; None where all is well.
 
     A codebook collapses where less than half of it is used and that does not grow from one epoch to
     the next.
 
     Args:
         history: the records of the epochs so far.
-        quantizer: of the run.
+        config: of the run.
     """
     if len(history) < 2:
         return None
     before, now = (record["train"]["usage"] for record in history[-2:])
     if now >= HEALTHY or now > RISING * before:
         return None
-    size = quantizer.codebook_size
+    size = config.quantizer.codebook_size
+    options = " ".join(f"--{name} {value}" for name, value in advised(config).items())
+    remedy = (
+        f"Start again with {options}." if options else "No setting that was measured helps here."
+    )
     return (
         f"The codebook collapses: {round(now * size):,} of {size:,} codes are used, after "
-        f"{round(before * size):,} an epoch ago. {_remedy(quantizer)}"
+        f"{round(before * size):,} an epoch ago. {remedy}"
     )
-
-
-def _remedy(quantizer: QuantizerConfig) -> str:
-    if quantizer.levels:
-        return "Try fewer levels, or a lower --training.learning_rate."
-    if not quantizer.restart and quantizer.rule != "linear":
-        return "Begin again with --quantizer.restart 0.03 --quantizer.init data."
-    if quantizer.estimator == "straight_through":
-        return "Try --quantizer.estimator rotation, or a smaller --quantizer.codebook_size."
-    return "Try a lower --training.learning_rate or a smaller --quantizer.codebook_size."

@@ -26,6 +26,8 @@ class DataConfig:
         size: side in pixels, or HEIGHTxWIDTH, to resize and crop to; null keeps the images' own.
         train_images: use so many training images, spread evenly; null uses all.
         test_images: use so many test images, spread evenly; null uses all.
+        crops: of training pictures that are larger than size: the centre, always the same, or
+            random parts at random scales, new ones each epoch.
         validation: hold out so many training images, to choose on: while training, tests are of
             them, and the test images are looked at once, at the end.
     """
@@ -34,6 +36,7 @@ class DataConfig:
     size: int | str | None = None
     train_images: int | None = None
     test_images: int | None = None
+    crops: Literal["centre", "random"] = "centre"
     validation: int = 0
 
     def __post_init__(self) -> None:
@@ -155,6 +158,8 @@ class TrainingConfig:
         device: auto is a GPU if there is one.
         checkpoint_every: epochs between checkpoints.
         test_every: epochs between test passes; the last epoch always has one.
+        init_from: begin from the weights of this model, the folder of a run or of a saved model or
+            owner/name on the hub; null draws new ones.
     """
 
     epochs: int = 100
@@ -173,6 +178,7 @@ class TrainingConfig:
     device: Literal["auto", "cpu"] = "auto"
     checkpoint_every: int = 1
     test_every: int = 1
+    init_from: str | None = None
 
     def __post_init__(self) -> None:
         _check_types(self)

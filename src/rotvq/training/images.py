@@ -32,8 +32,7 @@ def limited(split: ImageSplit, limit: int | None) -> ImageSplit:
     """A split, or `limit` images of it spread evenly."""
     if limit is None or limit >= len(split.images):
         return split
-    chosen = np.arange(limit) * len(split.images) // limit
-    return ImageSplit(split.images[chosen], None if split.labels is None else split.labels[chosen])
+    return split.subset(np.arange(limit) * len(split.images) // limit)
 
 
 def mirrored(

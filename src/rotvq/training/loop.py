@@ -24,7 +24,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from rotvq.data_processing import ImageData, epoch_order
+from rotvq.data_processing import ImageData, epoch_order, skipped
 from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluate, totals_over
 from rotvq.evaluation.metrics import Means, Totals, psnr
@@ -32,16 +32,17 @@ from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_json
 from rotvq.model import VQVAE, VQVAEOutput, pretrained
 from rotvq.quantization import Codebook, health
-from rotvq.training import bad_steps, checkpoint, environment, gradients, run_folder
+from rotvq.training import bad_steps, checkpoint, environment, gradients, run_folder, starting_point
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
 from rotvq.training.collapse import warning
 from rotvq.training.config import Config
-from rotvq.training.images import mirrored, on_device, sizes
+from rotvq.training.images import limited, mirrored, on_device, sizes
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.listener import Listener
 from rotvq.training.pictures import fixed_images, save_reconstructions
 from rotvq.training.record import describe
+from rotvq.training.samples import Samples
 from rotvq.training.schedule import SCHEDULES, even
 
 LOOK_EVERY = 0.5
@@ -81,13 +82,15 @@ class Trainer:
         self.share = self._share()
         first = self.accelerator.process_index * self.share
         self.own = slice(first, first + self.share)
-        self.train_images = on_device(data.train, config.data.train_images, self.device)
+        train = limited(data.train, config.data.train_images)
+        self.train_images = on_device(train, None, self.device)
         self.test_images = on_device(data.test, config.data.test_images, self.device)
         self.validation_images = (
             on_device(data.validation, None, self.device) if data.validation else None
         )
         self._check_images()
-        self.steps = len(self.train_images) // options.batch_size
+        self.samples = Samples(self.train_images, train, options.batch_size, options.seed)
+        self.steps = len(self.samples) // options.batch_size
         torch.manual_seed(options.seed)
         self.model = build_model(config).to(self.device)
         # torch's own signature of `to` leaves out the memory format of modules.
@@ -138,12 +141,24 @@ class Trainer:
             overwrite: replace the run that lies there.
 
         Raises:
-            UserError: the folder is not free.
+            UserError: the folder is not free, or there is no model to begin from.
         """
+        start = self._start()
         if self.accelerator.is_main_process:
             run_folder.prepare(self.folder, self.config, overwrite=overwrite)
-            self._describe(command)
+            self._describe(command, start)
         self._check_shared(0)
+        if start:
+            self._save()
+
+    def _start(self) -> dict[str, str] | None:
+        """Take up the weights that the run begins from; where they are from, for the record."""
+        name = self.config.training.init_from
+        if name is None:
+            return None
+        start = starting_point.load(name, self.config)
+        self.model.load_state_dict(start.weights)
+        return start.record
 
     def resume(self) -> str:
         """Take up the state of the folder's checkpoint; without one, start from the beginning.
@@ -159,12 +174,14 @@ class Trainer:
         if self.accelerator.is_main_process:
             if not (self.folder / run_folder.RUN).exists():
                 self._describe("")
-            run_folder.check_same(self.folder, sizes(self._images()), self.precision)
+            splits = sizes(self._images()) | self.samples.record
+            run_folder.check_same(self.folder, splits, self.precision)
             run_folder.take_up(self.folder, self.config)
             told = checkpoint.settle(path)
         self.accelerator.wait_for_everyone()
         self._check_shared(1 + path.exists())
         if not path.exists():
+            self._start()
             return told
         saved = checkpoint.load(path)
         try:
@@ -211,7 +228,7 @@ class Trainer:
 
     def _epoch(self, listener: Listener, interrupt: Interrupt) -> None:
         options, at = self.config.training, self.position
-        order = torch.from_numpy(epoch_order(len(self.train_images), options.seed, at.epoch))
+        order = torch.from_numpy(epoch_order(len(self.samples), options.seed, at.epoch))
         order = order.to(self.train_images.device)
         self.model.train()
         since = told = time.perf_counter()
@@ -258,7 +275,7 @@ class Trainer:
             group["lr"] = options.learning_rate * SCHEDULES[options.schedule](self.progress)
         self._set_decay()
         batch = self._batch(order, self.position.step)
-        images = self.train_images[batch[self.own]].to(self.device)
+        images = self._take(batch[self.own]).to(self.device)
         if options.flip:
             images = mirrored(images, torch.rand(options.batch_size)[self.own] < 0.5)
         parts = images.split(options.micro_batch_size or self.share)
@@ -287,6 +304,10 @@ class Trainer:
         """Which images make the batch of a step of the epoch, over all processes."""
         size = self.config.training.batch_size
         return order[step * size : (step + 1) * size]
+
+    def _take(self, batch: Tensor) -> Tensor:
+        """The images of a batch, or of a part of it."""
+        return self.samples.take(batch, self.position.epoch)
 
     def _look_falls_due(self, seconds: float) -> bool:
         """Whether to look so long after the last time; processes do so at the same steps."""
@@ -330,7 +351,7 @@ class Trainer:
                 "codebook": self._health(),
             }
             folder = self.folder / run_folder.BAD_STEPS
-            bad_steps.report(folder, number, facts, self.train_images[batch])
+            bad_steps.report(folder, number, facts, self._take(batch))
             told += f" Its images and what is known of it are in {folder}."
         listener.trouble(told)
 
@@ -345,7 +366,7 @@ class Trainer:
         tokens = self.train_images.shape[2] // stride * (self.train_images.shape[3] // stride)
         wanted = -(-VECTORS_PER_CODE * len(self.model.quantizer.codebook) // tokens)
         first = order[: max(self.config.training.batch_size, wanted)]
-        images = self.train_images[first].to(self.device)
+        images = self._take(first).to(self.device)
         with self._autocast():
             parts = images.split(self.config.training.micro_batch_size or self.share)
             z = torch.cat([self.model.encoder(normalized(part)) for part in parts])
@@ -379,7 +400,7 @@ class Trainer:
             record["bad_steps"] = at.bad.total
         due = self._falls_due(options.checkpoint_every)
         at.history.append(record)
-        advice = warning(at.history, self.config.quantizer)
+        advice = warning(at.history, self.config)
         if advice:
             record["codebook"]["warning"] = advice
         at.epoch, at.step, at.seconds = at.epoch + 1, 0, 0.0
@@ -491,14 +512,8 @@ class Trainer:
         return share
 
     def _check_images(self) -> None:
-        """See that a batch can be filled and halved as often as the model does."""
-        batch, images = self.config.training.batch_size, self.train_images
-        if len(images) < batch:
-            raise UserError(
-                f"data: expected at least one batch of {batch} training images; got "
-                f"{len(images)}. Give more images or a smaller --training.batch_size."
-            )
-        height, width = images.shape[2:]
+        """See that images can be halved as often as the model does."""
+        height, width = self.train_images.shape[2:]
         stride = 2**self.config.model.stages
         if height % stride or width % stride:
             raise UserError(
@@ -512,10 +527,14 @@ class Trainer:
             images["validation"] = self.validation_images
         return images
 
-    def _describe(self, command: str) -> None:
+    def _describe(self, command: str, start: dict[str, str] | None = None) -> None:
         record = describe(
-            self.config, self.data, self._images(), self.model, self.precision, command
+            self.config, self.data, self._images(), self.model, self.precision, command, start
         )
+        record["data"] |= self.samples.record
+        if self.samples.note:
+            record["data"]["notes"].append(self.samples.note)
         # The folder of a run can be loaded as a saved model too.
         write_json(self.folder / run_folder.MODEL, pretrained.describe(self.model))
         write_json(self.folder / run_folder.RUN, record)
+        skipped.write(self.folder / run_folder.SKIPPED, self.data.skipped)

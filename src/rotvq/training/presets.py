@@ -33,14 +33,14 @@ PRESETS: dict[str, Config] = {
     ),
     # The same half hour with every lever that pays (the ladder of `rotvq beyond`).
     "best": Config(
-        data=DataConfig(source="cifar10"),
+        data=DataConfig(source="cifar10", crops="random"),
         model=ModelConfig(width=96, dim=64, network="patches"),
         quantizer=_ALIVE,
         training=replace(_ONE_CYCLE, epochs=24),
     ),
     # Larger and longer, for a GPU.
     "best_gpu": Config(
-        data=DataConfig(source="cifar10"),
+        data=DataConfig(source="cifar10", crops="random"),
         model=ModelConfig(width=256, dim=64, depth=4, network="attention"),
         quantizer=_ALIVE,
         training=replace(_ONE_CYCLE, epochs=100, learning_rate=1e-3),

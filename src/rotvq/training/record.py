@@ -25,6 +25,7 @@ def describe(
     model: VQVAE,
     precision: str,
     command: str,
+    start: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The record of a run that begins now.
 
@@ -35,6 +36,7 @@ def describe(
         model: as built.
         precision: of the network.
         command: the command line.
+        start: which model the weights come from, if they are not new.
     """
     test = images["test"]
     height, width = test.shape[2:]
@@ -49,6 +51,7 @@ def describe(
         "hardware": environment.hardware(test.device),
         "precision": precision,
         "git": environment.git_state(),
+        "from": dict(start) if start else None,
         "data": {
             "name": data.name,
             "source": config.data.source,

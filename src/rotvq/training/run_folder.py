@@ -27,9 +27,10 @@ WEIGHTS = "model.safetensors"
 RECONSTRUCTIONS = "reconstructions"
 BAD_STEPS = "bad_steps"
 TRACKING = "tracking"
+SKIPPED = "skipped.tsv"
 _OURS = (
     MODEL, RUN, EPOCHS, EVALUATION, TRAIN_EVALUATION, CHECKPOINT, CHECKPOINT_BEFORE, WEIGHTS,
-    RECONSTRUCTIONS, BAD_STEPS, TRACKING, "report.html", "report.md", "figures",
+    RECONSTRUCTIONS, BAD_STEPS, TRACKING, SKIPPED, "report.html", "report.md", "figures",
 )  # fmt: skip
 PARTS = ".*.part"
 

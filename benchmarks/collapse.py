@@ -1,0 +1,195 @@
+"""When does a codebook collapse, and what helps: combinations of settings, measured.
+
+Small runs on the embedded photographs, a few seconds each on one core. The combinations form a
+cube, so that any change of settings leads from one measured corner to another. Writes
+results/collapse/matrix.json as it goes (runs that it holds are not repeated) and matrix.md: what
+`rotvq.training.collapse` advises in each situation, before and after.
+
+    python benchmarks/collapse.py [--seeds 1] [--only N] [--out results/collapse]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rotvq.data_processing import ImageData, load
+from rotvq.files import to_json, write_text
+from rotvq.training.collapse import advised
+from rotvq.training.config import Config, DataConfig, ModelConfig, TrainingConfig
+from rotvq.training.loop import Trainer
+
+Settings = dict[str, Any]
+
+BASE = Config(
+    data=DataConfig(size=16, train_images=384, test_images=96),
+    model=ModelConfig(width=16, dim=16, depth=1),
+    training=TrainingConfig(
+        epochs=20, batch_size=32, schedule="cosine", checkpoint_every=1000, test_every=1000
+    ),
+)
+"""240 steps on crops of 16x16 pixels: 16 tokens each, 512 a step."""
+
+CUBES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "moving averages": {
+        "quantizer.codebook_size": (128,),
+        "quantizer.estimator": ("straight_through", "rotation"),
+        "training.learning_rate": (2e-3, 4e-4),
+        "quantizer.init": ("uniform", "data"),
+        "quantizer.restart": (0.0, 0.03),
+        "quantizer.decay": (0.99, 0.9),
+    },
+    "moving averages, a smaller codebook": {
+        "quantizer.codebook_size": (32,),
+        "quantizer.estimator": ("straight_through", "rotation"),
+        "training.learning_rate": (2e-3,),
+        "quantizer.init": ("uniform",),
+        "quantizer.restart": (0.0, 0.03),
+        "quantizer.decay": (0.99, 0.9),
+    },
+    "gradient": {
+        "quantizer.rule": ("gradient",),
+        "quantizer.codebook_size": (128,),
+        "training.learning_rate": (2e-3,),
+        "quantizer.restart": (0.0, 0.03),
+        "quantizer.decay": (0.99, 0.9),
+    },
+    "one map of all codes": {
+        "quantizer.rule": ("linear",),
+        "quantizer.codebook_size": (128,),
+        "training.learning_rate": (2e-3,),
+        "training.evenness": (0.0, 0.002),
+    },
+    "fixed grid": {
+        "model.dim": (3,),
+        "quantizer.codebook_size": (128,),
+        "quantizer.levels": ("8,4,4",),
+        "training.learning_rate": (2e-3, 4e-4),
+    },
+    "moving averages, codes as short as the grid's": {
+        "model.dim": (3,),
+        "quantizer.codebook_size": (128,),
+        "training.learning_rate": (2e-3, 4e-4),
+        "quantizer.restart": (0.03,),
+        "quantizer.decay": (0.9,),
+    },
+}
+"""Settings by kind of codebook, and the values that are combined."""
+
+COMMAND = "python benchmarks/collapse.py --seeds 3"
+
+LAST = 4
+"""Epochs over which the training error is averaged: that of one moment is noisy."""
+
+HEAD = f"""\
+# When a codebook collapses, and what helps
+
+Each situation led to the warning of `rotvq train`. Beside it is the same run with the settings
+that the warning names, before → after. MSE over the last {LAST} epochs of training and over the
+test images; codes used by the test images; means over the seeds. All runs are in `matrix.json`;
+measure them again with `{COMMAND}`.
+
+| situation | advice | training MSE | test MSE | codes used | perplexity | seeds |
+|---|---|---:|---:|---:|---:|---:|"""
+
+
+def corners() -> Iterator[Settings]:
+    """Every combination."""
+    for axes in CUBES.values():
+        for values in itertools.product(*axes.values()):
+            yield dict(zip(axes, values, strict=True))
+
+
+def configured(settings: Settings, seed: int = 0) -> Config:
+    """The base with these settings."""
+    groups: dict[str, Settings] = {"training": {"seed": seed}}
+    for name, value in settings.items():
+        group, _, field = name.partition(".")
+        groups.setdefault(group, {})[field] = value
+    return BASE.but(**groups)
+
+
+def measure(config: Config, data: ImageData) -> Settings:
+    """Train, and say how the run ended and after which epochs its codebook counted as collapsed."""
+    since = time.perf_counter()
+    with TemporaryDirectory() as folder:
+        trainer = Trainer(config, data, Path(folder) / "run")
+        trainer.begin()
+        metrics = trainer.run()["metrics"]
+    history = trainer.position.history
+    errors = [r["train"]["reconstruction_loss"] for r in history[-LAST:]]
+    return {
+        "train_mse": round(sum(errors) / LAST, 5),
+        "mse": round(metrics["mse"], 5),
+        "usage": round(metrics["usage"], 4),
+        "perplexity": round(metrics["perplexity"], 1),
+        "warned": [r["epoch"] for r in history if "warning" in r["codebook"]],
+        "seconds": round(time.perf_counter() - since, 1),
+    }
+
+
+def read(path: Path) -> list[Settings]:
+    """The runs of a record, none if it is new."""
+    return json.loads(path.read_text())["runs"] if path.exists() else []
+
+
+def table(runs: Sequence[Settings]) -> str:
+    """Markdown: every situation in which a run was called collapsed, and the same as advised."""
+    by_settings: dict[str, list[Settings]] = {}
+    for run in runs:
+        by_settings.setdefault(to_json(run["settings"]), []).append(run)
+    lines = [HEAD]
+    for some in by_settings.values():
+        settings = some[0]["settings"]
+        if not any(run["warned"] for run in some):
+            continue
+        advice = advised(configured(settings))
+        after = by_settings.get(to_json({**settings, **advice}), []) if advice else []
+        values = [
+            _change(some, after, name) for name in ("train_mse", "mse", "usage", "perplexity")
+        ]
+        told = ", ".join(f"{name.partition('.')[2]} {v}" for name, v in advice.items()) or "none"
+        lines.append(f"| {_words(settings)} | {told} | {' | '.join(values)} | {len(some)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _words(settings: Settings) -> str:
+    return ", ".join(f"{name.partition('.')[2]} {value}" for name, value in settings.items())
+
+
+def _change(before: Sequence[Settings], after: Sequence[Settings], name: str) -> str:
+    values = (statistics.fmean(run[name] for run in some) for some in (before, after) if some)
+    form = {"usage": "{:.0%}", "perplexity": "{:.0f}"}.get(name, "{:.4f}")
+    return " → ".join(form.format(value) for value in values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", type=int, help="stop after so many new runs")
+    parser.add_argument("--out", type=Path, default=Path("results/collapse"))
+    options = parser.parse_args()
+    path = options.out / "matrix.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    runs = read(path)
+    done = [(run["settings"], run["seed"]) for run in runs]
+    wanted = [(c, s) for s in range(options.seeds) for c in corners()]
+    data = load("photos", size=BASE.data.size)
+    for settings, seed in [each for each in wanted if each not in done][: options.only]:
+        found = measure(configured(settings, seed), data)
+        runs.append({"settings": settings, "seed": seed, **found})
+        print(settings, seed, found, flush=True)
+        lines = ",\n".join(to_json(run) for run in runs)
+        write_text(path, f'{{"command": "{COMMAND}", "runs": [\n{lines}\n]}}\n')
+    write_text(options.out / "matrix.md", table(runs))
+
+
+if __name__ == "__main__":
+    main()

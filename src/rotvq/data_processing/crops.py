@@ -1,0 +1,99 @@
+"""Crops of pictures that are larger than the images a model trains on: new ones every epoch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rotvq.data_processing.room import room
+
+KEEP = 4
+"""Pictures are kept at up to so many times the size of a crop in height and width."""
+
+EPOCH = 50_000
+"""Crops an epoch takes of all pictures together, at most; one of each, at least."""
+
+BLOCK = 2**26
+"""Bytes that are set aside for pictures at a time."""
+
+Pixels = NDArray[np.uint8]
+
+
+class Store:
+    """Pictures of several sizes in few blocks of memory, or of the disk where memory is full."""
+
+    def __init__(self) -> None:
+        self.pictures: list[Pixels] = []
+        self._block, self._used = np.empty(0, np.uint8), 0
+
+    def add(self, pixels: Pixels) -> None:
+        """Keep a copy of a picture (c, h, w), as (h, w, c)."""
+        if self._used + pixels.size > len(self._block):
+            self._block, self._used = room((max(BLOCK, pixels.size),)), 0
+        c, h, w = pixels.shape
+        kept = self._block[self._used : self._used + pixels.size].reshape(h, w, c)
+        kept[:] = pixels.transpose(1, 2, 0)
+        self.pictures.append(kept)
+        self._used += pixels.size
+
+
+def whole(image: Image.Image, height: int, width: int, keep: int) -> Image.Image:
+    """An image that covers a size: reduced to `keep` times that, or enlarged if it is too small."""
+    fit = min(image.height / height, image.width / width)
+    scale = min(max(fit, 1), keep) / fit
+    if scale == 1:
+        return image
+    sides = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    return image.resize(sides, Image.Resampling.LANCZOS)
+
+
+def crops_each(pictures: Sequence[Pixels], sides: tuple[int, int]) -> int:
+    """How many crops of each picture (h, w, c) an epoch takes.
+
+    As many as fit into a picture side by side, on average, but no more than make EPOCH together.
+    """
+    fitting = sum(picture.shape[0] * picture.shape[1] for picture in pictures)
+    fitting //= len(pictures) * sides[0] * sides[1]
+    return max(1, min(fitting, EPOCH // len(pictures)))
+
+
+def crop(picture: Pixels, sides: tuple[int, int], key: Sequence[int]) -> Pixels:
+    """A random part of a picture, at a random scale; a pure function of its arguments.
+
+    The logarithm of the scale is uniform between that of the picture, and the one at which the
+    picture just covers the crop.
+
+    Args:
+        picture: (h, w, c), at least as high and wide as the crop.
+        sides: height and width of the crop.
+        key: seeds the choice.
+
+    Returns:
+        (c, height, width), uint8.
+    """
+    random = np.random.default_rng(key)
+    covering = min(have / want for have, want in zip(picture.shape, sides, strict=False))
+    scale = covering ** random.random()
+    height, width = (round(scale * side) for side in sides)
+    top = random.integers(picture.shape[0] - height + 1)
+    left = random.integers(picture.shape[1] - width + 1)
+    part = picture[top : top + height, left : left + width]
+    if (height, width) != sides:
+        grey = part.shape[2] == 1
+        image = Image.fromarray(part[..., 0] if grey else part)
+        image = image.resize(sides[::-1], Image.Resampling.LANCZOS, reducing_gap=2.0)
+        part = np.asarray(image).reshape(*sides, -1)
+    return part.transpose(2, 0, 1)
+
+
+def fingerprint(pictures: Sequence[Pixels]) -> str:
+    """16 hex digits of the SHA-256 of all shapes and pixels."""
+    digest = hashlib.sha256()
+    for picture in pictures:
+        digest.update(repr(picture.shape).encode())
+        digest.update(picture.data)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,172 @@
+"""One interface to images, whatever holds them: folders, shards, Parquet, the hub, arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotvq.data_processing.decoding import Encoded, Findings, Target, decode_split
+from rotvq.data_processing.skipped import Skipped
+from rotvq.data_processing.splits import ImageData, ImageSplit, held_out
+from rotvq.errors import UserError
+
+SPLITS = ("train", "test", "all")
+NO_TEST_SPLIT = "no test split found: 10 % of the images held out"
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Images in order, not yet decoded, read as often as wanted.
+
+    Args:
+        count: of the images, readable or not.
+        items: yields them all, or those of a mask, which has an entry for each.
+        keys: what decides which of them are held out, one for each.
+        skipped: what was passed over before an image was opened.
+        notes: what is worth knowing.
+    """
+
+    count: int
+    items: Callable[[Mask | None], Iterator[Encoded]]
+    keys: Callable[[], Sequence[str]]
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Encoded]:
+        return self.items(None)
+
+    def only(self, mask: Mask) -> Reader:
+        """A reader of some of these images."""
+        chosen = np.flatnonzero(mask)
+
+        def items(part: Mask | None) -> Iterator[Encoded]:
+            wanted = np.zeros_like(mask)
+            wanted[chosen if part is None else chosen[part]] = True
+            return self.items(wanted)
+
+        def keys() -> list[str]:
+            return [*compress(self.keys(), mask)]
+
+        return replace(self, count=len(chosen), items=items, keys=keys)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """A data set, of which nothing is read before it is asked for.
+
+    Args:
+        name: for people.
+        splits: opens a reader for "train" and "test" where the source has them; "all" otherwise.
+        finished: adds what is known of a whole data set that is in memory.
+    """
+
+    name: str
+    splits: Mapping[str, Callable[[], Reader]]
+    finished: Callable[[ImageData], ImageData] = lambda data: data
+
+    def reader(self, split: str | None = None) -> Reader:
+        """The images of a split.
+
+        Args:
+            split: "train", "test" or "all"; None is "test" where the source has a test split and
+                "all" where it has none. Of a source without splits, a tenth is held out as "test".
+
+        Raises:
+            UserError: the source has no such split, or is damaged.
+        """
+        split = split or ("test" if "test" in self.splits else "all")
+        if split in self.splits:
+            return self.splits[split]()
+        if split == "all":
+            return joined([make() for make in self.splits.values()])
+        if "all" not in self.splits:
+            raise UserError(f"{self.name} has no {split} split, only {', '.join(self.splits)}")
+        every = self.splits["all"]()
+        if every.count < 2:
+            raise UserError(f"{self.name} holds {every.count} images: expected at least two")
+        held = held_out(every.keys())
+        part = every.only(held if split == "test" else ~held)
+        return replace(part, notes=(*every.notes, NO_TEST_SPLIT))
+
+    def load(self, target: Target) -> ImageData:
+        """Decode both splits to memory.
+
+        Args:
+            target: what their images become; only those of the training split are kept larger.
+
+        Raises:
+            UserError: a split has no readable image, or its images have several shapes.
+        """
+        findings = Findings()
+        notes: list[str] = []
+
+        def decoded(split: str, called: str, target: Target) -> ImageSplit:
+            reader = self.reader(split)
+            findings.skipped += reader.skipped
+            notes.extend(reader.notes)
+            return decode_split(reader, reader.count, target, called, findings)
+
+        train = decoded("train", "training", target)
+        test = decoded("test", "test", target._replace(keep=1))
+        # Where a part of the source is held out, both splits are read from the same reader.
+        findings.skipped = [*dict.fromkeys(findings.skipped)]
+        told = (*dict.fromkeys(notes), *findings.notes)
+        data = ImageData(self.name, train, test, told, skipped=tuple(findings.skipped))
+        return self.finished(data)
+
+
+def of_files(files: Sequence[tuple[str, Path]], skipped: Sequence[Skipped] = ()) -> Reader:
+    """A reader of image files with their names.
+
+    Args:
+        files: names and paths.
+        skipped: what was passed over when they were found.
+    """
+
+    def items(wanted: Mask | None) -> Iterator[Encoded]:
+        for file in files if wanted is None else compress(files, wanted):
+            yield Encoded(*file)
+
+    return Reader(len(files), items, lambda: [name for name, _ in files], tuple(skipped))
+
+
+def of_arrays(images: NDArray[np.uint8], labels: NDArray[np.int64], name: str) -> Reader:
+    """A reader of images in memory.
+
+    Args:
+        images: (n, c, h, w).
+        labels: (n,).
+        name: of what holds them; the images' own are name/row.
+    """
+    names = [f"{name}/{row:06d}" for row in range(len(images))]
+
+    def items(wanted: Mask | None) -> Iterator[Encoded]:
+        for row in range(len(images)) if wanted is None else np.flatnonzero(wanted):
+            yield Encoded(names[row], images[row], int(labels[row]))
+
+    return Reader(len(images), items, lambda: names)
+
+
+def joined(readers: Sequence[Reader]) -> Reader:
+    """Readers one after the other."""
+    ends = np.cumsum([reader.count for reader in readers])
+
+    def items(wanted: Mask | None) -> Iterator[Encoded]:
+        masks = [None] * len(readers) if wanted is None else np.split(wanted, ends[:-1])
+        for reader, mask in zip(readers, masks, strict=True):
+            yield from reader.items(mask)
+
+    return Reader(
+        int(ends[-1]),
+        items,
+        lambda: [key for reader in readers for key in reader.keys()],
+        tuple(each for reader in readers for each in reader.skipped),
+        tuple(note for reader in readers for note in reader.notes),
+    )

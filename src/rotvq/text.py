@@ -1,0 +1,20 @@
+"""Text from strangers (names of files, captions, messages of decoders) made safe to print."""
+
+from __future__ import annotations
+
+import re
+
+# C0 and C1 control characters start terminal escapes; U+2028 and U+2029 break lines; the
+# bidirectional controls (U+202A-202E, U+2066-2069) show a name in another order than its own;
+# lone surrogates stand for bytes of a path that are not UTF-8.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""The text in one line, with control characters and stray bytes as escapes such as \x1b."""
+    return _UNSAFE.sub(lambda found: _escaped(ord(found[0])), text)
+
+
+def _escaped(code: int) -> str:
+    short = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}
+    return short.get(code) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

@@ -1,0 +1,68 @@
+"""What an epoch trains on: images as they are, or crops of larger pictures."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from rotvq.data_processing import ImageSplit, crops
+
+THREADS = 8
+
+
+class Samples:
+    """The training images of an epoch, by number; which they are depends on seed and epoch alone.
+
+    Args:
+        images: on the device, (n, c, h, w).
+        split: the same images, perhaps with larger pictures to take crops from.
+        batch_size: images that an epoch has, at least.
+        seed: of the crops.
+    """
+
+    def __init__(
+        self, images: UInt8[Tensor, "n c h w"], split: ImageSplit, batch_size: int, seed: int
+    ) -> None:
+        self.images, self.pictures, self.seed = images, split.pictures, seed
+        self.sides = images.shape[2], images.shape[3]
+        each = crops.crops_each(split.pictures, self.sides) if split.pictures else 1
+        self.times = max(each, -(-batch_size // len(images)))
+        """How often an epoch shows each image."""
+        self.pool = ThreadPoolExecutor(THREADS) if split.pictures else None
+
+    def __len__(self) -> int:
+        return self.times * len(self.images)
+
+    def take(self, numbers: Int64[Tensor, " b"], epoch: int) -> UInt8[Tensor, "b c h w"]:
+        """Samples of an epoch by their numbers, on the device of the images."""
+        if self.pictures is None or self.pool is None:
+            return self.images[numbers if self.times == 1 else numbers % len(self.images)]
+        some = self.pool.map(lambda number: self._crop(number, epoch), numbers.tolist())
+        return torch.from_numpy(np.stack([*some])).to(self.images.device)
+
+    def _crop(self, number: int, epoch: int) -> crops.Pixels:
+        assert self.pictures is not None
+        picture = self.pictures[number % len(self.pictures)]
+        return crops.crop(picture, self.sides, (self.seed, epoch, number))
+
+    @property
+    def note(self) -> str | None:
+        """What is worth knowing of them, in a sentence."""
+        n, (height, width) = len(self.images), self.sides
+        if self.pictures is not None:
+            return f"An epoch takes {self.times} random {height}x{width} crops of each picture."
+        if self.times > 1:
+            return f"{n} images do not fill a batch: an epoch shows each {self.times} times."
+        return None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For run.json: how many crops of which pictures, where there are any."""
+        if self.pictures is None:
+            return {}
+        return {"crops": {"images": len(self), "fingerprint": crops.fingerprint(self.pictures)}}

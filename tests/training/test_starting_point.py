@@ -1,0 +1,157 @@
+"""Training from a saved model: its weights and configuration, other images, no need of it later."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+
+import pytest
+import torch
+
+from rotvq.errors import UserError
+from rotvq.model import VQVAE
+from rotvq.quantization import EMA, FiniteScalarQuantizer, Restart, VectorQuantizer
+from rotvq.training.build import build_model
+from rotvq.training.interrupt import Stopped
+from rotvq.training.listener import Listener
+from rotvq.training.loop import Trainer
+from rotvq.training.starting_point import like, load
+
+
+@pytest.fixture
+def finished(begin, tiny, data, tmp_path):
+    """A run that was trained for an epoch."""
+    trainer = begin(tiny(training={"epochs": 1}), data, tmp_path / "finished")
+    trainer.run()
+    return trainer
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def onwards(tiny, finished, make_data):
+    """A configuration that begins from the finished run, and images of another size for it."""
+    config = tiny(training={"epochs": 2, "seed": 3, "init_from": str(finished.folder)})
+    return config, make_data(height=16, width=12, seed=5)
+
+
+def test_a_run_begins_from_the_weights_and_the_codebook_and_says_so(
+    onwards, finished, begin, tmp_path
+):
+    trainer = begin(*onwards, tmp_path / "new")
+    assert same(trainer.model.state_dict(), finished.model.state_dict())
+    assert trainer.model.quantizer.codebook.N.sum() > 0, "with its statistics"
+    digest = hashlib.sha256((finished.folder / "model.safetensors").read_bytes()).hexdigest()
+    record = json.loads((tmp_path / "new/run.json").read_text())["from"]
+    assert record == {"model": str(finished.folder), "weights": f"sha256:{digest}"}
+
+
+def test_a_codebook_that_came_with_the_model_is_not_placed_again(tiny, data, begin, tmp_path):
+    options = {"init": "data", "restart": 0.03}
+    first = begin(tiny(quantizer=options, training={"epochs": 1}), data, tmp_path / "first")
+    first.run()
+    config = tiny(quantizer=options, training={"epochs": 1, "init_from": str(first.folder)})
+    again = begin(config, data, tmp_path / "again")
+    assert again.model.quantizer.codebook.ready
+    before = first.model.quantizer.codebook.e.clone()
+    again.run()
+    moved = (again.model.quantizer.codebook.e - before).norm() / before.norm()
+    assert moved < 0.5
+
+
+@pytest.mark.parametrize("moment", ["begun", "stopped"])
+def test_a_run_goes_on_without_the_model_it_began_from(
+    onwards, finished, begin, resumed, outcome, tmp_path, moment
+):
+    config, images = onwards
+    begin(config, images, tmp_path / "whole").run()
+    trainer = begin(config, images, tmp_path / "cut")
+    shutil.rmtree(finished.folder)
+    if moment == "stopped":
+        with pytest.raises(Stopped, match="everything is saved"):
+            trainer.run(Listener(epoch=lambda record: signal.raise_signal(signal.SIGINT)))
+    resumed(config, images, tmp_path / "cut").run()
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+
+
+def test_before_its_first_checkpoint_a_run_takes_up_the_model_again(
+    onwards, finished, begin, resumed, tmp_path
+):
+    config, images = onwards
+    begin(config, images, tmp_path / "new")
+    (tmp_path / "new/checkpoint.pt").unlink()
+    trainer = resumed(config, images, tmp_path / "new")
+    assert same(trainer.model.state_dict(), finished.model.state_dict())
+    shutil.rmtree(finished.folder)
+    with pytest.raises(UserError, match="expected the folder of a saved model"):
+        resumed(config, images, tmp_path / "new")
+
+
+MISFITS = {
+    "model.width": {"model": {"width": 16}},
+    "model.dim": {"model": {"dim": 4}},
+    "model.depth": {"model": {"depth": 2}},
+    "model.stages": {"model": {"stages": 1}},
+    "model.network": {"model": {"network": "patches"}},
+    "model.sphere": {"model": {"sphere": True}},
+    "quantizer.codebook_size": {"quantizer": {"codebook_size": 8}},
+    "quantizer.levels": {"quantizer": {"levels": "4,4"}},
+    "quantizer.rule": {"quantizer": {"rule": "linear"}},
+}
+
+
+@pytest.mark.parametrize("name", sorted(MISFITS))
+def test_what_does_not_fit_is_refused_by_name_and_replaces_nothing(
+    name, onwards, finished, tmp_path
+):
+    config, images = onwards
+    config = config.but(**MISFITS[name])
+    if name == "quantizer.levels":
+        config = config.but(model={"dim": 2})
+    before = {path.name: path.read_bytes() for path in finished.folder.glob("*.*")}
+    with pytest.raises(UserError, match=rf"^--from .*finished: expected .*; got .*{name}: "):
+        Trainer(config, images, finished.folder).begin(overwrite=True)
+    assert {path.name: path.read_bytes() for path in finished.folder.glob("*.*")} == before
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"estimator": "straight_through"}, {"rule": "gradient"}, {"decay": 0.9, "restart": 0.03}],
+)
+def test_what_is_not_part_of_the_weights_may_change(changed, onwards, begin, finished, tmp_path):
+    config, images = onwards
+    trainer = begin(config.but(quantizer=changed), images, tmp_path / "new")
+    ours, theirs = trainer.model.state_dict(), finished.model.state_dict()
+    assert same(ours, theirs)
+
+
+QUANTIZERS = {
+    "vector": lambda: VectorQuantizer(
+        24, 8, estimator="rescaling", rule=EMA(0.8), restart=Restart(0.1, "error"), channel_dim=1
+    ),
+    "finite scalar": lambda: FiniteScalarQuantizer([4, 3, 2], channel_dim=1),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(QUANTIZERS))
+def test_a_saved_model_gives_its_configuration(kind, tiny, tmp_path):
+    quantizer = QUANTIZERS[kind]()
+    model = VQVAE(
+        width=4, dim=quantizer.codebook.e.shape[1], depth=0, stages=1, quantizer=quantizer,
+        network="patches", sphere=True,
+    )  # fmt: skip
+    model.save_pretrained(tmp_path / "saved")
+    config = like(tiny(), str(tmp_path / "saved"))
+    assert (config.data, config.training) == (tiny().data, tiny().training)
+    assert config.model.network == "patches"
+    if kind == "vector":
+        assert (config.quantizer.restart, config.quantizer.restart_draw) == (0.1, "error")
+    start = load(str(tmp_path / "saved"), config)
+    built = build_model(config)
+    built.load_state_dict(start.weights)
+    x = torch.rand(2, 3, 8, 8) * 2 - 1
+    assert torch.equal(built.eval().encode(x), model.eval().encode(x))
