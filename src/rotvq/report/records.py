@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rotvq.errors import UserError
-from rotvq.escaping import printable
 from rotvq.guarded import parse_json, read_bytes, read_json, read_yaml
+from rotvq.text import printable
 
 T = TypeVar("T")
 

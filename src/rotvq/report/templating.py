@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from rotvq.escaping import markdown, printable
+from rotvq.text import markdown, printable
 
 
 def render(page: object, template: str) -> str:

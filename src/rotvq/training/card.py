@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from rotvq.escaping import markdown, printable
 from rotvq.model import VQVAE, hub
 from rotvq.report.records import Evaluation, RunRecord, load_run, lookup
+from rotvq.text import markdown, printable
 from rotvq.training import run_folder
 
 METRICS = {
