@@ -133,10 +133,9 @@ class _Work:
 
 
 def _result(run: Run) -> str:
-    from rotvq.report import load_run  # late: it loads matplotlib
+    from rotvq.report.records import load_evaluation  # late: it loads matplotlib
 
-    evaluation = load_run(run.folder).evaluation
-    metrics = defaultdict(lambda: math.nan, evaluation.metrics if evaluation else {})
+    metrics = defaultdict(lambda: math.nan, load_evaluation(run.folder).metrics)
     return (
         f"test MSE {metrics['mse']:.4f}, SSIM {metrics['ssim']:.3f}, perplexity "
         f"{metrics['perplexity']:.0f}, usage {metrics['usage']:.0%}"

@@ -89,12 +89,17 @@ def load_run(path: Path) -> RunRecord:
     run = _record(path, "run.json")
     config = mapping(_read(read_yaml, path, "config.yaml"), str(path / "config.yaml"))
     epochs, notes = _epochs(path)
+    evaluation = load_evaluation(path) if (path / "evaluation.json").exists() else None
+    return RunRecord(path, _label(path.resolve().name), config, run, epochs, evaluation, notes)
+
+
+def load_evaluation(path: Path) -> Evaluation:
+    """Read evaluation.json of a run folder; UserError where it is absent or damaged."""
     try:
-        evaluation = _evaluation(path) if (path / "evaluation.json").exists() else None
+        return _evaluation(path)
     except UserError as error:
         again = f"Evaluate the run again: rotvq evaluate {shlex.quote(str(path))}"
         raise UserError(f"{str(error).rstrip('.')}. {again}") from None
-    return RunRecord(path, _label(path.resolve().name), config, run, epochs, evaluation, notes)
 
 
 def load_runs(paths: Sequence[Path]) -> tuple[RunRecord, ...]:
