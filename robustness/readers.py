@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 from PIL import Image
+from runs import render_report, unpack, whole_runs
 from sealed import repacked, sealed
 
 from rotvq.data_processing.decoding import Encoded, Findings, Target, decoded
@@ -81,6 +82,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "config.yaml": lambda path: run_folder.read_config(path.parent),
     "config.json": _model,
     "model.safetensors": _model,
+    "run": render_report,
 }
 
 
@@ -97,6 +99,14 @@ def finished(content: bytes, name: str) -> bytes:
     if name == "checkpoint.pkl":  # What is in a checkpoint but for the content of its tensors.
         content = repacked(_whole_checkpoint(), {"data.pkl": content})
     return sealed(content) if name.startswith("checkpoint") else content
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write what was made up where its reader finds it: one file, or the folder of a run."""
+    if path.name == "run":
+        unpack(content, path)
+    else:
+        path.write_bytes(finished(content, path.name))
 
 
 def whole(name: str) -> list[bytes]:
@@ -226,4 +236,5 @@ _MAKERS: dict[str, Callable[[Path], Iterable[bytes]]] = {
     "config.yaml": _configs,
     "config.json": _models,
     "model.safetensors": _models,
+    "run": whole_runs,
 }

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rotvq.errors import UserError
+from rotvq.report import style
 from rotvq.training.build import load_model
 from rotvq.training.config import Config
 
@@ -26,6 +27,10 @@ from rotvq.training.config import Config
 def reader(request):
     """Its function, the path it reads, and contents that it takes."""
     name = request.param
+    if name == "run":
+        monkeypatch = pytest.MonkeyPatch()
+        request.addfinalizer(monkeypatch.undo)
+        monkeypatch.setattr(style, "png", lambda figure: b"")
     folder = readers.place(name)
     yield readers.READERS[name], folder / name, readers.whole(name)
     shutil.rmtree(folder)
@@ -44,7 +49,7 @@ def test_whole_files_are_taken(reader):
     function, path, contents = reader
     assert contents
     for content in contents:
-        path.write_bytes(readers.finished(content, path.name))
+        readers.put(path, content)
         function(path)
 
 
@@ -68,7 +73,7 @@ def test_damaged_files_are_read_or_refused_in_one_line(reader, data):
         elif len(content) > 1:
             del content[place : place + data.draw(st.integers(1, 64))]
             content = content or bytearray(b"\0")
-    path.write_bytes(readers.finished(bytes(content), path.name))
+    readers.put(path, bytes(content))
     try:
         function(path)
     except UserError as error:

@@ -19,6 +19,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from rotvq import telemetry
 from rotvq.errors import UserError, installation
 from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_atomically, write_bytes
@@ -77,6 +78,7 @@ def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
     Raises:
         UserError: the packages that it takes are not installed.
     """
+    telemetry.switch_off()
     try:
         from onnxscript import ir
     except ImportError:
@@ -118,6 +120,7 @@ def load_onnx(path: Path) -> Program:
     Raises:
         UserError: onnxruntime is not installed.
     """
+    telemetry.switch_off()
     try:
         import onnxruntime
     except ImportError:

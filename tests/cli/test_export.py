@@ -94,4 +94,5 @@ def test_programs_that_fail_their_check_replace_nothing(rotvq, trained, tmp_path
 def test_a_damaged_record_is_one_line(rotvq, trained, tmp_path):
     (trained / "evaluation.json").write_text("{")
     answer = rotvq("export", trained, "--to", "model", "-o", tmp_path / "out")
-    assert answer.status == 2 and "it is damaged" in answer.err
+    assert answer.status == 2 and "expected JSON; Expecting" in answer.err
+    assert f"rotvq evaluate {trained}" in answer.err

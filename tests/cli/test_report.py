@@ -44,3 +44,11 @@ def test_an_unfinished_run_is_reported_too(rotvq, trained):
     answer = rotvq("report", trained)
     assert answer.status == 0
     assert (trained / "report.html").exists()
+
+
+def test_a_name_in_other_letters_is_drawn_and_told_without_a_word_more(rotvq, trained, tmp_path):
+    folder = trained.rename(tmp_path / "训练\udcff$x")
+    answer = rotvq("report", folder)
+    assert (answer.status, answer.err) == (0, "")
+    assert answer.out == f"Report: {tmp_path}/训练\\udcff$x/report.html\n"
+    assert "<h1>训练\\udcff$x</h1>" in (folder / "report.html").read_text(encoding="utf-8")

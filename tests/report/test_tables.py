@@ -69,7 +69,7 @@ def test_nan_is_shown_and_never_best(make_run):
     runs = [make_run(n, metrics={"psnr": v}) for n, v in zip(names, values, strict=True)]
     cells = _rows(load_runs(runs))["PSNR of the whole split (dB)"]
 
-    assert _texts(cells) == ["nan", "inf", "20.00"]
+    assert _texts(cells) == ["nan", "nan", "20.00"]
     assert [cell.best for cell in cells] == [False, False, True]
 
 

@@ -25,14 +25,14 @@ def model():
 def served(model):
     """The address of the page."""
     pytest.importorskip("starlette")
-    uvicorn = pytest.importorskip("uvicorn")
-    from rotvq.cli.serve import _bound
+    pytest.importorskip("uvicorn")
     from rotvq.serving.app import make
+    from rotvq.serving.listening import listen, resolve
+    from rotvq.serving.listening import server as server_of
     from rotvq.serving.session import Session
 
-    bound = _bound("127.0.0.1", 0)
-    app = make(Session(model), ["127.0.0.1"])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    bound = listen(resolve("127.0.0.1"), 0)
+    server = server_of(make(Session(model), ["127.0.0.1"]))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()
     while not server.started:

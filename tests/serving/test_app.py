@@ -7,13 +7,18 @@ import http.client
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
+from io import BytesIO
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
 
-from rotvq.serving.session import sample
+from rotvq.serving.session import LARGEST, sample
 
 pytest.importorskip("starlette", reason="starlette is not installed")
 
@@ -86,7 +91,12 @@ def test_pages_of_the_web_are_refused(served, path):
 
 
 @pytest.mark.parametrize(
-    "words, message", [(("--host", "0.0.0.0"), "--name too"), (("--host", "::1"), "IPv4")]
+    "words, message",
+    [
+        (("--host", "0"), "--name too"),
+        (("--host", "::1"), "IPv4"),
+        (("--name", "a b"), "--name: expected"),
+    ],
 )
 def test_an_address_that_nobody_could_ask_is_one_line(capsys, tmp_path, words, message):
     from rotvq.cli.main import main
@@ -118,11 +128,12 @@ def test_a_request_that_never_ends_is_ended(model, monkeypatch):
     assert sent[0]["status"] == 400 and b"within" in sent[1]["body"]
 
 
-def test_the_command_ends_on_ctrl_c(model, tmp_path):
+@pytest.fixture
+def command(model, tmp_path):
+    """`rotvq serve` in a process, and its address."""
     model.save_pretrained(tmp_path)
-    command = [sys.executable, "-m", "rotvq", "serve", str(tmp_path), "--port", "0"]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "rotvq", "serve", str(tmp_path), "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -132,11 +143,45 @@ def test_the_command_ends_on_ctrl_c(model, tmp_path):
     said = ""
     while not (found := re.search(r"http://127\.0\.0\.1:\d+", said)):
         said += process.stdout.readline()
-    assert ask(found[0], "GET", "/about")[0].status == 200
+    yield process, found[0]
+    process.kill()
+    process.wait()
+
+
+def test_the_command_ends_on_ctrl_c(command):
+    process, address = command
+    assert ask(address, "GET", "/about")[0].status == 200
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGINT
     assert "Traceback" not in err
+
+
+def slow_picture(seconds):
+    """A PNG of about so many seconds of decoding, within the pixels that are accepted."""
+    rows = min(int(seconds * 1000), LARGEST // 16_384)
+    content = BytesIO()
+    Image.effect_noise((16_384, rows), 99).convert("1").save(content, "PNG", compress_level=1)
+    return content.getvalue()
+
+
+def test_it_ends_on_ctrl_c_while_it_computes(command):
+    process, address = command
+    where = urlsplit(address)
+    photo = slow_picture(3)
+    head = f"POST /encode HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(photo)}\r\n\r\n"
+    with ExitStack() as clients:
+        for _ in range(24):  # half a minute of work
+            client = socket.create_connection((where.hostname, where.port), timeout=10)
+            clients.enter_context(client).sendall(head.encode() + photo)
+        time.sleep(0.5)
+        began = time.monotonic()
+        assert ask(address, "GET", "/style.css")[0].status == 200
+        assert time.monotonic() - began < 2, "the page is there while it computes"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert time.monotonic() - began < 12
+    assert process.returncode == 128 + signal.SIGINT and "Traceback" not in err
 
 
 def test_an_address_that_is_taken(served, model, tmp_path, capsys):

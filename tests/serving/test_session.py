@@ -1,5 +1,6 @@
 """What the page is told, against the model itself."""
 
+import time
 from io import BytesIO
 
 import numpy as np
@@ -91,6 +92,18 @@ def test_grey_and_finite_scalar():
 def test_what_is_no_picture(session, content):
     with pytest.raises(UserError, match="expected a picture"):
         session.encode(content)
+
+
+def test_a_jpeg_of_empty_scans_is_refused_before_it_is_decoded(session):
+    content = BytesIO()
+    Image.new("RGB", (2000, 2000)).save(content, "JPEG", progressive=True)
+    jpeg = content.getvalue()
+    scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    bomb = jpeg[:-2] + scan * 6000 + b"\xff\xd9"  # 0.1 MB that take most of a minute
+    began = time.monotonic()
+    with pytest.raises(UserError, match="too many scans"):
+        session.encode(bomb)
+    assert time.monotonic() - began < 5
 
 
 def test_a_picture_of_too_many_pixels(session, monkeypatch):

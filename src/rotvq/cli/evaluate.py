@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from rotvq.cli.options import Parser
 from rotvq.cli.progress import TrainingProgress, summary
 from rotvq.errors import UserError
+from rotvq.guarded import read_json
 from rotvq.training import run_folder
 from rotvq.training.config import DataConfig
 
@@ -99,7 +99,7 @@ def _check_record(path: Path) -> None:
         UserError: something else lies there.
     """
     try:
-        ours = not path.exists() or "metrics" in json.loads(path.read_text(encoding="utf-8"))
+        ours = not path.exists() or "metrics" in read_json(path)
     except (OSError, ValueError, TypeError):
         ours = False
     if not ours:

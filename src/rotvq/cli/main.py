@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from rotvq import __version__
+from rotvq import __version__, telemetry
 from rotvq.cli import streams
 from rotvq.cli.signals import Terminated, orderly_end
 from rotvq.errors import UserError
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 is success, 2 bad input, 128 + n a stop by signal n, 1 a fault of our own.
     """
+    telemetry.switch_off()
     # Of images that are too large or slightly damaged: what is passed over is counted and listed.
     warnings.filterwarnings("ignore", module="PIL")
     arguments = list(sys.argv[1:] if argv is None else argv)

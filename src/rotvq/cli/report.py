@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rotvq.cli.options import Parser
+from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
-from rotvq.text import printable
 
 
 def run(argv: Sequence[str]) -> int:
@@ -29,5 +29,5 @@ def run(argv: Sequence[str]) -> int:
 
     alone = options.runs[0] if len(options.runs) == 1 else Path("report")
     page = write_report(options.runs, options.out or alone)
-    print(printable(f"Report: {page}"))
+    Terminal().say(f"Report: {page}")
     return 0

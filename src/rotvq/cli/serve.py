@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 
 from rotvq.cli.coding import load_model
 from rotvq.cli.options import Parser
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError, installation
-
-CLIENTS = 200
-"""Connections at a time; one more is told to come later."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -31,23 +27,15 @@ def run(argv: Sequence[str]) -> int:
         "--name",
         action="append",
         default=[],
-        help="name or address by which others ask for the page, where --host is 0.0.0.0 (may be "
-        "given again)",
+        help="name or address by which others ask for the page; needed where --host stands for "
+        "every address of this machine, as 0.0.0.0 does (may be given again)",
     )
     options = parser.parse_args(argv)
-    if ":" in options.host:
-        raise UserError(f"--host: expected a name or an address of IPv4; got {options.host}.")
-    if options.host == "0.0.0.0" and not options.name:
-        raise UserError(
-            "--host 0.0.0.0: expected --name too, the name or address by which others will ask for "
-            "the page; other names are refused."
-        )
     if not 0 <= options.port < 65536:
         raise UserError(f"--port: expected 0 to 65535; got {options.port}.")
     try:
-        import uvicorn
-
         from rotvq.serving.app import make
+        from rotvq.serving.listening import listen, resolve, server
     except ImportError:
         raise UserError(
             "serve: expected starlette and uvicorn; they are not installed. "
@@ -55,26 +43,11 @@ def run(argv: Sequence[str]) -> int:
         ) from None
     from rotvq.serving.session import Session
 
-    bound = _bound(options.host, options.port)
-    with bound:
-        hosts = ["127.0.0.1", "localhost", options.host, *options.name]
-        app = make(Session(load_model(options.model)), hosts)
-        address = f"http://{options.host}:{bound.getsockname()[1]}"
-        Terminal().say(f"Serving {options.model} on {address}. Ctrl-C ends it.")
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app, log_level="warning", timeout_graceful_shutdown=1, limit_concurrency=CLIENTS
-            )
-        )
-        server.run(sockets=[bound])
+    address = resolve(options.host, options.name)
+    with listen(address, options.port) as bound:
+        app = make(Session(load_model(options.model)), [*address.names])
+        page = f"http://{address.names[0]}:{bound.getsockname()[1]}"
+        others = "" if address.local else " Whoever can reach this machine can use it."
+        Terminal().say(f"Serving {options.model} on {page}.{others} Ctrl-C ends it.")
+        server(app).run(sockets=[bound])
     return 0
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port))
-    except OSError as error:
-        raise UserError(
-            f"--host {host} --port {port}: expected a free address; {error.strerror or error}. "
-            "Choose another port, or 0 for any."
-        ) from None

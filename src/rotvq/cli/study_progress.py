@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,7 +133,9 @@ class _Work:
 
 
 def _result(run: Run) -> str:
-    metrics = json.loads((run.folder / run_folder.EVALUATION).read_text())["metrics"]
+    from rotvq.report.records import load_evaluation  # late: it loads matplotlib
+
+    metrics = defaultdict(lambda: math.nan, load_evaluation(run.folder).metrics)
     return (
         f"test MSE {metrics['mse']:.4f}, SSIM {metrics['ssim']:.3f}, perplexity "
         f"{metrics['perplexity']:.0f}, usage {metrics['usage']:.0%}"

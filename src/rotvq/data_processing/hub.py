@@ -7,6 +7,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rotvq import telemetry
 from rotvq.data_processing.arrow import (
     CAPTIONS,
     TEST_NAMES,
@@ -34,6 +35,7 @@ def open_hub(identifier: str) -> ImageSource:
 
     Raises UserError where it cannot be reached or has no column of images.
     """
+    telemetry.switch_off()
     import datasets
 
     reachable = _is_reachable(identifier)

@@ -7,7 +7,6 @@ a halving and a residual block, then a mean over pixels and one linear layer.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -25,10 +24,12 @@ from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import batches, evaluating
 from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_bytes, write_json
+from rotvq.guarded import read_bytes, read_json
 
 FORMAT = 1
 WEIGHTS, RECORD = "classifier.safetensors", "classifier.json"
 WIDTHS = (32, 64, 128)
+LARGEST = 2**26  # bytes of weights; ours have about a million
 CROP = 4
 PEAK_RATE, MOMENTUM, WEIGHT_DECAY, SMOOTHING = 0.2, 0.9, 5e-4, 0.1
 
@@ -220,11 +221,16 @@ def load_classifier(folder: Path) -> Classifier:
             another version or architecture.
     """
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        weights = (folder / WEIGHTS).read_bytes()
+        record = read_json(folder / RECORD)
+        weights = read_bytes(folder / WEIGHTS, LARGEST)
         if record["format"] != FORMAT or hashlib.sha256(weights).hexdigest() != record["weights"]:
             raise ValueError("of another version, or changed since")
-        classifier = Classifier(record["classes"], record["widths"])
+        described = record["classes"], record["widths"]
+        with torch.device("meta"):  # takes no memory, whatever the record says
+            parameters = sum(p.numel() for p in Classifier(*described).parameters())
+        if 4 * parameters > len(weights):
+            raise ValueError("of another architecture")
+        classifier = Classifier(*described)
         classifier.load_state_dict(load_tensors(weights))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         missing = isinstance(error, FileNotFoundError)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,8 @@ from rotvq.evaluation.classifier import (
     save_classifier,
     train_classifier,
 )
+from rotvq.guarded import read_json
+from rotvq.report.records import mapping
 from rotvq.training import environment
 from rotvq.training.images import on_device
 
@@ -100,9 +101,8 @@ def obtain(
 
 def weights_of(folder: Path) -> str:
     """SHA-256 of the weights of a folder's classifier, by which records tell it."""
-    return str(_record(folder)["weights"])
+    return str(_record(folder).get("weights"))
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    return record
+    return dict(mapping(read_json(folder / RECORD), str(folder / RECORD)))

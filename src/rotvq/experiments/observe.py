@@ -6,7 +6,6 @@ the run do that epoch again, and write the same.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,24 @@ import torch
 from jaxtyping import Int64, UInt8
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 from torch import Tensor
 
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
 from rotvq.evaluation.evaluate import batches, evaluating
 from rotvq.evaluation.pixels import normalized
 from rotvq.experiments.milestones import CODEBOOK, milestone
 from rotvq.experiments.plan import GRADIENTS
 from rotvq.files import write_bytes, write_json
+from rotvq.guarded import read_bytes, read_json
 from rotvq.model import VQVAE
+from rotvq.report.records import mapping, numbers
 from rotvq.training import run_folder
 from rotvq.training.checkpoint import save_weights
 from rotvq.training.loop import Trainer
 
 BEST = "best.safetensors"
+LARGEST_CODEBOOK = 2**28  # bytes
 USE_IMAGES = 1024
 """Test images whose tokens tell which codes are in use."""
 
@@ -66,12 +68,32 @@ def read_codebook(file: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         UserError: there is no such file, or it is damaged.
     """
     try:
-        content = load_file(file)
-        return content["e"], content["uses"]
-    except (OSError, SafetensorError, KeyError):
+        content = load(read_bytes(file, LARGEST_CODEBOOK))
+        e, uses = content["e"], content["uses"]
+        whole = e.dtype == np.float32 and e.ndim == 2 and np.isfinite(e).all()
+        if not (whole and e.size and uses.dtype == np.int64 and uses.shape == e.shape[:1]):
+            raise ValueError("it has other arrays")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise UserError(
-            f"{file}: expected the codebook of an epoch; it is missing or damaged. Remove the "
-            "run's folder to train it again."
+            f"{file}: expected the codebook of an epoch; {first_line(error)}. Remove the run's "
+            "folder to train it again."
+        ) from None
+    return e, uses
+
+
+def read_norms(path: Path) -> dict[int, dict[str, float]]:
+    """The norm of the gradient by each parameter, by epoch.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    try:
+        epochs = mapping(mapping(read_json(path), str(path)).get("epochs"), f"{path}: epochs")
+        return {int(epoch): dict(numbers(epochs, epoch, str(path))) for epoch in epochs}
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: expected the gradient norms of a run; {first_line(error)}. Remove "
+            f"{path.parent} to train it again."
         ) from None
 
 
@@ -116,6 +138,6 @@ def _spread(images: Tensor, number: int) -> Tensor:
 
 def _add_norms(path: Path, epoch: int, norms: dict[str, float]) -> None:
     """Write the norms of all epochs so far."""
-    before = json.loads(path.read_text()) if path.exists() else {"epochs": {}}
-    epochs = {key: value for key, value in before["epochs"].items() if int(key) < epoch}
+    before = read_norms(path) if path.exists() else {}
+    epochs = {str(past): values for past, values in before.items() if past < epoch}
     write_json(path, {"format": 1, "epochs": {**epochs, str(epoch): norms}})

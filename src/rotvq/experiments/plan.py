@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from rotvq import __version__
 from rotvq.errors import UserError
 from rotvq.experiments.campaigns import REPRODUCTION
 from rotvq.experiments.study import Campaign, Preset, Study, Variant
+from rotvq.guarded import read_json
 from rotvq.training import run_folder
 from rotvq.training.config import Config, differing
 
@@ -123,7 +123,7 @@ def check(run: Run) -> None:
     path = run.folder / run_folder.RUN
     if path.exists():
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             made = {"format": record["format"], "rotvq": record["rotvq"]}
         except (ValueError, KeyError, TypeError):
             raise UserError(

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rotvq import telemetry
 from rotvq.errors import UserError, first_line
 from rotvq.model.pretrained import CONFIG, WEIGHTS
 
@@ -27,6 +28,7 @@ def local(name: str | Path, revision: str | None = None) -> Path:
         return folder
     if not re.fullmatch(NAME, str(name)):
         raise UserError(f"{name}: expected the folder of a saved model, or owner/name on the hub.")
+    telemetry.switch_off()
     from huggingface_hub import snapshot_download
 
     try:
@@ -47,6 +49,7 @@ def upload(folder: Path, name: str, private: bool) -> str:
     Raises:
         UserError: the hub refuses, or cannot be reached.
     """
+    telemetry.switch_off()
     from huggingface_hub import HfApi
 
     api = HfApi()

@@ -73,12 +73,18 @@ def write_page(
 ) -> None:
     """Write NAME.html and NAME.md through the templates of that name or another, and the figures.
 
-    Raises UserError where `out` cannot be written.
+    Raises UserError where `out` cannot be written, or its figures would land elsewhere.
     """
+    folder = out / "figures"
     try:
-        (out / "figures").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.resolve() != out.resolve() / "figures":
+            raise UserError(
+                f"{folder}: expected a folder; it is a link to {folder.resolve()}. Remove it or "
+                "choose another --out."
+            )
         for picture in pictures:
-            write_bytes(out / "figures" / picture.name, picture.png)
+            write_bytes(folder / picture.name, picture.png)
         for kind in ("md", "html"):
             write_text(out / f"{name}.{kind}", render(page, f"{template or name}.{kind}.j2"))
     except OSError as error:

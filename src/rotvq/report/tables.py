@@ -66,8 +66,9 @@ def _at_quantile(place: int) -> Callable[[RunRecord], float | None]:
     """Of N over its mean, by its place in the record."""
 
     def value(run: RunRecord) -> float | None:
-        spread = run.epochs[-1].codebook.get("spread", ())
-        return spread[place] if len(spread) > place else None
+        spread = run.epochs[-1].codebook.get("spread")
+        found = spread[place] if isinstance(spread, list) and len(spread) > place else None
+        return found if isinstance(found, int | float) else None
 
     return value
 
@@ -150,7 +151,9 @@ def _row(metric: Metric, runs: Sequence[RunRecord]) -> Row:
 def comparable(runs: Sequence[RunRecord]) -> bool:
     """Whether all runs were tested on the same images."""
     measured = {(r.evaluation.split, r.evaluation.images) for r in runs if r.evaluation}
-    return len(measured) < 2 and len({lookup(r.run, "data.test.fingerprint") for r in runs}) == 1
+    return (
+        len(measured) < 2 and len({repr(lookup(r.run, "data.test.fingerprint")) for r in runs}) == 1
+    )
 
 
 def config_rows(runs: Sequence[RunRecord]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:

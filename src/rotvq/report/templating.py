@@ -1,28 +1,43 @@
 """Pages through the package's templates, as HTML and as Markdown."""
 
-import re
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
-_MARKUP = re.compile(r"[\\`*\[\]|~$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+from rotvq.text import markdown, printable
 
 
 def render(page: object, template: str) -> str:
-    """A page through one of the templates (report.html.j2, report.md.j2 …)."""
+    """A page through one of the templates (report.html.j2, report.md.j2 …).
+
+    Every text of the page is escaped for the language of the template, without a filter that could
+    be forgotten.
+    """
+    return _environment(".md" in template).get_template(template).render(page=page)
+
+
+@cache
+def _environment(for_markdown: bool) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=lambda name: name is not None and ".html" in name,
+        autoescape=True,
+        finalize=_markdown if for_markdown else _printable,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["md"] = markdown
-    return environment.get_template(template).render(page=page)
+    environment.filters["code_line"] = lambda text: Markup(printable(text))
+    return environment
 
 
-def markdown(text: str) -> str:
-    """Text that Markdown shows as it is, on one line, in a table or out of it."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKUP.sub(r"\\\g<0>", text)
+def _printable(value: Any) -> Any:
+    """A text without what a page may not hold; jinja2 escapes it for HTML."""
+    return value if hasattr(value, "__html__") or not isinstance(value, str) else printable(value)
+
+
+def _markdown(value: Any) -> Any:
+    return value if hasattr(value, "__html__") else Markup(markdown(str(value)))

@@ -1,6 +1,7 @@
 """Pictures made of test images: originals, reconstructions, and how they came about."""
 
 import textwrap
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
+from rotvq.guarded import read_bytes
 from rotvq.report import style
 from rotvq.report.records import RunRecord, lookup
 
@@ -19,6 +21,8 @@ Tiles = NDArray[np.uint8]  # (columns, height, width, 3), 0..255
 TARGET_WIDTH = 1024  # pixels that a row of tiles is enlarged towards
 FONT_SIZE = 14
 LABEL_LENGTH = 18  # characters a line
+LARGEST_FILE, LARGEST_PICTURE, LARGEST_SIDE = 2**26, 2**24, 2**13  # bytes, pixels, pixels
+MOST_PAIRS = 16  # of rows; a run writes two
 GAP, GROUP_GAP, MARGIN = 2, 18, 14  # pixels
 
 
@@ -47,31 +51,46 @@ class Drawn(NamedTuple):
 def read_pairs(file: Path, height: int, width: int) -> Pairs:
     """Cut a picture of alternating rows (originals, reconstructions) into h x w pixel tiles.
 
-    Raises UserError where the file is no picture or does not hold pairs of such rows.
+    Raises UserError where the file is no picture, a larger one than a run writes, or does not hold
+    pairs of such rows.
     """
-    try:
-        with Image.open(file) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises depends on the chunk
-        raise UserError(f"{file}: expected a PNG picture, got a damaged file; delete it") from None
+    pixels = _pixels(file)
     rows, spare_rows = divmod(pixels.shape[0], 2 * height)
     columns, spare_columns = divmod(pixels.shape[1], width)
-    if spare_rows or spare_columns:
+    if spare_rows or spare_columns or rows > MOST_PAIRS:
         raise UserError(
-            f"{file}: expected pairs of rows of {width}x{height} tiles, got a picture of "
+            f"{file}: expected a few pairs of rows of {width}x{height} tiles, got a picture of "
             f"{pixels.shape[1]}x{pixels.shape[0]} pixels; delete it"
         )
     grid = pixels.reshape(rows, 2, height, columns, width, 3).transpose(1, 0, 3, 2, 4, 5)
     return Pairs(list(grid[0]), list(grid[1]))
 
 
+def _pixels(file: Path) -> NDArray[np.uint8]:
+    """A PNG of a run folder as (height, width, 3); no other decoder meets its bytes."""
+    folder = file.parent.parent
+    content = BytesIO(read_bytes(file, LARGEST_FILE, within=folder))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Pillow's about sizes far beyond LARGEST_SIDE
+            with Image.open(content, formats=("PNG",)) as image:
+                width, height = image.size
+                if max(image.size) > LARGEST_SIDE or width * height > LARGEST_PICTURE:
+                    raise ValueError(f"it has {width}x{height} pixels")
+                return np.asarray(image.convert("RGB"))
+    except Exception as error:  # a damaged file can make Pillow raise anything
+        raise UserError(
+            f"{file}: expected a PNG picture of a run; {first_line(error)}. Delete it."
+        ) from None
+
+
 def pairs_of(run: RunRecord, epoch: int) -> Pairs:
     """The pairs that a run recorded after an epoch; UserError as `read_pairs`."""
     height, width = (lookup(run.run, f"data.test.{side}") for side in ("height", "width"))
-    if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+    if not all(type(side) is int and side > 0 for side in (height, width)):  # True is an int, too
         raise UserError(
             f"{run.path / 'run.json'}: expected data.test.height and .width in pixels, got "
-            f"{height!r} and {width!r}"
+            f"{style.shorten(f'{height!r} and {width!r}', 60)}"
         )
     return read_pairs(run.pictures[epoch], height, width)
 

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from importlib.resources import files
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -17,6 +16,7 @@ from starlette.routing import Route
 
 from rotvq.errors import UserError
 from rotvq.serving.session import Session, sample
+from rotvq.serving.worker import Worker
 
 LARGEST, LARGEST_GRID = 10 * 2**20, 2**20
 """Bytes of a picture, and of a grid of tokens as JSON."""
@@ -47,22 +47,24 @@ def make(session: Session, hosts: list[str]) -> Starlette:
             the web can ask in a browser's name.
     """
 
+    worker = Worker()
+
     async def encode(request: Request) -> Response:
         content = await _body(request)
-        return JSONResponse(await run_in_threadpool(session.encode, content))
+        return JSONResponse(await worker.do(lambda: session.encode(content)))
 
     async def decode(request: Request) -> Response:
         content = await _body(request, LARGEST_GRID)
-        return _png(await run_in_threadpool(lambda: session.decode(*_asked(content))))
+        return _png(await worker.do(lambda: session.decode(*_asked(content))))
 
     async def about(request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(lambda: session.about))
+        return JSONResponse(await worker.do(lambda: session.about))
 
     async def codes(request: Request) -> Response:
-        return _png(await run_in_threadpool(lambda: session.codes))
+        return _png(await worker.do(lambda: session.codes))
 
     async def photograph(request: Request) -> Response:
-        return _png(await run_in_threadpool(sample))
+        return _png(await worker.do(sample))
 
     routes = [Route(path, _file(*what)) for path, what in PAGE.items()]
     routes += [
@@ -89,6 +91,8 @@ def _answering(answer: Answer) -> Answer:
             response = JSONResponse({"error": str(error)}, status_code=400)
         except ClientDisconnect:
             response = Response(status_code=400)  # that nobody reads
+        except asyncio.CancelledError:  # Ctrl-C
+            response = Response(status_code=503)
         response.headers.update(HEADERS)
         return response
 

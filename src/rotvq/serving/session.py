@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from rotvq.data_processing.decoding import FORMATS, Target, decode
+from rotvq.data_processing.decoding import Target, decode
+from rotvq.data_processing.image_formats import FORMATS, open_image
 from rotvq.errors import UserError, first_line
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
@@ -136,7 +137,7 @@ def sample() -> bytes:
 
 def _picture(content: bytes, channels: int) -> NDArray[np.uint8]:
     try:
-        with Image.open(BytesIO(content), formats=FORMATS) as opened:
+        with open_image(content) as opened:
             size = opened.size
         if size[0] * size[1] > LARGEST:
             raise UserError(f"expected at most {LARGEST:,} pixels; got {size[0]}x{size[1]}.")

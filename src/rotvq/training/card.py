@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import yaml
 
-from rotvq.errors import UserError
 from rotvq.model import VQVAE, hub
+from rotvq.report.records import Evaluation, RunRecord, load_run, lookup
+from rotvq.text import markdown, printable
 from rotvq.training import run_folder
 
 METRICS = {
@@ -30,54 +31,62 @@ def card(model: VQVAE, folder: Path, name: str = "owner/name") -> str:
         model: of the run.
         folder: of a finished run; of any other the card has no numbers.
         name: on the hub.
+
+    Raises:
+        UserError: a record of the run is damaged.
     """
     text = hub.card(model, name)
     if not (folder / run_folder.EVALUATION).is_file():
         return text
-    evaluation = _read(folder / run_folder.EVALUATION)
-    run = _read(folder / run_folder.RUN)
-    return text + "\n".join(["", *_results(evaluation, run), "", *_making(folder, run), ""])
+    run = load_run(folder)
+    assert run.evaluation
+    return text + "\n".join(["", *_results(run, run.evaluation), "", *_making(run), ""])
 
 
-def _results(evaluation: dict[str, Any], run: dict[str, Any]) -> list[str]:
-    metrics = evaluation["metrics"]
+def _results(run: RunRecord, evaluation: Evaluation) -> list[str]:
     return [
         "## Results",
         "",
-        f"{evaluation['images']:,} images of the {evaluation['split']} split of "
-        f"{run['data']['name']}, decoded from their indices alone.",
+        f"{evaluation.images:,} images of the {markdown(evaluation.split)} split of "
+        f"{_said(run, 'data.name')}, decoded from their indices alone.",
         "",
         "| metric | value |",
         "|---|---|",
-        *(f"| {name} | {metrics[key]:.5g} |" for key, name in METRICS.items() if key in metrics),
+        *(
+            f"| {name} | {evaluation.metrics[key]:.5g} |"
+            for key, name in METRICS.items()
+            if key in evaluation.metrics
+        ),
         "",
         "How they were measured:",
         "",
-        *(f"- {key}: {words}" for key, words in evaluation["protocol"].items()),
+        *(f"- {markdown(key)}: {markdown(words)}" for key, words in evaluation.protocol.items()),
     ]
 
 
-def _making(folder: Path, run: dict[str, Any]) -> list[str]:
-    hardware, versions = run["hardware"], run["versions"]
-    config = asdict(run_folder.read_config(folder))
+def _making(run: RunRecord) -> list[str]:
+    config = asdict(run_folder.read_config(run.path))
     config["data"].pop("source", None)  # a path of one's own, perhaps
+    parameters = lookup(run.run, "model.parameters")
+    size = f"{parameters:,}" if isinstance(parameters, int) else "?"
+    text = yaml.safe_dump(_on_one_line(config), sort_keys=False, width=2**20)
     return [
         "## Training",
         "",
-        f"RotVQ {run['rotvq']}, torch {versions['torch']}, {run['precision']} on "
-        f"{hardware['name']}, {run['model']['parameters']:,} parameters.",
+        f"RotVQ {_said(run, 'rotvq')}, torch {_said(run, 'versions.torch')}, "
+        f"{_said(run, 'precision')} on {_said(run, 'hardware.name')}, {size} parameters.",
         "",
-        "```yaml",
-        yaml.safe_dump(config, sort_keys=False).rstrip(),
-        "```",
+        indent(text, "    ").rstrip(),
     ]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        raise UserError(
-            f"{path}: expected the record of a run; it is damaged. Evaluate the run again: rotvq "
-            f"evaluate {path.parent}"
-        ) from None
+def _said(run: RunRecord, dotted: str) -> str:
+    found = lookup(run.run, dotted)
+    return "?" if found is None else markdown(str(found))
+
+
+def _on_one_line(value: Any) -> Any:
+    """A configuration of which no text breaks out of its line, and with it out of the code."""
+    if isinstance(value, dict):
+        return {key: _on_one_line(each) for key, each in value.items()}
+    return printable(value) if isinstance(value, str) else value

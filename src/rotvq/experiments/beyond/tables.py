@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from rotvq.experiments.reproduction.results import Result, Results
-from rotvq.experiments.reproduction.tables import Metric, Table, decimals, number, percent, spread
+from rotvq.experiments.reproduction.tables import (
+    Metric,
+    Table,
+    decimals,
+    number,
+    percent,
+    ratio,
+    spread,
+)
 from rotvq.report.records import lookup
 
 Value = Callable[[Result], float]
@@ -40,7 +48,7 @@ def validation(result: Result) -> float:
 
 def minutes(result: Result) -> float:
     """Of training."""
-    return math.fsum(e.timing["train_seconds"] for e in result.record.epochs) / 60
+    return result.minutes
 
 
 def parameters(result: Result) -> float:
@@ -150,7 +158,7 @@ def _spread(values: Sequence[float], text: Callable[[float], str]) -> str:
 def _change(runs: Sequence[Result], before: Sequence[Result] | None) -> str:
     """By how much the validation MSE fell, seeds that both have."""
     pairs = paired(runs, before or ())
-    return f"{100 * (1 - fmean(a / b for a, b in pairs)):.1f} %" if pairs else ""
+    return f"{100 * (1 - fmean(ratio(a, b) for a, b in pairs)):.1f} %" if pairs else ""
 
 
 def paired(runs: Sequence[Result], before: Sequence[Result]) -> list[tuple[float, float]]:

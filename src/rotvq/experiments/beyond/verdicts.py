@@ -9,7 +9,7 @@ from statistics import fmean
 from rotvq.experiments.beyond.studies import BRANCH
 from rotvq.experiments.beyond.tables import MSE, bound, paired, rows_of
 from rotvq.experiments.reproduction.results import Result, Results
-from rotvq.experiments.reproduction.tables import decimals, percent
+from rotvq.experiments.reproduction.tables import decimals, percent, ratio
 from rotvq.experiments.reproduction.verdicts import Holds, Verdict, how_many, mean, open_, seeds
 
 SHARES = (0.7, 0.55)
@@ -75,13 +75,13 @@ def best(results: Results) -> list[Verdict]:
             verdicts.append(open_(claim, "plain straight-through"))
             continue
         pair = [[r.metric("mse") for r in runs] for runs in (ours, plain)]
-        ratio = fmean(pair[0]) / fmean(pair[1])
+        times = ratio(fmean(pair[0]), fmean(pair[1]))
         verdicts.append(
             Verdict(
                 claim,
                 "confirmed" if max(pair[0]) < share * min(pair[1]) else "not confirmed",
                 f"Test MSE {MSE(fmean(pair[0]))} against {MSE(fmean(pair[1]))}: "
-                f"{decimals(2)(ratio)} times as much (means of {seeds(ours, plain)}; it counts "
+                f"{decimals(2)(times)} times as much (means of {seeds(ours, plain)}; it counts "
                 "where the worst seed of one is below that share of the other's best).",
             )
         )

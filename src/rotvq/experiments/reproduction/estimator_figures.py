@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rotvq.experiments.reproduction.results import Result, Results
+from rotvq.experiments.reproduction.tables import ratio
 from rotvq.experiments.studies import ESTIMATORS
 from rotvq.report import style
 
@@ -122,8 +123,9 @@ def leak(results: Results) -> bytes:
             _marks(axes, row - APART, forward, FORWARD)
             _marks(axes, row + APART, decoded, DECODED)
             if forward and decoded:
+                times = ratio(fmean(decoded), fmean(forward))
                 axes.annotate(
-                    f"× {fmean(decoded) / fmean(forward):.2f}", (max(*forward, *decoded), row),
+                    f"× {times:.2f}", (max(*forward, *decoded), row),
                     (12, 0), textcoords="offset points", va="center",
                 )  # fmt: skip
         if not rows:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rotvq.experiments.reproduction.results import Result, Results
-from rotvq.experiments.reproduction.tables import decimals, percent
+from rotvq.experiments.reproduction.tables import decimals, percent, ratio
 from rotvq.experiments.reproduction.verdicts import Verdict, how_many, mean, open_, seeds
 
 SETTINGS = {"": "without restart of dead codes", "_restart": "with restart of dead codes"}
@@ -120,8 +120,8 @@ def _leak(results: Results) -> Verdict:
         claim,
         "confirmed" if same else "not confirmed",
         f"MSE {MSE.text(forward)} in the forward pass, {MSE.text(decoded)} from the indices: "
-        f"{decimals(2)(decoded / forward)} times as much (means of {seeds(runs)}). The difference "
-        "is what one real number a token carries past the codebook.",
+        f"{decimals(2)(ratio(decoded, forward))} times as much (means of {seeds(runs)}). The "
+        "difference is what one real number a token carries past the codebook.",
     )
 
 

@@ -5,10 +5,8 @@ Figures 1 to 8 of the paper and the gradient flow of its visualization experimen
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from rotvq.errors import UserError
 from rotvq.experiments.milestones import PAPER_EPOCHS, RECONSTRUCTIONS, milestone
+from rotvq.experiments.observe import read_norms
 from rotvq.experiments.plan import GRADIENTS
 from rotvq.experiments.reproduction.results import Result
 from rotvq.report import style, tiles
@@ -107,7 +106,13 @@ def gradient_flow(result: Result) -> bytes:
     Raises:
         UserError: the run's gradients.json is missing or damaged.
     """
-    norms = _gradients(result.run.folder / GRADIENTS)
+    norms = read_norms(result.run.folder / GRADIENTS)
+    last = result.run.config.training.epochs
+    if not (norms and 1 <= min(norms) <= max(norms) <= last):
+        raise UserError(
+            f"{result.run.folder / GRADIENTS}: expected the gradient norms of epochs 1 to {last}; "
+            f"it has others. Remove {result.run.folder} to train it again."
+        )
     epochs = range(min(norms), max(norms) + 1)
     layers, sides = by_layer(norms, epochs)
     norm = _log_norm(np.concatenate(list(sides.values()), axis=None))
@@ -202,17 +207,3 @@ def _colour_bar(
     bar = figure.colorbar(colours, ax=places, label=label, pad=0.015)
     style.log_ticks(bar.ax.yaxis, (1, 3))
     bar.outline.set_visible(False)
-
-
-def _gradients(path: Path) -> dict[int, dict[str, float]]:
-    try:
-        epochs = json.loads(path.read_text(encoding="utf-8"))["epochs"]
-        norms = {int(epoch): dict(values) for epoch, values in epochs.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        norms = {}
-    if not norms:
-        raise UserError(
-            f"{path}: expected the gradient norms of a run; it is missing or damaged. Remove "
-            f"{path.parent} to train it again."
-        )
-    return norms

@@ -143,7 +143,7 @@ def _fact(name: str, *values: str) -> Fact:
 
 def _trained(runs: Sequence[Result]) -> str:
     config = runs[0].run.config
-    minutes = math.fsum(e.timing["train_seconds"] for r in runs for e in r.record.epochs) / 60
+    minutes = math.fsum(r.minutes for r in runs)
     return (
         f"{len(runs)} run{'s' * (len(runs) != 1)} of {config.training.epochs} epochs, width "
         f"{config.model.width}, D = {config.model.dim}, batch {config.training.batch_size}; "

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rotvq.errors import UserError
-from rotvq.experiments.plan import Run
-from rotvq.report.records import RunRecord, load_run, lookup
+import numpy as np
 
-_CONTENT = {"tsne": "epochs", "best": "metrics", "yardstick": "metrics", "bound": "metrics"}
-"""What a measurement's record must have, by its name."""
+from rotvq.errors import UserError, first_line
+from rotvq.experiments.milestones import CODEBOOK
+from rotvq.experiments.plan import Run
+from rotvq.guarded import read_json
+from rotvq.report.records import LARGEST_NUMBER, RunRecord, load_run, lookup, mapping, numbers
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Result:
     def train(self, name: str, epoch: int = -1) -> float:
         """A training metric of an epoch by its place in the record: 0 the first, -1 the last."""
         return self.record.epochs[epoch].train.get(name, math.nan)
+
+    @property
+    def minutes(self) -> float:
+        """Of training; nan where an epoch's time is unknown."""
+        seconds = (e.timing.get("train_seconds", math.nan) for e in self.record.epochs)
+        return math.fsum(seconds) / 60
 
     def yardstick(self, name: str) -> float:
         """A metric of the classifier's measurement; nan where it is unknown."""
@@ -90,24 +96,58 @@ def _studies(plan: Sequence[Run]) -> tuple[str, ...]:
 
 
 def _result(run: Run) -> Result:
-    measured = {}
-    for name in run.measures:
-        path = run.folder / f"{name}.json"
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            _ = record[_CONTENT[name]]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise UserError(
-                f"{path}: expected the record of a measurement; it is damaged. Remove it to "
-                "measure again."
-            ) from None
-        measured[name] = record
-    return Result(run, load_run(run.folder), measured)
+    record = load_run(run.folder)
+    recorded = [epoch.number for epoch in record.epochs]
+    wanted = run.config.training.epochs
+    if recorded != list(range(1, wanted + 1)) or not record.epochs[-1].test:
+        raise UserError(
+            f"{run.folder / 'epochs.jsonl'}: expected {wanted} epochs, the last one tested; got "
+            f"{len(recorded)} or others. Remove {run.folder} to train it again."
+        )
+    return Result(run, record, {name: _measured(run, name) for name in run.measures})
+
+
+def _measured(run: Run, name: str) -> Mapping[str, Any]:
+    path = run.folder / f"{name}.json"
+    try:
+        record = mapping(read_json(path, within=run.folder), str(path))
+        if name == "tsne":
+            return {**record, "epochs": _maps(record.get("epochs"))}
+        return {**record, "metrics": numbers(record, "metrics", str(path))}
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: expected the record of a measurement; {first_line(error)}. Remove it to "
+            "measure again."
+        ) from None
+
+
+def _maps(epochs: Any) -> list[dict[str, Any]]:
+    """See that they are what `measures.tsne` writes.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if not isinstance(epochs, list) or not 1 <= len(epochs) <= len(CODEBOOK):
+        raise ValueError(f"it has no list of 1 to {len(CODEBOOK)} epochs")
+    return [_map(epoch) for epoch in epochs]
+
+
+def _map(epoch: Any) -> dict[str, Any]:
+    try:
+        number, points, uses = epoch["epoch"], epoch["points"], epoch["uses"]
+        places = np.array(points, dtype=np.float64)
+        whole = all(type(use) is int and use >= 0 for use in uses)
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("an epoch of it lacks epoch, points or uses") from None
+    fitting = len(uses) > 0 and places.shape == (len(uses), 2)
+    if not (type(number) is int and whole and fitting and (np.abs(places) < LARGEST_NUMBER).all()):
+        raise ValueError("an epoch of it has no two finite numbers and a count for every code")
+    return {"epoch": number, "points": points, "uses": uses}
 
 
 def _check_one(name: str, results: Sequence[Result], value: Callable[[Result], Any]) -> None:
     """See that all rows of a study agree in what makes them comparable."""
-    seen = {value(r): r.run.folder for r in results}
+    seen = {str(value(r)): r.run.folder for r in results}
     if len(seen) > 1:
         pairs = "; ".join(f"{path}: {found}" for found, path in seen.items())
         raise UserError(

@@ -11,6 +11,7 @@ from rotvq.experiments.milestones import RECONSTRUCTIONS, milestone
 from rotvq.experiments.reproduction import paper
 from rotvq.experiments.reproduction.results import Result, Results
 from rotvq.experiments.studies import BETAS, SIZES
+from rotvq.report.records import LARGEST_NUMBER
 
 MISSING = "—"
 
@@ -157,7 +158,7 @@ def leak(results: Results) -> Table:
             values = [[r.metric(key) for r in runs] for key in ("forward_mse", "mse")]
             forward, decoded = map(fmean, values)
             texts = [spread(v, decimals(4)) for v in values]
-            rows.append((runs[0].run.variant.label, *texts, decimals(2)(decoded / forward)))
+            rows.append((runs[0].run.variant.label, *texts, decimals(2)(ratio(decoded, forward))))
     return Table(
         "The leak of the released transform",
         ("estimator", "MSE of the forward pass", "MSE of the decoded indices", "ratio of means"),
@@ -206,12 +207,18 @@ def final(result: Result) -> Table:
 def best_epoch(result: Result) -> int:
     """The epoch, from 1, of the least total loss on the test split."""
     tested = [e for e in result.record.epochs if e.test]
-    return min(tested, key=lambda e: e.test["loss"]).number
+    return min(tested, key=lambda e: e.test.get("loss", math.nan)).number
 
 
 def number(value: object) -> float:
-    """A number of a JSON record; null is nan."""
-    return float(value) if isinstance(value, int | float) else math.nan
+    """A number of a JSON record; null and what no metric can be are nan."""
+    known = isinstance(value, int | float) and abs(value) <= LARGEST_NUMBER
+    return float(value) if known else math.nan  # type: ignore[arg-type]
+
+
+def ratio(a: float, b: float) -> float:
+    """a / b; nan where there is none."""
+    return a / b if b else math.nan
 
 
 def spread(values: Sequence[float], text: Callable[[float], str]) -> str:

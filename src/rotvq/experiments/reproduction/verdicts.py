@@ -14,8 +14,16 @@ from typing import Literal, NamedTuple
 from rotvq.experiments.milestones import RECONSTRUCTIONS, milestone
 from rotvq.experiments.reproduction import paper
 from rotvq.experiments.reproduction.results import Result, Results
-from rotvq.experiments.reproduction.tables import MISSING, best_epoch, decimals, number, percent
+from rotvq.experiments.reproduction.tables import (
+    MISSING,
+    best_epoch,
+    decimals,
+    number,
+    percent,
+    ratio,
+)
 from rotvq.experiments.studies import BETAS, SIZES
+from rotvq.report.records import lookup
 
 Holds = Literal["confirmed", "confirmed in part", "not confirmed", "open"]
 
@@ -93,7 +101,7 @@ def _most(claim: str, found: Mapping[int, Sequence[Result]]) -> Verdict:
 def _same(claim: str, found: Mapping[int, Sequence[Result]]) -> Verdict:
     losses = {k: _trained(runs, "reconstruction_loss") for k, runs in found.items()}
     three = [losses[k] for k in (256, 1024, 2048)]
-    apart = 1 - min(three) / max(three)
+    apart = 1 - ratio(min(three), max(three))
     measured = ", ".join(f"{_four(loss)} at K = {k}" for k, loss in losses.items())
     return Verdict(
         claim,
@@ -155,7 +163,7 @@ def figures(result: Result) -> list[Verdict]:
     epochs = result.run.config.training.epochs
     at = {milestone(e, epochs) for e in RECONSTRUCTIONS}
     errors = [
-        (e.number, e.test["reconstruction_loss"])
+        (e.number, e.test.get("reconstruction_loss", math.nan))
         for e in result.record.epochs
         if e.number in at and e.test
     ]
@@ -210,14 +218,15 @@ def _level(runs: Sequence[Result]) -> Verdict:
     large = runs[0]
     config = large.run.config
     measured = _trained(runs, "reconstruction_loss")
+    images = number(lookup(large.record.run, "data.train.images"))
     return Verdict(
         "A reconstruction loss of 0.0077 at 640 bits an image.",
         "confirmed" if measured <= paper.TABLE2[1024]["reconstruction_loss"] else "not confirmed",
         f"{_four(measured)} here, with {config.training.epochs} epochs of "
-        f"{large.record.run['data']['train']['images']:,} images at width {config.model.width}, "
-        "and exact codes to the decoder. The paper's decoder also receives ‖z_e‖ of every token, "
-        "so its number is not one of 640 bits (the estimators' study shows the size of that leak); "
-        "the rate-distortion bound of a Gaussian with CIFAR-10's covariance is 0.0100.",
+        f"{_whole(images)} images at width {config.model.width}, and exact codes to the decoder. "
+        "The paper's decoder also receives ‖z_e‖ of every token, so its number is not one of 640 "
+        "bits (the estimators' study shows the size of that leak); the rate-distortion bound of a "
+        "Gaussian with CIFAR-10's covariance is 0.0100.",
     )
 
 

@@ -1,0 +1,58 @@
+"""A thread that computes, so that the event loop always answers: new requests, and Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+from rotvq.errors import UserError
+
+T = TypeVar("T")
+
+MOST = 100
+"""Calls that may wait."""
+
+
+class Worker:
+    """Does one call after another. The process does not wait for its thread to end."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]]] = SimpleQueue()
+        Thread(target=self._work, name="worker", daemon=True).start()
+
+    async def do(self, call: Callable[[], T]) -> T:
+        """What a call returns.
+
+        Raises:
+            UserError: too many others wait.
+        """
+        if self._calls.qsize() >= MOST:
+            raise UserError("expected fewer requests at a time; too many wait. Try again.")
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._calls.put((call, future))
+        return await future
+
+    def _work(self) -> None:
+        while True:
+            call, future = self._calls.get()
+            if future.cancelled():
+                continue
+            try:
+                result, error = call(), None
+            except BaseException as raised:
+                result, error = None, raised
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                future.get_loop().call_soon_threadsafe(_settle, future, result, error)
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
