@@ -148,9 +148,8 @@ def test_restarts_land_apart_and_on_no_code(draw, parts):
     quantizer = VectorQuantizer(
         k, D, rule=EMA(0.5), restart=Restart(0.1, draw), init="data", defer_update=True
     )
-    quantizer.codebook.set_codes(torch.full((k, D), 2.0) + 1e3 * torch.eye(k, D))
-    rare = torch.randn(100, D)
-    z = torch.cat([torch.full((3000, D), 2.0), rare])[torch.randperm(3100)]
+    quantizer.codebook.set_codes(2.0 + 1e3 * torch.randn(k, D))
+    z = torch.cat([torch.full((3000, D), 2.0), torch.randn(600, D)])[torch.randperm(3600)]
     for _ in range(20):
         for rows in z.chunk(parts):
             quantizer(rows)
@@ -158,7 +157,7 @@ def test_restarts_land_apart_and_on_no_code(draw, parts):
         assert len(quantizer.codebook.e.unique(dim=0)) == k
     background = (quantizer.codebook.e - 2).norm(dim=1) < 1e-3
     assert background.sum() <= 2
-    assert quantizer.encode(z).unique().numel() > 0.9 * k
+    assert quantizer.encode(z).unique().numel() > 0.8 * k
 
 
 # Shared

@@ -166,6 +166,33 @@ def test_loading_discards_what_was_gathered():
         assert torch.equal(t, expected[name]), name
 
 
+def test_a_device_is_asked_only_after_its_flag_may_have_changed(monkeypatch):
+    quantizer = trained()
+    asked, plain = [], torch.Tensor.__bool__
+
+    def ask(t: Tensor) -> bool:
+        asked.append(t)
+        return plain(t)
+
+    monkeypatch.setattr(torch.Tensor, "is_cpu", False)
+    monkeypatch.setattr(torch.Tensor, "__bool__", ask)
+
+    def times() -> int:
+        asked.clear()
+        for _ in range(3):
+            quantizer(5 + torch.randn(200, D))
+        return sum(t is quantizer.codebook.initialized for t in asked)
+
+    assert times() == 1
+    assert times() == 0
+    quantizer.codebook.initialized.copy_(torch.tensor(1.0))
+    assert times() == 1
+    quantizer.codebook.initialized = torch.tensor(1.0)
+    assert times() == 1
+    quantizer.codebook.initialized.zero_()  # asked until the codes are placed, and once after
+    assert times() == 2
+
+
 AVERAGES = [{}, {"avg_fn": get_ema_avg_fn(0.5)}, {"multi_avg_fn": get_ema_multi_avg_fn(0.5)}]
 
 

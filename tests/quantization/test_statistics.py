@@ -7,7 +7,12 @@ import torch
 
 from rotvq import EMA, VectorQuantizer
 from rotvq.quantization.kmeans import kmeans
-from rotvq.quantization.statistics import add_up, first_of_equals, sum_dtype
+from rotvq.quantization.statistics import (
+    add_up,
+    first_of_equals,
+    squared_error,
+    sum_dtype,
+)
 
 
 @pytest.mark.parametrize("value, parts", [(0.1, 1), (-3e-7, 3), (1e28, 1)])
@@ -47,6 +52,14 @@ def test_sums_are_those_of_fractions(n, k, d):
     for code in (0, k - 1):
         exact = sum(map(Fraction, z[indices == code, -1].tolist()), Fraction(0))
         assert total[code, -1].item() == pytest.approx(float(exact), rel=1e-12, abs=1e-12)
+
+
+def test_squared_errors_are_those_of_float64():
+    g = torch.Generator().manual_seed(0)
+    z, e = torch.randn(3000, 200, generator=g), torch.randn(9, 200, generator=g)
+    indices = torch.randint(9, (3000,), generator=g)
+    expected = torch.cdist(z.double(), e.double()).square()[torch.arange(3000), indices]
+    torch.testing.assert_close(squared_error(z, e, indices).double(), expected, rtol=1e-5, atol=0)
 
 
 def test_the_first_of_equal_vectors_is_found():

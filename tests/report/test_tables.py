@@ -45,7 +45,7 @@ def test_the_codebooks_health_is_told_where_it_was_recorded(make_run):
     rows = _rows(load_runs([make_run("seen", codebook=codebook), make_run("unseen")]))
 
     assert {name: _texts(cells) for name, cells in rows.items() if MISSING in _texts(cells)} == {
-        "Dead codes, idle for 100 training steps": ["7", MISSING],
+        "Dead codes, used less than 3 % of the mean": ["7", MISSING],
         "Training steps the longest idle code has been so": ["1,234", MISSING],
         "N of a code at the lower quartile, over the mean N": ["0.5234", MISSING],
         "N of a code at the upper quartile, over the mean N": ["1.5", MISSING],

@@ -20,7 +20,7 @@ from rotvq.quantization.kmeans import kmeans
 from rotvq.quantization.processes import drawn, of_each, refuse_join, several, whole
 from rotvq.quantization.rules import Restart
 from rotvq.quantization.state import CodebookState
-from rotvq.quantization.statistics import add_up, first_of_equals
+from rotvq.quantization.statistics import add_up, first_of_equals, squared_error
 
 LARGEST = 1e29
 """A vector with a larger element (or nan) stays out of the statistics: its sum could overflow."""
@@ -118,18 +118,7 @@ class Codebook(CodebookState):
             self._empty()
         add_up(self.n, self.s, z, indices, valid)
         if self.restart is not None:
-            # A sample over all micro-batches without replacement: those with the highest log(u)/w
-            # stay (Efraimidis and Spirakis, doi 10.1016/j.ipl.2005.11.003).
-            priority = drawn(len(z), z.device).log()
-            error = (z - self.e[indices]).square().sum(1)
-            if self.restart.draw == "error":
-                priority = priority / error
-            # A code is worth nothing where there is one already, nor two at one place.
-            apart = valid & (error > SAME**2 * z.square().sum(1))
-            priority = priority.where(first_of_equals(z, apart), -torch.inf)
-            highest, kept = torch.cat([self.priority, priority]).topk(len(self))
-            self.priority.copy_(highest)
-            self.candidates.copy_(torch.cat([self.candidates, z])[kept])
+            self._draw_candidates(self.restart, z, indices, valid)
 
     @torch.no_grad()
     def update(self) -> None:
@@ -198,13 +187,31 @@ class Codebook(CodebookState):
             self.rule.place(self, e)
         self._agreed = bool(ready.any())
 
+    def _draw_candidates(self, restart: Restart, z: Tensor, indices: Tensor, valid: Tensor) -> None:
+        # A sample over all micro-batches without replacement: those with the highest log(u)/w
+        # stay (Efraimidis and Spirakis, doi 10.1016/j.ipl.2005.11.003).
+        priority = drawn(len(z), z.device).log()
+        error = squared_error(z, self.e, indices)
+        if restart.draw == "error":
+            priority = priority / error
+        # A second code is worth nothing where there is one already, nor at the same new place.
+        apart = valid & (error > SAME**2 * z.square().sum(1))
+        priority = priority.where(apart, -torch.inf)
+        # Twice as many as can be kept leave enough that differ, and take little time to compare.
+        priority, sample = priority.topk(min(len(z), 2 * len(self)))
+        z = z[sample]
+        fresh = first_of_equals(z, priority > -torch.inf)
+        priority = torch.cat([self.priority, priority.where(fresh, -torch.inf)])
+        highest, kept = priority.topk(len(self))
+        self.priority.copy_(highest)
+        self.candidates.copy_(torch.cat([self.candidates, z])[kept])
+
     def _restart_dead(self, restart: Restart, n: Tensor) -> None:
         e = whole(self.e)
         dead = restart.dead(self.N)
         rank = dead.cumsum(0) - 1
-        # Micro-batches and processes may hold one vector each, or one that has become a code.
-        drawn = torch.cat([dead.new_ones(len(e)), self.priority > -torch.inf])
-        fresh = first_of_equals(torch.cat([e, self.candidates]), drawn)[len(e) :]
+        # Several micro-batches and processes may have drawn equal vectors.
+        fresh = first_of_equals(self.candidates, self.priority > -torch.inf)
         candidates = self.candidates[fresh.logical_not().byte().argsort(stable=True)]
         move = dead & (rank < fresh.sum())
         e = torch.where(move.unsqueeze(1), candidates[rank.clamp(0, len(e) - 1)], e)

@@ -60,7 +60,7 @@ class VectorQuantizer(nn.Module):
         estimator: how the gradient crosses: a name in `ESTIMATORS` or a function (z, q) -> q̃.
         rule: how codes move: `EMA(decay)`, `GradientLearned()` or `LinearMap()`.
         init: "uniform" in ±1/k (the paper's), or "data": k-means over the first training batch.
-        restart: `Restart()` moves dead codes to encoder outputs; None lets them lie.
+        restart: `Restart()` moves dead codes to encoder outputs; None disables restarts.
         weigh_use: yield `uneven_use` in training, a loss against uneven use. It costs n×k numbers.
         channel_dim: the dimension of z that holds the d channels; 1 for (b, d, h, w).
         defer_update: leave the codebook's step to `update_codebook()`.

@@ -1,4 +1,4 @@
-"""How many vectors chose a code, their sum, and which vectors are equal."""
+"""How many vectors chose a code, their sum and distances, and which vectors are equal."""
 
 from __future__ import annotations
 
@@ -47,6 +47,14 @@ def add_up(
         number, total = kernels.add_up(z.contiguous(), indices.where(valid, len(n)), len(n))
         n += number
         s += total
+
+
+def squared_error(
+    z: Float[Tensor, "n d"], e: Float[Tensor, "k d"], indices: Int64[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """‖z − e_i‖² of each vector and its code."""
+    pairs = zip(_blocks(z), _blocks(indices, z.shape[1]), strict=True)
+    return torch.cat([(rows - e[codes]).square().sum(1) for rows, codes in pairs])
 
 
 def first_of_equals(z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:

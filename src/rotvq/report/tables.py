@@ -107,7 +107,7 @@ METRICS = (
     Metric("Codes used", _evaluated("codes_used"), _decimals(0), max),
     Metric("Codebook size K", lambda run: run.codebook_size, _decimals(0)),
     Metric("Usage, codes used / K", _evaluated("usage"), lambda value: f"{100 * value:.1f} %", max),
-    Metric("Dead codes, idle for 100 training steps", _at_the_end("dead"), _decimals(0), min),
+    Metric("Dead codes, used less than 3 % of the mean", _at_the_end("dead"), _decimals(0), min),
     Metric("Training steps the longest idle code has been so", _at_the_end("oldest"), _decimals(0)),
     Metric("N of a code at the lower quartile, over the mean N", _at_quantile(2), _significant),
     Metric("N of a code at the upper quartile, over the mean N", _at_quantile(4), _significant),
