@@ -191,7 +191,7 @@ def test_a_value_that_is_long_is_told_in_short():
 
 
 @pytest.mark.parametrize(
-    ("levels", "message"), [([70] * 5, "codes of length"), ([2] * 63, "fewer than 2")]
+    ("levels", "message"), [([70] * 5, "codes of length"), ([3] * 40, "fewer than 2")]
 )
 def test_a_grid_is_checked_without_being_listed(levels, message):
     described = json.loads(readers.whole("config.json")[0])

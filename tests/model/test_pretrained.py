@@ -175,6 +175,15 @@ def test_wrong_arguments_are_told(saved, values, message):
     assert "\n" not in str(caught.value)
 
 
+def test_two_levels_of_an_older_version_are_refused(tmp_path):
+    model("finite").save_pretrained(tmp_path)
+    description = json.loads((tmp_path / "config.json").read_text())
+    del description["quantizer"]["two_levels"]
+    (tmp_path / "config.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match="of an older version, where they were -1 and 0"):
+        VQVAE.from_pretrained(tmp_path)
+
+
 def test_damaged_weights_are_told(saved):
     path = saved / "model.safetensors"
     whole = path.read_bytes()

@@ -8,19 +8,8 @@ from torch import Tensor, nn
 
 import rotvq
 from rotvq.errors import UserError
-from rotvq.evaluation.evaluate import evaluate
 from rotvq.model import VQVAE
-from rotvq.quantization import (
-    EMA,
-    FiniteScalarQuantizer,
-    GradientLearned,
-    GroupedQuantizer,
-    LinearMap,
-    ResidualQuantizer,
-    Restart,
-    VectorQuantizer,
-)
-from rotvq.tokens.coding import fingerprint
+from rotvq.quantization import GradientLearned, Restart, VectorQuantizer
 
 
 def small(channels: int = 3, stages: int = 2, dim: int = 8, **options) -> VQVAE:
@@ -267,66 +256,6 @@ def test_a_quantizer_that_does_not_fit_is_refused():
     with pytest.raises(UserError) as error:
         VQVAE(width=8, dim=8, quantizer=VectorQuantizer(16, 8))
     assert_one_line(error, "channel_dim")
-
-
-def test_one_token_of_a_whole_wall_is_refused():
-    with pytest.raises(UserError, match=r"at most 8; got 16, .* 65,536x65,536 pixels"):
-        VQVAE(width=1, dim=8, stages=16)
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("quantizer", [None, FiniteScalarQuantizer([4] * 8, channel_dim=1)])
-def test_weights_that_are_not_finite_make_no_tokens_and_no_pictures(quantizer, bad):
-    model = VQVAE(width=8, dim=8, depth=1, quantizer=quantizer).eval()
-    with torch.no_grad():
-        next(model.encoder.parameters())[0] = bad
-    with pytest.raises(UserError, match="expected finite latents; got nan"):
-        model.encode(images())
-    with pytest.raises(UserError, match="expected a finite loss; got nan"):
-        evaluate(model, torch.arange(2 * 3 * 256).view(2, 3, 16, 16).byte(), beta=0.25)
-    with torch.no_grad():
-        next(model.decoder.parameters())[0] = bad
-    with pytest.raises(UserError, match="expected finite pixels; got nan"):
-        model.decode(torch.zeros(1, 4, 4, dtype=torch.int64))
-
-
-@pytest.mark.parametrize("rule", [EMA(), GradientLearned(), LinearMap()])
-def test_codes_that_are_not_finite_make_no_tokens(rule):
-    model = small(rule=rule).eval()
-    with torch.no_grad():
-        next(model.quantizer.parameters(), model.quantizer.codebook.e)[3] = math.nan
-    with pytest.raises(UserError, match="expected finite codes; got nan"):
-        model.encode(images())
-
-
-def test_images_that_are_not_finite_make_no_tokens():
-    x = images()
-    x[0, 0, 0, 0] = math.nan
-    with pytest.raises(UserError, match="expected finite latents"):
-        small().encode(x)
-
-
-@pytest.mark.parametrize(
-    ("quantizer", "shape"),
-    [
-        (ResidualQuantizer([VectorQuantizer(16, 8, channel_dim=1) for _ in range(3)]), (3,)),
-        (GroupedQuantizer([VectorQuantizer(16, 4, channel_dim=1) for _ in range(2)]), (2,)),
-    ],
-)
-def test_several_quantizers_in_a_model(quantizer, shape):
-    model = VQVAE(width=8, dim=8, depth=1, quantizer=quantizer)
-    model(images()).loss().backward()
-    assert all(p.grad is not None for p in model.encoder.parameters())
-    model.eval()
-    indices = model.encode(images())
-    assert indices.shape == (4, 4, 4, *shape)
-    assert torch.equal(model.decode(indices), model(images()).reconstruction)
-    if isinstance(quantizer, ResidualQuantizer):
-        assert model.decode(indices[..., :1]).shape == (4, 3, 16, 16)
-    with pytest.raises(UserError, match=r"expected shape \(batch, rows, columns, .\)"):
-        model.decode(indices[..., 0])
-    with pytest.raises(UserError, match=r"expected a quantizer with one codebook; a .* of . has"):
-        fingerprint(model)
 
 
 # Compiled and exported

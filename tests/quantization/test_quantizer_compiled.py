@@ -213,10 +213,11 @@ def test_encode_and_lookup_are_exported_for_any_batch():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_old_onnx_exporter(tmp_path):
+@pytest.mark.parametrize("channel_dim", [-1, 1, -2])
+def test_the_old_onnx_exporter(channel_dim, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    quantizer, _ = pair_of()
-    z = vectors(20).view(-1, D)
+    quantizer, _ = pair_of(channel_dim=channel_dim)
+    z = vectors(20).view(10, 4, D).movedim(-1, channel_dim).contiguous()
     indices = quantizer.eval().encode(z)
     for program, given, expected in (
         (Encode(quantizer), z, indices),

@@ -201,7 +201,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _describe(quantizer: Quantizer) -> dict[str, Any]:
     if isinstance(quantizer, FiniteScalarQuantizer):
-        return {"kind": "finite scalar", "levels": list(quantizer.levels)}
+        described = {"kind": "finite scalar", "levels": list(quantizer.levels)}
+        # Of two levels older versions made codes -1 and 0, and they must not read these.
+        return described | ({"two_levels": [-1, 1]} if 2 in quantizer.levels else {})
     for kind, several in SEVERAL.items():
         if isinstance(quantizer, several):
             inner: list[Any] = list(quantizer.quantizers)
@@ -232,6 +234,11 @@ def _build(description: dict[str, Any]) -> Quantizer:
     # How a trainer steps the codebook is no property of the model; older files have it.
     values.pop("defer_update", None)
     if kind == "finite scalar":
+        if values.pop("two_levels", None) is None and 2 in values["levels"]:
+            raise UserError(
+                "levels: expected a model whose channels of two levels have the codes -1 and 1; "
+                "got one of an older version, where they were -1 and 0. Train it again."
+            )
         return FiniteScalarQuantizer(**values, channel_dim=1)
     if kind in SEVERAL:
         several: Quantizer = SEVERAL[kind]([_build(inner) for inner in values["quantizers"]])

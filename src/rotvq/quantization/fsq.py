@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rotvq.errors import UserError
 from rotvq.quantization.estimators import straight_through
 from rotvq.quantization.quantizer import Quantized
-from rotvq.quantization.tensors import channels_last, checked_indices
+from rotvq.quantization.tensors import channels_at, channels_last, checked_indices
 
 MARGIN = 1e-3
 """How far beyond the outermost levels the bound lies, as a share: they are within reach."""
@@ -159,7 +159,7 @@ class FiniteScalarQuantizer(nn.Module):
             z_q = z_q.where(kept.unsqueeze(-1), 0.0)
             indices = indices.where(kept, -1)
         none = 0 * steps.detach().sum()
-        return Quantized(z_q.movedim(-1, self.channel_dim), indices, none, none, none)
+        return Quantized(channels_at(z_q, self.channel_dim), indices, none, none, none)
 
     def encode(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
@@ -173,7 +173,7 @@ class FiniteScalarQuantizer(nn.Module):
         """Codes of indices, as `VectorQuantizer.lookup` gives them."""
         valid = checked_indices(indices, len(self.codebook))
         codes = self.codebook.codes(indices.clamp_min(0)).where(valid.unsqueeze(-1), 0.0)
-        return codes.movedim(-1, self.channel_dim)
+        return channels_at(codes, self.channel_dim)
 
     def initialize_codebook(self, z: Tensor, mask: Tensor | None = None) -> None:
         """Nothing: the grid is where it always is."""

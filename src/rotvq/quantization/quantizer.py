@@ -18,7 +18,7 @@ from rotvq.quantization.processes import whole
 from rotvq.quantization.rules import Restart, Rule
 from rotvq.quantization.search import nearest
 from rotvq.quantization.state import Init
-from rotvq.quantization.tensors import channels_last, look_up, transformed
+from rotvq.quantization.tensors import channels_at, channels_last, look_up, transformed
 
 WAITING = 100
 """Forward passes without an update that no gradient accumulation has: a call is missing."""
@@ -158,7 +158,7 @@ class VectorQuantizer(nn.Module):
         if kept is not None:
             z_q = z_q.where(kept.unsqueeze(1), 0.0)
             indices = indices.where(kept, -1)
-        z_q = z_q.unflatten(0, shape).movedim(-1, self.channel_dim)
+        z_q = channels_at(z_q.unflatten(0, shape), self.channel_dim)
         return Quantized(z_q, indices.unflatten(0, shape), commitment_loss, codebook_loss, uneven)
 
     def encode(

@@ -15,7 +15,7 @@ from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.estimators import reflection
 from rotvq.quantization.fsq import FiniteScalarQuantizer
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
-from rotvq.quantization.tensors import channels_last
+from rotvq.quantization.tensors import channels_at, channels_last
 
 Single = VectorQuantizer | FiniteScalarQuantizer
 
@@ -158,7 +158,7 @@ class ResidualQuantizer(_Several):
         crossed = self._each()[0].estimator(
             z.movedim(self.channel_dim, -1), _added(codes).movedim(self.channel_dim, -1)
         )
-        return self._together(crossed.movedim(-1, self.channel_dim), parts)
+        return self._together(channels_at(crossed, self.channel_dim), parts)
 
     def encode(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None

@@ -30,7 +30,7 @@ def channels_last(
             f"z: expected {d} channels at dimension {channel_dim}; got shape "
             f"{tuple(z.shape)}. Set dim or channel_dim of the quantizer."
         )
-    z = z.movedim(channel_dim, -1)
+    z = z.movedim(channel_dim % z.ndim, z.ndim - 1)
     if mask is None:
         return z, None
     if mask.dtype != torch.bool or mask.shape != z.shape[:-1]:
@@ -51,8 +51,13 @@ def look_up(
     """
     valid = checked_indices(indices, len(e))
     codes = F.embedding(indices.clamp_min(0), e)
-    codes = codes.where(valid.unsqueeze(-1), 0.0)
-    return codes.movedim(-1, channel_dim)
+    return channels_at(codes.where(valid.unsqueeze(-1), 0.0), channel_dim)
+
+
+def channels_at(codes: Float[Tensor, "... d"], channel_dim: int) -> Float[Tensor, "..."]:
+    """Codes with their last dimension at `channel_dim`."""
+    # The old ONNX exporter writes a negative dimension as it is, which no runtime reads.
+    return codes.movedim(codes.ndim - 1, channel_dim % codes.ndim)
 
 
 def checked_indices(indices: Int64[Tensor, "..."], size: int) -> Bool[Tensor, "..."]:

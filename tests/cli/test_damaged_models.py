@@ -1,0 +1,47 @@
+"""Saved models that must make no tokens, whatever command is given them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from rotvq.model import VQVAE
+from rotvq.quantization import VectorQuantizer
+
+
+def save(folder, stages=2, weight=None):
+    quantizer = VectorQuantizer(16, 4, channel_dim=1)
+    model = VQVAE(width=2, dim=4, depth=0, stages=stages, quantizer=quantizer)
+    if weight is not None:
+        with torch.no_grad():
+            next(model.encoder.parameters())[0] = weight
+    model.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("encode", "{images}", "--model", "{model}", "-o", "{out}/a.npz"),
+        ("reconstruct", "{images}", "--model", "{model}", "-o", "{out}/seen"),
+        ("export", "{model}", "--to", "torch", "-o", "{out}/programs"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_they_are_refused_in_one_line(rotvq, images, tmp_path, monkeypatch, words):
+    with monkeypatch.context() as older:
+        older.setattr("rotvq.model.vqvae.MOST_STAGES", 16)
+        save(tmp_path / "wall", stages=16)
+    save(tmp_path / "nan", weight=math.nan)
+    save(tmp_path / "infinite", weight=math.inf)
+    for name, message in (
+        (
+            "wall",
+            "model.stages: expected at most 8; got 16, with which one token stands for 65,536",
+        ),
+        ("nan", "expected finite latents; got nan or infinity"),
+        ("infinite", "expected finite latents; got nan or infinity"),
+    ):
+        places = {"images": images, "model": tmp_path / name, "out": tmp_path}
+        assert message in rotvq(*(word.format(**places) for word in words)).error
