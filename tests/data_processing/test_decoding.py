@@ -183,3 +183,12 @@ def test_files_are_read_from_disk(tmp_path: Path) -> None:
     images, skipped = _split([Encoded("a", path), Encoded("gone", tmp_path / "gone.png")])
     assert np.array_equal(images[0], RGB.transpose(2, 0, 1))
     assert skipped == [Skipped("gone", "no such file")]
+
+
+def test_a_damaged_second_frame_costs_nothing() -> None:
+    frames = [Image.new("L", (9, 6), value) for value in (50, 200)]
+    whole = _encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    findings = Findings()
+    items = [Encoded(str(n), whole[:-n]) for n in range(1, 24)]
+    assert decode_split(items, len(items), Target(), "test", findings).images.min() == 50
+    assert {each.reason for each in findings.skipped} <= {"frames after the first"}
