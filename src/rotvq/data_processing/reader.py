@@ -18,6 +18,8 @@ from rotvq.errors import UserError
 SPLITS = ("train", "test", "all")
 NO_TEST_SPLIT = "no test split found: 10 % of the images held out"
 TEST_SPLIT = "only the test split is read: --split all takes every image, --split train the others"
+LONGEST_CAPTION = 2**16
+"""Bytes of a caption that are read."""
 
 Mask = NDArray[np.bool_]
 
