@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rotvq.data_processing import cifar10
 from rotvq.data_processing.decoding import Encoded, Target
 from rotvq.data_processing.image_formats import Unreadable
+from rotvq.data_processing.reader import LONGEST_CAPTION
 from rotvq.data_processing.splits import ImageData
 
 if TYPE_CHECKING:
@@ -123,8 +124,10 @@ class _Images:
 
 
 def _text(cell: Any) -> str | None:
-    """Text of a cell; bytes that are not UTF-8 are replaced."""
-    return bytes(cell.as_buffer()).decode("utf-8", "replace") if cell.is_valid else None
+    """Text of a cell, cut where it is very long; bytes that are not UTF-8 are replaced."""
+    if not cell.is_valid:
+        return None
+    return bytes(cell.as_buffer()[:LONGEST_CAPTION]).decode("utf-8", "replace")
 
 
 def inside(root: Path, path: str) -> Path | None:

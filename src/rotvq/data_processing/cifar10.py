@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,7 +50,8 @@ def is_archive(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             found = tar.members(file, path.stat().st_size)
-            return any(member.name.rpartition("/")[2] in BATCH_MD5 for member in found)
+            first = islice(found, 2 * len(BATCH_MD5))
+            return any(member.name.rpartition("/")[2] in BATCH_MD5 for member in first)
     except (tar.TarError, OSError):
         return False
 

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotvq.data_processing.decoding import Encoded, Findings, Target, decode_split
-from rotvq.data_processing.skipped import Skipped
+from rotvq.data_processing.skipped import Skipped, summary
 from rotvq.data_processing.splits import ImageData, ImageSplit, held_out
 from rotvq.errors import UserError
 
 SPLITS = ("train", "test", "all")
 NO_TEST_SPLIT = "no test split found: 10 % of the images held out"
 TEST_SPLIT = "only the test split is read: --split all takes every image, --split train the others"
+LONGEST_CAPTION = 2**16
+"""Bytes of a caption that are read."""
 
 Mask = NDArray[np.bool_]
 
@@ -94,7 +96,10 @@ class ImageSource:
             raise UserError(f"{self.name} has no {split} split, only {', '.join(self.splits)}")
         every = self.splits["all"]()
         if every.count < 2:
-            raise UserError(f"{self.name} holds {every.count} images: expected at least two")
+            reasons = "".join(f"; {line}" for line in summary(every.skipped))
+            raise UserError(
+                f"{self.name} holds {every.count} images: expected at least two{reasons}"
+            )
         held = held_out(every.keys())
         part = every.only(held if split == "test" else ~held)
         return replace(part, notes=(*every.notes, NO_TEST_SPLIT))

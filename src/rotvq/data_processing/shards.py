@@ -16,7 +16,7 @@ from rotvq.data_processing.arrow import TEST_NAMES
 from rotvq.data_processing.decoding import Encoded
 from rotvq.data_processing.folder import images_below
 from rotvq.data_processing.image_formats import SUFFIXES, Unreadable
-from rotvq.data_processing.reader import ImageSource, Mask, Reader
+from rotvq.data_processing.reader import LONGEST_CAPTION, ImageSource, Mask, Reader
 from rotvq.data_processing.tar import Member
 from rotvq.errors import UserError, first_line
 from rotvq.text import encodable
@@ -24,8 +24,6 @@ from rotvq.text import encodable
 LABEL, CAPTION = ".cls", ".txt"
 DIGITS = 18
 """Of a class: what int64 holds."""
-LONGEST_TEXT = 2**16
-"""Bytes of a caption that are read."""
 LARGEST = 2**30
 """Bytes of an image."""
 
@@ -111,7 +109,7 @@ def _encoded(file: IO[bytes], name: str, image: Member, files: Files) -> Encoded
         member = files.get(field)
         if member is None:
             return b""
-        return tar.content(file, member._replace(size=min(member.size, LONGEST_TEXT)))
+        return tar.content(file, member._replace(size=min(member.size, LONGEST_CAPTION)))
 
     digits = text(LABEL).strip()
     label = int(digits) if digits.isdigit() and len(digits) <= DIGITS else None
