@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from rotvq.text import printable
+from rotvq.text import encodable, printable
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,7 @@ def test_no_control_character_is_left() -> None:
     shown = printable("".join(map(chr, range(0x3000))))
     assert re.search(r"[\x00-\x1f\x7f-\x9f]", shown) is None
     shown.encode()
+
+
+def test_stray_bytes_of_a_path_can_be_written_down() -> None:
+    assert encodable("caf\udce9 ä.png") == "caf%E9 ä.png"

@@ -18,3 +18,8 @@ def printable(text: str) -> str:
 def _escaped(code: int) -> str:
     short = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}
     return short.get(code) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def encodable(name: str) -> str:
+    """The name of a file as text that UTF-8 can write: stray bytes of a path become %XX."""
+    return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", name)

@@ -93,9 +93,9 @@ def test_tga_has_no_signature_and_needs_its_ending_or_footer(tmp_path: Path) -> 
         open_image(without_footer)
 
 
-@pytest.mark.parametrize(("width", "height"), [(10_001, 10_000), (20_000, 20_000), (2**30, 2)])
+@pytest.mark.parametrize(("width", "height"), [(16_001, 10_000), (20_000, 20_000), (2**30, 2)])
 def test_too_many_pixels_are_answered_from_the_header(width: int, height: int) -> None:
-    with pytest.raises(Unreadable, match=r"too large: .*more than 100 megapixels"):
+    with pytest.raises(Unreadable, match=r"too large: .*more than 160 megapixels"):
         open_image(png_of(width, height))
     open_image(png_of(10_000, 8_900)).close()
 
@@ -146,6 +146,14 @@ def test_a_large_jpeg_is_decoded_at_no_less_than_twice_what_is_wanted(
     content = encode("JPEG", Image.new("RGB", (1200, 800)))
     with open_image(content, wanted) as image:
         assert image.height == decoded
+
+
+def test_only_pixels_that_are_decoded_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_formats, "LARGEST", 50_000)
+    content = encode("JPEG", Image.new("RGB", (300, 300)))
+    open_image(content, (20, 20)).close()
+    with pytest.raises(Unreadable, match="too large: 300x300"):
+        open_image(content)
 
 
 def test_formats_are_those_of_the_installed_pillow() -> None:

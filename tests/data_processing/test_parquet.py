@@ -134,6 +134,39 @@ def test_sister_files_must_agree(tmp_path: Path, write: Callable[..., None]) -> 
         load(str(tmp_path))
 
 
+def test_a_folder_for_each_split_is_another_layout_of_the_hub(
+    tmp_path: Path, write: Callable[..., None]
+) -> None:
+    for split, values in (("train", [1, 2]), ("test", [3])):
+        write(tmp_path / "default" / split / "0000.parquet", values)
+    data = load(str(tmp_path))
+    assert _values(data.train.images) == [1, 2] and _values(data.test.images) == [3]
+    names = [item.name for item in open_parquet(tmp_path / "default").reader("all")]
+    assert names == [f"{part}.parquet/{row:06d}" for part, row in
+                     (("train/0000", 0), ("train/0000", 1), ("test/0000", 0))]  # fmt: skip
+
+
+def test_a_table_about_pictures_does_not_hide_them(tmp_path: Path, to_png: ToPng) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.png").write_bytes(to_png(np.full((8, 8), 4, np.uint8)))
+        pq.write_table(pa.table({"file_name": ["a.png"]}), tmp_path / split / "metadata.parquet")
+    data = load(str(tmp_path))
+    assert _values(data.train.images) == _values(data.test.images) == [4]
+    assert {each.path for each in data.skipped} == {
+        "train/metadata.parquet",
+        "test/metadata.parquet",
+    }
+
+
+def test_captions_may_be_missing_in_some_files(tmp_path: Path, write: Callable[..., None]) -> None:
+    write(tmp_path / "train-0.parquet", [1, 2], caption=["one", None])
+    write(tmp_path / "train-1.parquet", [3], text=["three"])
+    write(tmp_path / "test-0.parquet", [4])
+    source = open_parquet(tmp_path)
+    assert [item.caption for item in source.reader("all")] == ["one", None, "three", None]
+
+
 def test_files_are_found_one_folder_down(tmp_path: Path, write: Callable[..., None]) -> None:
     assert find_parquet(tmp_path) is None
     write(tmp_path / "plain_text" / "train-0.parquet", [1, 2])

@@ -236,6 +236,13 @@ def test_one_image_cannot_be_split(tmp_path):
         open_source(str(word), Target()).reader("train")
 
 
+def test_a_folder_without_images_says_what_it_holds(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"holds 0 images: .* 2 skipped: not an image file, first"):
+        load(str(tmp_path))
+
+
 def test_pixels_in_memory_become_what_is_wanted():
     images = np.arange(2 * 3 * 8 * 8, dtype=np.uint8).reshape(2, 3, 8, 8)
     reader = of_arrays(images, np.array([4, 5]), "some")

@@ -69,6 +69,13 @@ def test_labels_and_captions_go_along(path, names):
     assert read(path).labels is None and read(path).captions is None
 
 
+@pytest.mark.parametrize("caption", ["the same", "\x00" * 2**16])
+def test_captions_that_compress_well_are_read_again(path, caption):
+    n = 200 if len(caption) > 100 else 100_000
+    write(path, Tokens(CODEC, [(4, 4)] * n, bytes(2 * n), captions=[caption] * n))
+    assert read(path).captions == [caption] * n
+
+
 def test_labels_can_be_read_without_us(tmp_path):
     tokens, _ = some([(4, 4)] * 4, others=True)
     for ending in KINDS:

@@ -8,7 +8,7 @@ from io import BytesIO
 from itertools import product
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageChops, ImageCms
 
 from rotvq.data_processing.image_formats import Unreadable
 
@@ -65,13 +65,13 @@ def to_srgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     """
     alpha = None
     if image.has_transparency_data:
-        if image.mode in ("La", "RGBa"):
-            image = image.convert(image.mode.upper())
-        alpha = image.convert("RGBA").getchannel("A")
+        with_alpha = "LA" if image.mode in _GREY else "RGBA"
+        image = image if image.mode == with_alpha else image.convert(with_alpha)
+        alpha = image.getchannel("A")
     base = "L" if image.mode in _GREY else image.mode
     base = base if base in ("L", "CMYK", "LAB") else "RGB"
     if image.mode != base:
-        image = (image.convert("RGBA") if alpha is not None else image).convert(base)
+        image = image.convert(base)
     if image.mode == "LAB":
         image = ImageCms.applyTransform(image, _from_lab())  # type: ignore[assignment]
     elif profile and (convert := _to_srgb(profile, image.mode)):
@@ -79,9 +79,7 @@ def to_srgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     if image.mode == "CMYK":
         image = image.convert("RGB")
     if alpha is not None:
-        over = Image.new(image.mode, image.size, "white")
-        over.paste(image, mask=alpha)
-        return over
+        image.paste("white", mask=ImageChops.invert(alpha))
     return image
 
 

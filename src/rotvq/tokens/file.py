@@ -53,8 +53,11 @@ EXPANSION = 100
 IMAGES = 10**7
 """Of a model with one code, whose tokens take no bits."""
 
-NAME, CAPTION = 4096, 2**18
-"""Bytes of an image's name and caption, at most."""
+NAME = 4096
+"""Bytes of an image's name, at most."""
+
+CAPTIONS = 2**26
+"""Bytes of all captions together that any file may hold, beyond its EXPANSION."""
 
 
 def write(path: Path, tokens: Tokens) -> None:
@@ -246,13 +249,12 @@ def _tokens(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> To
     if codec.bits == 0 and sum(count for count, _ in runs) > IMAGES:
         raise ValueError(f"it has more than {IMAGES:,} images of no bits")
     sizes = [size for count, size in runs for _ in range(count)]
-    n = len(sizes) + 1
-    names = _from_bytes(arrays["names"], NAME * n) if "names" in arrays else None
-    captions = None
+    names = captions = labels = None
+    if "names" in arrays:
+        names = _from_bytes(arrays["names"], NAME * (len(sizes) + 1))
     if "captions" in arrays:
-        content = arrays["captions"]
-        captions = _from_bytes(content, min(CAPTION * n, EXPANSION * content.nbytes + CAPTION))
-    labels = None
+        room = CAPTIONS + EXPANSION * (tokens.nbytes + arrays["captions"].nbytes)
+        captions = _from_bytes(arrays["captions"], room)
     if "labels" in arrays:
         array = arrays["labels"]
         if array.dtype.kind != "i" or array.ndim != 1:
