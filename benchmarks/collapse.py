@@ -20,8 +20,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from rotvq.data_processing import ImageData, load
 from rotvq.files import to_json, write_text
+from rotvq.training import environment
 from rotvq.training.collapse import advised
 from rotvq.training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from rotvq.training.loop import Trainer
@@ -82,7 +85,7 @@ CUBES: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 """Settings by kind of codebook, and the values that are combined."""
 
-COMMAND = "python benchmarks/collapse.py --seeds 3"
+COMMAND = "python benchmarks/collapse.py --seeds 2"
 
 LAST = 4
 """Epochs over which the training error is averaged: that of one moment is noisy."""
@@ -139,6 +142,18 @@ def read(path: Path) -> list[Settings]:
     return json.loads(path.read_text())["runs"] if path.exists() else []
 
 
+def write(path: Path, runs: Sequence[Settings]) -> None:
+    """The record, a run a line."""
+    made = {
+        "command": COMMAND,
+        "data": "embedded photographs, 384 training and 96 test patches of 16x16",
+        "hardware": environment.hardware(torch.device("cpu")),
+        "versions": environment.versions(),
+    }
+    lines = ",\n".join(to_json(run) for run in runs)
+    write_text(path, f'{to_json(made)[:-1]}, "runs": [\n{lines}\n]}}\n')
+
+
 def table(runs: Sequence[Settings]) -> str:
     """Markdown: every situation in which a run was called collapsed, and the same as advised."""
     by_config: dict[Config, list[Settings]] = {}
@@ -185,8 +200,7 @@ def main() -> None:
         found = measure(configured(settings, seed), data)
         runs.append({"settings": settings, "seed": seed, **found})
         print(settings, seed, found, flush=True)
-        lines = ",\n".join(to_json(run) for run in runs)
-        write_text(path, f'{{"command": "{COMMAND}", "runs": [\n{lines}\n]}}\n')
+        write(path, runs)
     write_text(options.out / "matrix.md", table(runs))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from statistics import fmean
 
 import collapse
 import pytest
@@ -47,7 +48,7 @@ SITUATIONS = {
     ),
     "a fixed grid": (
         {"levels": "4,4", "codebook_size": 16},
-        {"quantizer.levels": "null", "quantizer.restart": 0.03, "quantizer.decay": 0.9},
+        {},
     ),
 }
 
@@ -61,7 +62,7 @@ def test_advice_is_what_helps_and_is_not_taken_yet(name):
     options = re.findall(r"(--[a-z_.]+) (\w+(?:\.\d+)?)", said)
     assert {f"--{option}": str(value) for option, value in wanted.items()} == dict(options)
     if not wanted:
-        assert said.endswith("All that is known to help is in use.")
+        assert said.endswith("No other setting is known to help.")
 
 
 def test_advice_taken_leaves_none_and_its_options_are_accepted():
@@ -93,9 +94,11 @@ def test_in_every_measured_situation_that_is_warned_of_the_advice_helped(record)
         option for run, _ in pairs for option in advised(collapse.configured(run["settings"]))
     } == {each.option for each in ADVICE}
     for before, after in pairs:
-        assert after["usage"] > max(0.5, before["usage"])
-        assert after["mse"] < 1.03 * before["mse"]
-    assert sum(after["mse"] < before["mse"] for before, after in pairs) > 0.8 * len(pairs)
+        assert after["usage"] > max(0.9, before["usage"])
+        assert after["mse"] < 1.05 * before["mse"], "short runs differ by as much by chance"
+    lower = [after["train_mse"] < before["train_mse"] for before, after in pairs]
+    assert sum(lower) > 0.9 * len(pairs)
+    assert fmean(after["mse"] / before["mse"] for before, after in pairs) < 0.95
 
 
 @pytest.fixture(scope="module")

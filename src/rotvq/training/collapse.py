@@ -29,7 +29,6 @@ class Advice(NamedTuple):
 
 
 ADVICE = (
-    Advice("quantizer.levels", "null", lambda c: c.quantizer.levels is not None),
     Advice("quantizer.rule", "ema", lambda c: c.quantizer.rule == "linear"),
     Advice("quantizer.restart", 0.03, lambda c: not c.quantizer.restart),
     Advice("quantizer.decay", 0.9, lambda c: c.quantizer.decay > 0.9),
@@ -37,7 +36,12 @@ ADVICE = (
 
 
 def advised(config: Config) -> dict[str, Any]:
-    """The settings that help against collapse and are not in use yet, by option."""
+    """The settings that help against collapse and are not in use yet, by option.
+
+    For a fixed grid there are none: what was tried helped one run and hurt another.
+    """
+    if config.quantizer.levels:
+        return {}
     return {each.option: each.value for each in ADVICE if each.applies(config)}
 
 
@@ -58,7 +62,7 @@ def warning(history: Sequence[Mapping[str, Any]], config: Config) -> str | None:
         return None
     size = config.quantizer.codebook_size
     options = " ".join(f"--{name} {value}" for name, value in advised(config).items())
-    remedy = f"Start again with {options}." if options else "All that is known to help is in use."
+    remedy = f"Start again with {options}." if options else "No other setting is known to help."
     return (
         f"The codebook collapses: {round(now * size):,} of {size:,} codes are used, after "
         f"{round(before * size):,} an epoch ago. {remedy}"
