@@ -18,9 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rotvq.errors import UserError
+from rotvq.model.pretrained import LARGEST
 from rotvq.report import style
 from rotvq.training.build import load_model
-from rotvq.training.config import Config
+from rotvq.training.config import Config, ModelConfig
 
 
 @pytest.fixture(scope="module", params=readers.READERS)
@@ -232,13 +233,27 @@ def test_batches_that_are_bombs_are_refused(content):
 
 @pytest.mark.parametrize(
     "change",
-    [{"width": 2**30}, {"depth": 10**9}, {"dim": -1}, {"width": 2**80}, {"stages": 60}],
+    [
+        {"width": 2**30},
+        {"depth": 10**9},
+        {"dim": -1},
+        {"width": 2**80},
+        {"stages": 60},
+        {"stages": 9},
+    ],
 )
 def test_a_model_that_no_machine_holds_is_refused(change):
     described = json.loads(readers.whole("config.json")[0])
     described["model"] |= change
     with pytest.raises(UserError):
         read("config.json", json.dumps(described).encode())
+
+
+def test_a_model_may_have_as_many_stages_as_a_run():
+    """More of them make tokens of more pixels than memory holds."""
+    assert ModelConfig(stages=LARGEST["stages"]).stages == 8
+    with pytest.raises(UserError, match="stages: expected 1 to 8; got 9"):
+        ModelConfig(stages=9)
 
 
 def test_a_parquet_file_with_a_column_of_no_text_is_refused():

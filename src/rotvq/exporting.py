@@ -110,7 +110,8 @@ def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
 
 def load_torch(path: Path) -> Program:
     """The program of a .pt2 file."""
-    program: Program = torch.export.load(path).module()
+    with path.open("rb") as file:  # torch opens no path that is not UTF-8.
+        program: Program = torch.export.load(file).module()
     return program
 
 

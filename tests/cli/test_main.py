@@ -187,7 +187,11 @@ def test_a_run_may_have_a_name_that_is_not_text(rotvq, tiny, tmp_path):
     assert rotvq("train", "--out", odd, "--resume").status == 0
     again = rotvq("train", "--config", f"{odd}/config.yaml", "--out", f"{odd}-again")
     assert again.status == 0
-    for words in (["evaluate", odd], ["encode", data, "--model", odd, "-o", f"{odd}.npz"]):
+    for words in (
+        ["evaluate", odd],
+        ["encode", data, "--model", odd, "-o", f"{odd}.npz"],
+        ["export", odd, "--to", "torch", "-o", f"{odd}-torch"],
+    ):
         assert rotvq(*words).status == 0
     names = {name[:3] for name in os.listdir(os.fsencode(str(tmp_path)))}
     assert names == {b"caf"}

@@ -102,3 +102,10 @@ def test_a_record_of_another_length_than_its_tensor_is_refused(size):
 def test_names_other_than_those_of_tensors_are_refused(named, pickled):
     with pytest.raises(ValueError, match=named):
         read(io.BytesIO(repacked(saved(), {"data.pkl": pickled})))
+
+
+def test_what_torch_warns_of_is_refused_or_read_without_a_word(recwarn):
+    (name,) = (n for n in zipfile.ZipFile(io.BytesIO(saved())).namelist() if n.endswith("data.pkl"))
+    pickled = zipfile.ZipFile(io.BytesIO(saved())).read(name)
+    read(io.BytesIO(repacked(saved(), {"data.pkl": b"\x80\x04" + pickled[2:]})))
+    assert not [*recwarn]

@@ -37,12 +37,12 @@ def with_configs(words: Sequence[str], groups: Collection[str]) -> list[str]:
         UserError: a file is absent, is not plain YAML, or holds something other than options; a
             word names a part where its options are expected.
     """
-    found, left = list[str](), iter(words)
+    found, left, parts = list[str](), iter(words), {f"--{group}" for group in groups}
     for word in left:
         option, _, value = word.partition("=")
         if option == "--config":
             found += _config_words(Path(value or next(left, "")), groups)
-        elif option.removeprefix("--") in groups and option != word.removeprefix("--"):
+        elif option in parts:
             raise UserError(f"{option}: expected one of its options, as {option}.NAME VALUE.")
         else:
             found.append(word)

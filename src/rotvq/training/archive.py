@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import warnings
 import zipfile
 from typing import Any, BinaryIO
 
@@ -40,7 +41,11 @@ def read(file: BinaryIO) -> Any:
                     _check_names(content)
                 checked.writestr(record.filename, content)
     copy.seek(0)
-    return torch.load(copy, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # Of what torch did not write, which is refused or harmless.
+        return torch.load(copy, map_location="cpu", weights_only=True)
 
 
 def _check(records: list[zipfile.ZipInfo], size: int) -> None:

@@ -81,7 +81,7 @@ class ModelConfig:
         for name in ("width", "dim"):
             value = getattr(self, name)
             _require(value >= 1, f"model.{name}", "a positive number", value)
-        _require(1 <= self.stages <= 16, "model.stages", "1 to 16", self.stages)
+        _require(1 <= self.stages <= 8, "model.stages", "1 to 8", self.stages)
         _require(0 <= self.depth <= 1000, "model.depth", "0 to 1000", self.depth)
 
 

@@ -214,9 +214,8 @@ class Trainer:
         begun = saved.position.epoch + (saved.position.step > 0)
         if options.epochs < begun:
             raise UserError(
-                f"training.epochs: expected {begun} or more, as the run in {self.folder} is in "
-                f"epoch {begun} or past it; got {options.epochs}. Choose another --out for a "
-                "shorter run."
+                f"training.epochs: expected {begun} or more, as the run in {self.folder} has begun "
+                f"epoch {begun}; got {options.epochs}. Choose another --out for a shorter run."
             )
         for module, values in ((self.model, saved.model), (self.average, saved.average)):
             if module is not None and values is not None:
