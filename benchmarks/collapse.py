@@ -64,8 +64,7 @@ CUBES: dict[str, dict[str, tuple[Any, ...]]] = {
     "one map of all codes": {
         "quantizer.rule": ("linear",),
         "quantizer.codebook_size": (128,),
-        "training.learning_rate": (2e-3,),
-        "training.evenness": (0.0, 0.002),
+        "training.learning_rate": (2e-3, 4e-4),
     },
     "fixed grid": {
         "model.dim": (3,),
@@ -112,7 +111,7 @@ def configured(settings: Settings, seed: int = 0) -> Config:
     groups: dict[str, Settings] = {"training": {"seed": seed}}
     for name, value in settings.items():
         group, _, field = name.partition(".")
-        groups.setdefault(group, {})[field] = value
+        groups.setdefault(group, {})[field] = None if value == "null" else value
     return BASE.but(**groups)
 
 
@@ -142,16 +141,16 @@ def read(path: Path) -> list[Settings]:
 
 def table(runs: Sequence[Settings]) -> str:
     """Markdown: every situation in which a run was called collapsed, and the same as advised."""
-    by_settings: dict[str, list[Settings]] = {}
+    by_config: dict[Config, list[Settings]] = {}
     for run in runs:
-        by_settings.setdefault(to_json(run["settings"]), []).append(run)
+        by_config.setdefault(configured(run["settings"]), []).append(run)
     lines = [HEAD]
-    for some in by_settings.values():
+    for config, some in by_config.items():
         settings = some[0]["settings"]
         if not any(run["warned"] for run in some):
             continue
-        advice = advised(configured(settings))
-        after = by_settings.get(to_json({**settings, **advice}), []) if advice else []
+        advice = advised(config)
+        after = by_config.get(configured(settings | advice), []) if advice else []
         values = [
             _change(some, after, name) for name in ("train_mse", "mse", "usage", "perplexity")
         ]

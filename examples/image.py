@@ -11,7 +11,7 @@ from rotvq import EMA, Restart, VectorQuantizer
 from rotvq.data_processing import load
 
 torch.manual_seed(0)
-pixels = torch.from_numpy(load("photos").train.images)
+pixels = torch.from_numpy(load("embedded:photos").train.images)
 
 encoder = nn.Sequential(
     nn.Conv2d(3, 32, 4, stride=2, padding=1), nn.GELU(), nn.Conv2d(32, 16, 4, stride=2, padding=1)

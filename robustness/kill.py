@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def _images() -> ImageData:
-    photos = load("photos")
+    photos = load("embedded:photos")
     return ImageData(
         "photos", ImageSplit(photos.train.images[:48]), ImageSplit(photos.train.images[48:64])
     )

@@ -134,7 +134,7 @@ def _shards(path: Path) -> Iterator[bytes]:
     made = pictures("PNG")
     with tarfile.open(path, "w") as archive:
         for number in range(12):
-            members = ((".png", made[number % 3]), (".cls", b"%d" % number))
+            members = ((".png", made[number % 3]), (".cls", b"%d" % number), (".txt", b"text"))
             for suffix, content in members:
                 entry = tarfile.TarInfo(f"{number:03d}{suffix}")
                 entry.size = len(content)
@@ -146,7 +146,8 @@ def _tables(path: Path) -> Iterator[bytes]:
     made = pictures("PNG")
     images = [{"bytes": made[i % 3], "path": str(i)} for i in range(12)]
     for compression in ("none", "zstd"):
-        table = pa.table({"img": images, "label": [i % 3 for i in range(12)]})
+        texts = [f"caption {i}" for i in range(12)]
+        table = pa.table({"img": images, "label": [i % 3 for i in range(12)], "text": texts})
         pq.write_table(table, path, compression=compression)
         yield path.read_bytes()
 
@@ -156,7 +157,8 @@ def _token_files(path: Path) -> Iterator[bytes]:
     draw = np.random.default_rng(0)
     for number, size in (("a", (8, 8)), ("b", (8, 8)), ("c", (6, 17))):
         grid = packer.codec.grid(size)
-        packer.add(draw.integers(0, 1000, (1, *grid)), size, [number])
+        indices = draw.integers(0, 1000, (1, *grid))
+        packer.add(indices, size, [number], [len(number)], [f"caption {number}"])
     token_file.write(path, packer.tokens())
     yield path.read_bytes()
 

@@ -73,7 +73,7 @@ def _config(steps: int) -> Config:
 
 def _images() -> ImageData:
     """Small crops, so that a step is quick."""
-    photos = load("photos")
+    photos = load("embedded:photos")
     some = photos.train.images[: STEPS_AN_EPOCH * BATCH // 4]
     images = np.concatenate([some[:, :, y : y + 8, x : x + 8] for y in (4, 16) for x in (4, 16)])
     return ImageData("crops", ImageSplit(images), ImageSplit(images[:16]))

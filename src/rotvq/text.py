@@ -31,6 +31,11 @@ def _escaped(code: int) -> str:
     return short.get(code) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
+def encodable(name: str) -> str:
+    """The name of a file as text that UTF-8 can write: stray bytes of a path become %XX."""
+    return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", name)
+
+
 def markdown(text: str) -> str:
     """Markdown that shows a text as it is: in a line of its own or not, in a table or not.
 

@@ -255,8 +255,9 @@ def test_names_that_are_not_utf_8(rotvq, model, photos, tmp_path):
     assert names(tmp_path / "d") == names(tmp_path / "r") == ["caf%E9.png"]
 
 
-def test_a_stray_tar_hides_no_pictures(rotvq, model, photos, tmp_path):
-    shutil.copytree(photos / "a", tmp_path / "p")
+@pytest.mark.parametrize("below", [".", "deep/er"])
+def test_a_stray_tar_hides_no_pictures(rotvq, model, photos, tmp_path, below):
+    shutil.copytree(photos / "a", tmp_path / "p" / below)
     with tarfile.open(tmp_path / "p/backup.tar", "w") as archive:
         archive.add(photos / "a/0.png", "0.png")
     rotvq("encode", tmp_path / "p", "--model", model, "-o", tmp_path / "t.npz")

@@ -157,7 +157,7 @@ def test_a_decompression_bomb_is_skipped(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     images, skipped = _split([Encoded("bomb", bomb), Encoded("fine", fine)])
     assert images.shape == (1, 3, 4, 4)
-    assert skipped == [Skipped("bomb", "too large", "more than 100 megapixels")]
+    assert skipped == [Skipped("bomb", "too large", "more than 160 megapixels")]
 
 
 def test_two_shapes_need_a_size() -> None:

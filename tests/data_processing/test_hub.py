@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import datasets
 import huggingface_hub
@@ -59,6 +60,26 @@ def test_the_image_column_is_found_from_the_features(serve: Serve, to_png: ToPng
     assert data.train.labels is not None and data.train.labels.tolist() == [0, 1, 1]
     assert data.test.images[:, 0, 0, 0].tolist() == [6]
     assert data.name == "someone/photos" and data.notes == ()
+
+
+def test_paths_in_rows_are_followed_into_what_was_downloaded_only(
+    serve: Serve, to_png: ToPng, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    own, other = (
+        tmp_path / "hub" / f"datasets--someone--{name}" / "a.png" for name in ("photos", "private")
+    )
+    for path in (own, other, tmp_path / "a.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(to_png(np.full((8, 8, 3), 5, np.uint8)))
+    cells = [{"bytes": None, "path": str(path)} for path in (own, other, tmp_path / "a.png")]
+    features = datasets.Features({"image": datasets.Image()})
+    split = datasets.Dataset.from_dict({"image": cells}, features=features)
+    serve({"train": split, "test": split})
+    data = hub.open_hub("someone/photos").load(Target())
+    assert (data.train.images == 5).all() and len(data.train.images) == 1
+    assert {each.reason for each in data.skipped} == {"path outside the data set"}
+    assert len(data.skipped) == 4
 
 
 def test_cifar10_is_counted(serve: Serve, to_png: ToPng) -> None:

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rotvq.data_processing import load
-from rotvq.data_processing.parquet import find_parquet
+from rotvq.data_processing.image_formats import Unreadable
+from rotvq.data_processing.parquet import find_parquet, open_parquet
 from rotvq.errors import UserError
 
 ToPng = Callable[[np.ndarray], bytes]
@@ -133,6 +134,39 @@ def test_sister_files_must_agree(tmp_path: Path, write: Callable[..., None]) -> 
         load(str(tmp_path))
 
 
+def test_a_folder_for_each_split_is_another_layout_of_the_hub(
+    tmp_path: Path, write: Callable[..., None]
+) -> None:
+    for split, values in (("train", [1, 2]), ("test", [3])):
+        write(tmp_path / "default" / split / "0000.parquet", values)
+    data = load(str(tmp_path))
+    assert _values(data.train.images) == [1, 2] and _values(data.test.images) == [3]
+    names = [item.name for item in open_parquet(tmp_path / "default").reader("all")]
+    assert names == [f"{part}.parquet/{row:06d}" for part, row in
+                     (("train/0000", 0), ("train/0000", 1), ("test/0000", 0))]  # fmt: skip
+
+
+def test_a_table_about_pictures_does_not_hide_them(tmp_path: Path, to_png: ToPng) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.png").write_bytes(to_png(np.full((8, 8), 4, np.uint8)))
+        pq.write_table(pa.table({"file_name": ["a.png"]}), tmp_path / split / "metadata.parquet")
+    data = load(str(tmp_path))
+    assert _values(data.train.images) == _values(data.test.images) == [4]
+    assert {each.path for each in data.skipped} == {
+        "train/metadata.parquet",
+        "test/metadata.parquet",
+    }
+
+
+def test_captions_may_be_missing_in_some_files(tmp_path: Path, write: Callable[..., None]) -> None:
+    write(tmp_path / "train-0.parquet", [1, 2], caption=["one", None])
+    write(tmp_path / "train-1.parquet", [3], text=["three"])
+    write(tmp_path / "test-0.parquet", [4])
+    source = open_parquet(tmp_path)
+    assert [item.caption for item in source.reader("all")] == ["one", None, "three", None]
+
+
 def test_files_are_found_one_folder_down(tmp_path: Path, write: Callable[..., None]) -> None:
     assert find_parquet(tmp_path) is None
     write(tmp_path / "plain_text" / "train-0.parquet", [1, 2])
@@ -142,3 +176,37 @@ def test_files_are_found_one_folder_down(tmp_path: Path, write: Callable[..., No
         find_parquet(tmp_path)
     write(tmp_path / "train-0.parquet", [1, 2])
     assert find_parquet(tmp_path) == tmp_path
+
+
+@pytest.mark.parametrize("where", ["inside", "below", "absolute", "outside", "up", "link", "nul"])
+def test_a_path_in_a_row_is_followed_inside_the_data_set_only(
+    tmp_path: Path, to_png: ToPng, where: str
+) -> None:
+    data = tmp_path / "data"
+    (data / "pictures").mkdir(parents=True)
+    image = to_png(np.full((8, 8), 7, np.uint8))
+    (tmp_path / "private.png").write_bytes(image)
+    (data / "pictures" / "a.png").write_bytes(image)
+    (data / "link.png").symlink_to(tmp_path / "private.png")
+    path = {
+        "inside": "pictures/a.png",
+        "below": "pictures/../pictures/a.png",
+        "absolute": str(data / "pictures" / "a.png"),
+        "outside": str(tmp_path / "private.png"),
+        "up": "../private.png",
+        "link": "link.png",
+        "nul": "a\0.png",
+    }[where]
+    cells = [{"bytes": image, "path": "x"}, {"bytes": None, "path": path}]
+    for split in ("train", "test"):
+        pq.write_table(pa.table({"image": cells}), data / f"{split}.parquet")
+    loaded = load(str(data))
+    if where in ("inside", "below", "absolute"):
+        assert _values(loaded.train.images) == [7, 7]
+    else:
+        assert _values(loaded.train.images) == [7]
+        reason = "path outside the data set"
+        assert loaded.skipped[0][:2] == ("train.parquet/000001", reason)
+    # A single file has no folder of its own.
+    (_, second) = open_parquet(data / "train.parquet").reader("all")
+    assert isinstance(second.content, Unreadable) and second.content.detail

@@ -144,6 +144,8 @@ def test_images_of_several_sizes_are_read_with_names_labels_and_captions(write, 
 
 def test_the_count_is_that_of_the_items(write):
     source = open_source(write(rows(10, 6), rows(50, 5)), Target())
+    assert source.reader(None).notes[-1].startswith("only the test split is read: --split all")
+    assert not source.reader("test").notes
     for split, n in (("train", 6), ("test", 5), ("all", 11), (None, 5)):
         reader = source.reader(split)
         assert reader.count == len([*reader]) == len(reader.keys()) == n
@@ -232,6 +234,13 @@ def test_one_image_cannot_be_split(tmp_path):
     word = write_shard(tmp_path / "a.tar", rows(0, 1))
     with pytest.raises(UserError, match=r"a\.tar holds 1 images: expected at least two"):
         open_source(str(word), Target()).reader("train")
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"holds 0 images: .* 2 skipped: not an image file, first"):
+        load(str(tmp_path))
 
 
 def test_pixels_in_memory_become_what_is_wanted():

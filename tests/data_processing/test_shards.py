@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rotvq.data_processing import load
+from rotvq.data_processing import load, shards
+from rotvq.data_processing.decoding import Target
+from rotvq.data_processing.sources import open_source
 from rotvq.errors import UserError
 
 
@@ -69,6 +72,27 @@ def test_damaged_images_are_counted_and_damaged_shards_named(tmp_path):
         load(str(tmp_path))
 
 
+@pytest.mark.parametrize("below", [".", "deep/er"])
+def test_a_tar_beside_pictures_is_passed_over_and_listed(tmp_path, below):
+    shard(tmp_path / "backup.tar", samples(range(5)))
+    (tmp_path / below).mkdir(parents=True, exist_ok=True)
+    for value in (50, 51):
+        (tmp_path / below / f"{value}.png").write_bytes(png(value))
+    data = load(str(tmp_path))
+    assert len(data.train.images) == len(data.test.images) == 1
+    assert [each[:2] for each in data.skipped] == [("backup.tar", "not an image file")]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.tar")
+    os.mkfifo(tmp_path / "train-0.parquet")
+    for word in (tmp_path / "a.tar", tmp_path / "train-0.parquet"):
+        with pytest.raises(UserError, match="is a file of another kind"):
+            load(str(word))
+    with pytest.raises(UserError, match="holds 0 images"):
+        load(str(tmp_path))
+
+
 def test_test_shards_alone_are_refused(tmp_path):
     shard(tmp_path / "test-0.tar", samples([1]))
     with pytest.raises(UserError, match="no train split, only test"):
@@ -95,3 +119,84 @@ def test_compressed_shards_are_refused(tmp_path):
         archive.addfile(tarfile.TarInfo("a.png"))
     with pytest.raises(UserError, match="a compressed archive: expected a plain tar file"):
         load(str(tmp_path))
+
+
+def read(path):
+    return [
+        (item.name, item.content, item.label) for item in open_source(str(path), Target()).reader()
+    ]
+
+
+@pytest.mark.parametrize(
+    "files, found",
+    [
+        # The field .jpg is the image; .mask.png beside it belongs to it.
+        ({"a.jpg": b"1", "a.mask.png": b"2"}, {"a.jpg": b"1"}),
+        # Names with more dots, of which that is the only image.
+        ({"a.v1.jpg": b"1", "b.v2.JPG": b"2"}, {"a.v1.jpg": b"1", "b.v2.JPG": b"2"}),
+        # One key, twice: two samples.
+        ({"a.png": b"1", "./a.png": b"2"}, {"a.png": b"2"}),
+        ({"./d/a.png": b"1", "d/b.png": b"2"}, {"d/a.png": b"1", "d/b.png": b"2"}),
+        ({"/etc/a.png": b"1", "../../b.png": b"2"}, {"etc/a.png": b"1", "b.png": b"2"}),
+    ],
+)
+def test_names_and_fields(tmp_path, files, found):
+    items = read(shard(tmp_path / "s.tar", files))
+    assert {name.removeprefix("s.tar/"): content for name, content, _ in items} == found
+    assert len(items) == len(files) if "./a.png" in files else len(found)
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    path = shard(tmp_path / "s.tar", {"x.png": png(1)})
+    content = path.read_bytes()
+    name = b"x.png".ljust(100, b"\0")
+    assert content.startswith(name)
+    changed = b"\xe9.png".ljust(100, b"\0") + content[100:]
+    checksum = b"%06o\0 " % (sum(changed[:148]) + 8 * 32 + sum(changed[156:512]))
+    path.write_bytes(changed[:148] + checksum + changed[156:])
+    assert [name for name, _, _ in read(path)] == ["s.tar/%E9.png"]
+
+
+def test_what_is_no_image_is_one_entry_with_a_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "LARGEST", 2000)
+    path = tmp_path / "s.tar"
+    with tarfile.open(path, "w") as archive:
+        link = tarfile.TarInfo("link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+        for name, size in (
+            ("._a.png", 1),
+            ("a.npy", 3),
+            ("a.json", 2),
+            ("large.png", 2001),
+            ("b.cls", 1),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size = size
+            archive.addfile(member, io.BytesIO(b"1" * size))
+    assert [(name, content.reason, content.detail) for name, content, _ in read(path)] == [
+        ("s.tar/._a.png", "hidden", ""),
+        ("s.tar/link.png", "a link instead of an image", ""),
+        ("s.tar/a.npy", "no image in the sample", "only .json, .npy"),
+        ("s.tar/large.png", "too large", "2,001 bytes, more than 2,000"),
+        ("s.tar/b.cls", "no image in the sample", "only .cls"),
+    ]
+
+
+def test_a_label_belongs_to_the_sample_it_stands_in(tmp_path):
+    files = {"a.cls": b"1", "b.png": png(2), "b.cls": b" 2\n", "c.png": png(3), "d.cls": b"4"}
+    labels = {name: label for name, _, label in read(shard(tmp_path / "s.tar", files))}
+    assert labels == {"s.tar/a.cls": 1, "s.tar/b.png": 2, "s.tar/c.png": None, "s.tar/d.cls": 4}
+
+
+def test_hidden_files_between_those_of_a_sample_do_not_part_it(tmp_path):
+    files = {"._a.png": b"m", "a.png": png(1), "._a.cls": b"m", "a.cls": b"7"}
+    items = read(shard(tmp_path / "s.tar", files))
+    assert [(name, label) for name, _, label in items][-1] == ("s.tar/a.png", 7)
+    assert len(items) == 3
+
+
+def test_a_long_caption_is_cut(tmp_path):
+    path = shard(tmp_path / "s.tar", {"a.png": png(1), "a.txt": b"x" * 2**20})
+    (item,) = open_source(str(path), Target()).reader()
+    assert item.caption == "x" * 2**16

@@ -11,6 +11,7 @@ from PIL import Image
 
 from rotvq.data_processing import hub, load
 from rotvq.data_processing.reader import ImageSource, of_arrays
+from rotvq.data_processing.sources import Place, resolve
 from rotvq.errors import UserError
 
 
@@ -55,6 +56,36 @@ def test_an_existing_path_goes_before_the_hub(
     with pytest.raises(UserError, match="holds 0 images"):
         load("owner/name")
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("word", "other", "place"),
+    [
+        ("photos", "embedded:photos", Place(embedded="photos")),
+        ("cifar10", "hub:uoft-cs/cifar10", Place(hub="uoft-cs/cifar10")),
+        ("owner/name", "hub:owner/name", Place(hub="owner/name")),
+    ],
+)
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_path_goes_before_a_name_and_a_prefix_before_a_path(
+    word: str, other: str, place: Place, is_folder: bool, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert resolve(word) == resolve(other) == place
+    Path(word).parent.mkdir(exist_ok=True)
+    if is_folder:
+        Path(word).mkdir()
+    else:
+        Path(word).touch()
+    assert resolve(word) == Place(path=Path(word))
+    assert resolve(other) == place
+
+
+@pytest.mark.parametrize("source", ["embedded:", "embedded:cats", "hub:", ""])
+def test_a_prefix_without_its_name(source: str) -> None:
+    with pytest.raises(UserError, match="unknown data source"):
+        resolve(source)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_grey_and_finite_scalar_models():
     assert tokens.codec.codebook_size == 48 and tokens.codec.bits == 6
     ((name, pixels),) = decode(grey, tokens)
     assert name == "a" and pixels.shape == (1, 8, 8)
-    with pytest.raises(UserError, match="1, height, width"):
+    with pytest.raises(UserError, match=r"\(1, height, width\); got \(3, 8, 8\)"):
         encode(grey, [("a", picture(8, 8, 3))])
 
 
@@ -93,3 +93,25 @@ def test_tokens_of_another_model_are_refused():
     tokens = encode(model(), [("", picture(8, 8))])
     with pytest.raises(UserError, match=f"got tokens that the model {codec(model()).model} wrote"):
         next(decode(model(seed=1), tokens))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (
+            picture(8, 8) / np.float32(255),
+            "a: expected NumPy .* 0 to 255; got float32",
+        ),
+        (picture(8, 8).astype(np.uint16) * 257, "uint8, 0 to 255; got uint16"),
+        (picture(8, 8).astype(np.int64), "uint8, 0 to 255; got int64"),
+        (picture(8, 8) > 127, "uint8, 0 to 255; got bool"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), "NumPy arrays of uint8, 0 to 255; got torch"),
+        (picture(8, 8).transpose(1, 2, 0), r"\(3, height, width\); got \(8, 8, 3\)"),
+        (picture(8, 8)[0], r"\(3, height, width\); got \(8, 8\)"),
+        (picture(0, 8), r"\(3, height, width\); got \(3, 0, 8\)"),
+        (picture(8, 8, 4), r"\(3, height, width\); got \(4, 8, 8\)"),
+    ],
+)
+def test_arrays_that_would_be_read_as_something_else_are_refused(pixels, message):
+    with pytest.raises(UserError, match=message):
+        encode(model(), [("a", pixels)])

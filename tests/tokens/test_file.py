@@ -69,6 +69,13 @@ def test_labels_and_captions_go_along(path, names):
     assert read(path).labels is None and read(path).captions is None
 
 
+@pytest.mark.parametrize("caption", ["the same", "\x00" * 2**16])
+def test_captions_that_compress_well_are_read_again(path, caption):
+    n = 200 if len(caption) > 100 else 100_000
+    write(path, Tokens(CODEC, [(4, 4)] * n, bytes(2 * n), captions=[caption] * n))
+    assert read(path).captions == [caption] * n
+
+
 def test_labels_can_be_read_without_us(tmp_path):
     tokens, _ = some([(4, 4)] * 4, others=True)
     for ending in KINDS:
@@ -77,6 +84,25 @@ def test_labels_can_be_read_without_us(tmp_path):
     assert np.load(tmp_path / "t.npz")["labels"].tolist() == expected
     assert load_file(tmp_path / "t.safetensors")["labels"].tolist() == expected
     assert pq.read_table(tmp_path / "t.parquet")["label"].to_pylist() == LABELS
+
+
+@pytest.mark.parametrize(
+    "labels, kind",
+    [
+        ([0, 9], np.int8),
+        ([-127, None, 127], np.int8),
+        ([-128], np.int16),
+        ([128], np.int16),
+        ([999, None], np.int16),
+        ([2**31 - 1], np.int32),
+        ([2**31], np.int64),
+    ],
+)
+def test_labels_take_as_few_bytes_as_they_can(tmp_path, labels, kind):
+    tokens = Tokens(CODEC, [(4, 4)] * len(labels), bytes(2 * len(labels)), labels=labels)
+    write(tmp_path / "t.npz", tokens)
+    assert np.load(tmp_path / "t.npz")["labels"].dtype == kind
+    assert read(tmp_path / "t.npz").labels == labels
 
 
 def test_files_of_before_there_were_labels_are_read():

@@ -39,7 +39,7 @@ def test_the_defaults_are_the_papers_but_for_the_data():
     paper, default = PRESETS["paper"], Config()
     assert (default.model, default.quantizer) == (paper.model, paper.quantizer)
     assert default.training == paper.training
-    assert default.data.source == "photos"
+    assert default.data.source == "embedded:photos"
 
 
 @pytest.mark.parametrize("name", ["smoke", "demo", "cpu"])
@@ -54,4 +54,4 @@ def test_smaller_presets_keep_the_papers_method(name):
 
 @pytest.mark.parametrize("name", ["smoke", "demo"])
 def test_the_first_presets_need_no_download(name):
-    assert PRESETS[name].data.source == "photos"
+    assert PRESETS[name].data.source == "embedded:photos"

@@ -83,6 +83,8 @@ class Source:
     def __init__(
         self, words: list[str], split: str | None, channels: int, bits: int | None = None
     ) -> None:
+        if bits is not None and not 1 <= bits <= 16:
+            raise UserError(f"--bits: expected 1 to 16; got {bits}.")
         self.target = Target(None, channels, bits)
         self._reader = pictures.open_pictures(words, split, self.target)
         self.findings = Findings([*self._reader.skipped])

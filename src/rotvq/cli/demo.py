@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rotvq.cli.options import Parser
 from rotvq.cli.train import Options, execute
+from rotvq.text import printable
 from rotvq.training.presets import PRESETS
 
 
@@ -41,5 +42,5 @@ def run(argv: Sequence[str]) -> int:
     from rotvq.report import write_report
 
     page = write_report(runs, options.out)
-    print(f"\nThe two side by side: {page}")
+    print("\n" + printable(f"The two side by side: {page}"))
     return 0

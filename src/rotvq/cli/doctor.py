@@ -9,6 +9,7 @@ from pathlib import Path
 from rotvq import __version__
 from rotvq.cli.options import Parser
 from rotvq.errors import UserError
+from rotvq.text import printable
 
 PLACES = (
     "data/cifar10",
@@ -28,12 +29,12 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--data", action="append", default=[], help="a source to try to load too")
     options = parser.parse_args(argv)
     for name, finding in [*_software(), *_machine()]:
-        print(f"{name:<10} {finding}")
+        print(printable(f"{name:<10} {finding}"))
     broken = False
-    for place in [*(p for p in PLACES if Path(p).exists()), *options.data, "photos"]:
+    for place in [*(p for p in PLACES if Path(p).exists()), *options.data, "embedded:photos"]:
         finding, failed = _data(place)
-        broken = broken or (failed and place in [*options.data, "photos"])
-        print(f"{'data':<10} {place}: {finding}")
+        broken = broken or (failed and place in [*options.data, "embedded:photos"])
+        print(printable(f"{'data':<10} {place}: {finding}"))
     if not any(Path(p).exists() for p in PLACES):
         print(f"{'data':<10} no CIFAR-10 here ({', '.join(PLACES)}); --data cifar10 downloads it")
     return 1 if broken else 0

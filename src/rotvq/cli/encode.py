@@ -33,14 +33,15 @@ def run(argv: Sequence[str]) -> int:
     if options.out.exists() and not options.overwrite:
         raise UserError(f"--out: {options.out} exists already. Choose another, or --overwrite it.")
     # Late: torch takes its time, and bad options are answered before.
-    from rotvq.tokens.coding import encode
+    from rotvq.tokens.coding import codable, encode
 
     terminal = Terminal()
     model = load_model(options.model)
     source = Source(options.images, options.split, model.channels, options.bits)
     since = time.perf_counter()
     with terminal.counting(source.count, "encoding") as advance:
-        tokens = encode(model, source, options.batch_size, advance)
+        images = codable(model, source, source.findings.skipped)
+        tokens = encode(model, images, options.batch_size, advance)
     source.report(terminal, len(tokens), options.out)
     write(options.out, tokens)
     size, packed = options.out.stat().st_size, len(tokens.packed)

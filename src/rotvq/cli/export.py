@@ -61,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
     with terminal.console.status("Exporting"), TemporaryDirectory(dir=options.out) as place:
         paths = write(model, Path(place))
         side = str(2 * model.stride * -(-SIDE // (2 * model.stride)))
-        data = load("photos", size=side, channels=model.channels)
+        data = load("embedded:photos", size=side, channels=model.channels)
         images = on_device(data.test, CHECKED, "cpu")
         encode, decode = (read(path) for path in paths)
         share, largest = exporting.differences(model, encode, decode, images)

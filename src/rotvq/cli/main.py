@@ -6,11 +6,13 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from rotvq import __version__, telemetry
 from rotvq.errors import UserError
+from rotvq.text import printable
 
 VERBS = {
     "demo": "train rotation beside straight-through on embedded photographs (under 3 minutes)",
@@ -37,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 is success, 2 bad input, 128 + n a stop by signal n, 1 a fault of our own.
     """
     telemetry.switch_off()
+    # Of images that are too large or slightly damaged: what is passed over is counted and listed.
+    warnings.filterwarnings("ignore", module="PIL")
     arguments = list(sys.argv[1:] if argv is None else argv)
     return answering(lambda: _answer(arguments))
 
@@ -58,8 +62,8 @@ def _answer(arguments: list[str]) -> int:
 
 
 def complain(line: str) -> None:
-    """Print to standard error."""
-    print(line, file=sys.stderr)
+    """Print to standard error, with what would steer a terminal as escapes."""
+    print(printable(line), file=sys.stderr)
 
 
 def answering(run: Callable[[], int], say: Callable[[str], object] = complain) -> int:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from rotvq.cli.terminal import BAR, Live, Speed, Terminal, counted
 from rotvq.data_processing import ImageData, load
+from rotvq.text import printable
 from rotvq.training.config import Config
 
 if TYPE_CHECKING:
@@ -36,13 +37,14 @@ class TrainingProgress(Terminal):
     def load_data(self) -> ImageData:
         """The run's images, with a word on what they are."""
         wanted = self.config.data
-        with self.console.status(escape(f"Loading images from {wanted.source}")):
+        with self.console.status(escape(f"Loading images from {printable(wanted.source)}")):
             data = load(
                 wanted.source,
                 size=wanted.size,
                 channels=self.config.model.channels,
                 validation=wanted.validation,
                 crops=wanted.crops == "random",
+                bits=wanted.bits,
             )
         _, c, h, w = data.train.images.shape
         train = min(len(data.train.images), wanted.train_images or len(data.train.images))

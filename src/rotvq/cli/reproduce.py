@@ -16,6 +16,7 @@ from rotvq.errors import UserError
 from rotvq.experiments.campaigns import REPRODUCTION
 from rotvq.experiments.plan import Run, check, make_plan
 from rotvq.experiments.study import Campaign
+from rotvq.text import printable
 
 ALL = "all"
 EPILOG = """\
@@ -74,7 +75,7 @@ def run_campaign(
         work = partial(_work, campaign, plan, everything, out, options)
         status = side_by_side(options.jobs, work) if options.jobs > 1 else work()
     if status > 128:
-        print(f"Stopped; everything is saved in {out}. The same command goes on.")
+        print(printable(f"Stopped; everything is saved in {out}. The same command goes on."))
     if any(each.done for each in everything):
         # Late: matplotlib takes its time.
         from rotvq.experiments.reproduction.page import write_report
@@ -82,7 +83,7 @@ def run_campaign(
         contents = import_module(f"{package}.contents").CONTENTS
         seeds = ["--seeds", str(options.seeds)] if options.seeds else []
         command = [*_common(options, out), *seeds]
-        print(f"Report: {write_report(contents, everything, out, command)}")
+        print(printable(f"Report: {write_report(contents, everything, out, command)}"))
     return status
 
 

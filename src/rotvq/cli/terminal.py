@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from rotvq.text import printable
+
 BAR = 24
 """Characters of a bar: with what stands beside it, a line fits 80 columns."""
 
@@ -65,10 +67,8 @@ class Terminal:
         self.last_line = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Print a line."""
-        # A file's name need not be text.
-        shown = text.encode("utf-8", "backslashreplace").decode()
-        self.console.print(shown, markup=False)
+        """Print a line, with what would steer a terminal as escapes."""
+        self.console.print(printable(text), markup=False)
         self.last_line = time.monotonic()
 
     def log(self, text: Callable[[], str]) -> None:

@@ -20,9 +20,9 @@ from rotvq.training.config import GROUPS, Config, differing
 from rotvq.training.presets import PRESETS
 
 EPILOG = """\
-Every option also stands in a YAML file (--config); options given later win. --data X is short for
---data.source X, --from X for --training.init_from X: it begins from the weights of a run or saved
-model, with its network and codebook, on any images. Examples:
+Every option can be set in a YAML file too (--config); options given later win. --data X is short
+for --data.source X, and --from MODEL for --training.init_from MODEL: start from the weights of a
+run or a saved model, with its network and codebook, on the same images or others. Examples:
   rotvq train --preset smoke
   rotvq train --preset cpu --data cifar-10-python.tar.gz --out runs/rotation
   rotvq train --preset cpu --data FOLDER --quantizer.estimator straight_through --training.seed 1

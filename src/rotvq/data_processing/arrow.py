@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rotvq.data_processing import cifar10
-from rotvq.data_processing.decoding import Encoded
+from rotvq.data_processing.decoding import Encoded, Target
 from rotvq.data_processing.image_formats import Unreadable
+from rotvq.data_processing.reader import LONGEST_CAPTION
 from rotvq.data_processing.splits import ImageData
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def encoded(
                 yield Encoded(key, content, label, _text(captions[i]) if captions else None)
 
 
-def recognized(data: ImageData, columns: Columns, name: str) -> ImageData:
+def recognized(columns: Columns, name: str, data: ImageData, target: Target) -> ImageData:
     """CIFAR-10 under its name and with its images counted, if that is what the data set holds."""
     n, m, labels = len(data.train.images), len(data.test.images), data.train.labels
     if (
@@ -68,6 +69,7 @@ def recognized(data: ImageData, columns: Columns, name: str) -> ImageData:
         and labels.max() <= 9
         and n <= cifar10.TRAIN_IMAGES
         and m <= cifar10.TEST_IMAGES
+        and target.sides is None
         and data.train.images.shape[2:] == (32, 32)
     ):
         return replace(data, name=name, notes=cifar10.count_notes(n, m) + data.notes)
@@ -118,12 +120,14 @@ class _Images:
         path = _text(self.paths[i]) if self.paths is not None else None
         if not path:
             return Unreadable("no image in the row")
-        return resolve(path) or Unreadable("a path that leads out of the data set", path)
+        return resolve(path) or Unreadable("path outside the data set", path)
 
 
 def _text(cell: Any) -> str | None:
-    """Text of a cell; bytes that are not UTF-8 are replaced."""
-    return bytes(cell.as_buffer()).decode("utf-8", "replace") if cell.is_valid else None
+    """Text of a cell, cut where it is very long; bytes that are not UTF-8 are replaced."""
+    if not cell.is_valid:
+        return None
+    return bytes(cell.as_buffer()[:LONGEST_CAPTION]).decode("utf-8", "replace")
 
 
 def inside(root: Path, path: str) -> Path | None:

@@ -8,10 +8,12 @@ import zlib
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from rotvq.data_processing import tar
+from rotvq.data_processing.decoding import Target
 from rotvq.data_processing.reader import ImageSource, Reader, joined, of_arrays
 from rotvq.data_processing.splits import ImageData
 from rotvq.data_processing.unpickle import Batch, read_batch
@@ -48,7 +50,8 @@ def is_archive(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             found = tar.members(file, path.stat().st_size)
-            return any(member.name.rpartition("/")[2] in BATCH_MD5 for member in found)
+            first = islice(found, 2 * len(BATCH_MD5))
+            return any(member.name.rpartition("/")[2] in BATCH_MD5 for member in first)
     except (tar.TarError, OSError):
         return False
 
@@ -129,7 +132,7 @@ def _source(
             ]
         )
 
-    def finished(data: ImageData) -> ImageData:
+    def finished(data: ImageData, target: Target) -> ImageData:
         counts = count_notes(len(data.train.images), len(data.test.images))
         return replace(data, notes=(*notes, *counts, *data.notes))
 

@@ -39,13 +39,9 @@ __all__ = [
 
 
 class Encoded(NamedTuple):
-    """One image not yet decoded.
+    """One image not yet decoded: its name in the source, its class and its caption.
 
-    Args:
-        name: in its source.
-        content: its bytes, its file, its pixels (c, h, w), or why it has none.
-        label: its class.
-        caption: its text.
+    `content` is its bytes, its file, its pixels (c, h, w), or why it has none.
     """
 
     name: str
@@ -114,7 +110,7 @@ class _Decoded(NamedTuple):
     skipped: tuple[tuple[str, str], ...]
     """Reason and detail of each part that is left out, such as further frames."""
     used_bits: int | None
-    """Of an image with 16 bits a pixel: how many its values take."""
+    """Of an image with 16 bits a pixel, all taken: how many its values take."""
 
 
 def _decode(content: bytes | Path, target: Target) -> _Decoded:
@@ -131,7 +127,8 @@ def _decode(content: bytes | Path, target: Target) -> _Decoded:
             ImageOps.exif_transpose(image, in_place=True)
         plain: Image.Image = image
         if bits == 16 and image.format in ("PNG", "TIFF"):
-            used = int(image.getextrema()[1]).bit_length()  # type: ignore[arg-type]
+            if target.bits is None:
+                used = int(image.getextrema()[1]).bit_length()  # type: ignore[arg-type]
             bits = target.bits or 16
         if bits is not None:
             plain = scaled(image, bits)
@@ -190,7 +187,8 @@ class Findings:
         if self.used_bits and fits:
             lines.append(
                 f"16-bit grey images with no value above {2**fits - 1:,} come out dark: if they "
-                f"hold {fits} bits, pass --data.bits {fits}"
+                f"hold {fits} bits, pass --data.bits {fits} (--bits {fits} to encode and "
+                "reconstruct)"
             )
         return tuple(lines)
 
@@ -273,13 +271,13 @@ def _attempts(
                 yield item, attempt(item)
                 continue
             pixels = _pixels(item, target)
-            while ahead and pixels + sum(waiting for _, waiting, _ in ahead) > IN_FLIGHT:
+            while ahead and (
+                len(ahead) >= 2 * threads
+                or pixels + sum(waiting for _, waiting, _ in ahead) > IN_FLIGHT
+            ):
                 first, _, found = ahead.popleft()
                 yield first, found.result()
             ahead.append((item, pixels, pool.submit(attempt, item)))
-            if len(ahead) > 2 * threads:
-                first, _, found = ahead.popleft()
-                yield first, found.result()
         for item, _, found in ahead:
             yield item, found.result()
 

@@ -84,8 +84,8 @@ def _why_not(entry: os.DirEntry[str]) -> str | None:
             return None
         if not entry.is_file():
             return "broken link" if entry.is_symlink() else "not a regular file"
-    except OSError as error:  # a link to itself
-        return _unreadable(error)
+    except OSError as error:
+        return "broken link" if entry.is_symlink() else _unreadable(error)  # a link to itself
     return why_not(Path(entry.name).suffix)
 
 

@@ -12,7 +12,6 @@ from rotvq.data_processing.arrow import (
     CAPTIONS,
     TEST_NAMES,
     Columns,
-    Resolve,
     encoded,
     holds_labels,
     holds_text,
@@ -59,13 +58,11 @@ def open_hub(identifier: str) -> ImageSource:
         )
     columns = _columns(identifier, splits["train"].features)
     test = next((name for name in TEST_NAMES if name in splits), None)
-    resolve = partial(_downloaded, identifier)
     names = {"train": "train", "test": test} if test else {"all": "train"}
     readers = {
-        split: partial(_reader, splits[name], columns, name, resolve)
-        for split, name in names.items()
+        split: partial(_reader, splits[name], identifier, name) for split, name in names.items()
     }
-    return ImageSource(identifier, readers, lambda data: recognized(data, columns, "CIFAR-10"))
+    return ImageSource(identifier, readers, partial(recognized, columns, "CIFAR-10"))
 
 
 def _is_reachable(identifier: str) -> bool:
@@ -110,7 +107,8 @@ def _columns(identifier: str, features: "datasets.Features") -> Columns:
     return Columns(images[0], label, next(captions, None))
 
 
-def _reader(split: "datasets.Dataset", columns: Columns, name: str, resolve: Resolve) -> Reader:
+def _reader(split: "datasets.Dataset", identifier: str, name: str) -> Reader:
+    columns = _columns(identifier, split.features)
     # The arrow format gives the encoded bytes; any other would decode every image twice.
     names = [name for name in columns if name is not None]
     table = split.select_columns(names).with_format("arrow")
@@ -118,7 +116,7 @@ def _reader(split: "datasets.Dataset", columns: Columns, name: str, resolve: Res
     def items(wanted: Mask | None) -> Iterator[Encoded]:
         batches = (batch for some in table.iter(ROWS_AT_A_TIME) for batch in some.to_batches())
         chosen = repeat(True) if wanted is None else iter(wanted)
-        return encoded(batches, columns, name, chosen, resolve)
+        return encoded(batches, columns, name, chosen, partial(_downloaded, identifier))
 
     return Reader(len(table), items, lambda: [*map(str, range(len(table)))])
 

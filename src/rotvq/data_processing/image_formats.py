@@ -22,12 +22,14 @@ _ALLOWED = {
     "PCX", "QOI", "SGI", "TGA", "HEIF",
 }  # fmt: skip
 
-LARGEST = 100_000_000
-"""Pixels of an image that is decoded."""
+LARGEST = 160_000_000
+"""Pixels that are decoded of one image; Pillow takes 4 bytes for each, and for each copy."""
 
 _SCANNED = 2**30
 """Pixels times scans of a JPEG: each scan, even an empty one, passes over all pixels."""
 _USUAL_SCANS = 20
+_LARGEST_JPEG = 2**29
+"""Bytes of a JPEG that is searched for scans."""
 
 
 class Unreadable(ValueError):
@@ -94,13 +96,16 @@ def open_image(source: bytes | Path, wanted: tuple[int, int] | None = None) -> I
         raise Unreadable("not an image of a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Unreadable("too large", f"more than {LARGEST // 10**6} megapixels") from None
+    pixels = image.width * image.height
+    if wanted is not None:  # EXIF may turn it, so both sides must suffice for the longer one
+        image.draft(None, (2 * max(wanted), 2 * max(wanted)))
     try:
-        _check_work(image, source)
+        _check_size(image)
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(source, pixels)
     except Unreadable:
         image.close()
         raise
-    if wanted is not None:  # EXIF may turn it, so both sides must suffice for the longer one
-        image.draft(None, (2 * max(wanted), 2 * max(wanted)))
     return image
 
 
@@ -113,19 +118,23 @@ def _formats(source: bytes | Path) -> tuple[str, ...]:
     return ("TGA",) if is_tga else FORMATS
 
 
-def _check_work(image: Image.Image, source: bytes | Path) -> None:
-    pixels = image.width * image.height
-    if pixels > LARGEST:
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > LARGEST:
         raise Unreadable(
             "too large",
             f"{image.height}x{image.width}, more than {LARGEST // 10**6} megapixels",
         )
-    if image.format in ("JPEG", "MPO"):
-        content = source if isinstance(source, bytes) else source.read_bytes()
-        most = max(_USUAL_SCANS, _SCANNED // pixels)
-        # The count of bytes is quick; it takes what lies in thumbnails and behind the end for more.
-        if content.count(b"\xff\xda") > most and (scans := count_scans(content)) > most:
-            raise Unreadable("too many scans", f"{scans:,}, more than {most:,}")
+
+
+def _check_scans(source: bytes | Path, pixels: int) -> None:
+    if isinstance(source, Path):
+        if (size := source.stat().st_size) > _LARGEST_JPEG:
+            raise Unreadable("too large", f"{size:,} bytes")
+        source = source.read_bytes()
+    most = max(_USUAL_SCANS, _SCANNED // pixels)
+    # The count of bytes is quick; it takes what lies in thumbnails and behind the end for more.
+    if source.count(b"\xff\xda") > most and (scans := count_scans(source)) > most:
+        raise Unreadable("too many scans", f"{scans:,}, more than {most:,}")
 
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # those with a length, and the end

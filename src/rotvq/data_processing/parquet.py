@@ -1,4 +1,4 @@
-"""Parquet files in the layout of the Hugging Face hub: train-*.parquet and test-*.parquet."""
+"""Parquet files in the layouts of the Hugging Face hub: train-*.parquet, or train/0000.parquet."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def find_parquet(folder: Path) -> Path | None:
-    """The folder itself, or its one subfolder (`data`, `plain_text`, …), with train-*.parquet.
+    """The folder itself, or its one subfolder (`data`, `default`, …), with the files of `train`.
 
     Raises UserError where several subfolders qualify.
     """
@@ -48,7 +48,7 @@ def find_parquet(folder: Path) -> Path | None:
 
 
 def open_parquet(path: Path) -> ImageSource:
-    """One Parquet file, or a folder with train-*.parquet and perhaps test-*.parquet.
+    """One Parquet file, or a folder with those of `train` and perhaps of `test`.
 
     Raises UserError, naming the file, where the first is damaged or has no column of images.
     """
@@ -59,28 +59,35 @@ def open_parquet(path: Path) -> ImageSource:
         test = next((found for name in TEST_NAMES if (found := _files(path, name))), [])
     columns = _first_columns(train[0])
     # A single file has no folder of its own, in which the paths of its rows could lie.
-    resolve = (lambda path: None) if path.is_file() else partial(inside, train[0].parent)
-    splits = {"train" if test else "all": partial(_reader, train, columns, resolve)}
+    root, resolve = (path.parent, _nowhere) if path.is_file() else (path, partial(inside, path))
+    splits = {"train" if test else "all": partial(_reader, root, train, columns, resolve)}
     if test:
-        splits["test"] = partial(_reader, test, columns, resolve)
+        splits["test"] = partial(_reader, root, test, columns, resolve)
     name = path.resolve().name
-    return ImageSource(name, splits, lambda data: recognized(data, columns, "CIFAR-10 (Parquet)"))
+    return ImageSource(name, splits, partial(recognized, columns, "CIFAR-10 (Parquet)"))
 
 
 def _files(folder: Path, split: str) -> list[Path]:
-    return sorted(folder.glob(f"{split}[-.]*parquet"))
+    patterns = (f"{split}[-.]*parquet", f"{split}/[0-9]*.parquet")
+    return sorted(path for each in patterns for path in folder.glob(each) if path.is_file())
 
 
-def _reader(paths: Sequence[Path], columns: Columns, resolve: Resolve) -> Reader:
+def _nowhere(path: str) -> None:
+    return None
+
+
+def _reader(root: Path, paths: Sequence[Path], columns: Columns, resolve: Resolve) -> Reader:
     rows = [_rows(path, columns) for path in paths]
 
     def items(wanted: Mask | None) -> Iterator[Encoded]:
         chosen = repeat(True) if wanted is None else iter(wanted)
         for path in paths:
             with _opened(path) as file:
-                leaves = _leaves(file.schema_arrow, columns)
+                its_own = _columns(file.schema_arrow) or columns  # perhaps without captions
+                leaves = _leaves(file.schema_arrow, its_own)
                 batches = parquet_pages.batches(file, path, leaves)
-                yield from encoded(batches, columns, path.name, chosen, resolve)
+                name = path.relative_to(root).as_posix()
+                yield from encoded(batches, its_own, name, chosen, resolve)
 
     return Reader(sum(rows), items, lambda: [*map(str, range(sum(rows)))], notes=_missing(paths))
 
@@ -106,8 +113,8 @@ def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
 
 def _rows(path: Path, columns: Columns) -> int:
     with _opened(path) as file:
-        if _columns(file.schema_arrow) != columns:
-            names = ", ".join(name for name in columns if name is not None)
+        if (_columns(file.schema_arrow) or ())[:2] != columns[:2]:
+            names = ", ".join(name for name in columns[:2] if name is not None)
             raise UserError(f"{path} lacks the columns {names} of its sister files")
         return parquet_pages.count_rows(file, path)
 

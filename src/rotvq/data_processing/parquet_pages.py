@@ -97,7 +97,7 @@ def longest_page(raw: IO[bytes], group: Any, leaves: Sequence[Leaf]) -> int:
     Raises:
         PageError: a page unpacks to far more than its size, or a header is damaged.
     """
-    longest = 0
+    longest, size = 0, os.fstat(raw.fileno()).st_size
     for number in range(group.num_columns):
         column = group.column(number)
         if column.path_in_schema not in leaves or not column.num_values:
@@ -105,16 +105,16 @@ def longest_page(raw: IO[bytes], group: Any, leaves: Sequence[Leaf]) -> int:
         start = column.data_page_offset
         if column.has_dictionary_page and 0 < column.dictionary_page_offset < start:
             start = column.dictionary_page_offset
-        for unpacked, packed in _pages(raw, start, start + column.total_compressed_size):
+        for unpacked, packed in _pages(raw, start, start + column.total_compressed_size, size):
             if unpacked > PAGE_BYTES + EXPANSION * packed:
                 raise PageError(f"a page of {packed:,} bytes would unpack to {unpacked:,}")
             longest = max(longest, unpacked)
     return longest
 
 
-def _pages(raw: IO[bytes], position: int, end: int) -> Iterator[tuple[int, int]]:
+def _pages(raw: IO[bytes], position: int, end: int, size: int) -> Iterator[tuple[int, int]]:
     """Bytes of each page, unpacked and as stored."""
-    if not 0 <= position <= end <= os.fstat(raw.fileno()).st_size:
+    if not 0 <= position <= end <= size:
         raise PageError("its pages lie outside of it: the file is damaged or cut off")
     while position < end:
         length, sizes = _header(raw, position)

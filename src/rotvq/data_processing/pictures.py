@@ -13,6 +13,7 @@ from rotvq.data_processing.image_formats import SUFFIXES, why_not
 from rotvq.data_processing.reader import Reader, joined, of_files
 from rotvq.data_processing.skipped import Skipped, summary
 from rotvq.errors import UserError
+from rotvq.text import encodable
 
 Picture = tuple[str, Path]
 """Its name, with / between folders, and its file."""
@@ -74,7 +75,7 @@ def find(words: Sequence[str], skipped: list[Skipped]) -> list[Picture]:
         reasons = "".join(f"; {line}" for line in summary(passed_over))
         raise UserError(f"{', '.join(words)}: expected pictures; found none{reasons}.")
     skipped += passed_over
-    found = [(_text(name), path) for name, path in found]
+    found = [(encodable(name), path) for name, path in found]
     ((name, times),) = Counter(name for name, _ in found).most_common(1)
     if times > 1:
         raise UserError(
@@ -82,14 +83,6 @@ def find(words: Sequence[str], skipped: list[Skipped]) -> list[Picture]:
             "folder that holds them all."
         )
     return found
-
-
-def _text(name: str) -> str:
-    """The name of a file as text that can be written down: stray bytes become %XX."""
-    return "".join(
-        f"%{ord(letter) - 0xDC00:02X}" if "\udc80" <= letter <= "\udcff" else letter
-        for letter in name
-    )
 
 
 def is_source(word: str) -> bool:

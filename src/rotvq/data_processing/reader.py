@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotvq.data_processing.decoding import Encoded, Findings, Target, decode_split
-from rotvq.data_processing.skipped import Skipped
+from rotvq.data_processing.skipped import Skipped, summary
 from rotvq.data_processing.splits import ImageData, ImageSplit, held_out
 from rotvq.errors import UserError
 
 SPLITS = ("train", "test", "all")
 NO_TEST_SPLIT = "no test split found: 10 % of the images held out"
+TEST_SPLIT = "only the test split is read: --split all takes every image, --split train the others"
+LONGEST_CAPTION = 2**16
+"""Bytes of a caption that are read."""
 
 Mask = NDArray[np.bool_]
 
@@ -64,12 +67,12 @@ class ImageSource:
     Args:
         name: for people.
         splits: opens a reader for "train" and "test" where the source has them; "all" otherwise.
-        finished: adds what is known of a whole data set that is in memory.
+        finished: adds what is known of the whole data set, decoded for a target.
     """
 
     name: str
     splits: Mapping[str, Callable[[], Reader]]
-    finished: Callable[[ImageData], ImageData] = lambda data: data
+    finished: Callable[[ImageData, Target], ImageData] = lambda data, target: data
 
     def reader(self, split: str | None = None) -> Reader:
         """The images of a split.
@@ -81,7 +84,10 @@ class ImageSource:
         Raises:
             UserError: the source has no such split, or is damaged.
         """
-        split = split or ("test" if "test" in self.splits else "all")
+        if split is None and "test" in self.splits:
+            reader = self.splits["test"]()
+            return replace(reader, notes=(*reader.notes, TEST_SPLIT))
+        split = split or "all"
         if split in self.splits:
             return self.splits[split]()
         if split == "all":
@@ -90,7 +96,10 @@ class ImageSource:
             raise UserError(f"{self.name} has no {split} split, only {', '.join(self.splits)}")
         every = self.splits["all"]()
         if every.count < 2:
-            raise UserError(f"{self.name} holds {every.count} images: expected at least two")
+            reasons = "".join(f"; {line}" for line in summary(every.skipped))
+            raise UserError(
+                f"{self.name} holds {every.count} images: expected at least two{reasons}"
+            )
         held = held_out(every.keys())
         part = every.only(held if split == "test" else ~held)
         return replace(part, notes=(*every.notes, NO_TEST_SPLIT))
@@ -119,7 +128,7 @@ class ImageSource:
         findings.skipped = [*dict.fromkeys(findings.skipped)]
         told = (*dict.fromkeys(notes), *findings.notes)
         data = ImageData(self.name, train, test, told, skipped=tuple(findings.skipped))
-        return self.finished(data)
+        return self.finished(data, target)
 
 
 def of_files(files: Sequence[tuple[str, Path]], skipped: Sequence[Skipped] = ()) -> Reader:

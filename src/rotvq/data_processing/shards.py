@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -15,16 +14,16 @@ import numpy as np
 from rotvq.data_processing import tar
 from rotvq.data_processing.arrow import TEST_NAMES
 from rotvq.data_processing.decoding import Encoded
+from rotvq.data_processing.folder import images_below
 from rotvq.data_processing.image_formats import SUFFIXES, Unreadable
-from rotvq.data_processing.reader import ImageSource, Mask, Reader
+from rotvq.data_processing.reader import LONGEST_CAPTION, ImageSource, Mask, Reader
 from rotvq.data_processing.tar import Member
 from rotvq.errors import UserError, first_line
+from rotvq.text import encodable
 
 LABEL, CAPTION = ".cls", ".txt"
 DIGITS = 18
 """Of a class: what int64 holds."""
-LONGEST_TEXT = 2**16
-"""Bytes of a caption that are read."""
 LARGEST = 2**30
 """Bytes of an image."""
 
@@ -38,10 +37,8 @@ def find_shards(folder: Path) -> list[Path]:
 
 
 def holds_shards(folder: Path) -> bool:
-    """Whether the folder is a data set of shards: tar files, and no pictures beside them."""
-    if not find_shards(folder):
-        return False
-    return not any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+    """Whether the folder is a data set of shards: tar files, and no pictures beside or below."""
+    return bool(find_shards(folder)) and not images_below(folder)[0]
 
 
 def open_shards(paths: Sequence[Path], name: str) -> ImageSource:
@@ -84,12 +81,13 @@ def _images(shard: Path) -> Iterator[tuple[str, Member, Files]]:
 
 
 def _samples(shard: Path) -> Iterator[tuple[str, Files]]:
-    """Files of one key that stand next to each other; hidden ones are passed over."""
+    """Files of one key that stand next to each other; a hidden one stands for itself."""
     key, files = "", dict[str, Member]()
     with _opened(shard) as file:
         for member in tar.members(file, os.fstat(file.fileno()).st_size):
             its_key, field = _split(member.name)
-            if its_key.endswith("/") or not its_key:  # hidden, as ._000.jpg of macOS
+            if _is_hidden(member):  # as ._000.jpg of macOS, between the files of a sample
+                yield member.name, {field: member}
                 continue
             if files and (its_key != key or field in files):
                 yield key, files
@@ -111,13 +109,15 @@ def _encoded(file: IO[bytes], name: str, image: Member, files: Files) -> Encoded
         member = files.get(field)
         if member is None:
             return b""
-        return tar.content(file, member._replace(size=min(member.size, LONGEST_TEXT)))
+        return tar.content(file, member._replace(size=min(member.size, LONGEST_CAPTION)))
 
     digits = text(LABEL).strip()
     label = int(digits) if digits.isdigit() and len(digits) <= DIGITS else None
     caption = text(CAPTION).decode("utf-8", "replace") if CAPTION in files else None
     content: bytes | Unreadable
-    if not _is_image(image):
+    if _is_hidden(image):
+        content = Unreadable("hidden")
+    elif not _is_image(image):
         content = Unreadable("no image in the sample", f"only {', '.join(sorted(files))}")
     elif image.offset is None:
         content = Unreadable("a link instead of an image")
@@ -148,6 +148,10 @@ def _is_compressed(path: Path) -> bool:
         return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))
 
 
+def _is_hidden(member: Member) -> bool:
+    return PurePosixPath(member.name).name.startswith(".")
+
+
 def _is_image(member: Member) -> bool:
     return PurePosixPath(member.name).suffix.lower() in SUFFIXES
 
@@ -160,6 +164,6 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _plain(name: str) -> str:
-    """The name as a path inside a folder, and as text; bytes that are not UTF-8 as %E9."""
+    """The name as a path inside a folder, and as text."""
     inside = (part for part in PurePosixPath(name).parts if part not in ("/", "//", ".."))
-    return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", "/".join(inside))
+    return encodable("/".join(inside))

@@ -122,11 +122,12 @@ def open_source(source: str, target: Target) -> ImageSource:
 
 
 def _open_file(path: Path) -> ImageSource:
-    if path.suffix == ".parquet":
+    suffix = path.suffix.lower() if path.is_file() else ""  # a pipe may never end
+    if suffix == ".parquet":
         return parquet.open_parquet(path)
-    if path.suffix == ".tar" and not cifar10.is_archive(path):
+    if suffix == ".tar" and not cifar10.is_archive(path):
         return shards.open_shards([path], path.name)
-    if path.suffix in ARCHIVES:
+    if suffix in ARCHIVES:
         return cifar10.open_archive(path)
     raise UserError(f"'{path}' is a file of another kind: expected {ACCEPTED}")
 
@@ -138,7 +139,6 @@ def _open_folder(path: Path) -> ImageSource:
     tables = parquet.find_parquet(path)
     if tables is not None:
         return parquet.open_parquet(tables)
-    found = shards.find_shards(path)
-    if found:
-        return shards.open_shards(found, path.resolve().name)
+    if shards.holds_shards(path):
+        return shards.open_shards(shards.find_shards(path), path.resolve().name)
     return folder.open_folder(path)

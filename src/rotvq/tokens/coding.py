@@ -1,13 +1,13 @@
 """Images of any size to tokens and back, with a model.
 
 An image whose sides the model's stride does not divide is continued to the right and below with the
-pixels of its edge, and cropped again after decoding.
+pixels of its edge, and cropped again after decoding. Large images are computed in tiles.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import TypeVar
 
@@ -18,10 +18,12 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
+from rotvq.tokens import tiles
 from rotvq.tokens.collection import Codec, Packer, Picture, Tokens
 
 Named = tuple[str, NDArray[np.uint8]]
@@ -29,7 +31,11 @@ Named = tuple[str, NDArray[np.uint8]]
 N = TypeVar("N", bound=Named | Picture)
 
 PIXELS = 2**22
-"""Of a batch, about; large images are coded one by one."""
+"""Of a batch, about; larger images are coded one by one, in tiles."""
+
+ATTENDED = 2**16
+"""Tokens of an image at most where each attends to all others, on a processor; a GPU takes more."""
+ATTENDED_GPU = 2**20
 
 
 def fingerprint(model: VQVAE) -> str:
@@ -67,25 +73,78 @@ def encode(
 
     Args:
         model: on any device; used in evaluation mode.
-        images: of the model's channels; name and pixels, or a `Picture` with label and caption.
+        images: names and uint8 pixels (c, h, w), with the model's number of channels; or
+            `Picture`s, which have labels and captions too.
         batch_size: images at a time.
         progress: told how many images each batch had.
 
     Raises:
-        UserError: an image of other channels.
+        UserError: an image of another dtype, of other channels, or too large: see `codable`.
     """
     packer = Packer(codec(model))
-    device = next(model.parameters()).device
     with evaluating(model):
-        for some in _batches(images, batch_size):
+        for some in _batches(_checked(model, images), batch_size):
             names, arrays, labels, captions = zip(*some, strict=True)
-            pixels = np.stack(arrays)
-            x = torch.from_numpy(pixels).to(device)
-            indices = model.encode(normalized(padded(x, model.stride)))
-            size = pixels.shape[2], pixels.shape[3]
-            packer.add(indices.cpu().numpy(), size, names, labels, captions)
+            size = arrays[0].shape[1], arrays[0].shape[2]
+            packer.add(_indices(model, arrays), size, names, labels, captions)
             progress(len(names))
     return packer.tokens()
+
+
+def _indices(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
+    around = tiles.reach(model.encoder) if _is_large(images[0].shape[1:]) else None
+    if around is not None:
+        return tiles.encode(model, images[0], around)
+    x = torch.from_numpy(np.stack(images)).to(next(model.parameters()).device)
+    return model.encode(normalized(padded(x, model.stride))).cpu().numpy()
+
+
+def codable(model: VQVAE, images: Iterable[N], skipped: list[Skipped]) -> Iterator[N]:
+    """Those of the images that the model can take; the list grows by the others.
+
+    Networks with attention compare every token with every other: ATTENDED bounds their number.
+    """
+    for image in images:
+        try:
+            _check(model, image[0], image[1])
+        except TooLarge as error:
+            skipped.append(Skipped(image[0], "too large for attention", str(error)))
+        else:
+            yield image
+
+
+class TooLarge(UserError):
+    """An image of more tokens than a network with attention takes."""
+
+
+def _checked(model: VQVAE, images: Iterable[N]) -> Iterator[N]:
+    for image in images:
+        _check(model, image[0], image[1])
+        yield image
+
+
+def _check(model: VQVAE, name: str, pixels: NDArray[np.uint8]) -> None:
+    named = f"images: {name}: " if name else "images: "
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        kind = getattr(pixels, "dtype", type(pixels).__name__)
+        raise UserError(
+            f"{named}expected NumPy arrays of uint8, 0 to 255; got {kind}. Scale and round the "
+            "pixels to that range, then pixels.astype(np.uint8)."
+        )
+    if pixels.ndim != 3 or len(pixels) != model.channels or not pixels.size:
+        raise UserError(
+            f"{named}expected pixels ({model.channels}, height, width); got {pixels.shape}. "
+            "Pixels (height, width, channels) become so by pixels.transpose(2, 0, 1)."
+        )
+    rows, columns = (-(-side // model.stride) for side in pixels.shape[1:])
+    on_gpu = next(model.parameters()).device.type != "cpu"
+    most = ATTENDED_GPU if on_gpu else ATTENDED
+    if rows * columns > most and tiles.reach(model.encoder) is None:
+        raise TooLarge(f"expected at most {most:,} tokens; got {rows}x{columns}")
+
+
+def _is_large(size: tuple[int, ...]) -> bool:
+    return size[0] * size[1] > PIXELS
 
 
 @torch.no_grad()
@@ -106,14 +165,19 @@ def decode(model: VQVAE, tokens: Tokens, batch_size: int = 128) -> Iterator[Name
             f"tokens: expected those of this model ({own.model}); got tokens that the model "
             f"{tokens.codec.model} wrote. Decode them with that one, or encode the images again."
         )
-    device = next(model.parameters()).device
     with evaluating(model):
         for these, indices in tokens.batches(batch_size, PIXELS):
-            height, width = tokens.sizes[these.start]
-            x = model.decode(torch.from_numpy(indices).to(device))
-            pixels = to_uint8(x)[:, :, :height, :width].cpu().numpy()
+            pixels = _pixels(model, indices, tokens.sizes[these.start])
             names = [""] * len(pixels) if tokens.names is None else tokens.names[these]
             yield from zip(names, pixels, strict=True)
+
+
+def _pixels(model: VQVAE, indices: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.uint8]:
+    around = tiles.reach(model.decoder) if _is_large(size) else None
+    if around is not None:
+        return tiles.decode(model, indices, size, around)
+    x = model.decode(torch.from_numpy(indices).to(next(model.parameters()).device))
+    return to_uint8(x)[:, :, : size[0], : size[1]].cpu().numpy()
 
 
 def padded(images: UInt8[Tensor, "b c h w"], stride: int) -> UInt8[Tensor, "b c i j"]:

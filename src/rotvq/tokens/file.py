@@ -5,11 +5,12 @@ All hold the same, version 1 of the format "rotvq tokens":
 - a header: format, version, model (fingerprint), codebook_size, bits, stride, channels, images;
 - the packed tokens: of an image ⌈rows·columns·bits/8⌉ bytes, the highest bit first, row by row;
 - heights and widths of the images in pixels; the grid has ⌈height/stride⌉ rows;
-- names, labels (int64) and captions, each where the source has some.
+- names, labels and captions, each where the source has some.
 
 npz: arrays `header` (JSON as bytes), `tokens` (bytes of all images one after the other), `sizes`
 (runs of neighbours of one size: count, height, width), `names` (zlib of a JSON list, as bytes),
-`labels` (int64, NO_LABEL for an image without one), `captions` (as names, with null).
+`labels` (the smallest signed integers that hold them, of which the lowest means none), `captions`
+(as names, with null).
 safetensors: the same arrays but the header, which stands in the metadata. parquet: a row an image
 with `tokens`, `height`, `width`, `name`, `label` and `caption` (null for an image without one); the
 header stands in the schema's metadata.
@@ -46,16 +47,17 @@ _ARRAYS = ("header", "tokens", "sizes", "names", "labels", "captions")
 _COLUMNS = ("tokens", "height", "width", "name", "label", "caption")
 Arrays = dict[str, NDArray[Any]]
 
-NO_LABEL = -(2**63)
-
 EXPANSION = 100
 """Times its size on the disk that a file may take in memory: tokens can hardly be compressed."""
 
 IMAGES = 10**7
 """Of a model with one code, whose tokens take no bits."""
 
-NAME, CAPTION = 4096, 2**18
-"""Bytes of an image's name and caption, at most."""
+NAME = 4096
+"""Bytes of an image's name, at most."""
+
+CAPTIONS = 2**26
+"""Bytes of all captions together that any file may hold, beyond its EXPANSION."""
 
 
 def write(path: Path, tokens: Tokens) -> None:
@@ -209,11 +211,20 @@ def _arrays(tokens: Tokens) -> Arrays:
     if tokens.names is not None:
         arrays["names"] = _to_bytes(tokens.names)
     if tokens.labels is not None:
-        labels = [NO_LABEL if label is None else label for label in tokens.labels]
-        arrays["labels"] = np.array(labels, np.int64)
+        arrays["labels"] = _packed_labels(tokens.labels)
     if tokens.captions is not None:
         arrays["captions"] = _to_bytes(tokens.captions)
     return arrays
+
+
+def _packed_labels(labels: Sequence[int | None]) -> NDArray[np.signedinteger[Any]]:
+    """Labels as the smallest type that holds them and, as its lowest number, those missing."""
+    present = [label for label in labels if label is not None]
+    lowest, highest = min(present, default=0), max(present, default=0)
+    kinds = (np.int8, np.int16, np.int32)
+    fitting = (k for k in kinds if np.iinfo(k).min < lowest and highest <= np.iinfo(k).max)
+    kind = next(fitting, np.int64)
+    return np.array([np.iinfo(kind).min if each is None else each for each in labels], kind)
 
 
 def _to_bytes(texts: Sequence[str | None]) -> NDArray[np.uint8]:
@@ -238,15 +249,16 @@ def _tokens(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> To
     if codec.bits == 0 and sum(count for count, _ in runs) > IMAGES:
         raise ValueError(f"it has more than {IMAGES:,} images of no bits")
     sizes = [size for count, size in runs for _ in range(count)]
-    n = len(sizes) + 1
-    names = _from_bytes(arrays["names"], NAME * n) if "names" in arrays else None
-    captions = None
+    names = captions = labels = None
+    if "names" in arrays:
+        names = _from_bytes(arrays["names"], NAME * (len(sizes) + 1))
     if "captions" in arrays:
-        content = arrays["captions"]
-        captions = _from_bytes(content, min(CAPTION * n, EXPANSION * content.nbytes + CAPTION))
-    labels = None
+        room = CAPTIONS + EXPANSION * (tokens.nbytes + arrays["captions"].nbytes)
+        captions = _from_bytes(arrays["captions"], room)
     if "labels" in arrays:
-        if arrays["labels"].dtype != np.int64 or arrays["labels"].ndim != 1:
+        array = arrays["labels"]
+        if array.dtype.kind != "i" or array.ndim != 1:
             raise ValueError("its labels are not whole numbers")
-        labels = [None if label == NO_LABEL else label for label in arrays["labels"].tolist()]
+        none = np.iinfo(array.dtype).min
+        labels = [None if label == none else label for label in array.tolist()]
     return Tokens(codec, sizes, tokens.tobytes(), names, labels, captions)

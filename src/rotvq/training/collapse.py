@@ -19,7 +19,7 @@ class Advice(NamedTuple):
 
     Args:
         option: its name, as "quantizer.restart".
-        value: what to set it to.
+        value: what to set it to, as written on the command line.
         applies: whether a run with this configuration lacks it.
     """
 
@@ -28,19 +28,16 @@ class Advice(NamedTuple):
     applies: Callable[[Config], bool]
 
 
-def _is_learned(config: Config) -> bool:
-    """Whether each code moves by itself, so that it can restart."""
-    return not config.quantizer.levels and config.quantizer.rule != "linear"
-
-
-ADVICE: tuple[Advice, ...] = (
-    Advice("quantizer.restart", 0.03, lambda c: _is_learned(c) and not c.quantizer.restart),
-    Advice("quantizer.decay", 0.9, lambda c: _is_learned(c) and c.quantizer.decay > 0.9),
+ADVICE = (
+    Advice("quantizer.levels", "null", lambda c: c.quantizer.levels is not None),
+    Advice("quantizer.rule", "ema", lambda c: c.quantizer.rule == "linear"),
+    Advice("quantizer.restart", 0.03, lambda c: not c.quantizer.restart),
+    Advice("quantizer.decay", 0.9, lambda c: c.quantizer.decay > 0.9),
 )
 
 
 def advised(config: Config) -> dict[str, Any]:
-    """The settings that help a codebook of this configuration, by option; perhaps none."""
+    """The settings that help against collapse and are not in use yet, by option."""
     return {each.option: each.value for each in ADVICE if each.applies(config)}
 
 
@@ -61,9 +58,7 @@ def warning(history: Sequence[Mapping[str, Any]], config: Config) -> str | None:
         return None
     size = config.quantizer.codebook_size
     options = " ".join(f"--{name} {value}" for name, value in advised(config).items())
-    remedy = (
-        f"Start again with {options}." if options else "No setting that was measured helps here."
-    )
+    remedy = f"Start again with {options}." if options else "All that is known to help is in use."
     return (
         f"The codebook collapses: {round(now * size):,} of {size:,} codes are used, after "
         f"{round(before * size):,} an epoch ago. {remedy}"

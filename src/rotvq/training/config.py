@@ -22,7 +22,8 @@ class DataConfig:
     """Which images.
 
     Args:
-        source: photos (embedded), cifar10 (hub), a folder, an archive or a hub id.
+        source: a path (a folder of images, shards or Parquet files, or an archive), hub:owner/name,
+            cifar10 (of the hub) or embedded:photos; a path that exists goes before a name.
         size: side in pixels, or HEIGHTxWIDTH, to resize and crop to; null keeps the images' own.
         train_images: use so many training images, spread evenly; null uses all.
         test_images: use so many test images, spread evenly; null uses all.
@@ -30,14 +31,16 @@ class DataConfig:
             random parts at random scales, new ones each epoch.
         validation: hold out so many training images, to choose on: while training, tests are of
             them, and the test images are looked at once, at the end.
+        bits: of grey images that are stored in 16 bits, such as 12; null takes all 16.
     """
 
-    source: str = "photos"
+    source: str = "embedded:photos"
     size: int | str | None = None
     train_images: int | None = None
     test_images: int | None = None
     crops: Literal["centre", "random"] = "centre"
     validation: int = 0
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -46,6 +49,8 @@ class DataConfig:
             value = getattr(self, name)
             _require(value is None or value >= 1, f"data.{name}", "a positive number", value)
         _require(self.validation >= 0, "data.validation", "0 or more", self.validation)
+        fits = self.bits is None or 1 <= self.bits <= 16
+        _require(fits, "data.bits", "1 to 16", self.bits)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,96 @@
+"""Large images in tiles, so that memory holds them: with the same tokens and pixels as whole ones.
+
+Each tile is computed with as many tokens around it as the convolutions reach, which are cut off
+afterwards. Sums of floats may round otherwise, as they do with another batch size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from rotvq.evaluation.pixels import normalized, to_uint8
+from rotvq.model import VQVAE
+from rotvq.model.patches import Attention
+
+SIDE = 1024
+"""Pixels of a tile a side, about, without what is around it."""
+
+
+def reach(network: nn.Module) -> int | None:
+    """How many tokens away an input may change an output; None with attention, which sees all.
+
+    No convolution reaches further than a token, as none of those before the halvings does.
+    """
+    if any(isinstance(part, Attention) for part in network.modules()):
+        return None
+    convolutions = (nn.Conv2d, nn.ConvTranspose2d)
+    found = [part for part in network.modules() if isinstance(part, convolutions)]
+    return sum(max(part.kernel_size) > 1 for part in found)
+
+
+def encode(model: VQVAE, pixels: NDArray[np.uint8], around: int) -> NDArray[np.int64]:
+    """Indices (1, rows, columns) of an image (c, h, w), continued with its edge.
+
+    Args:
+        model: in evaluation mode.
+        pixels: uint8.
+        around: reach of its encoder, in tokens.
+    """
+    _, height, width = pixels.shape
+    grid = -(-height // model.stride), -(-width // model.stride)
+    indices = np.empty((1, *grid), np.int64)
+    device = next(model.parameters()).device
+    for outer, inner, kept in _tiles(grid, SIDE // model.stride or 1, around):
+        # Beyond the image, its last row and column again.
+        rows, columns = (
+            np.arange(part.start * model.stride, part.stop * model.stride).clip(max=side - 1)
+            for part, side in zip(outer, (height, width), strict=True)
+        )
+        x = torch.from_numpy(pixels[:, rows[:, None], columns][None]).to(device)
+        indices[0][inner] = model.encode(normalized(x))[0].cpu().numpy()[kept]
+    return indices
+
+
+def decode(
+    model: VQVAE, indices: NDArray[np.int64], size: tuple[int, int], around: int
+) -> NDArray[np.uint8]:
+    """The image (1, c, h, w) of indices (1, rows, columns).
+
+    Args:
+        model: in evaluation mode.
+        indices: of one image.
+        size: height and width.
+        around: reach of its decoder, in tokens.
+    """
+    pixels = np.empty((model.channels, *size), np.uint8)
+    stride, device = model.stride, next(model.parameters()).device
+    for outer, inner, kept in _tiles(indices.shape[1:], SIDE // stride or 1, around):
+        x = model.decode(torch.from_numpy(indices[:, outer[0], outer[1]]).to(device))
+        rows, columns = (slice(p.start * stride, p.stop * stride) for p in kept)
+        tile = to_uint8(x)[0, :, rows, columns].cpu().numpy()
+        top, left = (part.start * stride for part in inner)
+        into = pixels[:, top : top + tile.shape[1], left : left + tile.shape[2]]
+        into[:] = tile[:, : into.shape[1], : into.shape[2]]
+    return pixels[None]
+
+
+Part = tuple[slice, slice]
+
+
+def _tiles(grid: tuple[int, ...], side: int, around: int) -> Iterator[tuple[Part, Part, Part]]:
+    """Each tile with what is around it, without it, and where the latter lies in the former."""
+    for top in range(0, grid[0], side):
+        for left in range(0, grid[1], side):
+            outer, inner, kept = [], [], []
+            for first, all_ in ((top, grid[0]), (left, grid[1])):
+                last = min(first + side, all_)
+                begin = max(0, first - around)
+                outer.append(slice(begin, min(all_, last + around)))
+                inner.append(slice(first, last))
+                kept.append(slice(first - begin, last - begin))
+            yield (outer[0], outer[1]), (inner[0], inner[1]), (kept[0], kept[1])

@@ -1,0 +1,74 @@
+"""Large images in tiles: the tokens and pixels of whole ones."""
+
+import numpy as np
+import pytest
+import torch
+
+from rotvq.errors import UserError
+from rotvq.model import VQVAE
+from rotvq.quantization import VectorQuantizer
+from rotvq.tokens import coding, tiles
+
+
+def model(**changes):
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(50, 8, channel_dim=1)
+    torch.nn.init.normal_(quantizer.codebook.e)
+    net = VQVAE(**{"width": 8, "dim": 8, "depth": 2, "quantizer": quantizer} | changes)
+    for parameter in net.parameters():  # what starts at zero would reach no neighbour
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.2)
+    return net.eval()
+
+
+def picture(height, width):
+    return np.random.default_rng(0).integers(0, 256, (3, height, width), np.uint8)
+
+
+@pytest.mark.parametrize("network", ["paper", "patches"])
+@pytest.mark.parametrize("stages", [1, 2, 3])
+@pytest.mark.parametrize("size", [(64, 90), (131, 67), (16, 300)])
+def test_tokens_and_pixels_are_those_of_the_whole_image(network, stages, size, monkeypatch):
+    net = model(network=network, stages=stages)
+    whole = coding.encode(net, [("", picture(*size))])
+    ((_, pixels),) = coding.decode(net, whole)
+    monkeypatch.setattr(tiles, "SIDE", 32)
+    monkeypatch.setattr(coding, "PIXELS", 1000)
+    tiled = coding.encode(net, [("", picture(*size))])
+    assert tiled.packed == whole.packed and list(tiled.sizes) == [size]
+    ((_, from_tiles),) = coding.decode(net, tiled)
+    assert np.abs(from_tiles.astype(int) - pixels).max() <= 1
+
+
+@pytest.mark.parametrize("network", ["paper", "patches"])
+@pytest.mark.parametrize("stages", [1, 2, 3])
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_no_input_reaches_further(network, stages, depth):
+    net = model(network=network, stages=stages, depth=depth).double()
+    side = 41
+    around = tiles.reach(net.encoder)
+    x = torch.zeros(1, 3, side * net.stride, side * net.stride, dtype=torch.float64)
+    x.requires_grad_()
+    net.encoder(x)[0, :, side // 2, side // 2].sum().backward()
+    touched = x.grad[0].abs().sum(0).nonzero() // net.stride
+    assert (touched - side // 2).abs().max() <= around
+    codes = torch.zeros(1, 8, side, side, dtype=torch.float64, requires_grad=True)
+    middle = slice(side // 2 * net.stride, (side // 2 + 1) * net.stride)
+    net.decoder(codes)[0, :, middle, middle].sum().backward()
+    touched = codes.grad[0].abs().sum(0).nonzero()
+    assert (touched - side // 2).abs().max() <= tiles.reach(net.decoder)
+
+
+def test_attention_takes_so_many_tokens_and_what_came_before_is_kept(monkeypatch):
+    net = model(network="attention")
+    assert tiles.reach(net.encoder) is None
+    monkeypatch.setattr(coding, "ATTENDED", 100)
+    images = [("a", picture(40, 40)), ("large", picture(40, 44)), ("b", picture(8, 8))]
+    skipped = []
+    tokens = coding.encode(net, coding.codable(net, images, skipped))
+    assert list(tokens.names) == ["a", "b"]
+    assert [tuple(each) for each in skipped] == [
+        ("large", "too large for attention", "expected at most 100 tokens; got 10x11")
+    ]
+    with pytest.raises(UserError, match="at most 100 tokens; got 10x11"):
+        coding.encode(net, images)
