@@ -112,6 +112,15 @@ def test_each_end_is_a_line_and_failures_are_counted(capsys, clock, plan, data):
     ]
 
 
+def test_a_metric_that_is_not_finite_is_told_so(capsys, plan, data, monkeypatch):
+    monkeypatch.setitem(METRICS, "ssim", None)
+    with StudyProgress(plan).following(data) as audience:
+        audience.begins(plan[0])
+        finish(plan[0])
+        audience.ends(plan[0])
+    assert "test MSE 0.1235, SSIM nan, perplexity 17" in capsys.readouterr().out
+
+
 def test_one_of_several_processes_says_what_it_did_and_no_more(capsys, clock, plan, data):
     with StudyProgress(plan, live=False).following(data) as audience:
         audience.begins(plan[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -138,12 +139,31 @@ def test_damaged_files_are_the_users_error(tmp_path, name, damage):
         load_classifier(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"widths": [4, 9]}, {"classes": 4}, {"format": 2}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"widths": [4, 9]},
+        {"classes": 4},
+        {"format": 2},
+        {"classes": 2**40},
+        {"widths": [2**30] * 3},
+        {"widths": "abc"},
+        {"classes": None},
+    ],
+)
 def test_another_architecture_or_version_is_the_users_error(tmp_path, change):
     save_classifier(tmp_path, Classifier(3, WIDTHS), {})
     record = json.loads((tmp_path / RECORD).read_text())
     (tmp_path / RECORD).write_text(json.dumps({**record, **change}))
     with pytest.raises(UserError, match="of another"):
+        load_classifier(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    save_classifier(tmp_path, Classifier(3, WIDTHS), {})
+    (tmp_path / WEIGHTS).unlink()
+    os.mkfifo(tmp_path / WEIGHTS)
+    with pytest.raises(UserError, match="damaged or of another"):
         load_classifier(tmp_path)
 
 

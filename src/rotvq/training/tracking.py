@@ -110,7 +110,7 @@ def _numbers(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 def _show(tracker: GeneralTracker, picture: Path, step: int) -> None:
     if hasattr(tracker, "log_images") and picture.is_file():
-        with Image.open(picture) as opened:
+        with Image.open(picture, formats=("PNG",)) as opened:
             pixels = np.asarray(opened.convert("RGB"))
         images = {"reconstructions": pixels[None]}
         if tracker.name == "tensorboard":
