@@ -101,6 +101,14 @@ def test_grey_of_fewer_bits_in_16(bits: int, most: int) -> None:
         assert len(notes) == 1 and f"pass --data.bits {bits} (" in notes[0]
 
 
+@pytest.mark.parametrize("white_is_zero", [True, False])
+def test_a_tiff_says_which_end_is_white(white_is_zero: bool) -> None:
+    values = np.linspace(0, 65535, 400).astype(np.uint16).reshape(20, 20)
+    content = encode(Image.fromarray(values), "TIFF", tiffinfo={262: int(not white_is_zero)})
+    seen = 65535.0 - values if white_is_zero else values
+    assert np.abs(decode(content, GREY)[0] - seen / 257).max() <= 0.5
+
+
 def test_one_bright_image_shows_that_16_bits_are_meant() -> None:
     dark = np.full((8, 8), 300, np.uint16)
     bright = np.full((8, 8), 60_000, np.uint16)

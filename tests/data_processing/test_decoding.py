@@ -1,4 +1,5 @@
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rotvq.data_processing import decoding
-from rotvq.data_processing.decoding import Encoded, Findings, Target, decode, decode_split
+from rotvq.data_processing.decoding import Encoded, Findings, Target, decode, decode_split, decoded
 from rotvq.data_processing.image_formats import Unreadable
 from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
@@ -145,6 +146,25 @@ def test_damaged_images_are_skipped_in_order(
     ]
 
 
+def test_few_pixels_are_decoded_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = _encode(Image.effect_noise((200, 150), 80).convert("RGB"))
+    assert len(content) > decoding.WORTH_A_THREAD
+    monkeypatch.setattr(decoding, "IN_FLIGHT", 100_000)  # three of them
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    decode_one, started = decoding._decode, []
+
+    def counted(content: bytes | Path, target: Target) -> object:
+        started.append(content)
+        return decode_one(content, target)
+
+    monkeypatch.setattr(decoding, "_decode", counted)
+    items = [Encoded(str(i), content) for i in range(30)]
+    most = 0
+    for consumed, _ in enumerate(decoded(items, Target(), Findings())):
+        most = max(most, len(started) - consumed)
+    assert len(started) == 30 and 2 <= most <= 4  # and the one that is looked at
+
+
 def test_all_damaged_says_why() -> None:
     with pytest.raises(UserError, match=r"images: 1 skipped: not .* first a; 1 .* no image"):
         _split([Encoded("a", b"x"), Encoded("b", Unreadable("no image"))])
@@ -183,3 +203,12 @@ def test_files_are_read_from_disk(tmp_path: Path) -> None:
     images, skipped = _split([Encoded("a", path), Encoded("gone", tmp_path / "gone.png")])
     assert np.array_equal(images[0], RGB.transpose(2, 0, 1))
     assert skipped == [Skipped("gone", "no such file")]
+
+
+def test_a_damaged_second_frame_costs_nothing() -> None:
+    frames = [Image.new("L", (9, 6), value) for value in (50, 200)]
+    whole = _encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    findings = Findings()
+    items = [Encoded(str(n), whole[:-n]) for n in range(1, 24)]
+    assert decode_split(items, len(items), Target(), "test", findings).images.min() == 50
+    assert {each.reason for each in findings.skipped} <= {"frames after the first"}

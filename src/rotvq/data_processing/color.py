@@ -17,7 +17,7 @@ _LARGEST_PROFILE = 2**23
 """Bytes; those of printers have up to 3 MB."""
 _SAME = 1
 """Levels of 256 by which a profile may differ from sRGB and not be converted."""
-_TIFF_BITS = 258
+_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
 
 Convert = Callable[[Image.Image], Image.Image]
 
@@ -53,6 +53,8 @@ def scaled(image: Image.Image, bits: int) -> Image.Image:
     if values.max() >= 2**bits:
         raise Unreadable("values beyond --data.bits", f"{values.max()}, beyond {bits} bits")
     table = np.rint(np.arange(2**bits) * (255 / (2**bits - 1))).astype(np.uint8)
+    if image.format == "TIFF" and image.tag_v2.get(_TIFF_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
+        table = table[::-1]  # white is zero
     return Image.fromarray(table[values])
 
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from rotvq.data_processing.color import ProfileError, scaled, stored_bits, to_srgb
 from rotvq.data_processing.crops import Store, whole
-from rotvq.data_processing.image_formats import FORMATS, Unreadable, open_image
+from rotvq.data_processing.image_formats import FORMATS, Unreadable, has_more_frames, open_image
 from rotvq.data_processing.room import room
 from rotvq.data_processing.skipped import Skipped, summary
 from rotvq.data_processing.splits import ImageSplit
@@ -117,8 +117,7 @@ def _decode(content: bytes | Path, target: Target) -> _Decoded:
     skipped: list[tuple[str, str]] = []
     used = None
     with open_image(content, target.needed) as image:
-        # The further images of an MPO are previews, depths and gains of its first.
-        if image.format != "MPO" and getattr(image, "is_animated", False):
+        if has_more_frames(image):
             skipped.append(("frames after the first", ""))
         bits = stored_bits(image)
         profile = image.info.get("icc_profile")

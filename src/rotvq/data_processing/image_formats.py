@@ -109,6 +109,16 @@ def open_image(source: bytes | Path, wanted: tuple[int, int] | None = None) -> I
     return image
 
 
+def has_more_frames(image: Image.Image) -> bool:
+    """Whether frames or pages follow the first; those of an MPO are previews and depths of it."""
+    if image.format == "MPO":
+        return False
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # the second frame of a GIF is damaged
+        return True
+
+
 def _formats(source: bytes | Path) -> tuple[str, ...]:
     # Pillow takes almost any bytes for TGA: only where the name or the footer says so.
     if isinstance(source, Path):

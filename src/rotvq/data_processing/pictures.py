@@ -64,8 +64,7 @@ def find(words: Sequence[str], skipped: list[Skipped]) -> list[Picture]:
             ]
         elif not path.exists():
             raise UserError(
-                f"{word}: expected a picture ({', '.join(sorted(SUFFIXES))}) or a folder of them; "
-                "there is no such file."
+                f"{word}: expected a picture or a folder of pictures; there is no such file."
             )
         elif (reason := why_not(path.suffix)) is not None:  # as *, which names all files
             passed_over.append(Skipped(path.name, reason))

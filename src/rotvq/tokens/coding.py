@@ -137,9 +137,10 @@ def _check(model: VQVAE, name: str, pixels: NDArray[np.uint8]) -> None:
             "Pixels (height, width, channels) become so by pixels.transpose(2, 0, 1)."
         )
     rows, columns = (-(-side // model.stride) for side in pixels.shape[1:])
-    on_gpu = next(model.parameters()).device.type != "cpu"
-    most = ATTENDED_GPU if on_gpu else ATTENDED
-    if rows * columns > most and tiles.reach(model.encoder) is None:
+    if rows * columns <= ATTENDED or tiles.reach(model.encoder) is not None:
+        return
+    most = ATTENDED if next(model.parameters()).device.type == "cpu" else ATTENDED_GPU
+    if rows * columns > most:
         raise TooLarge(f"expected at most {most:,} tokens; got {rows}x{columns}")
 
 
