@@ -85,7 +85,7 @@ CUBES: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 """Settings by kind of codebook, and the values that are combined."""
 
-COMMAND = "python benchmarks/collapse.py --seeds 2"
+COMMAND = "python benchmarks/collapse.py --seeds 3"
 
 LAST = 4
 """Epochs over which the training error is averaged: that of one moment is noisy."""

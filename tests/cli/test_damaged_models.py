@@ -36,12 +36,9 @@ def test_they_are_refused_in_one_line(rotvq, images, tmp_path, monkeypatch, word
     save(tmp_path / "nan", weight=math.nan)
     save(tmp_path / "infinite", weight=math.inf)
     for name, message in (
-        (
-            "wall",
-            "model.stages: expected at most 8; got 16, with which one token stands for 65,536",
-        ),
-        ("nan", "expected finite latents; got nan or infinity"),
-        ("infinite", "expected finite latents; got nan or infinity"),
+        ("wall", "model.stages: expected at most 8; got 16"),
+        ("nan", "numbers that are not finite in encoder."),
+        ("infinite", "numbers that are not finite in encoder."),
     ):
         places = {"images": images, "model": tmp_path / name, "out": tmp_path}
         assert message in rotvq(*(word.format(**places) for word in words)).error

@@ -97,17 +97,15 @@ def test_a_signal_waits_for_imports_that_cannot_bear_it(capsys, tmp_path):
     assert capsys.readouterr().err == "rotvq: Stopped.\n"
 
 
-@pytest.mark.parametrize(
-    ("number", "said"), [(signal.SIGINT, "rotvq: Stopped.\n"), (signal.SIGTERM, "")]
-)
-def test_a_signal_is_passed_on_to_all(capsys, tmp_path, number, said):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_passed_on_to_all(capsys, tmp_path, number):
     function = script(
         f"import os, pathlib, time\npathlib.Path({str(tmp_path)!r}, f'pid {{os.getpid()}}').touch()"
         "\ntime.sleep(60)"
     )
     before = signal.getsignal(number)
     assert interrupted(function, tmp_path, number) == 128 + number
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == "rotvq: Stopped.\n"
     for path in tmp_path.glob("pid *"):
         assert not Path("/proc", path.name.split()[1]).exists()
     assert signal.getsignal(number) is before

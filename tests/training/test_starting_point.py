@@ -74,6 +74,7 @@ def test_a_run_goes_on_without_the_model_it_began_from(
     if moment == "stopped":
         with pytest.raises(Stopped, match="everything is saved"):
             trainer.run(Listener(epoch=lambda record: signal.raise_signal(signal.SIGINT)))
+    trainer.lock.release()
     resumed(config, images, tmp_path / "cut").run()
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
 
@@ -82,10 +83,11 @@ def test_before_its_first_checkpoint_a_run_takes_up_the_model_again(
     onwards, finished, begin, resumed, tmp_path
 ):
     config, images = onwards
-    begin(config, images, tmp_path / "new")
+    begin(config, images, tmp_path / "new").lock.release()
     (tmp_path / "new/checkpoint.pt").unlink()
     trainer = resumed(config, images, tmp_path / "new")
     assert same(trainer.model.state_dict(), finished.model.state_dict())
+    trainer.lock.release()
     shutil.rmtree(finished.folder)
     with pytest.raises(UserError, match="expected the folder of a saved model"):
         resumed(config, images, tmp_path / "new")

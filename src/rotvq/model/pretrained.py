@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT, VERSION = "rotvq model", 1
 
-LARGEST = {"depth": 1000, "stages": 8}
-"""Of numbers that decide how many layers are made; after 8 halvings a token has 256x256 pixels."""
+LARGEST = {"depth": 1000}
+"""Of numbers that decide how many layers are made."""
 
 SEVERAL: dict[str, Any] = {"residual": ResidualQuantizer, "grouped": GroupedQuantizer}
 

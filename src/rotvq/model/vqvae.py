@@ -125,8 +125,8 @@ class VQVAE(nn.Module):
             raise UserError(f"model.depth: expected 0 or more; got {depth}.")
         if stages > MOST_STAGES:
             raise UserError(
-                f"model.stages: expected at most {MOST_STAGES}; got {stages}, with which one token "
-                f"stands for {2**stages:,}x{2**stages:,} pixels. Use fewer."
+                f"model.stages: expected at most {MOST_STAGES}; got {stages}. Each stage halves "
+                "height and width, so that one token stands for more pixels than memory holds."
             )
         if network not in NETWORKS:
             raise UserError(
