@@ -11,8 +11,9 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 demo: .venv/.core
 	$(BIN)/rotvq demo
 
+# A worker for each core, each with one thread: they would only slow each other down.
 test: .venv/.dev
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 # The tests with the oldest versions that pyproject.toml allows; torch comes with all of CUDA here.
 # datasets 3.0 takes no later fsspec.
