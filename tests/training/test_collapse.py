@@ -94,7 +94,7 @@ def test_in_every_measured_situation_that_is_warned_of_the_advice_helped(record)
         option for run, _ in pairs for option in advised(collapse.configured(run["settings"]))
     } == {each.option for each in ADVICE}
     for before, after in pairs:
-        assert after["usage"] > max(0.9, before["usage"])
+        assert after["usage"] > max(0.85, before["usage"])
         assert after["mse"] < 1.05 * before["mse"], "short runs differ by as much by chance"
     lower = [after["train_mse"] < before["train_mse"] for before, after in pairs]
     assert sum(lower) > 0.9 * len(pairs)
