@@ -23,7 +23,8 @@ from PIL import Image
 from runs import render_report, unpack, whole_runs
 from sealed import repacked, sealed
 
-from rotvq.data_processing.decoding import Encoded, Findings, Target, decoded
+from rotvq.data_processing.decoding import Encoded, Findings, decoded
+from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.sources import open_source
 from rotvq.data_processing.unpickle import read_batch
 from rotvq.evaluation.metrics import Totals

@@ -129,7 +129,9 @@ def load_onnx(path: Path) -> Program:
             "onnx: expected onnxruntime, to check what was exported; it is not installed. "
             + installation("onnx")
         ) from None
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    # From bytes, as onnxruntime opens no path that is not UTF-8.
+    content = path.read_bytes()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
 
     def run(x: Tensor) -> Tensor:

@@ -77,6 +77,19 @@ def read_bytes(path: Path, largest: int = LARGEST, within: Path | None = None) -
     return content
 
 
+def check_not_linked(folder: Path) -> None:
+    """See that what is written into a folder lands there; it need not exist yet.
+
+    Raises:
+        UserError: it is a link.
+    """
+    if folder.is_symlink():
+        raise UserError(
+            f"{folder}: expected a folder; it is a link to {os.readlink(folder)}. Remove it or "
+            "choose another --out."
+        )
+
+
 def read_json(path: Path, within: Path | None = None) -> Any:
     """The value in a JSON file; see `parse_json` and `read_bytes` for what is refused."""
     return parse_json(read_bytes(path, within=within), str(path))

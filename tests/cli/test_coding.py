@@ -255,6 +255,16 @@ def test_names_that_are_not_utf_8(rotvq, model, photos, tmp_path):
     assert names(tmp_path / "d") == names(tmp_path / "r") == ["caf%E9.png"]
 
 
+@pytest.mark.parametrize("ending", ["npz", "safetensors", "parquet"])
+def test_token_files_in_a_folder_that_is_not_utf_8(rotvq, model, photos, tmp_path, ending):
+    file, plain = tmp_path / f"caf\udce9/t.{ending}", tmp_path / f"t.{ending}"
+    for path, out in ((file, "caf\udce9/d"), (plain, "d")):
+        assert rotvq("encode", photos, "--model", model, "-o", path).status == 0
+        assert rotvq("decode", path, "--model", model, "-o", tmp_path / out).status == 0
+    assert vars(read(file)) == vars(read(plain))
+    assert names(tmp_path / "caf\udce9/d") == names(tmp_path / "d") == [f"{n}.png" for n in SIZES]
+
+
 @pytest.mark.parametrize("below", [".", "deep/er"])
 def test_a_stray_tar_hides_no_pictures(rotvq, model, photos, tmp_path, below):
     shutil.copytree(photos / "a", tmp_path / "p" / below)

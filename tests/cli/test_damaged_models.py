@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
+from safetensors.torch import load_file, save_file
 
 from rotvq.model import VQVAE
 from rotvq.quantization import VectorQuantizer
@@ -14,10 +14,12 @@ from rotvq.quantization import VectorQuantizer
 def save(folder, stages=2, weight=None):
     quantizer = VectorQuantizer(16, 4, channel_dim=1)
     model = VQVAE(width=2, dim=4, depth=0, stages=stages, quantizer=quantizer)
-    if weight is not None:
-        with torch.no_grad():
-            next(model.encoder.parameters())[0] = weight
     model.save_pretrained(folder)
+    if weight is not None:
+        file = folder / "model.safetensors"
+        state = load_file(file)
+        state["encoder.0.bias"][0] = weight
+        save_file(state, file)
 
 
 @pytest.mark.parametrize(
@@ -26,8 +28,9 @@ def save(folder, stages=2, weight=None):
         ("encode", "{images}", "--model", "{model}", "-o", "{out}/a.npz"),
         ("reconstruct", "{images}", "--model", "{model}", "-o", "{out}/seen"),
         ("export", "{model}", "--to", "torch", "-o", "{out}/programs"),
+        ("export", "{model}", "--to", "model", "-o", "{out}/copy"),
     ],
-    ids=lambda words: words[0],
+    ids=lambda words: " ".join(words[:4:3]),
 )
 def test_they_are_refused_in_one_line(rotvq, images, tmp_path, monkeypatch, words):
     with monkeypatch.context() as older:

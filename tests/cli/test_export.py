@@ -14,9 +14,10 @@ def names(folder):
 
 @pytest.mark.parametrize("to, ending", [("torch", "pt2"), ("onnx", "onnx")])
 def test_programs(rotvq, trained, tmp_path, to, ending):
-    answer = rotvq("export", trained, "--to", to, "-o", tmp_path / "e")
+    out = tmp_path / "caf\udce9"  # a name that is not UTF-8
+    answer = rotvq("export", trained, "--to", to, "-o", out)
     assert (answer.status, answer.err) == (0, "")
-    assert names(tmp_path / "e") == [f"decoder.{ending}", f"encoder.{ending}"]
+    assert names(out) == [f"decoder.{ending}", f"encoder.{ending}"]
     assert "0.00% of the indices differ" in answer.out
 
 

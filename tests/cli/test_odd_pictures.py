@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rotvq.data_processing.decoding import Findings, Target, decoded
+from rotvq.data_processing.decoding import Findings, decoded
 from rotvq.data_processing.folder import images_below
 from rotvq.data_processing.reader import of_files
+from rotvq.data_processing.resizing import Target
 from rotvq.text import printable
 from rotvq.tokens.file import read
 

@@ -52,3 +52,12 @@ def test_a_name_in_other_letters_is_drawn_and_told_without_a_word_more(rotvq, tr
     assert (answer.status, answer.err) == (0, "")
     assert answer.out == f"Report: {tmp_path}/训练\\udcff$x/report.html\n"
     assert "<h1>训练\\udcff$x</h1>" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_runs_in_folders_that_are_not_utf8_are_compared(rotvq, trained, tmp_path):
+    runs = [shutil.copytree(trained, tmp_path / name / "x\udcff") for name in ("a$", "b\udcfe")]
+    answer = rotvq("report", *runs, "--out", tmp_path / "\udcfd")
+    assert (answer.status, answer.err) == (0, "")
+    assert answer.out == f"Report: {tmp_path}/\\udcfd/report.html\n"
+    page = (tmp_path / "\udcfd/report.html").read_text(encoding="utf-8")
+    assert "a$/x\\udcff" in page and "b\\udcfe/x\\udcff" in page

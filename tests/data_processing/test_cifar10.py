@@ -9,7 +9,7 @@ from PIL import Image
 
 from rotvq.data_processing import cifar10
 from rotvq.data_processing.cifar10 import open_archive, open_batches
-from rotvq.data_processing.decoding import Target
+from rotvq.data_processing.resizing import Target
 from rotvq.errors import UserError
 
 Write = Callable[..., bytes]

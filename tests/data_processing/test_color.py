@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from rotvq.data_processing.decoding import Encoded, Findings, Target, decode, decoded
+from rotvq.data_processing.decoding import Encoded, Findings, decode, decoded
 from rotvq.data_processing.image_formats import Unreadable
+from rotvq.data_processing.resizing import Target
 
 _SPEC = importlib.util.spec_from_file_location("profiles", Path(__file__).with_name("profiles.py"))
 assert _SPEC and _SPEC.loader

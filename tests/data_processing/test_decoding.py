@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from rotvq.data_processing import decoding
-from rotvq.data_processing.decoding import Encoded, Findings, Target, decode, decode_split, decoded
+from rotvq.data_processing.decoding import Encoded, Findings, decode, decode_split, decoded
 from rotvq.data_processing.image_formats import Unreadable
+from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
 
@@ -73,44 +74,6 @@ def test_exif_orientation_is_applied() -> None:
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise
     pixels = decode(_encode(Image.fromarray(RGB), exif=exif), Target())
     assert np.array_equal(pixels.transpose(1, 2, 0), np.rot90(RGB, -1))
-
-
-@pytest.mark.parametrize("shape", [(10, 30), (30, 10), (12, 12), (20, 50), (8, 64)])
-@pytest.mark.parametrize("size", [4, 10, 40])
-def test_size_resizes_the_shorter_side_and_keeps_the_centre(
-    shape: tuple[int, int], size: int
-) -> None:
-    pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    scale = size / min(shape)
-    height, width = (round(side * scale) for side in shape)
-    # The oracle takes two steps; the shapes are such that the longer side is whole in between.
-    whole = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
-    top, left = (height - size) // 2, (width - size) // 2
-    expected = whole[top : top + size, left : left + size].astype(int)
-    squared = decode(_encode(Image.fromarray(pixels)), Target(size, 1))[0]
-    assert squared.shape == (size, size)
-    assert np.abs(squared - expected).max() <= 1
-
-
-def test_no_resampling_where_the_shorter_side_fits() -> None:
-    pixels = decode(_encode(Image.fromarray(RGB)), Target(6))
-    assert np.array_equal(pixels, RGB[:, 1:7].transpose(2, 0, 1))
-
-
-@pytest.mark.parametrize("shape", [(4, 60_000), (60_000, 4), (7, 4_999)])
-def test_a_long_thin_image_is_cheap(shape: tuple[int, int]) -> None:
-    assert decode(_encode(Image.new("L", shape)), Target(96)).shape == (3, 96, 96)
-
-
-def test_reduction_is_antialiased() -> None:
-    checkers = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
-    pixels = decode(_encode(Image.fromarray(checkers)), Target(16, 1))
-    assert np.abs(pixels.astype(int) - 127).max() <= 2
-
-
-def test_an_image_below_four_pixels_is_skipped() -> None:
-    with pytest.raises(ValueError, match="below 4 pixels a side: 3x9"):
-        decode(_encode(Image.fromarray(RGB[:3])), Target(8))
 
 
 def test_unexpected_formats_are_not_parsed() -> None:

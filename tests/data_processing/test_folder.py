@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rotvq.data_processing.decoding import Target
 from rotvq.data_processing.folder import open_folder
+from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rotvq.data_processing import hub
-from rotvq.data_processing.decoding import Target
+from rotvq.data_processing.resizing import Target
 from rotvq.errors import UserError
 
 Serve = Callable[[object], list[str]]

@@ -52,6 +52,13 @@ def test_other_columns_are_no_cifar(tmp_path: Path, write: Callable[..., None]) 
     assert data.name == tmp_path.name and data.notes == () and data.train.labels is None
 
 
+def test_a_folder_that_is_not_utf_8(tmp_path: Path, write: Callable[..., None]) -> None:
+    write(tmp_path / "plain/train-0.parquet", range(3))
+    write(tmp_path / "plain/test-0.parquet", [9])
+    data = load(str((tmp_path / "plain").rename(tmp_path / "caf\udce9")))
+    assert _values(data.train.images) == [0, 1, 2] and _values(data.test.images) == [9]
+
+
 @pytest.mark.parametrize("name", ["picture", "image"])
 def test_a_column_of_plain_bytes_will_do(tmp_path: Path, to_png: ToPng, name: str) -> None:
     content = [to_png(np.full((8, 8), v, np.uint8)) for v in (1, 2)]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from rotvq.data_processing.decoding import Target
 from rotvq.data_processing.photos import load_photos, patches
+from rotvq.data_processing.resizing import Target
 from rotvq.errors import UserError
 
 

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from rotvq.data_processing import pictures
-from rotvq.data_processing.decoding import Target
+from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
 

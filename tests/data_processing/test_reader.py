@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from rotvq.data_processing import hub, load
-from rotvq.data_processing.decoding import Findings, Target, decoded
+from rotvq.data_processing.decoding import Findings, decoded
 from rotvq.data_processing.pictures import open_pictures
 from rotvq.data_processing.reader import of_arrays
+from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.sources import open_source
 from rotvq.errors import UserError
 

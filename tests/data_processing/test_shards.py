@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from rotvq.data_processing import load, shards
-from rotvq.data_processing.decoding import Target
+from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.sources import open_source
 from rotvq.errors import UserError
 

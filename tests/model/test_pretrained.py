@@ -1,6 +1,7 @@
 """Saved models: the same outputs after loading, and one line for what is no model."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -82,6 +83,20 @@ def test_codes_that_quantizers_share_are_not_saved(tmp_path):
     net = VQVAE(width=8, dim=6, depth=1, quantizer=ResidualQuantizer([shared, shared]))
     with pytest.raises(UserError, match="got several that share one codebook"):
         net.save_pretrained(tmp_path / "m")
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, quantizer, bad):
+    net = model(quantizer)
+    tensors = [(name, t) for name, t in net.state_dict().items() if t.is_floating_point()]
+    for name, t in tensors:
+        before, t.view(-1)[-1] = t.view(-1)[-1].item(), bad
+        with pytest.raises(UserError, match=rf"expected finite weights; .* in {name}\."):
+            net.save_pretrained(tmp_path / "m")
+        t.view(-1)[-1] = before
+    assert not (tmp_path / "m").exists()
+    net.save_pretrained(tmp_path / "m")
 
 
 @pytest.mark.parametrize("quantizer", ["ema", "linear"])

@@ -218,14 +218,44 @@ def test_what_a_killed_process_left_does_not_stop_a_new_run(tmp_path, tiny, name
     assert run_folder.read_config(tmp_path) == tiny()
 
 
-def test_overwriting_does_not_write_through_a_linked_folder(tmp_path, tiny):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere/mine.png").write_text("mine")
+LEFT = ".rotvq-0123456789abcdef.part"
+
+
+@pytest.fixture
+def link(tmp_path, tiny):
+    """Replace a subfolder of a run by a link to a folder of two files; returns that folder."""
     run_folder.prepare(tmp_path / "run", tiny())
-    (tmp_path / "run/figures").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("mine.png", LEFT):
+        (tmp_path / "elsewhere" / name).write_text("mine")
+
+    def make(place):
+        (tmp_path / "run/reconstructions").rmdir()
+        (tmp_path / "run" / place).symlink_to(tmp_path / "elsewhere")
+        return tmp_path / "elsewhere"
+
+    return make
+
+
+@pytest.mark.parametrize("place", [*PLACES[1:], "tracking"])
+def test_overwriting_replaces_a_linked_folder_and_not_what_it_leads_to(link, tmp_path, tiny, place):
+    elsewhere = link(place)
     run_folder.prepare(tmp_path / "run", tiny(), overwrite=True)
-    assert not (tmp_path / "run/figures").exists()
-    assert (tmp_path / "elsewhere/mine.png").read_text() == "mine"
+    assert not (tmp_path / "run" / place).is_symlink()
+    assert {path.name: path.read_text() for path in elsewhere.iterdir()} == {
+        "mine.png": "mine",
+        LEFT: "mine",
+    }
+
+
+@pytest.mark.parametrize("place", [*PLACES[1:], "tracking"])
+def test_a_run_with_a_linked_folder_does_not_go_on(link, tmp_path, tiny, place):
+    elsewhere = link(place)
+    with pytest.raises(UserError, match="expected a folder; it is a link to") as error:
+        run_folder.take_up(tmp_path / "run", tiny(training={"epochs": 30}))
+    one_line(error, about=tmp_path / "run" / place)
+    assert sorted(path.name for path in elsewhere.iterdir()) == [LEFT, "mine.png"]
+    assert run_folder.read_config(tmp_path / "run") == tiny(), "nothing is written"
 
 
 def test_epochs_are_written_whole(tmp_path):

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from rotvq.cli.options import Parser
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing import pictures, skipped
-from rotvq.data_processing.decoding import Findings, Target, decoded
+from rotvq.data_processing.decoding import Findings, decoded
 from rotvq.data_processing.reader import SPLITS
+from rotvq.data_processing.resizing import Target
 from rotvq.errors import UserError
 from rotvq.tokens.collection import Picture
 from rotvq.training import run_folder

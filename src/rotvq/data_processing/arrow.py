@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rotvq.data_processing import cifar10
-from rotvq.data_processing.decoding import Encoded, Target
+from rotvq.data_processing.decoding import Encoded
 from rotvq.data_processing.image_formats import Unreadable
 from rotvq.data_processing.reader import LONGEST_CAPTION
+from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.splits import ImageData
 
 if TYPE_CHECKING:

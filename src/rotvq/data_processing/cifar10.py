@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from rotvq.data_processing import tar
-from rotvq.data_processing.decoding import Target
 from rotvq.data_processing.reader import ImageSource, Reader, joined, of_arrays
+from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.splits import ImageData
 from rotvq.data_processing.unpickle import Batch, read_batch
 from rotvq.errors import UserError, first_line

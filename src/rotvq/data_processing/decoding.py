@@ -1,41 +1,31 @@
 """Encoded images (PNG, JPEG, WebP, …) to uint8 arrays of one shape."""
 
 import os
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from rotvq.data_processing.color import ProfileError, scaled, stored_bits, to_srgb
-from rotvq.data_processing.crops import Store, whole
-from rotvq.data_processing.image_formats import FORMATS, Unreadable, has_more_frames, open_image
+from rotvq.data_processing.crops import Store
+from rotvq.data_processing.image_formats import Unreadable, has_more_frames, open_image
+from rotvq.data_processing.resizing import Pixels, Target, conform, conform_pixels
 from rotvq.data_processing.room import room
 from rotvq.data_processing.skipped import Skipped, summary
 from rotvq.data_processing.splits import ImageSplit
 from rotvq.errors import UserError, first_line
 
-MINIMUM_SIDE = 4
 # Bytes of an encoded image from which threads are used. For images of 1 to 2 KiB two threads took
 # 1.5 to 2 times as long as one (2 cores, Pillow 13): the hand-over costs more than the decoding.
 WORTH_A_THREAD = 16 * 2**10
 IN_FLIGHT = 2**25
 """Pixels that are decoded ahead, together; Pillow takes 4 bytes for each, and for each copy."""
-
-Pixels = NDArray[np.uint8]
-
-__all__ = [
-    "FORMATS", "MINIMUM_SIDE", "Encoded", "Findings", "Pixels", "Target", "conform", "decode",
-    "decode_split", "decoded", "parse_size",
-]  # fmt: skip
 
 
 class Encoded(NamedTuple):
@@ -48,50 +38,6 @@ class Encoded(NamedTuple):
     content: bytes | Path | Pixels | Unreadable
     label: int | None = None
     caption: str | None = None
-
-
-class Target(NamedTuple):
-    """What every image becomes.
-
-    Args:
-        size: a side or (height, width); None keeps each image's own.
-        channels: 1 or 3.
-        bits: of grey images that are stored in 16 bits; None takes them all.
-        keep: times the size at which larger images are kept whole, to take crops from; with 1 they
-            are cropped to the size.
-    """
-
-    size: int | tuple[int, int] | None = None
-    channels: int = 3
-    bits: int | None = None
-    keep: int = 1
-
-    @property
-    def sides(self) -> tuple[int, int] | None:
-        """Height and width; None where every image keeps its own."""
-        return (self.size, self.size) if isinstance(self.size, int) else self.size
-
-    @property
-    def needed(self) -> tuple[int, int] | None:
-        """Height and width of what is decoded, at least."""
-        return self.sides and (self.keep * self.sides[0], self.keep * self.sides[1])
-
-
-def parse_size(size: int | str | None) -> tuple[int, int] | None:
-    """Height and width of "48x64", 64 or "64".
-
-    Raises UserError for anything else, and for sides below MINIMUM_SIDE.
-    """
-    if size is None:
-        return None
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(size))
-    sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if min(sides) < MINIMUM_SIDE:
-        raise UserError(
-            f"data.size: expected a side in pixels or HEIGHTxWIDTH, {MINIMUM_SIDE} or more; got "
-            f"{size}."
-        )
-    return sides
 
 
 def decode(content: bytes | Path, target: Target) -> Pixels:
@@ -140,36 +86,6 @@ def _decode(content: bytes | Path, target: Target) -> _Decoded:
     return _Decoded(pixels, tuple(skipped), used)
 
 
-def conform(image: Image.Image, target: Target) -> Pixels:
-    """Resize until one side fits (Lanczos), crop the centre, and lay out as (c, h, w)."""
-    if min(image.size) < MINIMUM_SIDE:
-        raise Unreadable(f"below {MINIMUM_SIDE} pixels a side", f"{image.height}x{image.width}")
-    if target.sides is not None:
-        reduce = _cropped if target.keep == 1 else partial(whole, keep=target.keep)
-        image = reduce(image, *target.sides)
-    pixels = np.asarray(image.convert("L" if target.channels == 1 else "RGB"))
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-
-def _conformed(pixels: Pixels, target: Target) -> Pixels:
-    """Pixels (c, h, w) as `conform` gives them; those that fit already as they are."""
-    if pixels.shape[0] == target.channels and target.sides in (None, pixels.shape[1:]):
-        return pixels
-    grey = len(pixels) == 1
-    return conform(Image.fromarray(pixels[0] if grey else pixels.transpose(1, 2, 0)), target)
-
-
-def _cropped(image: Image.Image, height: int, width: int) -> Image.Image:
-    # In one step, so that a long thin image never grows; the offset is whole output pixels, so
-    # that an image of which one side fits already is cropped and not resampled.
-    wanted = (width, height)
-    scale = min(side / new for side, new in zip(image.size, wanted, strict=True))
-    pairs = [*zip(image.size, wanted, strict=True)]
-    left, above = (int((side / scale - new) / 2) * scale for side, new in pairs)
-    right, below = min(left + width * scale, image.width), min(above + height * scale, image.height)
-    return image.resize(wanted, Image.Resampling.LANCZOS, (left, above, right, below))
-
-
 @dataclass
 class Findings:
     """What decoding found beside pixels: what was passed over, and what is worth a note."""
@@ -207,7 +123,7 @@ def decode_split(
     for item, pixels in decoded(items, target, findings):
         if target.keep > 1:
             larger.add(pixels)
-            pixels = _conformed(pixels, target._replace(keep=1))
+            pixels = conform_pixels(pixels, target._replace(keep=1))
         if images is None:
             images, first = room((count, *pixels.shape)), item.name
         if pixels.shape != images.shape[1:]:
@@ -256,7 +172,7 @@ def _attempts(
             if isinstance(item.content, Unreadable):
                 return item.content
             if isinstance(item.content, np.ndarray):
-                return _Decoded(_conformed(item.content, target), (), None)
+                return _Decoded(conform_pixels(item.content, target), (), None)
             return _decode(item.content, target)
         # Damaged files raise almost anything in Pillow's plug-ins; one must not end the run.
         except Exception as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -40,11 +40,16 @@ class PageError(ValueError):
     """Pages that are damaged, or made to unpack to far more than their size."""
 
 
-def open_file(path: Path) -> pq.ParquetFile:
+@contextmanager
+def open_file(path: Path) -> Iterator[pq.ParquetFile]:
     """The file, to be read in small pieces: otherwise Arrow reads a whole column at once."""
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path, pre_buffer=False, buffer_size=2**16)
+    with (
+        path.open("rb") as raw,  # Arrow opens no path that is not UTF-8.
+        pq.ParquetFile(raw, pre_buffer=False, buffer_size=2**16) as file,
+    ):
+        yield file
 
 
 def batches(

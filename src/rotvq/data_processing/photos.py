@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rotvq.data_processing.decoding import Target
 from rotvq.data_processing.reader import ImageSource, Reader, of_arrays
+from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.splits import ImageData, ImageSplit
 from rotvq.errors import UserError
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from rotvq.data_processing import cifar10, parquet, shards, sources
-from rotvq.data_processing.decoding import Target
 from rotvq.data_processing.folder import images_below
 from rotvq.data_processing.image_formats import SUFFIXES, why_not
 from rotvq.data_processing.reader import Reader, joined, of_files
+from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.skipped import Skipped, summary
 from rotvq.errors import UserError
 from rotvq.text import encodable

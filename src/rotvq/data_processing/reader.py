@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rotvq.data_processing.decoding import Encoded, Findings, Target, decode_split
+from rotvq.data_processing.decoding import Encoded, Findings, decode_split
+from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.skipped import Skipped, summary
 from rotvq.data_processing.splits import ImageData, ImageSplit, held_out
 from rotvq.errors import UserError

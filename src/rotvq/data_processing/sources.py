@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from rotvq.data_processing import cifar10, folder, hub, parquet, photos, shards
 from rotvq.data_processing.crops import KEEP
-from rotvq.data_processing.decoding import Target, parse_size
 from rotvq.data_processing.image_formats import SUFFIXES
 from rotvq.data_processing.reader import ImageSource
+from rotvq.data_processing.resizing import Target, parse_size
 from rotvq.data_processing.splits import ImageData, for_choosing
 from rotvq.errors import UserError, first_line
 

@@ -46,8 +46,8 @@ def save(model: VQVAE, folder: Path) -> None:
     """Write both files, each whole or not at all.
 
     Raises:
-        UserError: the estimator is a function of the caller's own, which no file can hold; or
-            several quantizers share one codebook.
+        UserError: the estimator is a function of the caller's own, which no file can hold;
+            several quantizers share one codebook; or weights are not finite.
     """
     description = describe(model)
     tensors = model.state_dict(keep_vars=True)
@@ -56,8 +56,14 @@ def save(model: VQVAE, folder: Path) -> None:
             "save: expected quantizers with codes of their own; got several that share one "
             "codebook. Save the state_dict yourself."
         )
-    folder.mkdir(parents=True, exist_ok=True)
     state = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    for name, t in state.items():
+        if not t.isfinite().all():
+            raise UserError(
+                f"save: expected finite weights; got nan or infinity in {name}. Load an earlier "
+                "checkpoint."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / WEIGHTS, to_bytes(state))
     write_json(folder / CONFIG, description)
 
@@ -96,7 +102,7 @@ def load(make: type[VQVAE], folder: Path) -> VQVAE:
     # A file that someone made up can make the constructors raise anything.
     except Exception as error:
         raise UserError(
-            f"{folder / CONFIG}: expected the arguments of a model; {_reason(error)}. Take the "
+            f"{folder / CONFIG}: expected the arguments of a model; {_reason(error)} Take the "
             "file that was saved with the weights."
         ) from None
 

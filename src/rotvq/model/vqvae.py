@@ -211,7 +211,8 @@ class VQVAE(nn.Module):
         """Write `config.json` and `model.safetensors`, from which `from_pretrained` builds it.
 
         Raises:
-            UserError: the estimator is a function of your own.
+            UserError: the estimator is a function of your own, several quantizers share one
+                codebook, or weights are not finite.
         """
         pretrained.save(self, Path(folder))
 

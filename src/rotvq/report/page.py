@@ -11,6 +11,7 @@ import numpy as np
 
 from rotvq.errors import UserError
 from rotvq.files import write_bytes, write_text
+from rotvq.guarded import check_not_linked
 from rotvq.report import figures, style, tables, tiles
 from rotvq.report.records import RunRecord, load_runs
 from rotvq.report.templating import render
@@ -77,12 +78,8 @@ def write_page(
     """
     folder = out / "figures"
     try:
+        check_not_linked(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if folder.resolve() != out.resolve() / "figures":
-            raise UserError(
-                f"{folder}: expected a folder; it is a link to {folder.resolve()}. Remove it or "
-                "choose another --out."
-            )
         for picture in pictures:
             write_bytes(folder / picture.name, picture.png)
         for kind in ("md", "html"):

@@ -13,6 +13,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from rotvq.text import printable
+
 # Okabe and Ito, "Color Universal Design" (2008); yellow last, as it is faint on white.
 COLOURS = (
     "#0072B2",  # blue
@@ -67,8 +69,8 @@ def marker(run: int) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib shows as it is, where it would read dollars as formulas."""
-    return text.replace("$", r"\$")
+    """Any text as a label: in one line, with no formulas and no characters matplotlib refuses."""
+    return printable(text).replace("$", r"\$")
 
 
 def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from rotvq.data_processing.decoding import Target, decode
+from rotvq.data_processing.decoding import decode
 from rotvq.data_processing.image_formats import FORMATS, open_image
+from rotvq.data_processing.resizing import Target
 from rotvq.errors import UserError, first_line
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE

@@ -34,8 +34,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from rotvq.data_processing import parquet_pages
 from rotvq.errors import UserError, first_line
@@ -120,8 +119,12 @@ def _write_safetensors(path: Path, tokens: Tokens) -> None:
 
 
 def _read_safetensors(path: Path) -> Tokens:
-    with safe_open(path, framework="numpy") as file:
-        return _tokens(file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()})
+    # From bytes, as safetensors opens no path that is not UTF-8. They begin with the length of a
+    # JSON header.
+    arrays = load(path.read_bytes())
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return _tokens(header.get("__metadata__", {}), arrays)
 
 
 def _write_parquet(path: Path, tokens: Tokens) -> None:
@@ -142,14 +145,15 @@ def _write_parquet(path: Path, tokens: Tokens) -> None:
     header = {key: str(value) for key, value in _header(tokens).items()}
     table = pa.table(columns).replace_schema_metadata(header)
     # Lengths as differences: of images of one size they take no room.
-    pq.write_table(
-        table,
-        path,
-        compression="zstd",
-        use_dictionary=["height", "width"],
-        column_encoding={"tokens": "DELTA_LENGTH_BYTE_ARRAY"},
-        write_statistics=False,
-    )
+    with path.open("wb") as file:  # Arrow opens no path that is not UTF-8.
+        pq.write_table(
+            table,
+            file,
+            compression="zstd",
+            use_dictionary=["height", "width"],
+            column_encoding={"tokens": "DELTA_LENGTH_BYTE_ARRAY"},
+            write_statistics=False,
+        )
 
 
 def _read_parquet(path: Path) -> Tokens:

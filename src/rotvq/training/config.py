@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from rotvq.data_processing.decoding import parse_size
+from rotvq.data_processing.resizing import parse_size
 from rotvq.errors import UserError
 
 # Aliases of aliases in a few lines of YAML make a value that no memory holds as text.

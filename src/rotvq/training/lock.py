@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -37,6 +39,24 @@ class RunLock:
                 f"{self._folder}: expected a run that no other process is training; one is "
                 "training it now. Wait until it ends, stop it, or choose another --out."
             ) from None
+
+    @contextmanager
+    def until_failure(self, acquire: bool) -> Iterator[None]:
+        """Hold the lock if the body succeeds, and let go of it if the body fails.
+
+        Args:
+            acquire: whether this process takes the lock; one of several does so for all.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        if acquire:
+            self.acquire()
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Let go of it, if it is held."""

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import math
 import shlex
-import signal
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -33,10 +31,18 @@ from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_json
 from rotvq.model import VQVAE, VQVAEOutput, pretrained
 from rotvq.quantization import Codebook, health
-from rotvq.training import bad_steps, checkpoint, environment, gradients, run_folder, starting_point
+from rotvq.training import (
+    bad_steps,
+    checkpoint,
+    environment,
+    gradients,
+    processes,
+    run_folder,
+    starting_point,
+    state,
+)
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
-from rotvq.training.checkpoint_check import load_checked, placed
 from rotvq.training.collapse import warning
 from rotvq.training.config import Config
 from rotvq.training.images import limited, mirrored, on_device, sizes
@@ -53,9 +59,6 @@ LOOK_EVERY = 0.5
 
 VECTORS_PER_CODE = 2
 """Latent vectors that a codebook starts from, at least, as far as there are images."""
-
-AGREE_EVERY = 16
-"""Steps between the moments at which several processes agree on whether to stop."""
 
 
 class Trainer:
@@ -82,7 +85,7 @@ class Trainer:
         self.accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[alike])
         self.device = self.accelerator.device
         self.precision = environment.resolve_precision(options.precision, self.device)
-        self.share = self._share()
+        self.share = processes.share(options, self.accelerator.num_processes)
         first = self.accelerator.process_index * self.share
         self.own = slice(first, first + self.share)
         train = limited(data.train, config.data.train_images)
@@ -154,11 +157,11 @@ class Trainer:
         if self.accelerator.is_main_process:
             # Before the lock, which makes the folder.
             run_folder.check_free(self.folder, overwrite)
-        with self._keeping_the_lock():
+        with self.lock.until_failure(self.accelerator.is_main_process):
             if self.accelerator.is_main_process:
                 run_folder.prepare(self.folder, self.config, overwrite=overwrite)
                 self._describe(command, start)
-            self._check_shared(0)
+            processes.check_shared(self.accelerator, self.folder, 0)
             if start:
                 self._save()
 
@@ -181,7 +184,7 @@ class Trainer:
             UserError: the run was made from other images or in another precision, its checkpoints
                 are damaged, it is past the epochs asked for, or another process is training it.
         """
-        with self._keeping_the_lock():
+        with self.lock.until_failure(self.accelerator.is_main_process):
             return self._resume(self.folder / run_folder.CHECKPOINT)
 
     def _resume(self, path: Path) -> str:
@@ -194,7 +197,7 @@ class Trainer:
             told = checkpoint.settle(path)
         self.accelerator.wait_for_everyone()
         begun = path.exists()
-        self._check_shared(1 + begun)
+        processes.check_shared(self.accelerator, self.folder, 1 + begun)
         if begun:
             self._take_up(path)
         else:
@@ -208,29 +211,8 @@ class Trainer:
         return told
 
     def _take_up(self, path: Path) -> None:
-        """Load a checkpoint, once all of it is known to be that of this run."""
-        options, parameters = self.config.training, [*self.model.parameters()]
-        saved = load_checked(path, self._state(), parameters, self.steps, options.batch_size)
-        begun = saved.position.epoch + (saved.position.step > 0)
-        if options.epochs < begun:
-            raise UserError(
-                f"training.epochs: expected {begun} or more, as the run in {self.folder} has begun "
-                f"epoch {begun}; got {options.epochs}. Choose another --out for a shorter run."
-            )
-        for module, values in ((self.model, saved.model), (self.average, saved.average)):
-            if module is not None and values is not None:
-                # Its own state dict, as the versions of modules beside the values are not checked.
-                own = module.state_dict()
-                own.update(values)
-                module.load_state_dict(own)
-        self.optimizer.load_state_dict(placed(saved.optimizer, self.optimizer, parameters))
-        if saved.scaler:
-            self.scaler.load_state_dict(saved.scaler)
-        torch.set_rng_state(saved.generator)
-        # The sums are those of all processes.
-        if self.accelerator.is_main_process:
-            self.totals.load_state_dict(saved.totals)
-        self.position = saved.position
+        main, options = self.accelerator.is_main_process, self.config.training
+        self.position = state.restore(self._parts(), path, options, self.steps, sums=main)
 
     def run(self, listener: Listener | None = None) -> dict[str, Any]:
         """Train to the end and evaluate; returns the evaluation's record.
@@ -283,16 +265,7 @@ class Trainer:
             self._stop(interrupt)
 
     def _to_stop(self, interrupt: Interrupt) -> bool:
-        """Whether a signal came to any process; they ask each other every so many steps."""
-        if self.accelerator.num_processes == 1:
-            return interrupt.signal is not None
-        if self.position.step % AGREE_EVERY:
-            return False
-        wish = torch.tensor(interrupt.signal or 0, device=self.device)
-        wish = self.accelerator.gather(wish.unsqueeze(0)).max()
-        if wish and interrupt.signal is None:
-            interrupt.signal = signal.Signals(int(wish))
-        return bool(wish)
+        return processes.agree_to_stop(self.accelerator, interrupt, self.position.step)
 
     def _step(self, order: Tensor) -> None:
         """One optimizer step and one codebook step over this process's share of the next batch.
@@ -346,7 +319,7 @@ class Trainer:
         if self.position.step == self.steps:
             return True
         if self.accelerator.num_processes > 1:
-            return self.position.step % AGREE_EVERY == 0
+            return self.position.step % processes.AGREE_EVERY == 0
         return seconds > LOOK_EVERY
 
     def _look(self, order: Tensor, listener: Listener) -> None:
@@ -442,7 +415,8 @@ class Trainer:
             save_reconstructions(self.folder / name, self.tested, fixed_images(self.watched))
             listener.closing(record)
         if due:
-            self._check_alike()
+            if not processes.hold_the_same(self.accelerator, self.model):
+                self._refuse("the processes do not hold the same weights and codebook any more")
             self._save()
         listener.epoch(record)
 
@@ -475,16 +449,11 @@ class Trainer:
         run_folder.write_epochs(self.folder, self.position.history)
         checkpoint.save(self.folder / run_folder.CHECKPOINT, self._state())
 
+    def _parts(self) -> state.Parts:
+        return state.Parts(self.model, self.average, self.optimizer, self.scaler, self.totals)
+
     def _state(self) -> Checkpoint:
-        return Checkpoint(
-            model=self.model.state_dict(),
-            average=self.average.state_dict() if self.average else None,
-            optimizer=self.optimizer.state_dict(),
-            scaler=self.scaler.state_dict(),
-            generator=torch.get_rng_state(),
-            totals=self.totals.state_dict(),
-            position=self.position,
-        )
+        return state.capture(self._parts(), self.position)
 
     def _stop(self, interrupt: Interrupt) -> None:
         self.totals.reduce()
@@ -496,27 +465,8 @@ class Trainer:
             f"Go on with: rotvq train --out {shlex.quote(str(self.folder))} --resume",
         )
 
-    def _check_shared(self, seen: int) -> None:
-        """See that all processes found the same in the folder; waits for all of them."""
-        found = self.accelerator.gather(torch.tensor([seen], device=self.device))
-        if (found != found[0]).any():
-            raise UserError(
-                f"{self.folder}: expected one folder that all processes see; some found a run or a "
-                "checkpoint in it and others none. Give --out in a file system that all machines "
-                "share."
-            )
-
     def _finite(self) -> bool:
         return all(bool(t.isfinite().all()) for t in self.model.state_dict().values())
-
-    def _check_alike(self) -> None:
-        """See that all processes hold the same model, to the bit."""
-        if self.accelerator.num_processes == 1:
-            return
-        values = [t.double().sum() for t in self.model.state_dict().values()]
-        sums = self.accelerator.gather(torch.stack(values).view(torch.int64).unsqueeze(0))
-        if (sums != sums[0]).any():
-            self._refuse("the processes do not hold the same weights and codebook any more")
 
     def _check(self, means: Means) -> None:
         if not math.isfinite(means.loss):
@@ -533,18 +483,6 @@ class Trainer:
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
 
-    def _share(self) -> int:
-        """Images of a batch that fall to this process."""
-        options, processes = self.config.training, self.accelerator.num_processes
-        share, rest = divmod(options.batch_size, processes)
-        if rest or share % (options.micro_batch_size or share):
-            raise UserError(
-                f"training.batch_size: expected micro-batch x accumulation x processes; got "
-                f"{options.batch_size} for {processes} processes and micro-batches of "
-                f"{options.micro_batch_size or 'any size'}."
-            )
-        return share
-
     def _check_images(self) -> None:
         """See that images can be halved as often as the model does."""
         height, width = self.train_images.shape[2:]
@@ -560,17 +498,6 @@ class Trainer:
         if self.validation_images is not None:
             images["validation"] = self.validation_images
         return images
-
-    @contextmanager
-    def _keeping_the_lock(self) -> Iterator[None]:
-        """Lock the folder until the run ends or the body fails; one process does so for all."""
-        if self.accelerator.is_main_process:
-            self.lock.acquire()
-        try:
-            yield
-        except BaseException:
-            self.lock.release()
-            raise
 
     def _describe(self, command: str, start: dict[str, str] | None = None) -> None:
         record = describe(

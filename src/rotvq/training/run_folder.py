@@ -12,7 +12,7 @@ import yaml
 
 from rotvq.errors import UserError, first_line
 from rotvq.files import TEMPORARY, remove_abandoned, to_json, write_text
-from rotvq.guarded import read_json, read_yaml
+from rotvq.guarded import check_not_linked, read_json, read_yaml
 from rotvq.training.config import GROUPS, Config
 
 FORMAT = 1
@@ -30,9 +30,10 @@ TRACKING = "tracking"
 SKIPPED = "skipped.tsv"
 FIGURES = "figures"
 CODEBOOKS = "codebooks"
+_SUBFOLDERS = (RECONSTRUCTIONS, BAD_STEPS, TRACKING, FIGURES, CODEBOOKS)
 _OURS = (
     MODEL, RUN, EPOCHS, EVALUATION, TRAIN_EVALUATION, CHECKPOINT, CHECKPOINT_BEFORE, WEIGHTS,
-    RECONSTRUCTIONS, BAD_STEPS, TRACKING, SKIPPED, "report.html", "report.md", FIGURES,
+    SKIPPED, "report.html", "report.md", *_SUBFOLDERS,
 )  # fmt: skip
 LOCK = ".rotvq-lock"
 """Stays when the run has ended: a lock file that is removed can be locked twice."""
@@ -80,21 +81,30 @@ def prepare(folder: Path, config: Config, *, overwrite: bool = False) -> None:
     """
     check_free(folder, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    _clean(folder)
     for name in _OURS:
         remains = folder / name
         if remains.is_dir() and not remains.is_symlink():
             shutil.rmtree(remains)
         else:
             remains.unlink(missing_ok=True)
+    remove_abandoned(folder)
     # Until here the folder counts as that of the old run, which nothing is left of but its name.
     _write_config(folder, config)
     (folder / RECONSTRUCTIONS).mkdir()
 
 
 def take_up(folder: Path, config: Config) -> None:
-    """Make the folder of a run ready to go on, perhaps for more epochs."""
-    _clean(folder)
+    """Make the folder of a run ready to go on, perhaps for more epochs.
+
+    Raises:
+        UserError: what the run writes would land elsewhere, as one of its subfolders is a link.
+    """
+    places = [folder / name for name in _SUBFOLDERS]
+    for place in places:
+        check_not_linked(place)
+    # What processes that were killed left half-written.
+    for place in (folder, *places):
+        remove_abandoned(place)
     if read_config(folder) != config:
         _write_config(folder, config)
     (folder / RECONSTRUCTIONS).mkdir(exist_ok=True)
@@ -106,12 +116,6 @@ def _write_config(folder: Path, config: Config) -> None:
 
 def _foreign(path: Path) -> bool:
     return path.name != LOCK and not path.match(TEMPORARY)
-
-
-def _clean(folder: Path) -> None:
-    """Remove the half-written files of processes that were killed."""
-    for place in ("", RECONSTRUCTIONS, BAD_STEPS, FIGURES, CODEBOOKS):
-        remove_abandoned(folder / place)
 
 
 def read_config(folder: Path) -> Config:

@@ -55,3 +55,14 @@ def test_words_from_records_are_no_markup(make_results, tmp_path):
     path.write_text(json.dumps(record))
     page = write_report(CONTENTS, results.plan, tmp_path / "out", ()).read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page
+
+
+def test_a_study_in_a_folder_that_is_not_utf8_is_drawn_with_any_names_of_layers(
+    make_results, tmp_path
+):
+    results = make_results("\udcff", studies=["figures"])
+    path = results.all[0].run.folder / "gradients.json"
+    path.write_text(path.read_text().replace("encoder.0", "\\udcfe$\\\\x$"))
+    page = write_report(CONTENTS, results.plan, tmp_path / "\udcff", ["--out", "\udcff"])
+    assert "\\udcff" in page.read_text(encoding="utf-8")
+    assert len(list((tmp_path / "\udcff/figures").iterdir())) == 3

@@ -124,7 +124,7 @@ def gradient_flow(result: Result) -> bytes:
             axes.set_title(title)
             for border in _borders(layers):
                 axes.axhline(border, color="white", linewidth=3)
-        places[0].set_yticks(range(len(layers)), layers)
+        places[0].set_yticks(range(len(layers)), [style.plain(layer) for layer in layers])
         places[0].set_ylabel("layer, in the order of the pass")
         _colour_bar(figure, places, ScalarMappable(norm, COLOURS), "norm of the loss's gradient")
         if any((values == 0).any() for values in sides.values()):

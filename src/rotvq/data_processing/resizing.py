@@ -1,0 +1,93 @@
+"""Images resized and cropped to one shape, uint8 (c, h, w)."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rotvq.data_processing.crops import whole
+from rotvq.data_processing.image_formats import Unreadable
+from rotvq.errors import UserError
+
+MINIMUM_SIDE = 4
+
+Pixels = NDArray[np.uint8]
+
+
+class Target(NamedTuple):
+    """What every image becomes.
+
+    Args:
+        size: a side or (height, width); None keeps each image's own.
+        channels: 1 or 3.
+        bits: of grey images that are stored in 16 bits; None takes them all.
+        keep: times the size at which larger images are kept whole, to take crops from; with 1 they
+            are cropped to the size.
+    """
+
+    size: int | tuple[int, int] | None = None
+    channels: int = 3
+    bits: int | None = None
+    keep: int = 1
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """Height and width; None where every image keeps its own."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def needed(self) -> tuple[int, int] | None:
+        """Height and width of what is decoded, at least."""
+        return self.sides and (self.keep * self.sides[0], self.keep * self.sides[1])
+
+
+def parse_size(size: int | str | None) -> tuple[int, int] | None:
+    """Height and width of "48x64", 64 or "64".
+
+    Raises UserError for anything else, and for sides below MINIMUM_SIDE.
+    """
+    if size is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", str(size))
+    sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if min(sides) < MINIMUM_SIDE:
+        raise UserError(
+            f"data.size: expected a side in pixels or HEIGHTxWIDTH, {MINIMUM_SIDE} or more; got "
+            f"{size}."
+        )
+    return sides
+
+
+def conform(image: Image.Image, target: Target) -> Pixels:
+    """Resize until one side fits (Lanczos), crop the centre, and lay out as (c, h, w)."""
+    if min(image.size) < MINIMUM_SIDE:
+        raise Unreadable(f"below {MINIMUM_SIDE} pixels a side", f"{image.height}x{image.width}")
+    if target.sides is not None:
+        reduce = _cropped if target.keep == 1 else partial(whole, keep=target.keep)
+        image = reduce(image, *target.sides)
+    pixels = np.asarray(image.convert("L" if target.channels == 1 else "RGB"))
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def conform_pixels(pixels: Pixels, target: Target) -> Pixels:
+    """Pixels (c, h, w) as `conform` gives them; those that fit already as they are."""
+    if pixels.shape[0] == target.channels and target.sides in (None, pixels.shape[1:]):
+        return pixels
+    grey = len(pixels) == 1
+    return conform(Image.fromarray(pixels[0] if grey else pixels.transpose(1, 2, 0)), target)
+
+
+def _cropped(image: Image.Image, height: int, width: int) -> Image.Image:
+    # In one step, so that a long thin image never grows; the offset is whole output pixels, so
+    # that an image of which one side fits already is cropped and not resampled.
+    wanted = (width, height)
+    scale = min(side / new for side, new in zip(image.size, wanted, strict=True))
+    pairs = [*zip(image.size, wanted, strict=True)]
+    left, above = (int((side / scale - new) / 2) * scale for side, new in pairs)
+    right, below = min(left + width * scale, image.width), min(above + height * scale, image.height)
+    return image.resize(wanted, Image.Resampling.LANCZOS, (left, above, right, below))

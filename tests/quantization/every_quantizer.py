@@ -1,0 +1,95 @@
+"""A quantizer of every kind to hold tests to, and what those tests share."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rotvq.quantization import (
+    EMA,
+    ESTIMATORS,
+    FiniteScalarQuantizer,
+    GradientLearned,
+    GroupedQuantizer,
+    LinearMap,
+    ResidualQuantizer,
+    Restart,
+    VectorQuantizer,
+)
+
+K, D = 24, 6
+RULES = {"ema": EMA(0.9), "gradient": GradientLearned(0.9), "linear": LinearMap(0.9)}
+
+
+def vector(estimator="rotation", rule="ema", k=K, d=D, **more):
+    def make(**place):
+        quantizer = VectorQuantizer(k, d, estimator=estimator, rule=RULES[rule], **(more | place))
+        quantizer.initialize_codebook(torch.randn(300, d))
+        return quantizer
+
+    return make
+
+
+def fsq(*levels):
+    return lambda **place: FiniteScalarQuantizer(levels, **place)
+
+
+def residual(**place):
+    return ResidualQuantizer([vector()(**place) for _ in range(2)])
+
+
+def grouped(**place):
+    return GroupedQuantizer([vector(d=4)(**place), fsq(3, 2)(**place)])
+
+
+def groups_of_residual(**place):
+    return GroupedQuantizer(
+        [ResidualQuantizer([vector(d=3)(**place) for _ in range(2)]) for _ in range(2)]
+    )
+
+
+OF_EACH_KIND = {
+    **{f"vq {e} ema": vector(e) for e in ESTIMATORS},
+    **{f"vq rotation {rule}": vector(rule=rule) for rule in RULES},
+    "vq restart": vector(restart=Restart(0.1)),
+    "vq evenness": vector(weigh_use=True),
+    "fsq": fsq(8, 5, 5, 5),
+    "fsq of 2 levels": fsq(2, 2, 2, 2, 2, 2),
+    "fsq of 2**32 codes": fsq(*[4] * 16),
+    "residual": residual,
+    "grouped": grouped,
+    "groups of residual": groups_of_residual,
+}
+ALL = {f"vq {e} {rule}": vector(e, rule) for e in ESTIMATORS for rule in RULES} | OF_EACH_KIND
+DISCRETE = {name: make for name, make in ALL.items() if "reflection" not in name}
+HALF = [torch.float16, torch.bfloat16]
+
+
+def made(make, **place):
+    torch.manual_seed(0)
+    return make(**place)
+
+
+def vectors(quantizer, *shape, seed=1):
+    return torch.randn(*shape, quantizer.dim, generator=torch.Generator().manual_seed(seed))
+
+
+def state(module: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers, those that no file holds included."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return {name: t.detach().clone() for name, t in tensors}
+
+
+def assert_same_state(module, before, **tolerance):
+    now = state(module)
+    assert now.keys() == before.keys()
+    for name, t in now.items():
+        torch.testing.assert_close(t, before[name], msg=lambda m, n=name: f"{n}: {m}", **tolerance)
+
+
+def each(quantizers, argument="make"):
+    return pytest.mark.parametrize(argument, quantizers.values(), ids=quantizers.keys())
+
+
+def leaves(quantizer):
+    kinds = (VectorQuantizer, FiniteScalarQuantizer)
+    return [module for module in quantizer.modules() if isinstance(module, kinds)]
