@@ -108,14 +108,14 @@ def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def load_torch(path: Path) -> Program:
+def load_torch(path: Path | str) -> Program:
     """The program of a .pt2 file."""
-    with path.open("rb") as file:  # torch opens no path that is not UTF-8.
+    with Path(path).open("rb") as file:  # torch opens no path that is not UTF-8.
         program: Program = torch.export.load(file).module()
     return program
 
 
-def load_onnx(path: Path) -> Program:
+def load_onnx(path: Path | str) -> Program:
     """The program of an .onnx file, run by onnxruntime.
 
     Raises:
@@ -130,7 +130,7 @@ def load_onnx(path: Path) -> Program:
             + installation("onnx")
         ) from None
     # From bytes, as onnxruntime opens no path that is not UTF-8.
-    content = path.read_bytes()
+    content = Path(path).read_bytes()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
 

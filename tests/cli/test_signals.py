@@ -43,6 +43,17 @@ def leftovers(folder):
     return [path for path in folder.rglob("*") if path.match(".rotvq-*.part") or "tmp" in path.name]
 
 
+@pytest.fixture
+def heard():
+    """Signals as they are for a command in a terminal; in the background they may be ignored."""
+    usual = {signal.SIGINT: signal.default_int_handler}
+    usual |= dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_DFL)
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(
     ("command", "number"),
     [
@@ -50,7 +61,7 @@ def leftovers(folder):
         *(("encode", number) for number in (signal.SIGHUP, signal.SIGINT)),
     ],
 )
-def test_no_command_leaves_a_half_written_file(rotvq, place, monkeypatch, command, number):
+def test_no_command_leaves_a_half_written_file(rotvq, place, heard, monkeypatch, command, number):
     """The signal comes when a file is whole and not yet in its place."""
     monkeypatch.setattr(files.os, "replace", lambda *paths: signal.raise_signal(number))
     answer = rotvq(*COMMANDS[command].split())
