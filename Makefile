@@ -1,19 +1,26 @@
 # make demo: set up, train rotation beside straight-through on embedded photographs, write a page.
 # make test: set up, pass the tests.      make lint: style, types, direction of imports.
+# make test-all: also the slow tests: kills, several processes, compilers, a browser, whole studies.
 # make oldest: the same tests with the oldest versions allowed.
 # make kill, soak, fuzz: the long runs behind docs/long-runs.md.      make audit: known weaknesses.
 PYTHON ?= python3
 BIN := .venv/bin
+# A worker for each core, each with one thread: more would only slow each other down.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test oldest lint bench docs kill soak fuzz audit lock clean
+.PHONY: demo test test-slow test-all oldest lint bench docs kill soak fuzz audit lock clean
 
 demo: .venv/.core
 	$(BIN)/rotvq demo
 
-# A worker for each core, each with one thread: they would only slow each other down.
 test: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
+	$(PYTEST) -m 'not slow'
+
+test-slow: .venv/.dev
+	$(PYTEST) -m slow
+
+test-all: test test-slow
 
 # The tests with the oldest versions that pyproject.toml allows; torch comes with all of CUDA here.
 # datasets 3.0 takes no later fsspec.

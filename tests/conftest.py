@@ -7,6 +7,8 @@ Quantization and model are left out, as torch.compile cannot trace the checks; t
 checks theirs.
 """
 
+from pathlib import Path
+
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -20,3 +22,25 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+SLOW = (
+    "cli/test_no_network.py",
+    "cli/test_reproduce.py",
+    "experiments/test_reproduction.py",
+    "quantization/test_quantizer_compiled.py",
+    "quantization/test_quantizer_distributed.py",
+    "quantization/test_wrappers.py",
+    "serving/test_load.py",
+    "serving/test_page.py",
+    "test_examples.py",
+    "training/test_kill.py",
+    "training/test_processes.py",
+)
+"""Files whose tests `make test` leaves to `make test-slow`."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).as_posix() in SLOW:
+            item.add_marker(pytest.mark.slow)
