@@ -1,14 +1,23 @@
 """Batches of bounded bytes, and the headers of pages against what pyarrow says of them."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from rotvq.data_processing import parquet_pages
-from rotvq.data_processing.parquet_pages import PageError, batches, longest_page, open_file
+from rotvq.data_processing.parquet_pages import (
+    PageError,
+    batches,
+    longest_page,
+    open_file,
+    row_groups,
+)
 
 OPTIONS = [
     {"compression": "none", "use_dictionary": False},
@@ -50,8 +59,9 @@ def test_no_value_is_longer_than_the_longest_page(tmp_path, options):
     write(path, [10, 5000, 70], **options)
     group = pq.read_metadata(path).row_group(0)
     with path.open("rb") as raw:
-        longest = longest_page(raw, group, ["image.bytes"])
-        assert longest_page(raw, group, ["label"]) < 100
+        (columns,) = row_groups(raw)
+        longest = longest_page(raw, columns, ["image.bytes"])
+        assert longest_page(raw, columns, ["label"]) < 100
     column = next(
         group.column(i)
         for i in range(group.num_columns)
@@ -90,3 +100,60 @@ def test_headers_that_are_damaged(header):
 def test_pages_outside_of_the_file():
     with pytest.raises(PageError, match="lie outside"):
         list(parquet_pages._pages(io.BytesIO(b"\0" * 100), 50, 101, 100))
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_footer_is_read_as_pyarrow_reads_it(tmp_path, options):
+    path = tmp_path / "a.parquet"
+    write(path, range(1, 151), **options)
+    metadata = pq.read_metadata(path)
+    with path.open("rb") as raw:
+        groups = row_groups(raw)
+    assert len(groups) == metadata.num_row_groups == 3
+    for number, group in enumerate(groups):
+        theirs = [metadata.row_group(number).column(i) for i in range(metadata.num_columns)]
+        assert [column.leaf for column in group] == [each.path_in_schema for each in theirs]
+        for ours, each in zip(group, theirs, strict=True):
+            assert ours.numbers[5] == each.num_values
+            assert ours.numbers[7] == each.total_compressed_size
+            assert ours.numbers[9] == each.data_page_offset
+            assert ours.numbers.get(11) == (
+                each.dictionary_page_offset if each.has_dictionary_page else None
+            )
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from rotvq.data_processing import load
+from rotvq.errors import UserError
+
+whole, place = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
+footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+for number in range(footer, len(whole)):
+    changed = bytearray(whole)
+    changed[number] ^= 1 << number % 8
+    place.write_bytes(changed)
+    try:
+        load(str(place), size=8)
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1
+print("whole")
+"""
+
+
+def test_no_changed_byte_of_a_footer_ends_the_process(tmp_path):
+    """Columns whose statistics contradict themselves would, as pyarrow describes them."""
+    images = [{"bytes": png(seed), "path": None} for seed in range(4)]
+    path = tmp_path / "train-0.parquet"
+    pq.write_table(pa.table({"image": images, "label": [0, 1, 2, 3]}), path)
+    child = [sys.executable, "-c", CHILD, str(path), str(tmp_path / "changed.parquet")]
+    done = subprocess.run(child, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr[-500:]
+
+
+def png(seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()

@@ -5,7 +5,7 @@ says of sizes need not be true. A value, however, is never longer than the page 
 the page's own header says how much Arrow will unpack: so every header is read before the first
 page is, and a batch has so few rows that each of them may be as long as the longest page.
 
-Source: parquet-format, `parquet.thrift` (PageHeader); Thrift's compact protocol.
+Source: parquet-format, `parquet.thrift`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+from rotvq.data_processing.thrift import INTEGERS, LIST, STRUCT, Compact, ThriftError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,11 +31,23 @@ ROW_EXPANSION = 100
 HEADER_BYTES = (2**12, 2**24)
 """Of a page's header, which may hold the smallest and the largest value: usual, and at most."""
 
+# Fields of PageHeader, FileMetaData, RowGroup, ColumnChunk and ColumnMetaData.
 _UNPACKED, _PACKED = 2, 3
+_ROW_GROUPS, _COLUMNS, _METADATA = 4, 1, 3
+_PATH, _VALUES, _PACKED_COLUMN, _DATA, _DICTIONARY = 3, 5, 7, 9, 11
+
 _DAMAGED = "the header of a page is damaged"
+_DAMAGED_FOOTER = "its footer is damaged"
 
 Leaf = str
 """A column as Parquet names it: the path in the schema, "image.bytes"."""
+
+
+class Chunk(NamedTuple):
+    """A column of a row group: its name, and the numbers of its metadata by field."""
+
+    leaf: Leaf
+    numbers: dict[int, int]
 
 
 class PageError(ValueError):
@@ -68,8 +82,11 @@ def batches(
     """
     with path.open("rb") as raw:
         room = PAGE_BYTES + expansion * os.fstat(raw.fileno()).st_size
-        for group in range(file.metadata.num_row_groups):
-            longest = longest_page(raw, file.metadata.row_group(group), leaves)
+        groups = row_groups(raw)
+        if len(groups) != file.metadata.num_row_groups:
+            raise PageError(_DAMAGED_FOOTER)
+        for group, columns in enumerate(groups):
+            longest = longest_page(raw, columns, leaves)
             rows = min(ROWS, max(1, BATCH_BYTES // max(1, longest)))
             for batch in file.iter_batches(rows, row_groups=[group], columns=[*leaves]):
                 room -= batch.nbytes
@@ -91,30 +108,82 @@ def count_rows(file: pq.ParquetFile, path: Path) -> int:
     return rows
 
 
-def longest_page(raw: IO[bytes], group: Any, leaves: Sequence[Leaf]) -> int:
+def longest_page(raw: IO[bytes], group: Sequence[Chunk], leaves: Sequence[Leaf]) -> int:
     """The most bytes that a page of these columns unpacks to.
 
     Args:
         raw: the file.
-        group: metadata of a row group.
-        leaves: columns.
+        group: the columns of a row group.
+        leaves: columns to look at.
 
     Raises:
         PageError: a page unpacks to far more than its size, or a header is damaged.
     """
     longest, size = 0, os.fstat(raw.fileno()).st_size
-    for number in range(group.num_columns):
-        column = group.column(number)
-        if column.path_in_schema not in leaves or not column.num_values:
+    for column in group:
+        if column.leaf not in leaves or not column.numbers.get(_VALUES):
             continue
-        start = column.data_page_offset
-        if column.has_dictionary_page and 0 < column.dictionary_page_offset < start:
-            start = column.dictionary_page_offset
-        for unpacked, packed in _pages(raw, start, start + column.total_compressed_size, size):
+        start, length = (column.numbers.get(field, -1) for field in (_DATA, _PACKED_COLUMN))
+        if 0 < column.numbers.get(_DICTIONARY, 0) < start:
+            start = column.numbers[_DICTIONARY]
+        for unpacked, packed in _pages(raw, start, start + length, size):
             if unpacked > PAGE_BYTES + EXPANSION * packed:
                 raise PageError(f"a page of {packed:,} bytes would unpack to {unpacked:,}")
             longest = max(longest, unpacked)
     return longest
+
+
+def row_groups(raw: IO[bytes]) -> list[list[Chunk]]:
+    """The columns of each row group, from the footer.
+
+    pyarrow would end the whole process over a column whose statistics contradict themselves.
+
+    Raises:
+        PageError: the footer is damaged.
+    """
+    raw.seek(-8, os.SEEK_END)
+    length = int.from_bytes(raw.read(4), "little")
+    if length > raw.seek(-8, os.SEEK_END):
+        raise PageError(_DAMAGED_FOOTER)
+    raw.seek(-8 - length, os.SEEK_END)
+    footer = Compact(raw.read(length))
+    groups: list[list[Chunk]] = []
+    try:
+        for field, kind in footer.fields():
+            if (field, kind) == (_ROW_GROUPS, LIST):
+                groups = [_columns(footer) for _ in range(footer.elements()[0])]
+            else:
+                footer.skip(kind)
+    except (IndexError, ThriftError):
+        raise PageError(_DAMAGED_FOOTER) from None
+    return groups
+
+
+def _columns(footer: Compact) -> list[Chunk]:
+    columns: list[Chunk] = []
+    for field, kind in footer.fields():
+        if (field, kind) == (_COLUMNS, LIST):
+            columns = [_column(footer) for _ in range(footer.elements()[0])]
+        else:
+            footer.skip(kind)
+    return columns
+
+
+def _column(footer: Compact) -> Chunk:
+    leaf, numbers = "", {}
+    for field, kind in footer.fields():
+        if (field, kind) != (_METADATA, STRUCT):
+            footer.skip(kind)
+            continue
+        for inner, inner_kind in footer.fields():
+            if (inner, inner_kind) == (_PATH, LIST):
+                parts = [footer.bytes() for _ in range(footer.elements()[0])]
+                leaf = b".".join(parts).decode("utf-8", "replace")
+            elif inner_kind in INTEGERS:
+                numbers[inner] = footer.integer()
+            else:
+                footer.skip(inner_kind)
+    return Chunk(leaf, numbers)
 
 
 def _pages(raw: IO[bytes], position: int, end: int, size: int) -> Iterator[tuple[int, int]]:
@@ -134,62 +203,13 @@ def _header(raw: IO[bytes], position: int) -> tuple[int, dict[int, int]]:
     """Length of a page's header, and its numbers."""
     for most in HEADER_BYTES:
         raw.seek(position)
-        header = _Struct(raw.read(most))
-        with suppress(IndexError):
-            numbers = header.numbers()
+        header = Compact(raw.read(most))
+        with suppress(IndexError, ThriftError):
+            numbers = {}
+            for field, kind in header.fields():
+                if kind in INTEGERS:
+                    numbers[field] = header.integer()
+                else:
+                    header.skip(kind)
             return header.position, numbers
     raise PageError(_DAMAGED)
-
-
-class _Struct:
-    """A struct in Thrift's compact protocol."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content, self.position = content, 0
-
-    def numbers(self, depth: int = 8) -> dict[int, int]:
-        """Its integers by field; the whole struct is read past.
-
-        Raises:
-            IndexError: it is longer than its content.
-        """
-        if not depth:
-            raise PageError(_DAMAGED)
-        found: dict[int, int] = {}
-        field = 0
-        while kind := self._byte():
-            field = field + (kind >> 4) if kind >> 4 else self._integer()
-            match kind & 15:
-                case 1 | 2:  # true, false: nothing follows
-                    pass
-                case 3:
-                    self._byte()
-                case 4 | 5 | 6:
-                    found[field] = self._integer()
-                case 7:
-                    self.position += 8
-                case 8:
-                    length = self._varint()
-                    self.position += length
-                case 12:
-                    self.numbers(depth - 1)
-                case _:  # lists, sets and maps, which no header of a page has
-                    raise PageError(_DAMAGED)
-        return found
-
-    def _byte(self) -> int:
-        self.position += 1
-        return self.content[self.position - 1]
-
-    def _varint(self) -> int:
-        value = 0
-        for shift in range(0, 70, 7):
-            byte = self._byte()
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value
-        raise PageError(_DAMAGED)
-
-    def _integer(self) -> int:
-        value = self._varint()
-        return value >> 1 ^ -(value & 1)  # zigzag
