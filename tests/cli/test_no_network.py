@@ -142,7 +142,13 @@ def test_onnxruntime_reports_nothing(shim, tmp_path):
 @pytest.mark.parametrize("allowed", ["0", "1"])
 def test_who_sets_the_variable_decides(shim, tmp_path, allowed):
     pytest.importorskip("onnxruntime")
-    code = "from rotvq import telemetry; telemetry.switch_off(); import onnxruntime"
+    # It writes in a thread of its own, some time after the import.
+    code = (
+        "from rotvq import telemetry; telemetry.switch_off(); import onnxruntime, pathlib, time\n"
+        f"end = time.monotonic() + {30 if allowed == '0' else 2}\n"
+        "while time.monotonic() < end and not [*pathlib.Path.home().rglob('*onnxruntime*')]:\n"
+        "    time.sleep(0.05)\n"
+    )
     child = Child(shim, tmp_path / "home", "-c", code, ORT_DISABLE_TELEMETRY=allowed)
     (status, _), _, left = child.end()
     assert status == 0 and any("onnxruntime" in path for path in left) == (allowed == "0")
