@@ -72,7 +72,7 @@ class Terminal:
         self.last_line = time.monotonic()
 
     def log(self, text: Callable[[], str]) -> None:
-        """Print a line on progress: where no bar is drawn, and a minute after the last line."""
+        """Print a progress line at most once a minute, and only where no bar is drawn."""
         if not self.console.is_terminal and time.monotonic() - self.last_line >= LINE_EVERY:
             self.say(text())
 
