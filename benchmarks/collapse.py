@@ -58,14 +58,14 @@ CUBES: dict[str, dict[str, tuple[Any, ...]]] = {
         "quantizer.decay": (0.99, 0.9),
     },
     "gradient": {
-        "quantizer.rule": ("gradient",),
+        "quantizer.update": ("gradient",),
         "quantizer.codebook_size": (128,),
         "training.learning_rate": (2e-3,),
         "quantizer.restart": (0.0, 0.03),
         "quantizer.decay": (0.99, 0.9),
     },
     "one map of all codes": {
-        "quantizer.rule": ("linear",),
+        "quantizer.update": ("linear",),
         "quantizer.codebook_size": (128,),
         "training.learning_rate": (2e-3, 4e-4),
     },
@@ -115,7 +115,7 @@ def configured(settings: Settings, seed: int = 0) -> Config:
     for name, value in settings.items():
         group, _, field = name.partition(".")
         groups.setdefault(group, {})[field] = None if value == "null" else value
-    return BASE.but(**groups)
+    return BASE.replace(**groups)
 
 
 def measure(config: Config, data: ImageData) -> Settings:

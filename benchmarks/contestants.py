@@ -31,7 +31,7 @@ Work = Callable[[], object]
 
 def ours(case: Case, mode: str, device: torch.device) -> Work:
     """Rotation gradient, EMA codebook, commitment loss."""
-    layer = VectorQuantizer(case.k, case.d, estimator="rotation", rule=EMA(0.99))
+    layer = VectorQuantizer(case.k, case.d, estimator="rotation", update=EMA(0.99))
 
     def forward(layer: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
         out = layer(z)
@@ -104,9 +104,9 @@ def _work(
 
 def _place(layer: nn.Module, e: Tensor) -> None:
     if isinstance(layer, VectorQuantizer):
-        layer.codebook.e.copy_(e)
-        layer.codebook.N.fill_(1.0)
-        layer.codebook.m.copy_(e)
+        layer.codebook.embeddings.copy_(e)
+        layer.codebook.cluster_size.fill_(1.0)
+        layer.codebook.embed_sum.copy_(e)
     else:
         book = layer._codebook
         book.embed.data.copy_(e)

@@ -48,7 +48,7 @@ class WithPeer(WithoutQuantizer):
 
     def __init__(self, model: VQVAE) -> None:
         super().__init__(model)
-        codes = model.quantizer.codebook.e
+        codes = model.quantizer.codebook.embeddings
         self.quantizer = peers_layer(codes.shape[1], len(codes), accept_image_fmap=True)
 
     def loss(self, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ encoder = nn.Sequential(
     nn.Conv2d(3, 32, 4, stride=2, padding=1), nn.GELU(), nn.Conv2d(32, 16, 4, stride=2, padding=1)
 )
 quantizer = VectorQuantizer(
-    256, 16, channel_dim=1, rule=EMA(0.9), init="data", restart=Restart(), estimator="rotation"
+    256, 16, channel_dim=1, update=EMA(0.9), init="data", restart=Restart(), estimator="rotation"
 )
 decoder = nn.Sequential(
     nn.ConvTranspose2d(16, 32, 4, stride=2, padding=1),

@@ -215,7 +215,10 @@ def _pickles(path: Path) -> Iterator[bytes]:
 
 
 def _configs(path: Path) -> Iterator[bytes]:
-    for config in (Config(), Config().but(quantizer={"levels": "8,5,5,5", "codebook_size": 1000})):
+    for config in (
+        Config(),
+        Config().replace(quantizer={"levels": "8,5,5,5", "codebook_size": 1000}),
+    ):
         yield yaml.safe_dump(asdict(config), sort_keys=False).encode()
 
 

@@ -67,7 +67,7 @@ def whole_runs(folder: Path) -> Iterator[bytes]:
     """Of a run of two epochs, and of one that records little."""
     draw = np.random.default_rng(0)
     split = ImageSplit(draw.integers(0, 256, (12, 3, 8, 8), dtype=np.uint8))
-    config = Config().but(
+    config = Config().replace(
         model={"width": 8, "dim": 8, "depth": 1},
         quantizer={"codebook_size": 16},
         training={"epochs": 2, "batch_size": 8},

@@ -18,5 +18,5 @@ within_time() {
 rotvq doctor --data "$data"
 [[ -e $out/benchmarks ]] || python benchmarks/training_throughput.py --steps 50 --out "$out/benchmarks"
 within_time rotvq reproduce all --preset paper --data "$data" --out "$out" --jobs "$jobs"
-within_time rotvq beyond best --preset paper --data "$data" --out "$out/beyond" --jobs "$jobs"
-within_time rotvq beyond all --preset paper --data "$data" --out "$out/beyond" --jobs "$jobs"
+within_time rotvq ablate best --preset paper --data "$data" --out "$out/ablations" --jobs "$jobs"
+within_time rotvq ablate all --preset paper --data "$data" --out "$out/ablations" --jobs "$jobs"

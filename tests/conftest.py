@@ -27,7 +27,7 @@ def one_thread():
 SLOW = (
     "cli/test_no_network.py",
     "cli/test_reproduce.py",
-    "experiments/test_reproduction.py",
+    "studies/test_reproduction.py",
     "quantization/test_quantizer_compiled.py",
     "quantization/test_quantizer_distributed.py",
     "quantization/test_wrappers.py",

@@ -40,13 +40,13 @@ def test_a_change_of_import_is_enough():
     torch.manual_seed(0)
     vq = VectorQuantize(dim=16, codebook_size=32, decay=0.8, commitment_weight=0.5)
     torch.manual_seed(0)
-    own = VectorQuantizer(32, 16, rule=EMA(0.8))
+    own = VectorQuantizer(32, 16, update=EMA(0.8))
     x = torch.randn(2, 50, 16, requires_grad=True)
     quantized, indices, loss = vq(x)
     out = own(x)
     assert torch.equal(quantized, out.z_q) and torch.equal(indices, out.indices)
     assert torch.equal(loss, 0.5 * out.commitment_loss)
-    assert torch.equal(vq.codebook, own.codebook.e) and vq.codebook_size == 32
+    assert torch.equal(vq.codebook, own.codebook.embeddings) and vq.codebook_size == 32
     (quantized.sum() + loss).backward()
     assert x.grad.isfinite().all()
 
@@ -69,7 +69,7 @@ def test_what_the_arguments_become():
     assert VectorQuantize(8, 16).quantizer.estimator.__name__ == "rotation"
     assert VectorQuantize(1, 16).quantizer.estimator.__name__ == "straight_through"
     learned = VectorQuantize(8, 16, learnable_codebook=True, ema_update=False)
-    assert isinstance(learned.quantizer.codebook.rule, GradientLearned)
+    assert isinstance(learned.quantizer.codebook.update, GradientLearned)
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def test_a_grid_is_checked_without_being_listed(levels, message):
 
 
 def test_a_run_that_asks_for_more_than_its_weights_is_refused(tmp_path):
-    config = Config().but(model={"width": 50_000})
+    config = Config().replace(model={"width": 50_000})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(asdict(config)))
     (tmp_path / "model.safetensors").write_bytes(readers.whole("model.safetensors")[0])
     with pytest.raises(UserError, match="size mismatch"):

@@ -28,14 +28,14 @@ _REFUSED: dict[str, tuple[Any, str]] = {
     "layernorm_after_project_in": (False, "codebook_dim=None and layers of your own around it"),
     "commitment_use_cross_entropy_loss": (False, "the squared error"),
     "orthogonal_reg_weight": (0.0, "threshold_ema_dead_code, which keeps codes in use"),
-    "codebook_diversity_loss_weight": (0.0, "weigh_use of rotvq.VectorQuantizer"),
+    "codebook_diversity_loss_weight": (0.0, "entropy_loss of rotvq.VectorQuantizer"),
     "stochastic_sample_codes": (False, "the nearest code: rotvq never samples"),
     "straight_through": (
         False,
         "rotation_trick=False to copy the gradient; there, straight_through is Gumbel-softmax",
     ),
     "directional_reparam": (False, "rotation_trick"),
-    "vq_bridge": (None, "rule=LinearMap() of rotvq.VectorQuantizer"),
+    "vq_bridge": (None, "update=LinearMap() of rotvq.VectorQuantizer"),
     "manual_ema_update": (False, "defer_update of rotvq.VectorQuantizer"),
     "in_place_codebook_optimizer": (None, "learnable_codebook=True and your own optimizer"),
     "affine_param": (False, "kmeans_init=True, which puts the codes where the data is"),
@@ -48,7 +48,7 @@ _REFUSED_IN_FORWARD: dict[str, tuple[Any, str]] = {
     "indices": (None, "torch.nn.functional.cross_entropy over logits of your own"),
     "topk": (None, "rotvq.nearest, which finds the nearest code"),
     "return_loss_breakdown": (False, "rotvq.VectorQuantizer, whose result has each loss"),
-    "codebook_transform_fn": (None, "rule=LinearMap() of rotvq.VectorQuantizer"),
+    "codebook_transform_fn": (None, "update=LinearMap() of rotvq.VectorQuantizer"),
     "ema_update_weight": (None, "mask, which leaves tokens out"),
     "accum_ema_update": (False, "defer_update of rotvq.VectorQuantizer"),
     "ema_update": (None, "freeze_codebook"),
@@ -145,7 +145,7 @@ class VectorQuantize(nn.Module):
             codebook_size,
             width,
             estimator="rotation" if rotates else "straight_through",
-            rule=GradientLearned() if learned else EMA(decay),
+            update=GradientLearned() if learned else EMA(decay),
             init="data" if kmeans_init else "uniform",
             restart=Restart() if threshold_ema_dead_code > 0 else None,
         )
@@ -187,7 +187,7 @@ class VectorQuantize(nn.Module):
         with alone() if self.sync_codebook is False else nullcontext():
             out = self._quantize(self.project_in(x), mask, frozen)
         loss = self.commitment_weight * out.commitment_loss
-        if self.quantizer.codebook.rule.learned and not frozen:
+        if self.quantizer.codebook.update.learned and not frozen:
             # Its gradient alone: the value is that of the commitment loss.
             loss = loss + self.commitment_weight * (out.codebook_loss - out.codebook_loss.detach())
         if not self.training:
@@ -213,7 +213,7 @@ class VectorQuantize(nn.Module):
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
         """The codes, float32."""
-        return self.quantizer.codebook.e
+        return self.quantizer.codebook.embeddings
 
     @property
     def codebook_size(self) -> int:

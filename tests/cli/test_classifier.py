@@ -120,7 +120,7 @@ def test_the_seed_decides_the_weights(rotvq, labelled, trained, tmp_path):
 
 
 def test_it_is_not_trained_again(rotvq, labelled, trained, monkeypatch):
-    monkeypatch.setattr("rotvq.experiments.classifier.train_classifier", None)
+    monkeypatch.setattr("rotvq.studies.classifier.train_classifier", None)
     before = content(trained)
     words = ("classifier", "--data", labelled, "--out", trained)
     answer = rotvq(*words, "--seed", 3)

@@ -20,7 +20,7 @@ def test_help_names_every_verb(rotvq, word):
     assert (answer.status, answer.err) == (0, "")
     assert set(VERBS) == {
         "demo", "train", "evaluate", "encode", "decode", "reconstruct", "export", "serve",
-        "reproduce", "beyond", "classifier", "report", "completion", "doctor",
+        "reproduce", "ablate", "classifier", "report", "completion", "doctor",
     }  # fmt: skip
     assert all(f"  {verb} " in answer.out for verb in VERBS)
 

@@ -21,7 +21,7 @@ SOURCES = sorted((ROOT / "src/rotvq").rglob("*.py"))
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 
 COMMAND = re.compile(r"rotvq ([a-z]+)(?![\w:])([^`\n;|]*?)(?=$|[`\n;|]|\. |\.$| #)", re.MULTILINE)
-SETTING = re.compile(r"(--[a-z]+\.[a-z_]+) (\d[\d.e-]*\d|\d)")
+SETTING = re.compile(r"(--[a-z]+\.[a-z_]+) (\d[\d.embeddings-]*\d|\d)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*\w")
 
 options = cache(_options)

@@ -119,7 +119,7 @@ SESSION = "; import time; session = load_onnx({path!r}); time.sleep(10)"
 WAYS = {
     "command": "from rotvq.cli.main import main; main(['--version']); "
     "from onnxruntime import InferenceSession as load_onnx",
-    "library": "from rotvq.exporting import load_onnx",
+    "library": "from rotvq.export import load_onnx",
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from rotvq.cli.study_progress import StudyProgress, _Work
 from rotvq.data_processing import ImageData, ImageSplit
 from rotvq.errors import UserError
-from rotvq.experiments.plan import make_plan
+from rotvq.studies.plan import make_plan
 
 RUN = 2 * 512
 """Training images of a run of Table 3 in the smoke preset."""

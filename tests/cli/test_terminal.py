@@ -14,7 +14,7 @@ from rotvq.cli.progress import TrainingProgress
 from rotvq.cli.study_progress import StudyProgress
 from rotvq.cli.terminal import Terminal, counted, duration
 from rotvq.evaluation.metrics import Means
-from rotvq.experiments.plan import make_plan
+from rotvq.studies.plan import make_plan
 from rotvq.training.config import Config
 
 WORST = Means(
@@ -82,7 +82,7 @@ def trainer(epoch: int = 0, images: int = 0) -> SimpleNamespace:
 
 
 def training(epochs: int = 100) -> Config:
-    return Config().but(training={"epochs": epochs})
+    return Config().replace(training={"epochs": epochs})
 
 
 def record() -> dict:
@@ -125,7 +125,7 @@ def test_studies_in_80_columns_show_how_much_is_left_with_the_run_below(tmp_path
 
 
 def test_an_epoch_is_two_lines_of_at_most_80_columns(capsys):
-    progress = TrainingProgress(training().but(data={"validation": 5}))
+    progress = TrainingProgress(training().replace(data={"validation": 5}))
     progress._epoch(record())
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("epoch 100  train mse 0.1235  validation mse 0.1235  psnr 13.46 dB")

@@ -152,7 +152,7 @@ def test_a_configuration_comes_back_through_its_file(tmp_path):
         "quantizer": {"restart": 0.0, "final_decay": 1e-7, "levels": "8, 8", "codebook_size": 64},
         "training": {"flip": True, "learning_rate": 5e-324, "micro_batch_size": None},
     }
-    config = Config().but(**changes)
+    config = Config().replace(**changes)
     prepare(tmp_path / "run", config)
     assert config_of("--preset", "smoke", "--config", tmp_path / "run/config.yaml") == config
 

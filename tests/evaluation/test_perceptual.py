@@ -58,7 +58,7 @@ def files(tmp_path_factory):
 def model(channels=3):
     torch.manual_seed(0)
     quantizer = VectorQuantizer(50, 8, channel_dim=1)
-    torch.nn.init.normal_(quantizer.codebook.e)
+    torch.nn.init.normal_(quantizer.codebook.embeddings)
     return VQVAE(channels=channels, width=8, dim=8, depth=1, quantizer=quantizer)
 
 

@@ -21,15 +21,15 @@ from rotvq.quantization import (
 
 QUANTIZERS = {
     "ema": lambda: VectorQuantizer(
-        20, 6, rule=EMA(0.9), restart=Restart(0.1, "error"), init="data", channel_dim=1
+        20, 6, update=EMA(0.9), restart=Restart(0.1, "error"), init="data", channel_dim=1
     ),
     "linear": lambda: VectorQuantizer(
-        20, 6, rule=LinearMap(), estimator="straight_through", weigh_use=True, channel_dim=1
+        20, 6, update=LinearMap(), estimator="straight_through", entropy_loss=True, channel_dim=1
     ),
     "finite": lambda: FiniteScalarQuantizer([3, 2, 2, 2, 2, 2], channel_dim=1),
     "large grid": lambda: FiniteScalarQuantizer([40] * 6, channel_dim=1),
     "residual": lambda: ResidualQuantizer(
-        [VectorQuantizer(20, 6, rule=EMA(0.9), channel_dim=1) for _ in range(3)]
+        [VectorQuantizer(20, 6, update=EMA(0.9), channel_dim=1) for _ in range(3)]
     ),
     "grouped": lambda: GroupedQuantizer(
         [VectorQuantizer(20, 4, channel_dim=1), FiniteScalarQuantizer([5, 5], channel_dim=1)]
@@ -56,7 +56,7 @@ def saved(tmp_path):
     "changes",
     [
         {},
-        {"network": "attention", "sphere": True},
+        {"network": "attention", "normalized_latents": True},
         {"channels": 1, "stages": 1, "network": "patches"},
     ],
 )
@@ -71,10 +71,10 @@ def test_there_and_back(tmp_path, quantizer, changes):
     assert torch.equal(back.encode(x), net.eval().encode(x))
     assert torch.equal(back(x).reconstruction, net(x).reconstruction)
     if quantizer in ("ema", "linear"):
-        assert back.quantizer.codebook.rule == net.quantizer.codebook.rule
+        assert back.quantizer.codebook.update == net.quantizer.codebook.update
         assert back.quantizer.codebook.restart == net.quantizer.codebook.restart
         assert back.quantizer.estimator is net.quantizer.estimator
-        assert back.quantizer.weigh_use == net.quantizer.weigh_use
+        assert back.quantizer.entropy_loss == net.quantizer.entropy_loss
         assert back.quantizer.codebook.ready
 
 
@@ -111,14 +111,14 @@ def test_a_loaded_model_trains_as_the_one_that_was_saved(tmp_path, quantizer, ol
     assert "defer_update" not in description["quantizer"]
     if older:  # files of before, which held the trainer's setting and no entropy loss
         description["quantizer"]["defer_update"] = True
-        net.quantizer.weigh_use = description["quantizer"].pop("weigh_use") and False
+        net.quantizer.entropy_loss = description["quantizer"].pop("entropy_loss") and False
         (tmp_path / "config.json").write_text(json.dumps(description))
     back = VQVAE.from_pretrained(tmp_path).train()
     for number in range(2):
         losses = []
         for each in (net, back):
             torch.manual_seed(number)
-            losses.append(each(torch.rand(4, 3, 16, 16) * 2 - 1).loss(evenness=0.1))
+            losses.append(each(torch.rand(4, 3, 16, 16) * 2 - 1).loss(entropy_weight=0.1))
         assert torch.equal(*losses)
     state = net.state_dict()
     assert all(torch.equal(t, state[name]) for name, t in back.state_dict().items())
@@ -134,9 +134,9 @@ def test_two_files_and_no_code(saved):
 def test_training_goes_on_after_loading(saved):
     net = VQVAE.from_pretrained(saved).train()
     net(torch.rand(4, 3, 16, 16) * 2 - 1).loss().backward()
-    before = net.quantizer.codebook.e.clone()
+    before = net.quantizer.codebook.embeddings.clone()
     net(torch.rand(4, 3, 16, 16) * 2 - 1)
-    assert not torch.equal(net.quantizer.codebook.e, before)
+    assert not torch.equal(net.quantizer.codebook.embeddings, before)
 
 
 def test_an_estimator_of_ones_own_cannot_be_saved(tmp_path):
@@ -177,7 +177,7 @@ def change(path, **values):
         ({"version": 2}, "expected version 1 .* got 2. Update rotvq"),
         ({"model__size": 3}, "unexpected keyword argument 'size'"),
         ({"quantizer__kind": "other"}, "the quantizer is 'other'"),
-        ({"quantizer__rule": "other"}, "'other'"),
+        ({"quantizer__update": "other"}, "'other'"),
         ({"quantizer": None}, "expected the arguments of a model"),
         ({"model__width": 0}, "expected 1 or more; got 0"),
         ({"model__width": 16}, "size mismatch"),

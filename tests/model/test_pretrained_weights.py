@@ -84,7 +84,7 @@ def test_a_model_saved_in_half_precision_is_read(folder, state):
     ],
 )
 def test_a_header_that_is_made_up_is_refused(folder, entry):
-    header = json.dumps({"quantizer.codebook.e": entry}).encode()
+    header = json.dumps({"quantizer.codebook.embeddings": entry}).encode()
     content = struct.pack("<Q", len(header)) + header + bytes(16)
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(UserError, match=r"model\.safetensors") as error:

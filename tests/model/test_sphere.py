@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from rotvq.model import VQVAE
-from rotvq.model.vqvae import Sphere
+from rotvq.model.vqvae import NormalizedLatents
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_vector_has_the_same_length_and_its_own_direction(dtype):
     torch.manual_seed(0)
     z = (100 * torch.randn(2, 9, 4, 5)).to(dtype)
-    out = Sphere()(z)
+    out = NormalizedLatents()(z)
     assert out.dtype == dtype
     length = out.float().square().sum(1).sqrt()
     torch.testing.assert_close(length, torch.full_like(length, 3.0), rtol=1e-2, atol=0)
@@ -20,14 +20,14 @@ def test_every_vector_has_the_same_length_and_its_own_direction(dtype):
 
 def test_zeros_stay_zeros_with_a_finite_gradient():
     z = torch.zeros(1, 4, 2, 2, requires_grad=True)
-    out = Sphere()(z)
+    out = NormalizedLatents()(z)
     out.sum().backward()
     assert not out.any() and z.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("network", ["paper", "patches"])
 def test_a_model_quantizes_on_the_sphere_and_keeps_its_names(network):
-    model = VQVAE(width=8, dim=16, depth=1, network=network, sphere=True).eval()
+    model = VQVAE(width=8, dim=16, depth=1, network=network, normalized_latents=True).eval()
     x = torch.rand(2, 3, 8, 8) * 2 - 1
     z = model.encoder(x)
     torch.testing.assert_close(z.square().mean(1), torch.ones(2, 2, 2), rtol=1e-3, atol=0)

@@ -18,7 +18,7 @@ def small(channels: int = 3, stages: int = 2, dim: int = 8, **options) -> VQVAE:
     model = VQVAE(channels, width=8, dim=dim, depth=1, stages=stages, quantizer=quantizer)
     with torch.no_grad():  # spread the codes over what the encoder yields, so that many are used
         z = model.encoder(images(8, channels)).movedim(1, -1).flatten(0, -2)
-        model.quantizer.codebook.e.copy_(z[torch.randperm(len(z))[:32]])
+        model.quantizer.codebook.embeddings.copy_(z[torch.randperm(len(z))[:32]])
     return model
 
 
@@ -35,7 +35,7 @@ def test_the_papers_defaults_have_the_parameters_counted_by_hand():
     assert sum(p.numel() for p in model.encoder.parameters()) == encoder
     assert sum(p.numel() for p in model.decoder.parameters()) == decoder
     assert sum(p.numel() for p in model.parameters()) == encoder + decoder == 5_782_019
-    assert model.quantizer.codebook.e.shape == (1024, 256)
+    assert model.quantizer.codebook.embeddings.shape == (1024, 256)
     assert model.quantizer.estimator is rotvq.ESTIMATORS["rotation"]
     assert model.encode(images(1, h=32, w=32)).shape == (1, 8, 8)
 
@@ -85,7 +85,7 @@ def test_decoding_the_tokens_is_the_forward_pass_bit_for_bit(estimator, autocast
 def test_the_released_transform_leaks_past_its_tokens():
     model = small(estimator="reflection").eval()
     with torch.no_grad():
-        model.quantizer.codebook.e.mul_(2)  # the norm is what leaks
+        model.quantizer.codebook.embeddings.mul_(2)  # the norm is what leaks
     out = model(images())
     assert (model.decode(out.indices) - out.reconstruction).abs().max() > 1e-4
 
@@ -105,7 +105,7 @@ def test_the_losses_are_means_over_elements():
     with torch.no_grad():
         out = model(x)
         z = model.encoder(x).double()
-    e = model.quantizer.codebook.e.double()
+    e = model.quantizer.codebook.embeddings.double()
     gap, n = 0.0, z.numel()
     for b in range(len(x)):
         for i in range(z.shape[2]):
@@ -137,19 +137,19 @@ def test_beta_multiplies_the_commitment_loss_alone():
 def test_pixels_stay_in_range():
     model = small().eval()
     with torch.no_grad():
-        model.quantizer.codebook.e.mul_(1000)
+        model.quantizer.codebook.embeddings.mul_(1000)
     assert model.decode(torch.arange(32).view(2, 4, 4)).abs().max() <= 1
 
 
 @pytest.mark.parametrize("estimator", sorted(rotvq.ESTIMATORS))
 def test_the_gradient_reaches_every_parameter(estimator):
-    model = small(estimator=estimator, rule=GradientLearned())
+    model = small(estimator=estimator, update=GradientLearned())
     out = model(images())
     out.reconstruction_loss.backward(retain_graph=True)
     for name, p in model.named_parameters():
         if "codebook" not in name:
             assert p.grad is not None and p.grad.any() and p.grad.isfinite().all(), name
-    e = model.quantizer.codebook.e
+    e = model.quantizer.codebook.embeddings
     assert e.grad is None or not e.grad.any()
 
 
@@ -297,5 +297,7 @@ def test_training_the_model_is_one_graph():
         out.loss().backward()
     for (name, a), b in zip(eager.named_parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, msg=lambda m, n=name: f"{n}: {m}")
-    torch.testing.assert_close(eager.quantizer.codebook.e, other.quantizer.codebook.e)
+    torch.testing.assert_close(
+        eager.quantizer.codebook.embeddings, other.quantizer.codebook.embeddings
+    )
     torch.compiler.reset()

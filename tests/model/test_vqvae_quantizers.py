@@ -50,11 +50,11 @@ def test_weights_that_are_not_finite_make_no_tokens_and_no_pictures(quantizer, b
         model.decode(torch.zeros(1, 4, 4, dtype=torch.int64))
 
 
-@pytest.mark.parametrize("rule", [EMA(), GradientLearned(), LinearMap()])
-def test_codes_that_are_not_finite_make_no_tokens(rule):
-    model = small(rule=rule).eval()
+@pytest.mark.parametrize("update", [EMA(), GradientLearned(), LinearMap()])
+def test_codes_that_are_not_finite_make_no_tokens(update):
+    model = small(update=update).eval()
     with torch.no_grad():
-        next(model.quantizer.parameters(), model.quantizer.codebook.e)[3] = math.nan
+        next(model.quantizer.parameters(), model.quantizer.codebook.embeddings)[3] = math.nan
     with pytest.raises(UserError, match="expected finite codes; got nan"):
         model.encode(images())
 

@@ -17,12 +17,14 @@ from rotvq.quantization import (
 )
 
 K, D = 24, 6
-RULES = {"ema": EMA(0.9), "gradient": GradientLearned(0.9), "linear": LinearMap(0.9)}
+UPDATES = {"ema": EMA(0.9), "gradient": GradientLearned(0.9), "linear": LinearMap(0.9)}
 
 
-def vector(estimator="rotation", rule="ema", k=K, d=D, **more):
+def vector(estimator="rotation", update="ema", k=K, d=D, **more):
     def make(**place):
-        quantizer = VectorQuantizer(k, d, estimator=estimator, rule=RULES[rule], **(more | place))
+        quantizer = VectorQuantizer(
+            k, d, estimator=estimator, update=UPDATES[update], **(more | place)
+        )
         quantizer.initialize_codebook(torch.randn(300, d))
         return quantizer
 
@@ -49,9 +51,9 @@ def groups_of_residual(**place):
 
 OF_EACH_KIND = {
     **{f"vq {e} ema": vector(e) for e in ESTIMATORS},
-    **{f"vq rotation {rule}": vector(rule=rule) for rule in RULES},
+    **{f"vq rotation {update}": vector(update=update) for update in UPDATES},
     "vq restart": vector(restart=Restart(0.1)),
-    "vq evenness": vector(weigh_use=True),
+    "vq entropy_weight": vector(entropy_loss=True),
     "fsq": fsq(8, 5, 5, 5),
     "fsq of 2 levels": fsq(2, 2, 2, 2, 2, 2),
     "fsq of 2**32 codes": fsq(*[4] * 16),
@@ -59,7 +61,9 @@ OF_EACH_KIND = {
     "grouped": grouped,
     "groups of residual": groups_of_residual,
 }
-ALL = {f"vq {e} {rule}": vector(e, rule) for e in ESTIMATORS for rule in RULES} | OF_EACH_KIND
+ALL = {
+    f"vq {e} {update}": vector(e, update) for e in ESTIMATORS for update in UPDATES
+} | OF_EACH_KIND
 DISCRETE = {name: make for name, make in ALL.items() if "reflection" not in name}
 HALF = [torch.float16, torch.bfloat16]
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from rotvq.errors import UserError
 from rotvq.quantization.codebook import Codebook
-from rotvq.quantization.rules import EMA, GradientLearned, Restart
+from rotvq.quantization.updates import EMA, GradientLearned, Restart
 
 DECAY = 0.9
 RESTART = Restart(threshold=0.03)
@@ -50,74 +50,74 @@ def tight_clusters(k: int, d: int, n: int, seed: int = 0) -> Tensor:
 def test_uniform_initialization():
     torch.manual_seed(0)
     codebook = Codebook(50, 40)
-    assert codebook.e.shape == (50, 40) and codebook.e.dtype == torch.float32
-    assert codebook.N.shape == (50,) and codebook.m.shape == (50, 40)
-    assert codebook.e.abs().max() <= 1 / 50
-    assert codebook.e.abs().max() > 0.98 / 50 and abs(codebook.e.mean()) < 1e-3
-    assert not codebook.N.any() and not codebook.m.any()
+    assert codebook.embeddings.shape == (50, 40) and codebook.embeddings.dtype == torch.float32
+    assert codebook.cluster_size.shape == (50,) and codebook.embed_sum.shape == (50, 40)
+    assert codebook.embeddings.abs().max() <= 1 / 50
+    assert codebook.embeddings.abs().max() > 0.98 / 50 and abs(codebook.embeddings.mean()) < 1e-3
+    assert not codebook.cluster_size.any() and not codebook.embed_sum.any()
     names = {name for name, _ in codebook.named_buffers()}
-    assert {"e", "N", "m"} <= names and not list(codebook.parameters())
+    assert {"embeddings", "cluster_size", "embed_sum"} <= names and not list(codebook.parameters())
 
 
 def test_the_moving_average_is_the_papers():
     torch.manual_seed(0)
-    codebook = Codebook(6, 3, rule=EMA(decay=DECAY))
-    start = codebook.e.clone()
+    codebook = Codebook(6, 3, update=EMA(decay=DECAY))
+    start = codebook.embeddings.clone()
     updates = batches(3, 40, 5, 3) + batches(3, 2, 2, 3, seed=1)  # later, most codes go unused
     for z, indices in updates:
-        codebook.gather(z, indices, everything(len(z)))
-        codebook.update()
+        codebook.accumulate(z, indices, everything(len(z)))
+        codebook.step()
     e, N, m = ema_loop(start, updates, DECAY)
-    torch.testing.assert_close(codebook.N.double(), N, rtol=1e-5, atol=1e-7)
-    torch.testing.assert_close(codebook.m.double(), m, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(codebook.e.double(), e, rtol=1e-4, atol=1e-6)
-    assert torch.equal(codebook.e[5], start[5])  # never used
+    torch.testing.assert_close(codebook.cluster_size.double(), N, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(codebook.embed_sum.double(), m, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(codebook.embeddings.double(), e, rtol=1e-4, atol=1e-6)
+    assert torch.equal(codebook.embeddings[5], start[5])  # never used
 
 
 def test_the_first_update_puts_a_used_code_at_its_mean():
     codebook = Codebook(3, 2)
     z = torch.tensor([[1.0, 2.0], [3.0, 6.0], [-5.0, 0.5]])
-    codebook.gather(z, torch.tensor([0, 0, 2]), everything(3))
-    codebook.update()
-    torch.testing.assert_close(codebook.e[0], torch.tensor([2.0, 4.0]))
-    torch.testing.assert_close(codebook.e[2], z[2])
+    codebook.accumulate(z, torch.tensor([0, 0, 2]), everything(3))
+    codebook.step()
+    torch.testing.assert_close(codebook.embeddings[0], torch.tensor([2.0, 4.0]))
+    torch.testing.assert_close(codebook.embeddings[2], z[2])
 
 
 def test_a_code_that_goes_unused_for_long_stays_where_it_was():
-    codebook = Codebook(2, 2, rule=EMA(decay=0.5))
+    codebook = Codebook(2, 2, update=EMA(decay=0.5))
     z = torch.tensor([[3.0, -4.0], [1.0, 1.0]])
-    codebook.gather(z, torch.tensor([0, 1]), everything(2))
-    codebook.update()
+    codebook.accumulate(z, torch.tensor([0, 1]), everything(2))
+    codebook.step()
     for _ in range(400):  # 0.5^400 is zero in float32
-        codebook.gather(z[1:], torch.tensor([1]), everything(1))
-        codebook.update()
-    torch.testing.assert_close(codebook.e[0], z[0], rtol=1e-4, atol=0)
-    assert codebook.e.isfinite().all()
+        codebook.accumulate(z[1:], torch.tensor([1]), everything(1))
+        codebook.step()
+    torch.testing.assert_close(codebook.embeddings[0], z[0], rtol=1e-4, atol=0)
+    assert codebook.embeddings.isfinite().all()
 
 
 def test_micro_batches_add_up():
     torch.manual_seed(0)
-    one, four = Codebook(6, 3, rule=EMA(decay=DECAY)), Codebook(6, 3, rule=EMA(decay=DECAY))
+    one, four = Codebook(6, 3, update=EMA(decay=DECAY)), Codebook(6, 3, update=EMA(decay=DECAY))
     four.load_state_dict(one.state_dict())
     for z, indices in batches(3, 40, 6, 3):
-        one.gather(z, indices, everything(40))
+        one.accumulate(z, indices, everything(40))
         for part in range(4):
             rows = slice(10 * part, 10 * part + 10)
-            four.gather(z[rows], indices[rows], everything(10))
-        one.update()
-        four.update()
-    for name in ("e", "N", "m"):
+            four.accumulate(z[rows], indices[rows], everything(10))
+        one.step()
+        four.step()
+    for name in ("embeddings", "cluster_size", "embed_sum"):
         torch.testing.assert_close(getattr(four, name), getattr(one, name), rtol=1e-5, atol=1e-6)
 
 
 def test_what_waits_is_used_once():
-    codebook = Codebook(2, 1, rule=EMA(decay=DECAY))
-    codebook.gather(torch.ones(4, 1), torch.zeros(4, dtype=torch.int64), everything(4))
-    codebook.update()
-    codebook.gather(torch.ones(1, 1), torch.ones(1, dtype=torch.int64), everything(1))
-    codebook.update()
+    codebook = Codebook(2, 1, update=EMA(decay=DECAY))
+    codebook.accumulate(torch.ones(4, 1), torch.zeros(4, dtype=torch.int64), everything(4))
+    codebook.step()
+    codebook.accumulate(torch.ones(1, 1), torch.ones(1, dtype=torch.int64), everything(1))
+    codebook.step()
     expected = torch.tensor([DECAY * (1 - DECAY) * 4, 1 - DECAY])
-    torch.testing.assert_close(codebook.N, expected)
+    torch.testing.assert_close(codebook.cluster_size, expected)
 
 
 def test_invalid_rows_count_for_nothing():
@@ -129,11 +129,11 @@ def test_invalid_rows_count_for_nothing():
     valid[[2, 7]] = False
     dirty = z.clone()
     dirty[2], dirty[7] = float("nan"), float("inf")
-    codebook.gather(dirty, indices, valid)
-    clean.gather(z[valid], indices[valid], everything(8))
-    codebook.update()
-    clean.update()
-    for name in ("e", "N", "m"):
+    codebook.accumulate(dirty, indices, valid)
+    clean.accumulate(z[valid], indices[valid], everything(8))
+    codebook.step()
+    clean.step()
+    for name in ("embeddings", "cluster_size", "embed_sum"):
         torch.testing.assert_close(getattr(codebook, name), getattr(clean, name))
 
 
@@ -141,23 +141,28 @@ def test_invalid_rows_count_for_nothing():
 def test_an_update_with_no_valid_row_moves_no_code(restart):
     codebook = Codebook(4, 3, restart=restart)
     z, indices = batches(1, 40, 4, 3)[0]
-    codebook.gather(z, indices, everything(40))
-    codebook.update()
-    before = codebook.e.clone()
+    codebook.accumulate(z, indices, everything(40))
+    codebook.step()
+    before = codebook.embeddings.clone()
     nan, zero = torch.full((5, 3), float("nan")), torch.zeros(5, dtype=torch.int64)
-    codebook.gather(nan, zero, ~everything(5))
-    codebook.update()
-    torch.testing.assert_close(codebook.e, before)
+    codebook.accumulate(nan, zero, ~everything(5))
+    codebook.step()
+    torch.testing.assert_close(codebook.embeddings, before)
 
 
 def test_half_precision_vectors_are_summed_in_float32():
     codebook = Codebook(1, 1)
     z = torch.ones(3000, 1, dtype=torch.bfloat16)  # a bf16 sum would stop at 256
-    codebook.gather(z, torch.zeros(3000, dtype=torch.int64), everything(3000))
-    codebook.update()
-    assert codebook.N.dtype == codebook.m.dtype == codebook.e.dtype == torch.float32
-    torch.testing.assert_close(codebook.e, torch.ones(1, 1))
-    torch.testing.assert_close(codebook.N, torch.tensor([30.0]))
+    codebook.accumulate(z, torch.zeros(3000, dtype=torch.int64), everything(3000))
+    codebook.step()
+    assert (
+        codebook.cluster_size.dtype
+        == codebook.embed_sum.dtype
+        == codebook.embeddings.dtype
+        == torch.float32
+    )
+    torch.testing.assert_close(codebook.embeddings, torch.ones(1, 1))
+    torch.testing.assert_close(codebook.cluster_size, torch.tensor([30.0]))
 
 
 # Initialization from data
@@ -169,14 +174,14 @@ def test_data_initialization_survives_the_first_update():
     z = tight_clusters(k, d, n)
     codebook = Codebook(k, d, init="data")
     codebook.initialize(z)
-    e = codebook.e.clone()
-    torch.testing.assert_close(codebook.m, codebook.N[:, None] * e)
-    assert (codebook.N > 0).any() and e.isfinite().all()
+    e = codebook.embeddings.clone()
+    torch.testing.assert_close(codebook.embed_sum, codebook.cluster_size[:, None] * e)
+    assert (codebook.cluster_size > 0).any() and e.isfinite().all()
     indices = torch.cdist(z.double(), e.double()).argmin(dim=1)
-    codebook.gather(z, indices, everything(n))
-    codebook.update()
+    codebook.accumulate(z, indices, everything(n))
+    codebook.step()
     # Every code was the mean of its vectors, so it stays.
-    torch.testing.assert_close(codebook.e, e, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(codebook.embeddings, e, rtol=1e-4, atol=1e-3)
 
 
 def test_after_data_initialization_an_unused_code_does_not_shrink():
@@ -184,11 +189,11 @@ def test_after_data_initialization_an_unused_code_does_not_shrink():
     z = torch.randn(500, 4) + 5
     codebook = Codebook(16, 4, init="data")
     codebook.initialize(z)
-    e = codebook.e.clone()
-    codebook.gather(z[:1], torch.zeros(1, dtype=torch.int64), everything(1))
-    codebook.update()
-    torch.testing.assert_close(codebook.e[1:], e[1:], rtol=1e-5, atol=0)
-    assert (codebook.e[0] - e[0]).norm() < 0.2 * e[0].norm()
+    e = codebook.embeddings.clone()
+    codebook.accumulate(z[:1], torch.zeros(1, dtype=torch.int64), everything(1))
+    codebook.step()
+    torch.testing.assert_close(codebook.embeddings[1:], e[1:], rtol=1e-5, atol=0)
+    assert (codebook.embeddings[0] - e[0]).norm() < 0.2 * e[0].norm()
 
 
 def test_data_initialization_follows_the_global_seed_and_covers_the_data():
@@ -198,7 +203,7 @@ def test_data_initialization_follows_the_global_seed_and_covers_the_data():
         torch.manual_seed(seed)
         codebook = Codebook(64, 8, init="data")
         codebook.initialize(z)
-        found.append(codebook.e.clone())
+        found.append(codebook.embeddings.clone())
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
     distances = torch.cdist(z.double(), found[0].double())
     # 64 random rows of an 8-dimensional normal leave ~0.55 of the variance, k-means ~0.42.
@@ -212,11 +217,11 @@ def test_data_initialization_with_fewer_vectors_than_codes(n):
     z = torch.randn(n, 3)
     codebook = Codebook(16, 3, init="data")
     codebook.initialize(z)
-    assert codebook.e.isfinite().all() and codebook.N.isfinite().all()
-    assert torch.cdist(z, codebook.e).min(dim=1).values.max() < 1.5
-    codebook.gather(z, torch.zeros(n, dtype=torch.int64), everything(n))
-    codebook.update()
-    assert codebook.e.isfinite().all()
+    assert codebook.embeddings.isfinite().all() and codebook.cluster_size.isfinite().all()
+    assert torch.cdist(z, codebook.embeddings).min(dim=1).values.max() < 1.5
+    codebook.accumulate(z, torch.zeros(n, dtype=torch.int64), everything(n))
+    codebook.step()
+    assert codebook.embeddings.isfinite().all()
 
 
 def test_data_initialization_leaves_out_bad_vectors():
@@ -225,7 +230,7 @@ def test_data_initialization_leaves_out_bad_vectors():
     z[5], z[50, 1] = float("nan"), float("inf")
     codebook = Codebook(8, 3, init="data")
     codebook.initialize(z)
-    assert codebook.e.isfinite().all() and codebook.e.abs().max() < 10
+    assert codebook.embeddings.isfinite().all() and codebook.embeddings.abs().max() < 10
 
 
 @pytest.mark.parametrize("scale", [1e-5, 1e4])
@@ -234,9 +239,9 @@ def test_data_initialization_at_other_scales_and_far_from_zero(scale):
     z = tight_clusters(4, 3, 200) * scale
     codebook = Codebook(4, 3, init="data")
     codebook.initialize(z)
-    spread = torch.cdist(z.double(), codebook.e.double()).min(dim=1).values.max()
+    spread = torch.cdist(z.double(), codebook.embeddings.double()).min(dim=1).values.max()
     assert spread < 150 * scale  # at worst two clusters share a code
-    assert codebook.e.isfinite().all()
+    assert codebook.embeddings.isfinite().all()
 
 
 # Restart of dead codes
@@ -245,10 +250,10 @@ def test_data_initialization_at_other_scales_and_far_from_zero(scale):
 def starving(restart: Restart | None = RESTART) -> Codebook:
     """A codebook of 8 after a step in which codes 0 and 1 took every vector."""
     torch.manual_seed(0)
-    codebook = Codebook(8, 3, rule=EMA(decay=DECAY), restart=restart)
+    codebook = Codebook(8, 3, update=EMA(decay=DECAY), restart=restart)
     z, indices = batches(1, 64, 2, 3)[0]
-    codebook.gather(z, indices, everything(64))
-    codebook.update()
+    codebook.accumulate(z, indices, everything(64))
+    codebook.step()
     return codebook
 
 
@@ -260,30 +265,32 @@ def rows_of(e: Tensor, z: Tensor) -> Tensor:
 def test_dead_codes_restart_at_vectors_and_living_codes_do_not():
     codebook, still = starving(), starving(restart=None)
     z = batches(1, 64, 2, 3)[0][0]
-    torch.testing.assert_close(codebook.e[:2], still.e[:2])
-    assert rows_of(codebook.e[2:], z).all()
-    assert not rows_of(still.e[2:], z).any()
-    torch.testing.assert_close(codebook.m[2:], codebook.N[2:, None] * codebook.e[2:])
-    assert (codebook.N[2:] > 0).all()
+    torch.testing.assert_close(codebook.embeddings[:2], still.embeddings[:2])
+    assert rows_of(codebook.embeddings[2:], z).all()
+    assert not rows_of(still.embeddings[2:], z).any()
+    torch.testing.assert_close(
+        codebook.embed_sum[2:], codebook.cluster_size[2:, None] * codebook.embeddings[2:]
+    )
+    assert (codebook.cluster_size[2:] > 0).all()
 
 
 def test_a_restarted_code_survives_its_next_update_unused():
     codebook = starving()
-    e = codebook.e.clone()
+    e = codebook.embeddings.clone()
     z, indices = batches(1, 64, 2, 3, seed=5)[0]
-    codebook.gather(z, indices, everything(64))
-    codebook.update()
-    torch.testing.assert_close(codebook.e[2:], e[2:], rtol=1e-5, atol=1e-6)
+    codebook.accumulate(z, indices, everything(64))
+    codebook.step()
+    torch.testing.assert_close(codebook.embeddings[2:], e[2:], rtol=1e-5, atol=1e-6)
 
 
 def test_a_code_that_stays_unused_is_restarted_again_in_the_end():
     codebook = starving()
-    e = codebook.e.clone()
+    e = codebook.embeddings.clone()
     for seed in range(1, 60):
         z, indices = batches(1, 64, 2, 3, seed=seed)[0]
-        codebook.gather(z, indices, everything(64))
-        codebook.update()
-    assert ((codebook.e[2:] - e[2:]).norm(dim=1) > 1e-3).all()
+        codebook.accumulate(z, indices, everything(64))
+        codebook.step()
+    assert ((codebook.embeddings[2:] - e[2:]).norm(dim=1) > 1e-3).all()
 
 
 def test_restarts_take_only_valid_vectors_of_any_micro_batch():
@@ -294,11 +301,11 @@ def test_restarts_take_only_valid_vectors_of_any_micro_batch():
     valid = everything(20)
     valid[::2] = False
     first[::4] = float("nan")
-    codebook.gather(first, zero, valid)
-    codebook.gather(second, zero, everything(20))
-    codebook.update()
-    assert codebook.e.isfinite().all()
-    restarted = codebook.e[1:]
+    codebook.accumulate(first, zero, valid)
+    codebook.accumulate(second, zero, everything(20))
+    codebook.step()
+    assert codebook.embeddings.isfinite().all()
+    restarted = codebook.embeddings[1:]
     assert rows_of(restarted, torch.cat([first[valid], second])).all()
     assert rows_of(restarted, first[valid]).any() and rows_of(restarted, second).any()
 
@@ -306,13 +313,13 @@ def test_restarts_take_only_valid_vectors_of_any_micro_batch():
 def test_more_dead_codes_than_vectors():
     torch.manual_seed(0)
     codebook = Codebook(64, 3, restart=RESTART)
-    before = codebook.e.clone()
+    before = codebook.embeddings.clone()
     z = torch.randn(4, 3)
-    codebook.gather(z, torch.zeros(4, dtype=torch.int64), everything(4))
-    codebook.update()
-    moved = (codebook.e[1:] != before[1:]).any(dim=1)
-    assert rows_of(codebook.e[1:][moved], z).all()
-    assert len(codebook.e[1:][moved].unique(dim=0)) == 4
+    codebook.accumulate(z, torch.zeros(4, dtype=torch.int64), everything(4))
+    codebook.step()
+    moved = (codebook.embeddings[1:] != before[1:]).any(dim=1)
+    assert rows_of(codebook.embeddings[1:][moved], z).all()
+    assert len(codebook.embeddings[1:][moved].unique(dim=0)) == 4
 
 
 def test_restarts_forget_the_vectors_of_earlier_updates():
@@ -320,12 +327,12 @@ def test_restarts_forget_the_vectors_of_earlier_updates():
     codebook = Codebook(64, 3, restart=RESTART)
     zero = torch.zeros(4, dtype=torch.int64)
     for offset in (0, 50):
-        before = codebook.e.clone()
+        before = codebook.embeddings.clone()
         z = torch.randn(4, 3) + offset
-        codebook.gather(z, zero, everything(4))
-        codebook.update()
-    moved = (codebook.e[1:] - before[1:]).norm(dim=1) > 1e-3
-    assert moved.any() and rows_of(codebook.e[1:][moved], z).all()
+        codebook.accumulate(z, zero, everything(4))
+        codebook.step()
+    moved = (codebook.embeddings[1:] - before[1:]).norm(dim=1) > 1e-3
+    assert moved.any() and rows_of(codebook.embeddings[1:][moved], z).all()
 
 
 @pytest.mark.parametrize("parts", [1, 4])
@@ -338,11 +345,11 @@ def test_restarts_drawn_by_error_follow_the_squared_error(parts):
     drawn = []
     for _ in range(400):
         codebook = Codebook(2, 1, restart=Restart(draw="error"))
-        codebook.e.zero_()
+        codebook.embeddings.zero_()
         for rows in torch.arange(4).split(4 // parts):
-            codebook.gather(z[rows], zero[rows], valid[rows])
-        codebook.update()
-        drawn.append(codebook.e[1].item())
+            codebook.accumulate(z[rows], zero[rows], valid[rows])
+        codebook.step()
+        drawn.append(codebook.embeddings[1].item())
     assert set(drawn) == {1.0, 3.0}
     assert 0.85 < drawn.count(3.0) / len(drawn) < 0.95
 
@@ -357,38 +364,40 @@ def test_an_unknown_draw_is_refused():
 
 def test_a_gradient_learned_codebook_is_a_parameter_and_update_leaves_it_alone():
     torch.manual_seed(0)
-    codebook = Codebook(5, 3, rule=GradientLearned())
-    assert isinstance(codebook.e, nn.Parameter) and codebook.e.dtype == torch.float32
-    before = codebook.e.detach().clone()
+    codebook = Codebook(5, 3, update=GradientLearned())
+    assert (
+        isinstance(codebook.embeddings, nn.Parameter) and codebook.embeddings.dtype == torch.float32
+    )
+    before = codebook.embeddings.detach().clone()
     z, indices = batches(1, 20, 5, 3)[0]
-    codebook.gather(z, indices, everything(20))
-    codebook.update()
-    assert torch.equal(codebook.e, before)
+    codebook.accumulate(z, indices, everything(20))
+    codebook.step()
+    assert torch.equal(codebook.embeddings, before)
 
 
 def test_a_gradient_learned_codebook_restarts_dead_codes_too():
     torch.manual_seed(0)
-    codebook = Codebook(8, 3, rule=GradientLearned(), restart=RESTART)
+    codebook = Codebook(8, 3, update=GradientLearned(), restart=RESTART)
     z = torch.randn(32, 3)
     for _ in range(500):  # however it counts use, 500 steps are enough to tell
-        codebook.gather(z, torch.zeros(32, dtype=torch.int64), everything(32))
-        codebook.update()
-    assert isinstance(codebook.e, nn.Parameter)
-    assert rows_of(codebook.e.detach()[1:], z).all()
+        codebook.accumulate(z, torch.zeros(32, dtype=torch.int64), everything(32))
+        codebook.step()
+    assert isinstance(codebook.embeddings, nn.Parameter)
+    assert rows_of(codebook.embeddings.detach()[1:], z).all()
 
 
-@pytest.mark.parametrize("rule", [EMA(decay=DECAY), GradientLearned()])
-def test_a_saved_codebook_goes_on_as_the_original(rule):
+@pytest.mark.parametrize("update", [EMA(decay=DECAY), GradientLearned()])
+def test_a_saved_codebook_goes_on_as_the_original(update):
     torch.manual_seed(0)
-    codebook = Codebook(6, 3, rule=rule, init="data", restart=RESTART)
+    codebook = Codebook(6, 3, update=update, init="data", restart=RESTART)
     codebook.initialize(torch.randn(50, 3))
-    codebook.gather(*batches(1, 40, 3, 3)[0], everything(40))
-    codebook.update()
-    copy = Codebook(6, 3, rule=rule, init="data", restart=RESTART)
+    codebook.accumulate(*batches(1, 40, 3, 3)[0], everything(40))
+    codebook.step()
+    copy = Codebook(6, 3, update=update, init="data", restart=RESTART)
     copy.load_state_dict(codebook.state_dict())
     for each in (codebook, copy):
         torch.manual_seed(1)
-        each.gather(*batches(1, 40, 3, 3, seed=2)[0], everything(40))
-        each.update()
+        each.accumulate(*batches(1, 40, 3, 3, seed=2)[0], everything(40))
+        each.step()
     for name, value in codebook.state_dict().items():
         assert torch.equal(copy.state_dict()[name], value), name

@@ -27,7 +27,7 @@ def grid(levels):
 def test_the_codebook_is_the_grid_and_every_code_is_reached(levels):
     quantizer = FiniteScalarQuantizer(levels)
     assert len(quantizer.codebook) == math.prod(levels)
-    torch.testing.assert_close(quantizer.codebook.e, grid(levels))
+    torch.testing.assert_close(quantizer.codebook.embeddings, grid(levels))
     torch.manual_seed(0)
     out = quantizer(torch.randn(600 * math.prod(levels), len(levels)) * 2)
     assert len(out.indices.unique()) == math.prod(levels)
@@ -37,7 +37,7 @@ def test_the_codebook_is_the_grid_and_every_code_is_reached(levels):
 def test_values_are_codes_bit_for_bit_and_the_nearest_to_the_bound(levels):
     quantizer, z = FiniteScalarQuantizer(levels), torch.randn(500, len(levels)) * 3
     out = quantizer(z)
-    assert torch.equal(out.z_q, quantizer.codebook.e[out.indices])
+    assert torch.equal(out.z_q, quantizer.codebook.embeddings[out.indices])
     assert torch.equal(out.z_q, quantizer.lookup(quantizer.encode(z)))
     for channel, count in enumerate(levels):
         if count == 2:
@@ -143,7 +143,7 @@ def test_memory_that_was_empty_holds_the_levels_again():
     with torch.device("meta"):
         quantizer = FiniteScalarQuantizer([3, 4])
     quantizer = quantizer.to_empty(device="cpu")
-    assert torch.equal(quantizer.codebook.e, grid([3, 4]))
+    assert torch.equal(quantizer.codebook.embeddings, grid([3, 4]))
 
 
 @pytest.mark.parametrize("levels", [[4] * 16, [2] * 36, [7] * 22, [2] * 62])
@@ -164,7 +164,7 @@ def test_a_large_grid_needs_no_table(levels):
         with pytest.raises(UserError, match=f"expected values from 0 to {int(top)}"):
             quantizer.lookup(bad)
     with pytest.raises(UserError, match=r"expected at most 16,777,216 codes to list or count"):
-        _ = quantizer.codebook.e
+        _ = quantizer.codebook.embeddings
 
 
 def test_more_codes_than_an_index_holds_are_refused():

@@ -17,8 +17,8 @@ from rotvq.quantization import (
 
 def step(codebook, *chosen):
     indices = torch.tensor(chosen)
-    codebook.gather(torch.randn(len(chosen), 2), indices, torch.ones(len(chosen)).bool())
-    codebook.update()
+    codebook.accumulate(torch.randn(len(chosen), 2), indices, torch.ones(len(chosen)).bool())
+    codebook.step()
 
 
 def test_idle_counts_steps_since_the_last_choice():
@@ -38,7 +38,7 @@ def test_a_restarted_code_is_young_again():
 
 def test_health_is_that_of_the_statistics():
     codebook = Codebook(4, 2)
-    codebook.N.copy_(torch.tensor([4.0, 2.0, 2.0, 0.0]))
+    codebook.cluster_size.copy_(torch.tensor([4.0, 2.0, 2.0, 0.0]))
     codebook.idle.copy_(torch.tensor([0, 3, 99, 400]))
     before = {name: t.clone() for name, t in codebook.state_dict().items()}
     found = health(codebook)
@@ -52,18 +52,18 @@ def test_health_is_that_of_the_statistics():
 def test_dead_codes_are_those_that_a_restart_moves(restart):
     torch.manual_seed(0)
     codebook = Codebook(40, 2, EMA(0.9), restart=restart)
-    codebook.N.copy_(torch.arange(40.0))
-    codebook.m.copy_(codebook.N.unsqueeze(1) * codebook.e)
+    codebook.cluster_size.copy_(torch.arange(40.0))
+    codebook.embed_sum.copy_(codebook.cluster_size.unsqueeze(1) * codebook.embeddings)
     found = health(codebook).dead
     assert found == {None: 1, Restart(): 1, Restart(0.2): 4}[restart]
     if restart:
-        before = codebook.e.clone()
-        codebook.n.copy_(codebook.N)
-        codebook.s.copy_(codebook.m)
+        before = codebook.embeddings.clone()
+        codebook.n.copy_(codebook.cluster_size)
+        codebook.s.copy_(codebook.embed_sum)
         codebook.candidates.copy_(9 + torch.rand(40, 2))
         codebook.priority.fill_(0.0)
-        codebook.update()
-        assert (codebook.e - before).norm(dim=1).gt(1).sum() == found
+        codebook.step()
+        assert (codebook.embeddings - before).norm(dim=1).gt(1).sum() == found
 
 
 def test_an_unused_codebook_is_told_without_nan():

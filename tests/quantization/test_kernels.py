@@ -116,7 +116,7 @@ def test_add_up(n, k, d):
 def steps(estimator: str, **layer) -> list[Tensor]:
     torch.manual_seed(0)
     quantizer = VectorQuantizer(
-        32, 16, estimator=estimator, rule=EMA(0.5), restart=Restart(0.1), **layer
+        32, 16, estimator=estimator, update=EMA(0.5), restart=Restart(0.1), **layer
     ).to(HERE)
     found = []
     for number in range(3):

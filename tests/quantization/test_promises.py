@@ -61,7 +61,7 @@ def test_masked_tokens_change_nothing_whatever_they_hold(make, held):
     assert torch.equal(masked.z_q[mask], alone.z_q) and not masked.z_q[~mask].any()
     assert torch.equal(masked.indices[mask], alone.indices)
     assert (masked.indices[~mask] == -1).all()
-    for name in ("commitment_loss", "codebook_loss", "uneven_use"):
+    for name in ("commitment_loss", "codebook_loss", "entropy_loss"):
         torch.testing.assert_close(getattr(masked, name), getattr(alone, name))
     g = vectors(one, 3, 20, seed=6)
     ((masked.z_q * g).sum() + masked.commitment_loss).backward()

@@ -7,7 +7,7 @@ import torch
 from every_quantizer import OF_EACH_KIND, assert_same_state, each, made, state, vectors
 from torch import Tensor, nn
 
-ALIKE = ("evenness", "restart", "2 levels", "groups")
+ALIKE = ("entropy_weight", "restart", "2 levels", "groups")
 COMPILED = {k: make for k, make in OF_EACH_KIND.items() if not any(word in k for word in ALIKE)}
 """Without those whose parts have graphs already: the compiler takes its time."""
 

@@ -8,7 +8,7 @@ import rotvq
 from rotvq.errors import UserError
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
-from rotvq.quantization.rules import EMA, GradientLearned, Restart
+from rotvq.quantization.updates import EMA, GradientLearned, Restart
 
 DISCRETE = sorted(set(ESTIMATORS) - {"reflection"})
 K, D = 12, 5
@@ -19,7 +19,7 @@ def make(**options) -> VectorQuantizer:
     torch.manual_seed(0)
     quantizer = VectorQuantizer(options.pop("codebook_size", K), options.pop("dim", D), **options)
     with torch.no_grad():
-        quantizer.codebook.e.copy_(torch.randn(quantizer.codebook.e.shape))
+        quantizer.codebook.embeddings.copy_(torch.randn(quantizer.codebook.embeddings.shape))
     return quantizer
 
 
@@ -49,8 +49,8 @@ def assert_same_state(a: nn.Module, b: nn.Module | dict[str, Tensor], **toleranc
 def test_it_is_exported_and_has_the_papers_defaults():
     assert rotvq.VectorQuantizer is VectorQuantizer
     quantizer = VectorQuantizer()
-    assert quantizer.codebook.e.shape == (1024, 256)
-    assert quantizer.codebook.rule == EMA(decay=0.99)
+    assert quantizer.codebook.embeddings.shape == (1024, 256)
+    assert quantizer.codebook.update == EMA(decay=0.99)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -60,7 +60,7 @@ def test_the_output_is_the_nearest_code_bit_for_bit(estimator, shape, training):
     if len(shape) == 1:
         shape = (1, D)  # one token
     quantizer = make(estimator=estimator).train(training)
-    e, z = quantizer.codebook.e.clone(), vectors(*shape)
+    e, z = quantizer.codebook.embeddings.clone(), vectors(*shape)
     out = quantizer(z)
     assert isinstance(out, Quantized)
     assert out.indices.dtype == torch.int64 and out.indices.shape == shape[:-1]
@@ -72,7 +72,7 @@ def test_reflection_is_not_its_code():
     quantizer = make(estimator="reflection").eval()
     z = vectors(9, D)
     out = quantizer(z)
-    e = quantizer.codebook.e
+    e = quantizer.codebook.embeddings
     assert torch.equal(out.indices, brute_force(z, e))
     direction = nn.functional.normalize(e[out.indices].double(), dim=-1)
     torch.testing.assert_close(
@@ -112,11 +112,11 @@ def test_other_dtypes_have_the_indices_of_float32(dtype):
     quantizer = make(codebook_size=200, dim=16).eval()
     z = vectors(500, 16).to(dtype).requires_grad_()
     out = quantizer(z)
-    assert torch.equal(out.indices, brute_force(z, quantizer.codebook.e))
+    assert torch.equal(out.indices, brute_force(z, quantizer.codebook.embeddings))
     assert out.z_q.dtype == dtype
-    assert torch.equal(out.z_q, quantizer.codebook.e[out.indices].to(dtype))
+    assert torch.equal(out.z_q, quantizer.codebook.embeddings[out.indices].to(dtype))
     assert out.commitment_loss.dtype == out.codebook_loss.dtype == torch.float32
-    gap = (z.double() - quantizer.codebook.e[out.indices].double()).square().mean()
+    gap = (z.double() - quantizer.codebook.embeddings[out.indices].double()).square().mean()
     torch.testing.assert_close(out.commitment_loss.double(), gap, rtol=1e-5, atol=0)
     (out.z_q.square().sum() + out.commitment_loss).backward()
     assert z.grad.dtype == dtype and z.grad.isfinite().all()
@@ -146,18 +146,18 @@ def test_autocast_has_the_values_of_float32(dtype):
 @pytest.mark.parametrize("value", [1e-19, 1e19])
 def test_extreme_vectors_give_codes_and_finite_gradients(value):
     quantizer = make().eval()
-    z = torch.cat([value * vectors(4, D), torch.zeros(1, D), -quantizer.codebook.e[:2]])
+    z = torch.cat([value * vectors(4, D), torch.zeros(1, D), -quantizer.codebook.embeddings[:2]])
     z.requires_grad_()
     out = quantizer(z)
     out.z_q.sum().backward()
-    assert torch.equal(out.z_q, quantizer.codebook.e[out.indices])
+    assert torch.equal(out.z_q, quantizer.codebook.embeddings[out.indices])
     assert z.grad.isfinite().all()
 
 
 def test_opposed_and_zero_codes_are_finite():
     quantizer = make(codebook_size=2, dim=3).eval()
     with torch.no_grad():
-        quantizer.codebook.e.copy_(torch.tensor([[1.0, -2.0, 0.5], [50.0, 50.0, 50.0]]))
+        quantizer.codebook.embeddings.copy_(torch.tensor([[1.0, -2.0, 0.5], [50.0, 50.0, 50.0]]))
     z = torch.tensor([[-1.0, 2.0, -0.5], [0.0, 0, 0], [-1.0, 2.0, -0.5000001]], requires_grad=True)
     out = quantizer(z)
     assert out.indices.tolist() == [0, 0, 0]
@@ -168,19 +168,19 @@ def test_opposed_and_zero_codes_are_finite():
 @pytest.mark.parametrize("training", [True, False])
 def test_one_code_and_one_token(training):
     quantizer = make(codebook_size=1, dim=3).train(training)
-    e = quantizer.codebook.e.clone()
+    e = quantizer.codebook.embeddings.clone()
     out = quantizer(vectors(1, 1, 3))
     assert out.indices.tolist() == [[0]] and torch.equal(out.z_q[0], e)
-    assert quantizer.codebook.e.isfinite().all()
+    assert quantizer.codebook.embeddings.isfinite().all()
 
 
 @pytest.mark.parametrize("options", [{}, {"restart": Restart()}, {"init": "data"}])
 def test_no_token_at_all(options):
     quantizer = make(**options)
-    before = quantizer.codebook.e.clone()
+    before = quantizer.codebook.embeddings.clone()
     out = quantizer(vectors(0, 4, D))
     assert out.z_q.shape == (0, 4, D) and out.indices.shape == (0, 4)
-    torch.testing.assert_close(quantizer.codebook.e, before)
+    torch.testing.assert_close(quantizer.codebook.embeddings, before)
     assert out.commitment_loss.isfinite() and out.codebook_loss.isfinite()
 
 
@@ -192,7 +192,7 @@ def test_lookup_gives_codes_and_zeros_for_minus_one():
     for b in range(2):
         for t in range(3):
             i = int(indices[b, t])
-            expected = quantizer.codebook.e[i] if i >= 0 else torch.zeros(D)
+            expected = quantizer.codebook.embeddings[i] if i >= 0 else torch.zeros(D)
             assert torch.equal(codes[b, :, t], expected)
 
 
@@ -270,9 +270,9 @@ def test_wrong_options_are_refused_and_named(options):
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5, float("nan")])
 def test_wrong_decays_are_refused(decay):
-    for rule in (EMA, GradientLearned):
+    for update in (EMA, GradientLearned):
         with pytest.raises(UserError) as error:
-            rule(decay=decay)
+            update(decay=decay)
         assert_one_line(error, decay)
 
 

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rotvq.quantization import ResidualQuantizer
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.rules import EMA, GradientLearned, LinearMap, Restart
+from rotvq.quantization.updates import EMA, GradientLearned, LinearMap, Restart
 
 K, D = 12, 5
 
@@ -33,7 +33,7 @@ def pair_of(**options) -> tuple[VectorQuantizer, VectorQuantizer]:
     torch.manual_seed(0)
     quantizer = VectorQuantizer(K, D, **options)
     with torch.no_grad():
-        quantizer.codebook.e.copy_(torch.randn(K, D))
+        quantizer.codebook.embeddings.copy_(torch.randn(K, D))
     return quantizer, copy.deepcopy(quantizer)
 
 
@@ -49,7 +49,7 @@ def assert_same_step(eager, compiled, z: Tensor, *mask: Tensor) -> None:
 
 
 def assert_same_codebook(eager: VectorQuantizer, other: VectorQuantizer) -> None:
-    for name in ("e", "N", "m"):
+    for name in ("embeddings", "cluster_size", "embed_sum"):
         a, b = getattr(eager.codebook, name), getattr(other.codebook, name)
         torch.testing.assert_close(a, b, msg=lambda m, n=name: f"{n}: {m}")
 
@@ -57,7 +57,7 @@ def assert_same_codebook(eager: VectorQuantizer, other: VectorQuantizer) -> None
 @pytest.mark.parametrize("defer", [False, True])
 @pytest.mark.parametrize("estimator", ["rotation", "straight_through"])
 def test_training_is_one_graph(estimator, defer):
-    eager, other = pair_of(defer_update=defer, estimator=estimator, rule=EMA(decay=0.5))
+    eager, other = pair_of(defer_update=defer, estimator=estimator, update=EMA(decay=0.5))
     compiled = torch.compile(other, fullgraph=True, backend="aot_eager")
     for seed in range(3):
         assert_same_step(eager, compiled, vectors(20, seed))
@@ -69,22 +69,22 @@ def test_training_is_one_graph(estimator, defer):
     assert_same_step(eager, compiled, vectors(7))  # the last batch of an epoch
 
 
-@pytest.mark.parametrize("rule", [EMA(decay=0.5), GradientLearned()])
-def test_training_with_restart_is_one_graph(rule):
-    eager, other = pair_of(restart=Restart(), rule=rule)
+@pytest.mark.parametrize("update", [EMA(decay=0.5), GradientLearned()])
+def test_training_with_restart_is_one_graph(update):
+    eager, other = pair_of(restart=Restart(), update=update)
     compiled = torch.compile(other, fullgraph=True, backend="aot_eager")
-    before = other.codebook.e.detach().clone()
+    before = other.codebook.embeddings.detach().clone()
     assert_same_step(eager, compiled, vectors(2))
     used = eager(vectors(2)).indices.unique()
-    moved = (other.codebook.e.detach() != before).any(dim=1)
+    moved = (other.codebook.embeddings.detach() != before).any(dim=1)
     assert moved.sum() >= 2 and len(used) < K
-    nearest_vector = torch.cdist(other.codebook.e.detach()[moved], vectors(2).view(-1, D))
-    if isinstance(rule, GradientLearned):
+    nearest_vector = torch.cdist(other.codebook.embeddings.detach()[moved], vectors(2).view(-1, D))
+    if isinstance(update, GradientLearned):
         assert nearest_vector.min(dim=1).values.max() < 1e-5
 
 
 def test_a_codebook_that_moves_as_a_whole_is_one_graph():
-    eager, other = pair_of(rule=LinearMap())
+    eager, other = pair_of(update=LinearMap())
     compiled = torch.compile(other, fullgraph=True, backend="aot_eager")
     assert_same_step(eager, compiled, vectors(2))
     compiled(vectors(2)).codebook_loss.backward()
@@ -100,24 +100,24 @@ def test_training_after_data_initialization_is_one_graph():
     assert_same_codebook(eager, other)
 
 
-@pytest.mark.parametrize("rule", [EMA(), GradientLearned(), LinearMap()])
-def test_the_first_step_of_data_initialization_compiles(rule):
+@pytest.mark.parametrize("update", [EMA(), GradientLearned(), LinearMap()])
+def test_the_first_step_of_data_initialization_compiles(update):
     torch.manual_seed(0)
-    quantizer = VectorQuantizer(K, D, init="data", rule=rule)
+    quantizer = VectorQuantizer(K, D, init="data", update=update)
     torch.compile(quantizer, fullgraph=True, backend="aot_eager")(50 + vectors(50))
-    assert (quantizer.codebook.e.mean(0) - 50).abs().max() < 1
-    before = quantizer.codebook.e.clone()
+    assert (quantizer.codebook.embeddings.mean(0) - 50).abs().max() < 1
+    before = quantizer.codebook.embeddings.clone()
     torch.compile(quantizer, fullgraph=True, backend="aot_eager")(50 + vectors(50, seed=2))
-    assert (quantizer.codebook.e - before).norm(dim=1).max() < 1
+    assert (quantizer.codebook.embeddings - before).norm(dim=1).max() < 1
 
 
 def test_a_compiled_first_batch_without_a_usable_vector_moves_no_code():
     torch.manual_seed(0)
     quantizer = VectorQuantizer(K, D, init="data")
-    before = quantizer.codebook.e.clone()
+    before = quantizer.codebook.embeddings.clone()
     compiled = torch.compile(quantizer, fullgraph=True, backend="aot_eager")
     compiled(vectors(20), torch.zeros(2, 20, dtype=torch.bool))
-    assert torch.equal(quantizer.codebook.e, before)
+    assert torch.equal(quantizer.codebook.embeddings, before)
 
 
 def test_codes_that_were_copied_into_a_compiled_quantizer_stay():
@@ -134,7 +134,7 @@ def test_codes_that_were_copied_into_a_compiled_quantizer_stay():
 
 
 def test_levels_that_share_a_codebook_are_one_graph():
-    eager, other = pair_of(rule=EMA(decay=0.5))
+    eager, other = pair_of(update=EMA(decay=0.5))
     pair = []
     for quantizer in (eager, other):
         twin = VectorQuantizer(K, D)
@@ -178,7 +178,7 @@ def test_checkpointing_a_compiled_quantizer_gathers_once(reentrant):
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="the compiler's back end needs a C++ one")
 def test_training_through_the_default_backend():
-    eager, other = pair_of(rule=EMA(decay=0.5))
+    eager, other = pair_of(update=EMA(decay=0.5))
     compiled = torch.compile(other, fullgraph=True)
     for seed in range(2):
         assert_same_step(eager, compiled, vectors(20, seed))

@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.rules import EMA, GradientLearned, Restart
+from rotvq.quantization.updates import EMA, GradientLearned, Restart
 
 SHARES = {2: (10, 20), 4: (10, 0, 15, 5)}
 """Vectors of a global batch that each process has, by the number of processes: one has none."""
 CASES = {
-    "immediate": dict(rule=EMA(decay=0.9)),
-    "deferred": dict(rule=EMA(decay=0.9), defer_update=True),
-    "learned": dict(rule=GradientLearned()),
-    "restart": dict(rule=EMA(decay=0.9), restart=Restart()),
+    "immediate": dict(update=EMA(decay=0.9)),
+    "deferred": dict(update=EMA(decay=0.9), defer_update=True),
+    "learned": dict(update=GradientLearned()),
+    "restart": dict(update=EMA(decay=0.9), restart=Restart()),
     "data": dict(init="data"),
     "data_restart": dict(init="data", restart=Restart(), defer_update=True),
-    "idle": dict(rule=EMA(decay=0.9), restart=Restart()),
+    "idle": dict(update=EMA(decay=0.9), restart=Restart()),
     "late_data": dict(init="data"),
 }
 LIKE_ONE = ["immediate", "deferred", "learned"]
@@ -62,7 +62,7 @@ def trained(case: str, rank: int | None, world: int) -> dict[str, Tensor]:
         if quantizer.defer_update:
             quantizer.update_codebook()
     codebook = quantizer.codebook
-    return {"e": codebook.e.detach(), "N": codebook.N, "m": codebook.m}
+    return {"e": codebook.embeddings.detach(), "N": codebook.cluster_size, "m": codebook.embed_sum}
 
 
 def trained_in_ddp(rank: int | None, world: int) -> dict[str, Tensor]:
@@ -72,7 +72,7 @@ def trained_in_ddp(rank: int | None, world: int) -> dict[str, Tensor]:
     process has gathered must not be lost to that.
     """
     torch.manual_seed(0)
-    quantizer = VectorQuantizer(16, 4, rule=EMA(decay=0.9), defer_update=True)
+    quantizer = VectorQuantizer(16, 4, update=EMA(decay=0.9), defer_update=True)
     model = nn.Sequential(nn.Linear(4, 4), quantizer)
     run = model if rank is None else DistributedDataParallel(model)
     rows = rows_of(rank, world)
@@ -82,7 +82,7 @@ def trained_in_ddp(rank: int | None, world: int) -> dict[str, Tensor]:
             (out.z_q.square().sum() + out.commitment_loss).backward()
         quantizer.update_codebook()  # the weights stay, so that one process does the same
     codebook = quantizer.codebook
-    return {"e": codebook.e, "N": codebook.N, "m": codebook.m}
+    return {"e": codebook.embeddings, "N": codebook.cluster_size, "m": codebook.embed_sum}
 
 
 def worker(rank: int, world: int, folder: Path) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.rules import GradientLearned
+from rotvq.quantization.updates import GradientLearned
 
 K, D = 12, 5
 
@@ -18,7 +18,7 @@ def make(**options) -> VectorQuantizer:
     torch.manual_seed(0)
     quantizer = VectorQuantizer(options.pop("codebook_size", K), options.pop("dim", D), **options)
     with torch.no_grad():
-        quantizer.codebook.e.copy_(torch.randn(quantizer.codebook.e.shape))
+        quantizer.codebook.embeddings.copy_(torch.randn(quantizer.codebook.embeddings.shape))
     return quantizer
 
 
@@ -32,7 +32,7 @@ def test_the_losses_are_means_over_elements():
     out = quantizer(z)
     total, count = 0.0, 0
     for row, i in zip(z.view(-1, D).tolist(), out.indices.view(-1).tolist(), strict=True):
-        for x, y in zip(row, quantizer.codebook.e[i].tolist(), strict=True):
+        for x, y in zip(row, quantizer.codebook.embeddings[i].tolist(), strict=True):
             total, count = total + (x - y) ** 2, count + 1
     for loss in (out.commitment_loss, out.codebook_loss):
         assert loss.dtype == torch.float32 and loss.shape == ()
@@ -48,19 +48,21 @@ def test_the_losses_do_not_depend_on_the_batch_size():
 
 
 def test_the_commitment_loss_pulls_only_the_vectors():
-    quantizer = make(rule=GradientLearned())
+    quantizer = make(update=GradientLearned())
     z = vectors(6, D).requires_grad_()
     out = quantizer(z)
     out.commitment_loss.backward()
-    expected = 2 * (z.detach() - quantizer.codebook.e.detach()[out.indices]) / z.numel()
+    expected = 2 * (z.detach() - quantizer.codebook.embeddings.detach()[out.indices]) / z.numel()
     torch.testing.assert_close(z.grad, expected)
-    assert quantizer.codebook.e.grad is None or not quantizer.codebook.e.grad.any()
+    assert (
+        quantizer.codebook.embeddings.grad is None or not quantizer.codebook.embeddings.grad.any()
+    )
 
 
 @pytest.mark.parametrize("estimator", sorted(ESTIMATORS))
 def test_a_learned_codebook_is_moved_by_the_codebook_loss_alone(estimator):
-    quantizer = make(rule=GradientLearned(), estimator=estimator)
-    e = quantizer.codebook.e
+    quantizer = make(update=GradientLearned(), estimator=estimator)
+    e = quantizer.codebook.embeddings
     z = vectors(6, D).requires_grad_()
     out = quantizer(z)
     out.z_q.square().sum().backward(retain_graph=True)
@@ -75,7 +77,7 @@ def test_a_learned_codebook_is_moved_by_the_codebook_loss_alone(estimator):
 
 
 def test_a_learned_codebook_learns():
-    quantizer = make(rule=GradientLearned())
+    quantizer = make(update=GradientLearned())
     optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.05)
     z, losses = vectors(200, D), []
     for _ in range(30):
@@ -90,7 +92,7 @@ def test_a_learned_codebook_learns():
 def test_an_averaged_codebook_has_no_parameter_and_no_gradient():
     quantizer = make()
     out = quantizer(vectors(6, D).requires_grad_())
-    assert not list(quantizer.parameters()) and not quantizer.codebook.e.requires_grad
+    assert not list(quantizer.parameters()) and not quantizer.codebook.embeddings.requires_grad
     assert not out.codebook_loss.requires_grad and not out.indices.requires_grad
 
 
@@ -98,7 +100,7 @@ def test_an_averaged_codebook_has_no_parameter_and_no_gradient():
 @pytest.mark.parametrize("estimator", sorted(ESTIMATORS))
 def test_the_estimators_gradient_arrives_unchanged_in_either_mode(estimator, training):
     quantizer = make(estimator=estimator).train(training)
-    e, g = quantizer.codebook.e.clone(), vectors(6, D, seed=3)
+    e, g = quantizer.codebook.embeddings.clone(), vectors(6, D, seed=3)
     z = vectors(6, D).requires_grad_()
     out = quantizer(z)
     out.z_q.backward(g)

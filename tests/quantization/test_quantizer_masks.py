@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.rules import Restart
+from rotvq.quantization.updates import Restart
 
 K, D = 12, 5
 
@@ -16,7 +16,7 @@ def make(**options) -> VectorQuantizer:
     torch.manual_seed(0)
     quantizer = VectorQuantizer(options.pop("codebook_size", K), options.pop("dim", D), **options)
     with torch.no_grad():
-        quantizer.codebook.e.copy_(torch.randn(quantizer.codebook.e.shape))
+        quantizer.codebook.embeddings.copy_(torch.randn(quantizer.codebook.embeddings.shape))
     return quantizer
 
 
@@ -75,7 +75,7 @@ def test_masked_tokens_change_nothing_even_if_they_hold_nan(estimator, restart, 
     assert torch.equal(encoded == -1, ~mask)
     recovered = masked.lookup(encoded).movedim(channel_dim, -1)
     assert not recovered[~mask].any()
-    assert torch.equal(recovered[mask], masked.codebook.e[encoded[mask]])
+    assert torch.equal(recovered[mask], masked.codebook.embeddings[encoded[mask]])
 
 
 def test_a_mask_of_all_true_is_no_mask():
@@ -91,14 +91,14 @@ def test_all_masked_gives_losses_of_zero_and_moves_no_code(options):
     quantizer = make(**options)
     if "init" not in options:
         quantizer(vectors(100, D))
-    before = quantizer.codebook.e.clone()
+    before = quantizer.codebook.embeddings.clone()
     z = torch.full((4, D), float("nan"), requires_grad=True)
     out = quantizer(z, torch.zeros(4, dtype=torch.bool))
     assert float(out.commitment_loss.detach()) == 0 == float(out.codebook_loss.detach())
     assert not out.z_q.any() and (out.indices == -1).all()
     (out.z_q.sum() + out.commitment_loss).backward()
     assert not z.grad.any()
-    torch.testing.assert_close(quantizer.codebook.e, before)
+    torch.testing.assert_close(quantizer.codebook.embeddings, before)
 
 
 def test_data_initialization_waits_for_the_first_usable_batch():
@@ -107,7 +107,7 @@ def test_data_initialization_waits_for_the_first_usable_batch():
     quantizer(vectors(20, D), torch.zeros(20, dtype=torch.bool))
     z = 50 + vectors(200, D)
     quantizer(z)
-    assert (quantizer.codebook.e.mean(0) - 50).abs().max() < 1
+    assert (quantizer.codebook.embeddings.mean(0) - 50).abs().max() < 1
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 3e38])
@@ -123,7 +123,7 @@ def test_a_bad_vector_never_enters_the_codebook(bad, restart, init):
         assert not out.commitment_loss.isfinite() or bad == 3e38
         assert 0 <= int(out.indices.min()) and int(out.indices.max()) < K
         assert all(x.isfinite().all() for x in state(quantizer).values())
-        assert quantizer.codebook.e.abs().max() < 10
+        assert quantizer.codebook.embeddings.abs().max() < 10
     assert quantizer(vectors(40, D)).commitment_loss.isfinite()
 
 

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rotvq.errors import UserError
 from rotvq.quantization.quantizer import WAITING, VectorQuantizer
-from rotvq.quantization.rules import EMA, GradientLearned, Restart
+from rotvq.quantization.updates import EMA, GradientLearned, Restart
 
 K, D = 12, 5
 
@@ -20,7 +20,7 @@ def make(**options) -> VectorQuantizer:
     torch.manual_seed(0)
     quantizer = VectorQuantizer(options.pop("codebook_size", K), options.pop("dim", D), **options)
     with torch.no_grad():
-        quantizer.codebook.e.copy_(torch.randn(quantizer.codebook.e.shape))
+        quantizer.codebook.embeddings.copy_(torch.randn(quantizer.codebook.embeddings.shape))
     return quantizer
 
 
@@ -48,7 +48,7 @@ def test_evaluation_changes_no_buffer():
         {"restart": Restart()},
         {"init": "data"},
         {"defer_update": True},
-        {"rule": GradientLearned()},
+        {"update": GradientLearned()},
     ):
         torch.manual_seed(0)
         quantizer = VectorQuantizer(K, D, **options)
@@ -81,18 +81,18 @@ def test_an_immediate_update_is_a_deferred_one():
     now, later = make(), make(defer_update=True)
     for seed in range(3):
         z = vectors(40, D, seed=seed)
-        e = later.codebook.e.clone()
+        e = later.codebook.embeddings.clone()
         a, b = now(z), later(z)
-        assert torch.equal(later.codebook.e, e)
+        assert torch.equal(later.codebook.embeddings, e)
         later.update_codebook()
         assert torch.equal(a.z_q, b.z_q) and torch.equal(a.indices, b.indices)
     assert_same_state(now, later, rtol=0, atol=0)
-    assert not torch.equal(now.codebook.e, e)
+    assert not torch.equal(now.codebook.embeddings, e)
 
 
-@pytest.mark.parametrize("rule", [EMA(decay=0.9), GradientLearned()])
-def test_four_micro_batches_equal_one_large_batch(rule):
-    large, micro = make(rule=rule, defer_update=True), make(rule=rule, defer_update=True)
+@pytest.mark.parametrize("update", [EMA(decay=0.9), GradientLearned()])
+def test_four_micro_batches_equal_one_large_batch(update):
+    large, micro = make(update=update, defer_update=True), make(update=update, defer_update=True)
     for seed in range(3):
         z = vectors(40, D, seed=seed)
         out = large(z)
@@ -134,8 +134,8 @@ class Block(nn.Module):
 @pytest.mark.parametrize("defer", [True, False])
 @pytest.mark.parametrize("restart", [None, Restart()])
 def test_activation_checkpointing_changes_nothing(restart, defer, reentrant):
-    plain = Block(restart=restart, defer_update=defer, rule=EMA(decay=0.5))
-    again = Block(restart=restart, defer_update=defer, rule=EMA(decay=0.5))
+    plain = Block(restart=restart, defer_update=defer, update=EMA(decay=0.5))
+    again = Block(restart=restart, defer_update=defer, update=EMA(decay=0.5))
     for seed in range(3):
         grads = []
         for block in (plain, again):
@@ -188,23 +188,23 @@ def test_an_update_of_ones_own_is_not_missed():
             quantizer(vectors(4, D))
 
 
-@pytest.mark.parametrize("rule", [EMA(), GradientLearned()])
+@pytest.mark.parametrize("update", [EMA(), GradientLearned()])
 @pytest.mark.parametrize("init", ["uniform", "data"])
-def test_a_saved_quantizer_goes_on_as_the_original(init, rule, tmp_path):
+def test_a_saved_quantizer_goes_on_as_the_original(init, update, tmp_path):
     torch.manual_seed(0)
-    quantizer = VectorQuantizer(K, D, init=init, rule=rule, restart=Restart())
+    quantizer = VectorQuantizer(K, D, init=init, update=update, restart=Restart())
     for seed in range(3):
         quantizer(vectors(60, D, seed=seed))
     torch.save(quantizer.state_dict(), tmp_path / "state.pt")
-    loaded = VectorQuantizer(K, D, init=init, rule=rule, restart=Restart())
+    loaded = VectorQuantizer(K, D, init=init, update=update, restart=Restart())
     loaded.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     for name, value in quantizer.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
     for each in (quantizer, loaded):
         torch.manual_seed(9)
         each(100 + vectors(60, D, seed=9))  # a second initialization would show
-    assert torch.equal(loaded.codebook.e, quantizer.codebook.e)
-    assert torch.equal(loaded.codebook.N, quantizer.codebook.N)
+    assert torch.equal(loaded.codebook.embeddings, quantizer.codebook.embeddings)
+    assert torch.equal(loaded.codebook.cluster_size, quantizer.codebook.cluster_size)
 
 
 def test_an_uninitialized_state_is_loaded_as_such():
@@ -213,7 +213,7 @@ def test_an_uninitialized_state_is_loaded_as_such():
     used(vectors(60, D))
     used.load_state_dict(fresh.state_dict())
     used(50 + vectors(60, D))
-    assert (used.codebook.e.mean(0) - 50).abs().max() < 1
+    assert (used.codebook.embeddings.mean(0) - 50).abs().max() < 1
 
 
 @pytest.mark.parametrize("defer", [True, False])
@@ -235,7 +235,7 @@ def test_converting_the_model_leaves_the_codebook_in_float32(convert):
     convert(quantizer)
     assert_same_state(quantizer, before, rtol=0, atol=0)
     quantizer(vectors(40, D).bfloat16())
-    assert quantizer.codebook.e.dtype == torch.float32
+    assert quantizer.codebook.embeddings.dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -248,17 +248,22 @@ def test_the_default_dtype_makes_no_other_codebook(dtype):
     finally:
         torch.set_default_dtype(previous)
     codebook = quantizer.codebook
-    assert codebook.e.dtype == codebook.N.dtype == codebook.m.dtype == torch.float32
+    assert (
+        codebook.embeddings.dtype
+        == codebook.cluster_size.dtype
+        == codebook.embed_sum.dtype
+        == torch.float32
+    )
 
 
 def test_the_first_training_forward_initializes_from_its_data():
     torch.manual_seed(0)
     quantizer = VectorQuantizer(K, D, init="data")
     first = quantizer(50 + vectors(200, D))
-    assert (quantizer.codebook.e.mean(0) - 50).abs().max() < 1
+    assert (quantizer.codebook.embeddings.mean(0) - 50).abs().max() < 1
     assert len(first.indices.unique()) == K
     assert float(first.commitment_loss) < 1
-    before = quantizer.codebook.e.clone()
+    before = quantizer.codebook.embeddings.clone()
     quantizer(50 + vectors(200, D, seed=8))
     # Another 200 vectors at a weight of 1/100 shift no code far, above all not towards zero.
-    assert (quantizer.codebook.e - before).norm(dim=1).max() < 0.5
+    assert (quantizer.codebook.embeddings - before).norm(dim=1).max() < 0.5

@@ -7,8 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rotvq import processor
-from rotvq.quantization import screening
 from rotvq.quantization import search as search_module
+from rotvq.quantization import search_bf16
 from rotvq.quantization.search import nearest
 
 EPS32 = 2.0**-23
@@ -18,7 +18,7 @@ EPS32 = 2.0**-23
 def path(request, monkeypatch):
     """Every property holds on every path, whatever the machine would choose."""
     monkeypatch.setattr(processor, "has_bf16", lambda: request.param != "plain")
-    monkeypatch.setattr(screening, "WORK", 0)
+    monkeypatch.setattr(search_bf16, "WORK", 0)
     if request.param == "screened in parts":
         monkeypatch.setattr(search_module, "CODES", 96)
 

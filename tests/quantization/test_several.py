@@ -22,8 +22,8 @@ def normal(*shape, seed=0):
 
 
 def layer(k=32, d=8, seed=1, **more):
-    quantizer = VectorQuantizer(k, d, rule=EMA(0.5), **more)
-    quantizer.codebook.e.copy_(normal(k, d, seed=seed))
+    quantizer = VectorQuantizer(k, d, update=EMA(0.5), **more)
+    quantizer.codebook.embeddings.copy_(normal(k, d, seed=seed))
     return quantizer
 
 
@@ -40,11 +40,11 @@ def test_each_level_codes_what_is_left():
     out = quantizer(z)
     rest, total, losses = z.clone(), torch.zeros_like(z), []
     for number, level in enumerate(quantizer.quantizers):
-        index = nearest(rest, level.codebook.e)
+        index = nearest(rest, level.codebook.embeddings)
         assert torch.equal(out.indices[:, number], index)
-        losses.append((rest - level.codebook.e[index]).square().mean())
-        total += level.codebook.e[index]
-        rest -= level.codebook.e[index]
+        losses.append((rest - level.codebook.embeddings[index]).square().mean())
+        total += level.codebook.embeddings[index]
+        rest -= level.codebook.embeddings[index]
     torch.testing.assert_close(out.z_q, total)
     torch.testing.assert_close(out.commitment_loss, torch.stack(losses).mean())
     assert (z - out.z_q).square().mean() < losses[0]
@@ -92,7 +92,9 @@ def test_groups_are_quantizers_of_their_channels():
         assert torch.equal(out.indices[:, number], one.indices)
         (expected,) = torch.autograd.grad(one.z_q, leaf, g[:, part])
         torch.testing.assert_close(found[:, part], expected)
-        torch.testing.assert_close(level.codebook.e, quantizer.quantizers[number].codebook.e)
+        torch.testing.assert_close(
+            level.codebook.embeddings, quantizer.quantizers[number].codebook.embeddings
+        )
 
 
 @pytest.mark.parametrize("make", [residual, grouped])
@@ -107,7 +109,7 @@ def test_masked_tokens_change_nothing(make):
     assert (gradient[~mask] == 0).all() and gradient.isfinite().all()
     other(z[mask])
     for a, b in zip(quantizer.quantizers, other.quantizers, strict=True):
-        torch.testing.assert_close(a.codebook.e, b.codebook.e)
+        torch.testing.assert_close(a.codebook.embeddings, b.codebook.embeddings)
     assert (quantizer.lookup(out.indices)[~mask] == 0).all()
 
 
@@ -115,15 +117,17 @@ def test_masked_tokens_change_nothing(make):
 def test_deferred_steps_and_half_precision(make):
     quantizer = make(defer_update=True)
     z = normal(20, 8 if make is residual else 11).bfloat16()
-    before = [q.codebook.e.clone() for q in quantizer.quantizers]
+    before = [q.codebook.embeddings.clone() for q in quantizer.quantizers]
     out = quantizer(z)
     assert out.z_q.dtype == torch.bfloat16
     assert all(
-        torch.equal(q.codebook.e, e) for q, e in zip(quantizer.quantizers, before, strict=True)
+        torch.equal(q.codebook.embeddings, e)
+        for q, e in zip(quantizer.quantizers, before, strict=True)
     )
     quantizer.update_codebook()
     assert not any(
-        torch.equal(q.codebook.e, e) for q, e in zip(quantizer.quantizers, before, strict=True)
+        torch.equal(q.codebook.embeddings, e)
+        for q, e in zip(quantizer.quantizers, before, strict=True)
     )
 
 

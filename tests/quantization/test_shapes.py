@@ -33,7 +33,7 @@ def test_estimators(estimator):
 
 def test_gather():
     codebook = Codebook(4, 3)
-    gather = checked(Codebook.gather)
+    gather = checked(Codebook.accumulate)
     valid = torch.ones(5, dtype=torch.bool)
     gather(codebook, torch.randn(5, 3), torch.zeros(5, dtype=torch.int64), valid)
     assert codebook.n.sum() == 5

@@ -11,16 +11,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_a
 from rotvq import EMA, GradientLearned, LinearMap, Restart, VectorQuantizer
 
 K, D = 16, 4
-RULES = [EMA(0.9), GradientLearned(0.9), LinearMap(0.9)]
+UPDATES = [EMA(0.9), GradientLearned(0.9), LinearMap(0.9)]
 
 
-def make(rule=None, **options) -> VectorQuantizer:
-    return VectorQuantizer(K, D, rule=rule or EMA(0.9), init="data", **options)
+def make(update=None, **options) -> VectorQuantizer:
+    return VectorQuantizer(K, D, update=update or EMA(0.9), init="data", **options)
 
 
-def trained(rule=None, **options) -> VectorQuantizer:
+def trained(update=None, **options) -> VectorQuantizer:
     torch.manual_seed(0)
-    quantizer = make(rule, **options)
+    quantizer = make(update, **options)
     for _ in range(5):
         quantizer(5 + torch.randn(200, D))
     quantizer.update_codebook()
@@ -75,13 +75,13 @@ def assigned(old, new):
 
 def on_meta(old, _):
     with torch.device("meta"):
-        new = make(old.codebook.rule)
+        new = make(old.codebook.update)
     return assigned(old, new)
 
 
 def from_meta(old, _):
     with torch.device("meta"):
-        new = make(old.codebook.rule)
+        new = make(old.codebook.update)
     return loaded(old, new.to_empty(device="cpu"))
 
 
@@ -99,11 +99,11 @@ WAYS = [copied, copied_as_data, replaced_data, loaded, assigned, on_meta, from_m
 WAYS += [lambda old, _: copy.deepcopy(old), lambda old, _: pickle.loads(pickle.dumps(old))]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("update", UPDATES, ids=lambda update: type(update).__name__)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_a_state_goes_on_as_the_original_whatever_way_it_came(way, rule):
-    old = trained(rule)
-    new = way(old, make(rule))
+def test_a_state_goes_on_as_the_original_whatever_way_it_came(way, update):
+    old = trained(update)
+    new = way(old, make(update))
     assert new.codebook.ready
     expected = next_step(old)
     for name, t in next_step(new).items():
@@ -115,7 +115,7 @@ def test_a_state_that_waits_for_data_waits_in_its_new_place_too(way):
     quantizer = way(make(), trained())
     assert not quantizer.codebook.ready
     quantizer(50 + torch.randn(200, D))
-    assert (quantizer.codebook.e.mean(0) - 50).abs().max() < 1
+    assert (quantizer.codebook.embeddings.mean(0) - 50).abs().max() < 1
 
 
 @pytest.mark.parametrize("size, dim", [(K + 1, D), (K, D + 1)])
@@ -123,7 +123,7 @@ def test_a_state_of_another_size_marks_nothing_as_placed(size, dim):
     other = VectorQuantizer(size, dim)
     quantizer = make()
     before = tensors(quantizer)
-    with pytest.raises(RuntimeError, match=r"size mismatch for codebook\.e"):
+    with pytest.raises(RuntimeError, match=r"size mismatch for codebook\.embeddings"):
         quantizer.load_state_dict(other.state_dict(), strict=False)
     for name, t in tensors(quantizer).items():
         assert torch.equal(t, before[name]), name
@@ -138,21 +138,25 @@ def test_codes_under_another_rules_name_mark_nothing_as_placed():
 
 def test_a_state_without_codes_marks_nothing_as_placed():
     state = trained().state_dict()
-    del state["codebook.e"]
+    del state["codebook.embeddings"]
     quantizer = make()
     quantizer.load_state_dict(state, strict=False)
     assert not quantizer.codebook.ready
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
-def test_codes_that_come_alone_are_placed(rule):
-    old, quantizer = trained(rule), make(rule)
-    codes = {n: t for n, t in old.state_dict().items() if n.split(".")[-1] not in ("N", "m")}
+@pytest.mark.parametrize("update", UPDATES, ids=lambda update: type(update).__name__)
+def test_codes_that_come_alone_are_placed(update):
+    old, quantizer = trained(update), make(update)
+    codes = {
+        n: t
+        for n, t in old.state_dict().items()
+        if n.split(".")[-1] not in ("cluster_size", "embed_sum")
+    }
     del codes["codebook.initialized"]
     quantizer.load_state_dict(codes, strict=False)
     assert quantizer.codebook.ready
-    assert torch.equal(quantizer.codebook.e, old.codebook.e)
-    assert not quantizer.codebook.N.any()
+    assert torch.equal(quantizer.codebook.embeddings, old.codebook.embeddings)
+    assert not quantizer.codebook.cluster_size.any()
 
 
 def test_loading_discards_what_was_gathered():
@@ -207,23 +211,23 @@ def test_an_average_with_buffers_has_codes(average, early):
     seen = []
     if early:  # a first copy of codes that wait for data
         averaged.update_parameters(quantizer)
-        seen.append(quantizer.codebook.e.clone())
+        seen.append(quantizer.codebook.embeddings.clone())
     for _ in range(3):
         quantizer(5 + torch.randn(200, D))
         averaged.update_parameters(quantizer)
-        seen.append(quantizer.codebook.e.clone())
+        seen.append(quantizer.codebook.embeddings.clone())
     expected = seen[0]
     for number, e in enumerate(seen[1:], start=1):
         expected = torch.lerp(expected, e, 0.5 if average else 1 / (number + 1))
-    torch.testing.assert_close(averaged.module.codebook.e, expected)
+    torch.testing.assert_close(averaged.module.codebook.embeddings, expected)
     assert averaged.module.codebook.ready
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("update", UPDATES, ids=lambda update: type(update).__name__)
 @pytest.mark.parametrize("defer", [False, True])
-def test_statistics_are_computed_in_float32_whatever_a_wrapper_stored(defer, rule, dtype):
-    plain = trained(rule, defer_update=defer, restart=None)
+def test_statistics_are_computed_in_float32_whatever_a_wrapper_stored(defer, update, dtype):
+    plain = trained(update, defer_update=defer, restart=None)
     cast = copy.deepcopy(plain)
     for module in cast.modules():  # as FullyShardedDataParallel does
         for name, buffer in module._buffers.items():
@@ -236,28 +240,32 @@ def test_statistics_are_computed_in_float32_whatever_a_wrapper_stored(defer, rul
             if defer:
                 quantizer.update_codebook()
     assert all(b.dtype in (torch.float32, torch.int64) for b in cast.buffers())
-    torch.testing.assert_close(cast.codebook.N.sum(), plain.codebook.N.sum(), rtol=1e-2, atol=0)
-    torch.testing.assert_close(cast.codebook.e.mean(), plain.codebook.e.mean(), rtol=1e-2, atol=0)
+    torch.testing.assert_close(
+        cast.codebook.cluster_size.sum(), plain.codebook.cluster_size.sum(), rtol=1e-2, atol=0
+    )
+    torch.testing.assert_close(
+        cast.codebook.embeddings.mean(), plain.codebook.embeddings.mean(), rtol=1e-2, atol=0
+    )
 
 
 def test_half_precision_buffers_encode_as_their_values():
     quantizer = trained().eval()
-    quantizer.codebook.e = quantizer.codebook.e.bfloat16()
+    quantizer.codebook.embeddings = quantizer.codebook.embeddings.bfloat16()
     z = 5 + torch.randn(50, D)
-    distance = torch.cdist(z.double(), quantizer.codebook.e.double())
+    distance = torch.cdist(z.double(), quantizer.codebook.embeddings.double())
     assert torch.equal(quantizer.encode(z), distance.argmin(1))
     assert quantizer.lookup(torch.arange(K)).dtype == torch.float32
-    assert quantizer.codebook.e.dtype == torch.bfloat16  # evaluation changes no buffer
+    assert quantizer.codebook.embeddings.dtype == torch.bfloat16  # evaluation changes no buffer
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("update", UPDATES, ids=lambda update: type(update).__name__)
 @pytest.mark.parametrize("init", ["uniform", "data"])
-def test_a_codebook_can_start_again(rule, init):
+def test_a_codebook_can_start_again(update, init):
     torch.manual_seed(3)
-    fresh = VectorQuantizer(K, D, rule=rule, init=init)
+    fresh = VectorQuantizer(K, D, update=update, init=init)
     with torch.device("meta"):
-        empty = VectorQuantizer(K, D, rule=rule, init=init)
-    used = VectorQuantizer(K, D, rule=rule, init=init)
+        empty = VectorQuantizer(K, D, update=update, init=init)
+    used = VectorQuantizer(K, D, update=update, init=init)
     used(5 + torch.randn(200, D))
     for quantizer in (used, empty.to_empty(device="cpu")):
         torch.manual_seed(3)

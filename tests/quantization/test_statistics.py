@@ -18,25 +18,29 @@ from rotvq.quantization.statistics import (
 @pytest.mark.parametrize("value, parts", [(0.1, 1), (-3e-7, 3), (1e28, 1)])
 def test_millions_of_equal_vectors_have_their_own_value_as_mean(value, parts):
     count = 2**20 + 1
-    quantizer = VectorQuantizer(2, 1, rule=EMA(0.0), defer_update=True)
-    quantizer.codebook.e.copy_(torch.tensor([[value], [-9.0 * value]]))
+    quantizer = VectorQuantizer(2, 1, update=EMA(0.0), defer_update=True)
+    quantizer.codebook.embeddings.copy_(torch.tensor([[value], [-9.0 * value]]))
     for rows in torch.full((count, 1), value).chunk(parts):
         quantizer(rows)
     quantizer.update_codebook()
-    assert quantizer.codebook.N[0] == count
-    assert quantizer.codebook.e[0].item() == pytest.approx(torch.tensor(value).item(), rel=2e-7)
+    assert quantizer.codebook.cluster_size[0] == count
+    assert quantizer.codebook.embeddings[0].item() == pytest.approx(
+        torch.tensor(value).item(), rel=2e-7
+    )
 
 
 def test_counts_go_beyond_what_float32_can_count():
-    codebook = VectorQuantizer(2, 1, rule=EMA(0.0)).codebook
+    codebook = VectorQuantizer(2, 1, update=EMA(0.0)).codebook
     one, zero = torch.ones(2, 1), torch.zeros(2, dtype=torch.int64)
     codebook.n[0], codebook.s[0] = 2**24, 2**24
     for _ in range(5):
-        codebook.gather(one[:1], zero[:1], zero[:1] == 0)
-    codebook.gather(one, zero, zero == 0)
+        codebook.accumulate(one[:1], zero[:1], zero[:1] == 0)
+    codebook.accumulate(one, zero, zero == 0)
     assert codebook.n[0] == codebook.s[0] == 2**24 + 7
-    codebook.update()
-    assert codebook.N[0] == 2**24 + 8 and codebook.e[0] == 1  # the nearest float32
+    codebook.step()
+    assert (
+        codebook.cluster_size[0] == 2**24 + 8 and codebook.embeddings[0] == 1
+    )  # the nearest float32
 
 
 @pytest.mark.parametrize("n, k, d", [(1, 1, 1), (5000, 7, 300), (400, 90, 3), (0, 3, 2)])

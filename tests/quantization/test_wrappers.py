@@ -20,15 +20,15 @@ from rotvq.errors import UserError
 from rotvq.quantization.processes import whole
 
 K, D = 16, 4
-RULES = {"ema": EMA(0.9), "gradient": GradientLearned(0.5), "linear": LinearMap(0.9)}
+UPDATES = {"ema": EMA(0.9), "gradient": GradientLearned(0.5), "linear": LinearMap(0.9)}
 
 TRAININGS = {
-    "data": dict(rule=RULES["gradient"], init="data"),
-    "restart": dict(rule=RULES["gradient"], restart=Restart(0.1)),
-    "restart by error": dict(rule=RULES["gradient"], restart=Restart(0.1, "error")),
-    "deferred": dict(rule=RULES["gradient"], restart=Restart(0.1), defer_update=True),
-    "linear": dict(rule=RULES["linear"], init="data"),
-    "averages": dict(rule=RULES["ema"], init="data", restart=Restart(0.1)),
+    "data": dict(update=UPDATES["gradient"], init="data"),
+    "restart": dict(update=UPDATES["gradient"], restart=Restart(0.1)),
+    "restart by error": dict(update=UPDATES["gradient"], restart=Restart(0.1, "error")),
+    "deferred": dict(update=UPDATES["gradient"], restart=Restart(0.1), defer_update=True),
+    "linear": dict(update=UPDATES["linear"], init="data"),
+    "averages": dict(update=UPDATES["ema"], init="data", restart=Restart(0.1)),
 }
 HALF = MixedPrecision(*(torch.bfloat16,) * 3)
 
@@ -44,12 +44,12 @@ class Model(nn.Module):
         return out.z_q.float().square().mean() + out.codebook_loss + out.commitment_loss
 
 
-def trained_apart(rule: str, loads: int) -> dict[str, Tensor]:
+def trained_apart(update: str, loads: int) -> dict[str, Tensor]:
     """A step after one process alone has loaded codes around 50; the other waits for data."""
     torch.manual_seed(0)
-    old = VectorQuantizer(K, D, rule=RULES[rule])
+    old = VectorQuantizer(K, D, update=UPDATES[update])
     old.codebook.set_codes(50 + torch.randn(K, D), 3.0)
-    quantizer = VectorQuantizer(K, D, rule=RULES[rule], init="data")
+    quantizer = VectorQuantizer(K, D, update=UPDATES[update], init="data")
     if dist.get_rank() == loads:
         quantizer.load_state_dict(old.state_dict())
     for _ in range(2):
@@ -57,9 +57,9 @@ def trained_apart(rule: str, loads: int) -> dict[str, Tensor]:
     return state(quantizer)
 
 
-def loaded_before_ddp(rule: str) -> dict[str, Tensor]:
+def loaded_before_ddp(update: str) -> dict[str, Tensor]:
     torch.manual_seed(0)
-    old, model = Model(rule=RULES[rule]), Model(rule=RULES[rule], init="data")
+    old, model = Model(update=UPDATES[update]), Model(update=UPDATES[update], init="data")
     old.quantizer.codebook.set_codes(50 + torch.randn(K, D), 3.0)
     if dist.get_rank() == 0:
         model.load_state_dict(old.state_dict())
@@ -83,7 +83,10 @@ def no_vectors_at_first() -> dict[str, Tensor]:
 
 
 def state(quantizer: VectorQuantizer) -> dict[str, Tensor]:
-    return {"e": whole(quantizer.codebook.e).detach().clone(), "N": quantizer.codebook.N.clone()}
+    return {
+        "e": whole(quantizer.codebook.embeddings).detach().clone(),
+        "N": quantizer.codebook.cluster_size.clone(),
+    }
 
 
 def trained(wrapper: str, training: str, dtype=torch.float32) -> dict[str, Tensor]:
@@ -147,10 +150,10 @@ def worker(rank: int, folder: Path) -> None:
     )
     torch.set_num_threads(1)
     found: dict[str, object] = {}
-    for rule in RULES:
+    for update in UPDATES:
         for loads in (0, 1):
-            found[f"apart {rule} {loads}"] = trained_apart(rule, loads)
-        found[f"before ddp {rule}"] = loaded_before_ddp(rule)
+            found[f"apart {update} {loads}"] = trained_apart(update, loads)
+        found[f"before ddp {update}"] = loaded_before_ddp(update)
     found["no vectors"] = no_vectors_at_first()
     for training in TRAININGS:
         for wrapper in ("ddp", "fsdp2"):
@@ -159,8 +162,8 @@ def worker(rank: int, folder: Path) -> None:
     for original in (False, True):
         kind = f"fsdp1 {original}"
         found[f"{kind} averages"] = in_fsdp1(original, init="data", restart=Restart())
-        found[f"{kind} gradient"] = in_fsdp1(original, rule=RULES["gradient"])
-        found[f"{kind} data"] = in_fsdp1(original, rule=RULES["gradient"], init="data")
+        found[f"{kind} gradient"] = in_fsdp1(original, update=UPDATES["gradient"])
+        found[f"{kind} data"] = in_fsdp1(original, update=UPDATES["gradient"], init="data")
     found["join early"] = joined(early=True)
     found["join"] = joined(early=False)
     torch.save(found, folder / f"{rank}.pt")
@@ -193,10 +196,10 @@ def found(tmp_path_factory) -> list[dict]:
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-APART = [f"apart {rule} {loads}" for rule in RULES for loads in (0, 1)]
+APART = [f"apart {update} {loads}" for update in UPDATES for loads in (0, 1)]
 
 
-@pytest.mark.parametrize("case", [*APART, *(f"before ddp {r}" for r in RULES), "no vectors"])
+@pytest.mark.parametrize("case", [*APART, *(f"before ddp {r}" for r in UPDATES), "no vectors"])
 def test_processes_that_start_apart_take_the_codes_that_one_has(case, found):
     one, other = (each[case] for each in found)
     assert torch.equal(one["e"], other["e"]) and torch.equal(one["N"], other["N"])
@@ -226,7 +229,7 @@ def test_fsdp1_trains_and_refuses_only_codes_that_it_would_forget(original, foun
         assert each[f"fsdp1 {original} gradient"] == "none"
         refused = each[f"fsdp1 {original} data"]
         assert refused.startswith("UserError: FullyShardedDataParallel: ")
-        assert "Use fully_shard (FSDP2), or rule=EMA()" in refused
+        assert "Use fully_shard (FSDP2), or update=EMA()" in refused
 
 
 def test_join_is_refused_and_its_early_end_is_not(found):

@@ -16,8 +16,8 @@ from rotvq.quantization import VectorQuantizer
 def model():
     torch.manual_seed(0)
     quantizer = VectorQuantizer(30, 8, channel_dim=1)
-    torch.nn.init.normal_(quantizer.codebook.e)
-    quantizer.codebook.N.copy_(torch.arange(30))
+    torch.nn.init.normal_(quantizer.codebook.embeddings)
+    quantizer.codebook.cluster_size.copy_(torch.arange(30))
     return VQVAE(width=8, dim=8, depth=1, quantizer=quantizer)
 
 

@@ -14,7 +14,7 @@ from rotvq.tokens.coding import codec, decode, encode, fingerprint, padded
 def model(seed=0, **changes):
     torch.manual_seed(seed)
     quantizer = VectorQuantizer(50, 8, channel_dim=1)
-    torch.nn.init.normal_(quantizer.codebook.e)
+    torch.nn.init.normal_(quantizer.codebook.embeddings)
     return VQVAE(**{"width": 8, "dim": 8, "depth": 1, "quantizer": quantizer} | changes)
 
 
@@ -80,9 +80,9 @@ def test_the_fingerprint_is_of_what_decides():
     assert fingerprint(model()) == fingerprint(model()) != fingerprint(model(seed=1))
     net = model()
     before = fingerprint(net)
-    net.quantizer.codebook.N += 1
+    net.quantizer.codebook.cluster_size += 1
     assert fingerprint(net) == before and len(before) == 16
-    for part in (net.quantizer.codebook.e, next(net.decoder.parameters())):
+    for part in (net.quantizer.codebook.embeddings, next(net.decoder.parameters())):
         with torch.no_grad():
             part.view(-1)[0] += 1
         assert fingerprint(net) != before

@@ -13,7 +13,7 @@ from rotvq.tokens import coding, tiles
 def model(**changes):
     torch.manual_seed(0)
     quantizer = VectorQuantizer(50, 8, channel_dim=1)
-    torch.nn.init.normal_(quantizer.codebook.e)
+    torch.nn.init.normal_(quantizer.codebook.embeddings)
     net = VQVAE(**{"width": 8, "dim": 8, "depth": 2, "quantizer": quantizer} | changes)
     for parameter in net.parameters():  # what starts at zero would reach no neighbour
         if not parameter.any():

@@ -9,7 +9,7 @@ DECAY = 0.8
 
 
 def test_what_is_saved_is_the_average_with_the_codebook_as_it_is(tmp_path, data, tiny, begin):
-    trainer = begin(tiny(training={"average": DECAY, "epochs": 2}), data, tmp_path / "run")
+    trainer = begin(tiny(training={"ema_decay": DECAY, "epochs": 2}), data, tmp_path / "run")
     weight, average = trainer.model.decoder[-2].weight, None
 
     def look(*_):
@@ -23,19 +23,23 @@ def test_what_is_saved_is_the_average_with_the_codebook_as_it_is(tmp_path, data,
     name = next(n for n, p in trainer.model.named_parameters() if p is weight)
     torch.testing.assert_close(saved[name], average)
     assert (saved[name] - weight).abs().max() > 1e-4
-    assert torch.equal(saved["quantizer.codebook.e"], trainer.model.quantizer.codebook.e)
-    assert torch.equal(saved["quantizer.codebook.N"], trainer.model.quantizer.codebook.N)
+    assert torch.equal(
+        saved["quantizer.codebook.embeddings"], trainer.model.quantizer.codebook.embeddings
+    )
+    assert torch.equal(
+        saved["quantizer.codebook.cluster_size"], trainer.model.quantizer.codebook.cluster_size
+    )
 
 
 def test_the_average_is_what_is_tested(tmp_path, data, tiny, begin):
-    trainer = begin(tiny(training={"average": DECAY, "epochs": 1}), data, tmp_path / "run")
+    trainer = begin(tiny(training={"ema_decay": DECAY, "epochs": 1}), data, tmp_path / "run")
     tested = trainer.run()["metrics"]["mse"]
     with torch.no_grad():
         for parameter in trainer.model.parameters():
             parameter.zero_()
     from rotvq.evaluation.evaluate import evaluate
 
-    again = evaluate(trainer.tested, trainer.test_images, beta=0.25)["metrics"]["mse"]
+    again = evaluate(trainer.eval_model, trainer.test_images, beta=0.25)["metrics"]["mse"]
     assert again == tested
 
 

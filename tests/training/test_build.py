@@ -23,16 +23,16 @@ def test_every_estimator_is_built(tiny, name):
 
 
 def test_the_quantizers_options_arrive(tiny):
-    options = {"rule": "ema", "decay": 0.9, "init": "data", "restart": 0.1, "codebook_size": 5}
+    options = {"update": "ema", "decay": 0.9, "init": "data", "restart": 0.1, "codebook_size": 5}
     quantizer = build_model(tiny(quantizer=options)).quantizer
-    assert quantizer.codebook.e.shape == (5, 8)
-    assert quantizer.codebook.rule == EMA(0.9)
+    assert quantizer.codebook.embeddings.shape == (5, 8)
+    assert quantizer.codebook.update == EMA(0.9)
     assert quantizer.codebook.restart == Restart(0.1)
     assert not quantizer.codebook.ready
     assert quantizer.channel_dim == 1
     assert not quantizer.defer_update  # that is the trainer's affair
-    plain = build_model(tiny(quantizer={"rule": "gradient", "decay": 0.8})).quantizer.codebook
-    assert plain.rule == GradientLearned(0.8)
+    plain = build_model(tiny(quantizer={"update": "gradient", "decay": 0.8})).quantizer.codebook
+    assert plain.update == GradientLearned(0.8)
     assert plain.restart is None
     assert plain.ready
 
@@ -44,12 +44,12 @@ def test_the_models_options_arrive(tiny):
     assert model.encoder[0].weight.shape[1] == 1
     blocks = [m for m in model.encoder.modules() if type(m).__name__ == "ResidualBlock"]
     assert len(blocks) == 3
-    assert model.quantizer.codebook.e.shape[1] == 4
+    assert model.quantizer.codebook.embeddings.shape[1] == 4
 
 
 def test_the_papers_codes_start_uniform():
     torch.manual_seed(0)
-    e = build_model(PRESETS["paper"]).quantizer.codebook.e
+    e = build_model(PRESETS["paper"]).quantizer.codebook.embeddings
     assert e.shape == (1024, 256)
     assert e.abs().max() <= 1 / 1024
     assert e.std().item() == pytest.approx(1 / 1024 / 3**0.5, rel=0.01)
@@ -72,7 +72,7 @@ def saved(folder, config):
 
 
 def test_a_saved_model_loads_in_evaluation_mode(tmp_path, tiny):
-    model = saved(tmp_path, tiny(quantizer={"rule": "gradient"}))
+    model = saved(tmp_path, tiny(quantizer={"update": "gradient"}))
     loaded = load_model(tmp_path)
     assert not loaded.training
     state = loaded.state_dict()
@@ -121,4 +121,4 @@ def test_levels_make_a_finite_scalar_quantizer_of_as_many_channels():
     model = build_model(config)
     assert model.quantizer.levels == (5, 4) and len(model.quantizer.codebook) == 20
     with pytest.raises(UserError, match=r"model\.dim: expected 2, .* got 3"):
-        build_model(config.but(model={"dim": 3}))
+        build_model(config.replace(model={"dim": 3}))

@@ -39,7 +39,7 @@ def model():
 
 def write_run(folder, text="text"):
     """A run of which `text` is everything that can be one."""
-    config = asdict(Config().but(data={"source": text}))
+    config = asdict(Config().replace(data={"source": text}))
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     run = {
         "format": 1, "rotvq": text, "precision": text, "versions": {"torch": text},

@@ -232,4 +232,8 @@ def test_weights_are_plain_safetensors(tmp_path, tiny):
     state = model.state_dict()
     assert set(read) == set(state)
     assert all(torch.equal(read[name], state[name]) for name in state)
-    assert {"quantizer.codebook.e", "quantizer.codebook.N", "quantizer.codebook.m"} <= set(read)
+    assert {
+        "quantizer.codebook.embeddings",
+        "quantizer.codebook.cluster_size",
+        "quantizer.codebook.embed_sum",
+    } <= set(read)

@@ -85,7 +85,7 @@ def changed(content: Any, path: tuple[Any, ...], value: Any) -> Any:
 @pytest.fixture
 def run(tmp_path, data, tiny, begin):
     """The configuration and folder of a finished run, and what its checkpoint holds."""
-    config = tiny(training={"epochs": 2, "average": 0.9}, quantizer={"restart": 0.1})
+    config = tiny(training={"epochs": 2, "ema_decay": 0.9}, quantizer={"restart": 0.1})
     begin(config, data, tmp_path / "run").run()
     path = tmp_path / "run/checkpoint.pt"
     with path.open("rb") as file:

@@ -41,10 +41,10 @@ SITUATIONS = {
     "a long memory": ({"restart": 0.1}, {"quantizer.decay": 0.9}),
     "no restarts": ({"decay": 0.5}, {"quantizer.restart": 0.03}),
     "both": ({"restart": 0.03, "decay": 0.9, "final_decay": 0.99}, {}),
-    "by gradient": ({"rule": "gradient"}, {"quantizer.restart": 0.03, "quantizer.decay": 0.9}),
+    "by gradient": ({"update": "gradient"}, {"quantizer.restart": 0.03, "quantizer.decay": 0.9}),
     "one map": (
-        {"rule": "linear"},
-        {"quantizer.rule": "ema", "quantizer.restart": 0.03, "quantizer.decay": 0.9},
+        {"update": "linear"},
+        {"quantizer.update": "ema", "quantizer.restart": 0.03, "quantizer.decay": 0.9},
     ),
     "a fixed grid": (
         {"levels": "4,4", "codebook_size": 16},
@@ -56,7 +56,7 @@ SITUATIONS = {
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_advice_is_what_helps_and_is_not_taken_yet(name):
     given, wanted = SITUATIONS[name]
-    config = Config().but(quantizer=given)
+    config = Config().replace(quantizer=given)
     assert advised(config) == wanted
     said = warning(history(0.2, 0.2), config)
     options = re.findall(r"(--[a-z_.]+) (\w+(?:\.\d+)?)", said)
@@ -107,7 +107,7 @@ def patches():
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"quantizer.restart": 0.03}, {"quantizer.rule": "gradient"}]
+    "settings", [{}, {"quantizer.restart": 0.03}, {"quantizer.update": "gradient"}]
 )
 def test_following_the_advice_brings_codes_into_use_and_lowers_the_error(settings, patches):
     settings = {

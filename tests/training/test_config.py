@@ -44,9 +44,9 @@ NAN = float("nan")
         (TrainingConfig, "training.learning_rate", [0.0, -1e-3, float("inf"), NAN]),
         (TrainingConfig, "training.beta", [-0.1, float("inf"), NAN]),
         (TrainingConfig, "training.final_beta", [-0.1, float("inf"), NAN]),
-        (TrainingConfig, "training.evenness", [-0.1, float("inf"), NAN]),
+        (TrainingConfig, "training.entropy_weight", [-0.1, float("inf"), NAN]),
         (TrainingConfig, "training.gradient_clip", [-0.1, float("inf"), NAN]),
-        (TrainingConfig, "training.average", [-0.1, 1.0, NAN]),
+        (TrainingConfig, "training.ema_decay", [-0.1, 1.0, NAN]),
         (TrainingConfig, "training.seed", [-1, 2**31]),
     ],
 )

@@ -23,7 +23,7 @@ from rotvq.training.loop import Trainer
 PLAIN = {}
 LIVELY = {"restart": 0.3, "init": "data", "decay": 0.5}
 MOVING = {
-    "average": 0.9, "flip": True, "schedule": "cosine", "final_beta": 1.0, "evenness": 0.01,
+    "ema_decay": 0.9, "flip": True, "schedule": "cosine", "final_beta": 1.0, "entropy_weight": 0.01,
     "gradient_clip": 0.1,
 }  # fmt: skip
 
@@ -50,7 +50,7 @@ def interrupt_at(images=None, epoch=None, number=signal.SIGINT):
     return Listener(images=seen, epoch=closed)
 
 
-@pytest.mark.parametrize("quantizer", [PLAIN, LIVELY, {"rule": "gradient"}])
+@pytest.mark.parametrize("quantizer", [PLAIN, LIVELY, {"update": "gradient"}])
 @pytest.mark.parametrize(
     "moment", [{"images": 8}, {"images": 64}, {"images": 80}, {"epoch": 1}, {"epoch": 2}]
 )
@@ -69,7 +69,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     assert outcome(tmp_path / "parts") == uninterrupted(config)
 
 
-@pytest.mark.parametrize("quantizer", [LIVELY | {"final_decay": 0.9}, {"rule": "linear"}])
+@pytest.mark.parametrize("quantizer", [LIVELY | {"final_decay": 0.9}, {"update": "linear"}])
 @pytest.mark.parametrize("training", [{}, MOVING])
 def test_a_run_may_be_stopped_after_every_step(
     tmp_path, data, tiny, begin, resumed, outcome, uninterrupted, quantizer, training
@@ -176,7 +176,7 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(
     assert a["weights"] != c["weights"]
 
 
-@pytest.mark.parametrize("quantizer", [PLAIN, {"init": "data"}, {"rule": "gradient"}])
+@pytest.mark.parametrize("quantizer", [PLAIN, {"init": "data"}, {"update": "gradient"}])
 def test_micro_batches_equal_one_batch(tmp_path, data, tiny, begin, quantizer):
     states, records = [], []
     for micro in (None, 2, 8):
@@ -257,7 +257,7 @@ def test_beta_and_learning_rate_and_estimator_reach_the_step(tmp_path, data, tin
         trainer = begin(config, data, tmp_path / name)
         trainer.run()
         state = trainer.model.state_dict()
-        parts = (state["encoder.0.weight"], state["quantizer.codebook.e"])
+        parts = (state["encoder.0.weight"], state["quantizer.codebook.embeddings"])
         weights[name] = torch.cat([part.flatten() for part in parts])
     for name in ("beta", "rate", "estimator", "decay"):
         assert not torch.equal(weights[name], weights["base"]), name

@@ -46,7 +46,7 @@ def test_more_codes_than_all_images_have_vectors_for(tmp_path, data, tiny, begin
     trainer = begin(config, data, tmp_path / "run")
     (z,) = seen_by(trainer, monkeypatch)
     assert len(z) == len(trainer.train_images)
-    assert trainer.model.quantizer.codebook.e.isfinite().all()
+    assert trainer.model.quantizer.codebook.embeddings.isfinite().all()
 
 
 def loop_order(trainer: Trainer):

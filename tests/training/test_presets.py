@@ -14,12 +14,12 @@ def test_paper_is_the_papers():
     assert (paper.data.size, paper.data.train_images, paper.data.test_images) == (None, None, None)
     assert vars(paper.model) == {
         "channels": 3, "width": 256, "dim": 256, "depth": 2, "stages": 2, "network": "paper",
-        "sphere": False,
+        "normalized_latents": False,
     }  # fmt: skip
     assert vars(paper.quantizer) == {
         "codebook_size": 1024,
         "estimator": "rotation",
-        "rule": "ema",
+        "update": "ema",
         "decay": 0.99,
         "final_decay": None,
         "init": "uniform",
@@ -31,8 +31,8 @@ def test_paper_is_the_papers():
     assert (training.epochs, training.batch_size) == (100, 128)
     assert (training.learning_rate, training.beta) == (2e-4, 0.25)
     assert training.schedule == "constant"
-    assert (training.final_beta, training.average, training.flip) == (None, 0.0, False)
-    assert (training.evenness, training.gradient_clip) == (0.0, 0.0)
+    assert (training.final_beta, training.ema_decay, training.flip) == (None, 0.0, False)
+    assert (training.entropy_weight, training.gradient_clip) == (0.0, 0.0)
 
 
 def test_the_defaults_are_the_papers_but_for_the_data():
@@ -45,7 +45,7 @@ def test_the_defaults_are_the_papers_but_for_the_data():
 @pytest.mark.parametrize("name", ["smoke", "demo", "cpu"])
 def test_smaller_presets_keep_the_papers_method(name):
     ours, paper = PRESETS[name], PRESETS["paper"]
-    for field in ("estimator", "rule", "decay", "final_decay", "init", "restart", "levels"):
+    for field in ("estimator", "update", "decay", "final_decay", "init", "restart", "levels"):
         assert getattr(ours.quantizer, field) == getattr(paper.quantizer, field)
     assert ours.training.beta == paper.training.beta
     assert ours.model.stages == paper.model.stages

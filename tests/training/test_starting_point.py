@@ -44,7 +44,7 @@ def test_a_run_begins_from_the_weights_and_the_codebook_and_says_so(
 ):
     trainer = begin(*onwards, tmp_path / "new")
     assert same(trainer.model.state_dict(), finished.model.state_dict())
-    assert trainer.model.quantizer.codebook.N.sum() > 0, "with its statistics"
+    assert trainer.model.quantizer.codebook.cluster_size.sum() > 0, "with its statistics"
     digest = hashlib.sha256((finished.folder / "model.safetensors").read_bytes()).hexdigest()
     record = json.loads((tmp_path / "new/run.json").read_text())["from"]
     assert record == {"model": str(finished.folder), "weights": f"sha256:{digest}"}
@@ -57,9 +57,9 @@ def test_a_codebook_that_came_with_the_model_is_not_placed_again(tiny, data, beg
     config = tiny(quantizer=options, training={"epochs": 1, "init_from": str(first.folder)})
     again = begin(config, data, tmp_path / "again")
     assert again.model.quantizer.codebook.ready
-    before = first.model.quantizer.codebook.e.clone()
+    before = first.model.quantizer.codebook.embeddings.clone()
     again.run()
-    moved = (again.model.quantizer.codebook.e - before).norm() / before.norm()
+    moved = (again.model.quantizer.codebook.embeddings - before).norm() / before.norm()
     assert moved < 0.5
 
 
@@ -99,10 +99,10 @@ MISFITS = {
     "model.depth": {"model": {"depth": 2}},
     "model.stages": {"model": {"stages": 1}},
     "model.network": {"model": {"network": "patches"}},
-    "model.sphere": {"model": {"sphere": True}},
+    "model.normalized_latents": {"model": {"normalized_latents": True}},
     "quantizer.codebook_size": {"quantizer": {"codebook_size": 8}},
     "quantizer.levels": {"quantizer": {"levels": "4,4"}},
-    "quantizer.rule": {"quantizer": {"rule": "linear"}},
+    "quantizer.update": {"quantizer": {"update": "linear"}},
 }
 
 
@@ -111,9 +111,9 @@ def test_what_does_not_fit_is_refused_by_name_and_replaces_nothing(
     name, onwards, finished, tmp_path
 ):
     config, images = onwards
-    config = config.but(**MISFITS[name])
+    config = config.replace(**MISFITS[name])
     if name == "quantizer.levels":
-        config = config.but(model={"dim": 2})
+        config = config.replace(model={"dim": 2})
     before = {path.name: path.read_bytes() for path in finished.folder.glob("*.*")}
     with pytest.raises(UserError, match=rf"^--from .*finished: expected .*; got .*{name}: "):
         Trainer(config, images, finished.folder).begin(overwrite=True)
@@ -122,18 +122,18 @@ def test_what_does_not_fit_is_refused_by_name_and_replaces_nothing(
 
 @pytest.mark.parametrize(
     "changed",
-    [{"estimator": "straight_through"}, {"rule": "gradient"}, {"decay": 0.9, "restart": 0.03}],
+    [{"estimator": "straight_through"}, {"update": "gradient"}, {"decay": 0.9, "restart": 0.03}],
 )
 def test_what_is_not_part_of_the_weights_may_change(changed, onwards, begin, finished, tmp_path):
     config, images = onwards
-    trainer = begin(config.but(quantizer=changed), images, tmp_path / "new")
+    trainer = begin(config.replace(quantizer=changed), images, tmp_path / "new")
     ours, theirs = trainer.model.state_dict(), finished.model.state_dict()
     assert same(ours, theirs)
 
 
 QUANTIZERS = {
     "vector": lambda: VectorQuantizer(
-        24, 8, estimator="rescaling", rule=EMA(0.8), restart=Restart(0.1, "error"), channel_dim=1
+        24, 8, estimator="rescaling", update=EMA(0.8), restart=Restart(0.1, "error"), channel_dim=1
     ),
     "finite scalar": lambda: FiniteScalarQuantizer([4, 3, 2], channel_dim=1),
 }
@@ -143,8 +143,8 @@ QUANTIZERS = {
 def test_a_saved_model_gives_its_configuration(kind, tiny, tmp_path):
     quantizer = QUANTIZERS[kind]()
     model = VQVAE(
-        width=4, dim=quantizer.codebook.e.shape[1], depth=0, stages=1, quantizer=quantizer,
-        network="patches", sphere=True,
+        width=4, dim=quantizer.codebook.embeddings.shape[1], depth=0, stages=1, quantizer=quantizer,
+        network="patches", normalized_latents=True,
     )  # fmt: skip
     model.save_pretrained(tmp_path / "saved")
     config = like(tiny(), str(tmp_path / "saved"))

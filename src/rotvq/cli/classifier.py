@@ -32,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
     data = progress.load_data()
     # Late: torch takes its time, and bad options or data are answered before.
     from rotvq.evaluation.classifier import RECORD
-    from rotvq.experiments.classifier import images_to_see, obtain
+    from rotvq.studies.classifier import images_to_see, obtain
     from rotvq.training.environment import accelerator
 
     with progress.counting(images_to_see(data), "training") as advance:

@@ -26,7 +26,7 @@ def run(argv: Sequence[str]) -> int:
     base = PRESETS[options.preset]
     runs = []
     for estimator in ("straight_through", "rotation"):
-        config = base.but(quantizer={"estimator": estimator}, training={"seed": options.seed})
+        config = base.replace(quantizer={"estimator": estimator}, training={"seed": options.seed})
         out = options.out / estimator
         print(f"— {estimator} —", flush=True)
         # An unfinished demo goes on where it stopped; a finished one is just reported again.

@@ -38,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
         raise UserError("--private: expected it with --push.")
     check_folder(options.out, options.overwrite)
     # Late: torch takes its time, and bad options are answered before.
-    from rotvq import exporting
+    from rotvq import export
     from rotvq.files import write_text
     from rotvq.tokens.coding import padded
     from rotvq.training.card import card
@@ -56,8 +56,8 @@ def run(argv: Sequence[str]) -> int:
             terminal.say(model.push_to_hub(options.push, private=options.private, card=text))
         return 0
     write, read = {
-        "onnx": (exporting.to_onnx, exporting.load_onnx),
-        "torch": (exporting.to_torch, exporting.load_torch),
+        "onnx": (export.to_onnx, export.load_onnx),
+        "torch": (export.to_torch, export.load_torch),
     }[options.to]
     with terminal.console.status("Exporting"), TemporaryDirectory(dir=options.out) as place:
         paths = write(model, Path(place))
@@ -65,7 +65,7 @@ def run(argv: Sequence[str]) -> int:
         data = load("embedded:photos", size=side, channels=model.channels)
         images = padded(on_device(data.test, CHECKED, "cpu"), 2 * model.stride)
         encode, decode = (read(path) for path in paths)
-        share, largest = exporting.differences(model, encode, decode, images)
+        share, largest = export.differences(model, encode, decode, images)
         # What was right takes its place; what was not replaces nothing.
         written = [str(path.replace(options.out / path.name)) for path in paths]
     terminal.say(

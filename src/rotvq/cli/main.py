@@ -26,7 +26,7 @@ VERBS = {
     "export": "write a model as ONNX, torch.export or for the hub",
     "serve": "open a page to play with a model's tokens",
     "reproduce": "run the paper's tables and figures and report them beside the paper's",
-    "beyond": "climb from the paper's recipe to the best one, and report what each lever pays",
+    "ablate": "measure what each option adds to the paper's recipe",
     "classifier": "train the classifier that reconstructions are measured with",
     "report": "write HTML and Markdown about one run or several",
     "completion": "print a script that completes words in a shell",

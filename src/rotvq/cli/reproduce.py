@@ -13,9 +13,9 @@ from rotvq.cli.options import Parser
 from rotvq.cli.side_by_side import side_by_side
 from rotvq.cli.study_progress import StudyProgress
 from rotvq.errors import UserError
-from rotvq.experiments.campaigns import REPRODUCTION
-from rotvq.experiments.plan import Run, check, make_plan
-from rotvq.experiments.study import Campaign
+from rotvq.studies.plan import Run, check, make_plan
+from rotvq.studies.study import Suite
+from rotvq.studies.suites import PAPER
 from rotvq.text import printable
 
 ALL = "all"
@@ -35,16 +35,16 @@ end a report is written over everything that is done in the folder. Examples:
 def run(argv: Sequence[str]) -> int:
     """Do the runs of the studies named that are not done, write the report. Returns the status."""
     description = "Train and measure the paper's studies and report them beside the paper."
-    return run_campaign(REPRODUCTION, "rotvq.experiments.reproduction", argv, description, EPILOG)
+    return run_suite(PAPER, "rotvq.studies.paper", argv, description, EPILOG)
 
 
-def run_campaign(
-    campaign: Campaign, package: str, argv: Sequence[str], description: str, epilog: str
+def run_suite(
+    suite: Suite, package: str, argv: Sequence[str], description: str, epilog: str
 ) -> int:
-    """Do what is left of a campaign's studies, write its report. Returns the exit status.
+    """Do what is left of a suite's studies, write its report. Returns the exit status.
 
     Args:
-        campaign: the studies.
+        suite: the studies.
         package: whose module `contents` says what the report says. Its last name is that of the
             folder, if the command line names none.
         argv: the command line after the verb.
@@ -52,17 +52,17 @@ def run_campaign(
         epilog: for --help, with a place for the list of {studies}.
     """
     name = package.rsplit(".", 1)[1]
-    options = _parse(campaign, argv, name, description, epilog)
+    options = _parse(suite, argv, name, description, epilog)
     out = options.out or Path(name) / options.preset
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: expected a folder; {out} is a file. Choose another name.")
     named = [name for name in options.studies if name != ALL]
-    studies = [*campaign.studies, *named] if ALL in options.studies else named
+    studies = [*suite.studies, *named] if ALL in options.studies else named
     planned = partial(
         make_plan,
         options.preset,
         out,
-        campaign=campaign,
+        suite=suite,
         seeds=options.seeds,
         source=options.data,
     )
@@ -72,13 +72,13 @@ def run_campaign(
     status = 0
     everything = planned()
     if not all(each.done for each in plan):
-        work = partial(_work, campaign, plan, everything, out, options)
+        work = partial(_work, suite, plan, everything, out, options)
         status = side_by_side(options.jobs, work) if options.jobs > 1 else work()
     if status > 128:
         print(printable(f"Stopped; everything is saved in {out}. The same command goes on."))
     if any(each.done for each in everything):
         # Late: matplotlib takes its time.
-        from rotvq.experiments.reproduction.page import write_report
+        from rotvq.studies.paper.page import write_report
 
         contents = import_module(f"{package}.contents").CONTENTS
         seeds = ["--seeds", str(options.seeds)] if options.seeds else []
@@ -88,7 +88,7 @@ def run_campaign(
 
 
 def _work(
-    campaign: Campaign,
+    suite: Suite,
     plan: Sequence[Run],
     everything: Sequence[Run],
     out: Path,
@@ -97,14 +97,14 @@ def _work(
     progress = StudyProgress(plan, live=options.jobs == 1)
     data = progress.load_data()
     # Late: torch takes its time, and bad options or data are answered before.
-    from rotvq.experiments.runner import check_images, work
+    from rotvq.studies.runner import check_images, work
     from rotvq.training.interrupt import Stopped
 
     check_images(everything, data)
 
     def command(run: Run) -> str:
         which = ["--variants", run.variant.name, "--seeds", str(run.seed + 1)]
-        return shlex.join(["rotvq", campaign.verb, run.study, *_common(options, out), *which])
+        return shlex.join(["rotvq", suite.verb, run.study, *_common(options, out), *which])
 
     try:
         with progress.following(data) as audience:
@@ -121,19 +121,19 @@ def _common(options: argparse.Namespace, out: Path) -> list[str]:
 
 
 def _parse(
-    campaign: Campaign, argv: Sequence[str], name: str, description: str, epilog: str
+    suite: Suite, argv: Sequence[str], name: str, description: str, epilog: str
 ) -> argparse.Namespace:
-    width = max(map(len, campaign.studies))
-    lines = [f"  {s.name:<{width}}  {s.title} ({s.stands_for})" for s in campaign.studies.values()]
+    width = max(map(len, suite.studies))
+    lines = [f"  {s.name:<{width}}  {s.title} ({s.stands_for})" for s in suite.studies.values()]
     parser = Parser(
-        prog=f"rotvq {campaign.verb}",
+        prog=f"rotvq {suite.verb}",
         description=description,
         epilog=epilog.format(studies="\n".join([*lines, f"  {ALL:<{width}}  all of them"])),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("studies", nargs="+", metavar="STUDY", help="one or more of those below")
     parser.add_argument(
-        "--preset", default="cpu", choices=[*campaign.presets], help="size (default: cpu)"
+        "--preset", default="cpu", choices=[*suite.presets], help="size (default: cpu)"
     )
     parser.add_argument("--data", help="images (default: the preset's own source)")
     parser.add_argument("--out", type=Path, help=f"folder (default: {name}/PRESET)")

@@ -16,12 +16,12 @@ from rotvq.cli.progress import TrainingProgress
 from rotvq.cli.terminal import BAR, Live, Terminal, duration
 from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
-from rotvq.experiments.plan import Run
+from rotvq.studies.plan import Run
 from rotvq.training import run_folder
 
 if TYPE_CHECKING:
     from rotvq.evaluation.metrics import Means
-    from rotvq.experiments.runner import Audience
+    from rotvq.studies.runner import Audience
 
 
 class StudyProgress(Terminal):
@@ -44,7 +44,7 @@ class StudyProgress(Terminal):
     @contextmanager
     def following(self, data: ImageData) -> Iterator[Audience]:
         """What the runner is to tell; the live line stands while entered."""
-        from rotvq.experiments.runner import Audience
+        from rotvq.studies.runner import Audience
 
         work = _Work(self.plan, len(data.train.images))
         if self.live:

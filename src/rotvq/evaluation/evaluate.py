@@ -63,7 +63,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def totals_over(model: VQVAE, images: UInt8[Tensor, "n c h w"], batch_size: int) -> Totals:
     """Losses and code use of the forward pass over images, the model in evaluation mode."""
-    totals = Totals(model.quantizer.codebook.e.shape, images.device)
+    totals = Totals(model.quantizer.codebook.embeddings.shape, images.device)
     with evaluating(model):
         for x in batches(images, batch_size):
             totals.add(model(x))
@@ -94,7 +94,7 @@ def evaluate(
         UserError: a loss is not finite, as images or weights are not.
     """
     started = time.perf_counter()
-    totals = Totals(model.quantizer.codebook.e.shape, images.device)
+    totals = Totals(model.quantizer.codebook.embeddings.shape, images.device)
     errors: list[Tensor] = []
     similarities: list[Tensor] = []
     with evaluating(model):

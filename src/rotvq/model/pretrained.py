@@ -22,7 +22,7 @@ from rotvq.files import write_bytes, write_json
 from rotvq.guarded import open_regular, read_json
 from rotvq.quantization import (
     ESTIMATORS,
-    RULES,
+    UPDATES,
     FiniteScalarQuantizer,
     GroupedQuantizer,
     ResidualQuantizer,
@@ -221,16 +221,16 @@ def _describe(quantizer: Quantizer) -> dict[str, Any]:
             f"save: expected an estimator of rotvq; got {quantizer.estimator}. Set "
             "model.quantizer.estimator to one of rotvq.ESTIMATORS; encoding and decoding need none."
         )
-    size, dim = codebook.e.shape
+    size, dim = codebook.embeddings.shape
     return {
         "kind": "vector",
         "codebook_size": size,
         "dim": dim,
         "estimator": names[0],
-        "rule": next(name for name, rule in RULES.items() if type(codebook.rule) is rule),
-        "decay": codebook.rule.decay,
+        "update": next(name for name, update in UPDATES.items() if type(codebook.update) is update),
+        "decay": codebook.update.decay,
         "restart": asdict(codebook.restart) if codebook.restart else None,
-        "weigh_use": quantizer.weigh_use,
+        "entropy_loss": quantizer.entropy_loss,
     }
 
 
@@ -251,10 +251,10 @@ def _build(description: dict[str, Any]) -> Quantizer:
         return several
     if kind != "vector":
         raise ValueError(f"the quantizer is {kind!r}")
-    rule = RULES[values.pop("rule")](values.pop("decay"))
+    update = UPDATES[values.pop("update")](values.pop("decay"))
     restart = values.pop("restart")
     restart = Restart(**restart) if restart else None
-    return VectorQuantizer(**values, rule=rule, restart=restart, channel_dim=1)
+    return VectorQuantizer(**values, update=update, restart=restart, channel_dim=1)
 
 
 def _reason(error: Exception | str) -> str:

@@ -50,7 +50,7 @@ class VQVAEOutput(NamedTuple):
         reconstruction_loss: mean squared error on [-1, 1], float32.
         codebook_loss: mean (sg[z_e] − e)², float32.
         commitment_loss: mean (z_e − sg[e])², float32, not yet multiplied by β.
-        uneven_use: log k − H of the codes' soft use, float32; 0 where it is not weighed.
+        entropy_loss: log k − H of the codes' soft use, float32; 0 where it is not weighed.
         latent_moments: mean and variance of z_e within each channel, float32, no gradient.
     """
 
@@ -59,16 +59,16 @@ class VQVAEOutput(NamedTuple):
     reconstruction_loss: Float[Tensor, ""]
     codebook_loss: Float[Tensor, ""]
     commitment_loss: Float[Tensor, ""]
-    uneven_use: Float[Tensor, ""]
+    entropy_loss: Float[Tensor, ""]
     latent_moments: Float[Tensor, "2 d"]
 
-    def loss(self, beta: float = 0.25, evenness: float = 0.0) -> Tensor:
-        """reconstruction + codebook + β·commitment (eqs. 1, 6, 7) + evenness·uneven_use."""
+    def loss(self, beta: float = 0.25, entropy_weight: float = 0.0) -> Tensor:
+        """reconstruction + codebook + β·commitment (eqs. 1, 6, 7) + entropy_weight·entropy_loss."""
         papers = self.reconstruction_loss + self.codebook_loss + beta * self.commitment_loss
-        return papers + evenness * self.uneven_use
+        return papers + entropy_weight * self.entropy_loss
 
 
-class Sphere(nn.Module):
+class NormalizedLatents(nn.Module):
     """Vectors of C channels scaled to length √C: only their directions are left to quantize."""
 
     def forward(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -92,7 +92,7 @@ class VQVAE(nn.Module):
             1024 codes, the rotation, EMA with γ = 0.99. The indices of residual and grouped ones
             have more dimensions, behind rows and columns.
         network: of encoder and decoder, one of `NETWORKS`.
-        sphere: scale each z_e to length √D before it is quantized.
+        normalized_latents: scale each z_e to length √D before it is quantized.
 
     Raises:
         UserError: a size below 1, more than 8 stages, an unknown network, or a quantizer of another
@@ -114,7 +114,7 @@ class VQVAE(nn.Module):
         stages: int = 2,
         quantizer: Quantizer | None = None,
         network: str = "paper",
-        sphere: bool = False,
+        normalized_latents: bool = False,
     ) -> None:
         super().__init__()
         sizes = {"channels": channels, "width": width, "dim": dim, "stages": stages}
@@ -134,13 +134,18 @@ class VQVAE(nn.Module):
             )
         make_encoder, make_decoder = NETWORKS[network]
         self.encoder = make_encoder(channels, width, dim, depth, stages)
-        if sphere:
-            self.encoder.append(Sphere())
+        if normalized_latents:
+            self.encoder.append(NormalizedLatents())
         self.quantizer = quantizer or VectorQuantizer(dim=dim, channel_dim=1)
         self.decoder = make_decoder(channels, width, dim, depth, stages)
         self.channels = channels
         self.stride = 2**stages
-        self.arguments = {**sizes, "depth": depth, "network": network, "sphere": sphere}
+        self.arguments = {
+            **sizes,
+            "depth": depth,
+            "network": network,
+            "normalized_latents": normalized_latents,
+        }
         length, channel_dim = self.quantizer.dim, self.quantizer.channel_dim
         if length != dim or channel_dim != 1:
             raise UserError(
@@ -167,7 +172,7 @@ class VQVAE(nn.Module):
             F.mse_loss(reconstruction.float(), x.float()),
             quantized.codebook_loss,
             quantized.commitment_loss,
-            quantized.uneven_use,
+            quantized.entropy_loss,
             torch.stack([latents.mean(dim), latents.var(dim, correction=0)]),
         )
 
@@ -181,7 +186,7 @@ class VQVAE(nn.Module):
         z_e = _finite(self.encoder(self._checked(x)), "latents")
         for module in self.quantizer.modules():
             if isinstance(module, Codebook):
-                _finite(module.e, "codes")
+                _finite(module.embeddings, "codes")
         indices: Tensor = self.quantizer.encode(z_e)
         return indices
 

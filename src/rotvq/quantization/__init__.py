@@ -5,14 +5,14 @@ from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.fsq import FiniteScalarQuantizer
 from rotvq.quantization.health import Health, health
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
-from rotvq.quantization.rules import EMA, RULES, GradientLearned, LinearMap, Restart, Rule
 from rotvq.quantization.search import nearest
 from rotvq.quantization.several import GroupedQuantizer, ResidualQuantizer
+from rotvq.quantization.updates import EMA, UPDATES, GradientLearned, LinearMap, Restart, Update
 
 __all__ = [
     "EMA",
     "ESTIMATORS",
-    "RULES",
+    "UPDATES",
     "Codebook",
     "FiniteScalarQuantizer",
     "GradientLearned",
@@ -22,7 +22,7 @@ __all__ = [
     "Quantized",
     "ResidualQuantizer",
     "Restart",
-    "Rule",
+    "Update",
     "VectorQuantizer",
     "health",
     "nearest",

@@ -4,7 +4,7 @@ Symbols: e (k, d) the codes; N (k,) and m (k, d) the moving count and sum of the
 each code (eqs. 3-5); idle (k,) the steps since a code was last chosen; γ the decay. What is not a
 count of steps is float32, whatever the model's precision.
 
-A step is: `gather` for every micro-batch, then `update` once. So gradient accumulation moves the
+A step is: `accumulate` for every micro-batch, then `step` once. So gradient accumulation moves the
 codebook as one large batch does, and processes exchange their sums once.
 """
 
@@ -18,9 +18,9 @@ from torch import Tensor
 from rotvq.errors import UserError
 from rotvq.quantization.kmeans import kmeans
 from rotvq.quantization.processes import drawn, of_each, refuse_join, several, whole
-from rotvq.quantization.rules import Restart
 from rotvq.quantization.state import CodebookState
 from rotvq.quantization.statistics import add_up, first_of_equals, squared_error
+from rotvq.quantization.updates import Restart
 
 LARGEST = 1e29
 """A vector with a larger element (or nan) stays out of the statistics: its sum could overflow."""
@@ -36,7 +36,7 @@ class Codebook(CodebookState):
     Args:
         size: number of codes k.
         dim: their length d.
-        rule: how they move.
+        update: how they move.
         init: "uniform" in ±1/k as the paper's released code has it, or "data": k-means over the
             first batch.
         restart: when dead codes move to encoder outputs; None disables restarts, as in the paper.
@@ -62,23 +62,23 @@ class Codebook(CodebookState):
         Raises:
             UserError: codes of another shape or not finite, or a weight that is not above 0.
         """
-        weight = torch.as_tensor(weight, dtype=torch.float32, device=self.N.device)
-        expected = f"codes: expected finite numbers of shape {tuple(self.m.shape)}"
-        if codes.shape != self.m.shape:
+        weight = torch.as_tensor(weight, dtype=torch.float32, device=self.cluster_size.device)
+        expected = f"codes: expected finite numbers of shape {tuple(self.embed_sum.shape)}"
+        if codes.shape != self.embed_sum.shape:
             raise UserError(f"{expected}; got shape {tuple(codes.shape)}.")
         if not codes.isfinite().all():
             raise UserError(f"{expected}; got nan or inf.")
-        if weight.shape not in ((), self.N.shape):
+        if weight.shape not in ((), self.cluster_size.shape):
             raise UserError(
                 f"weight: expected one number or {len(self)}; got shape {tuple(weight.shape)}."
             )
         if not ((0 < weight) & weight.isfinite()).all():
             raise UserError(f"weight: expected counts above 0; got {weight.min().item()}.")
         self._keep_float32()
-        codes = codes.detach().to(self.m)
-        self.rule.place(self, codes)
-        self.N.copy_(weight)
-        self.m.copy_(self.N.unsqueeze(1) * codes)
+        codes = codes.detach().to(self.embed_sum)
+        self.update.place(self, codes)
+        self.cluster_size.copy_(weight)
+        self.embed_sum.copy_(self.cluster_size.unsqueeze(1) * codes)
         self.idle.zero_()
         self.initialized.fill_(1.0)
         self._empty()
@@ -103,10 +103,10 @@ class Codebook(CodebookState):
             self.initialize(z, valid)
 
     @torch.no_grad()
-    def gather(
+    def accumulate(
         self, z: Float[Tensor, "n d"], indices: Int64[Tensor, " n"], valid: Bool[Tensor, " n"]
     ) -> None:
-        """Add a micro-batch to what the next `update` will use.
+        """Add a micro-batch to what the next `step` will use.
 
         Args:
             z: encoder vectors. One with an element that is not finite or beyond 1e29 is left out.
@@ -121,8 +121,8 @@ class Codebook(CodebookState):
             self._draw_candidates(self.restart, z, indices, valid)
 
     @torch.no_grad()
-    def update(self) -> None:
-        """One step of the rule over all that was gathered, in all processes; then restarts."""
+    def step(self) -> None:
+        """One step of the update over all that was gathered, in all processes; then restarts."""
         if self._held:
             self._owed = True
             return
@@ -131,7 +131,7 @@ class Codebook(CodebookState):
         if several():
             n, s = self._of_all(n, s)
         self.idle.add_(1).masked_fill_(n > 0, 0)
-        self.rule.step(self, n, s)
+        self.update.step(self, n, s)
         if self.restart is not None:
             self._restart_dead(self.restart, n)
             self.priority.fill_(-torch.inf)
@@ -155,7 +155,7 @@ class Codebook(CodebookState):
         found = of_each(valid.sum())
         if not torch.compiler.is_compiling() and not found.any():
             return
-        e, n = whole(self.e).clone(), self.N.clone()
+        e, n = whole(self.embeddings).clone(), self.cluster_size.clone()
         if len(z):
             e_found, n_found = kmeans(z, valid, len(self))
             if torch.compiler.is_compiling():  # a graph cannot ask
@@ -167,9 +167,9 @@ class Codebook(CodebookState):
             dist.broadcast(n, src=source)
             dist.broadcast(e, src=source)
             n *= found.sum() / found.max()
-        self.rule.place(self, e)
-        self.N.copy_(n)
-        self.m.copy_(n.unsqueeze(1) * e)
+        self.update.place(self, e)
+        self.cluster_size.copy_(n)
+        self.embed_sum.copy_(n.unsqueeze(1) * e)
         self.initialized.copy_(self.initialized.maximum(found.any().float()))
         self._ready = True
 
@@ -181,17 +181,17 @@ class Codebook(CodebookState):
         ready = of_each(self.initialized) != 0
         if ready.any() and not ready.all():
             source = int(ready.nonzero()[0])
-            e = whole(self.e).detach().clone()
-            for t in (e, self.N, self.m, self.idle, self.initialized):
+            e = whole(self.embeddings).detach().clone()
+            for t in (e, self.cluster_size, self.embed_sum, self.idle, self.initialized):
                 dist.broadcast(t, src=source)
-            self.rule.place(self, e)
+            self.update.place(self, e)
         self._agreed = bool(ready.any())
 
     def _draw_candidates(self, restart: Restart, z: Tensor, indices: Tensor, valid: Tensor) -> None:
         # A sample over all micro-batches without replacement: those with the highest log(u)/w
         # stay (Efraimidis and Spirakis, doi 10.1016/j.ipl.2005.11.003).
         priority = drawn(len(z), z.device).log()
-        error = squared_error(z, self.e, indices)
+        error = squared_error(z, self.embeddings, indices)
         if restart.draw == "error":
             priority = priority / error
         # A second code is worth nothing where there is one already, nor at the same new place.
@@ -207,19 +207,23 @@ class Codebook(CodebookState):
         self.candidates.copy_(torch.cat([self.candidates, z])[kept])
 
     def _restart_dead(self, restart: Restart, n: Tensor) -> None:
-        e = whole(self.e)
-        dead = restart.dead(self.N)
+        e = whole(self.embeddings)
+        dead = restart.dead(self.cluster_size)
         rank = dead.cumsum(0) - 1
         # Several micro-batches and processes may have drawn equal vectors.
         fresh = first_of_equals(self.candidates, self.priority > -torch.inf)
         candidates = self.candidates[fresh.logical_not().byte().argsort(stable=True)]
         move = dead & (rank < fresh.sum())
         e = torch.where(move.unsqueeze(1), candidates[rank.clamp(0, len(e) - 1)], e)
-        self.rule.place(self, e)
+        self.update.place(self, e)
         # n̄ is what the mean N tends to; early on it is still far below.
-        steady = torch.maximum(self.N.mean(), n.mean())
-        self.N.copy_(torch.where(move, restart.grace * restart.threshold * steady, self.N))
-        self.m.copy_(torch.where(move.unsqueeze(1), self.N.unsqueeze(1) * e, self.m))
+        steady = torch.maximum(self.cluster_size.mean(), n.mean())
+        self.cluster_size.copy_(
+            torch.where(move, restart.grace * restart.threshold * steady, self.cluster_size)
+        )
+        self.embed_sum.copy_(
+            torch.where(move.unsqueeze(1), self.cluster_size.unsqueeze(1) * e, self.embed_sum)
+        )
         self.idle.masked_fill_(move, 0)
 
     def _of_all(self, n: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,7 @@ class Grid(nn.Module):
         return math.prod(self.levels)
 
     @property
-    def e(self) -> Float[Tensor, "k d"]:
+    def embeddings(self) -> Float[Tensor, "k d"]:
         """All codes, float32.
 
         Raises:

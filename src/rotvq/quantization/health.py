@@ -9,7 +9,7 @@ import torch
 
 from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.fsq import Grid
-from rotvq.quantization.rules import Restart
+from rotvq.quantization.updates import Restart
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -40,10 +40,12 @@ def health(codebook: Codebook | Grid) -> Health:
     """
     if isinstance(codebook, Grid):
         return Health(dead=0, oldest=0, perplexity=math.nan, spread=(math.nan,) * len(QUANTILES))
-    share = codebook.N / codebook.N.sum().clamp_min(torch.finfo(codebook.N.dtype).tiny)
+    share = codebook.cluster_size / codebook.cluster_size.sum().clamp_min(
+        torch.finfo(codebook.cluster_size.dtype).tiny
+    )
     at = torch.tensor(QUANTILES, device=share.device)
     return Health(
-        dead=int((codebook.restart or Restart()).dead(codebook.N).sum()),
+        dead=int((codebook.restart or Restart()).dead(codebook.cluster_size).sum()),
         oldest=int(codebook.idle.max()),
         perplexity=torch.special.entr(share).sum().exp().item(),
         spread=tuple((share * len(codebook)).quantile(at).tolist()),

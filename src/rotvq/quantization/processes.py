@@ -84,7 +84,7 @@ def put(t: Tensor, value: Tensor) -> None:
         raise UserError(
             "FullyShardedDataParallel: expected codes that k-means or a restart can write; got "
             "codes within a flat parameter, which forgets what is written. Use fully_shard "
-            "(FSDP2), or rule=EMA(), whose codes are not sharded."
+            "(FSDP2), or update=EMA(), whose codes are not sharded."
         )
     if hasattr(t, "full_tensor"):
         from torch.distributed.tensor import DTensor, distribute_tensor

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from rotvq.errors import UserError
 from rotvq.quantization.codebook import Codebook
+from rotvq.quantization.entropy import entropy_loss
 from rotvq.quantization.estimators import Estimator, named
-from rotvq.quantization.evenness import uneven_use
 from rotvq.quantization.processes import whole
-from rotvq.quantization.rules import Restart, Rule
 from rotvq.quantization.search import nearest
 from rotvq.quantization.state import Init
 from rotvq.quantization.tensors import channels_at, channels_last, look_up, transformed
+from rotvq.quantization.updates import Restart, Update
 
 WAITING = 100
 """Forward passes without an update that no gradient accumulation has: a call is missing."""
@@ -33,15 +33,15 @@ class Quantized(NamedTuple):
         commitment_loss: mean of (z − sg[q])² over elements, float32; multiply it by β (eq. 6).
         codebook_loss: mean of (sg[z] − q)² over elements, float32; has a gradient only where the
             codebook is learned by gradient.
-        uneven_use: log k − H of the codes' soft use in this batch (`evenness.uneven_use`), float32;
-            0 where it was not asked for, and in evaluation.
+        entropy_loss: log k − H of the codes' soft use in this batch, in nats, float32 (see
+            `entropy.entropy_loss`); 0 unless requested, and in evaluation.
     """
 
     z_q: Float[Tensor, "..."]
     indices: Int64[Tensor, "..."]
     commitment_loss: Float[Tensor, ""]
     codebook_loss: Float[Tensor, ""]
-    uneven_use: Float[Tensor, ""]
+    entropy_loss: Float[Tensor, ""]
 
 
 class VectorQuantizer(nn.Module):
@@ -58,10 +58,10 @@ class VectorQuantizer(nn.Module):
         codebook_size: number of codes k.
         dim: length d of a code.
         estimator: how the gradient crosses: a name in `ESTIMATORS` or a function (z, q) -> q̃.
-        rule: how codes move: `EMA(decay)`, `GradientLearned()` or `LinearMap()`.
+        update: how codes move: `EMA(decay)`, `GradientLearned()` or `LinearMap()`.
         init: "uniform" in ±1/k (the paper's), or "data": k-means over the first training batch.
         restart: `Restart()` moves dead codes to encoder outputs; None disables restarts.
-        weigh_use: yield `uneven_use` in training, a loss against uneven use. It costs n×k numbers.
+        entropy_loss: compute the entropy loss in training. It needs memory for n×k numbers.
         channel_dim: the dimension of z that holds the d channels; 1 for (b, d, h, w).
         defer_update: leave the codebook's step to `update_codebook()`.
 
@@ -84,17 +84,17 @@ class VectorQuantizer(nn.Module):
         dim: int = 256,
         *,
         estimator: str | Estimator = "rotation",
-        rule: Rule | None = None,
+        update: Update | None = None,
         init: Init = "uniform",
         restart: Restart | None = None,
-        weigh_use: bool = False,
+        entropy_loss: bool = False,
         channel_dim: int = -1,
         defer_update: bool = False,
     ) -> None:
         super().__init__()
-        self.codebook = Codebook(codebook_size, dim, rule, init, restart)
+        self.codebook = Codebook(codebook_size, dim, update, init, restart)
         self.estimator = named(estimator) if isinstance(estimator, str) else estimator
-        self.weigh_use = weigh_use
+        self.entropy_loss = entropy_loss
         self.channel_dim = channel_dim
         self.defer_update = defer_update
         self.dim = dim
@@ -113,7 +113,7 @@ class VectorQuantizer(nn.Module):
         Raises:
             UserError: z or mask of another shape or dtype.
         """
-        z, kept = channels_last(z, mask, self.codebook.e.shape[1], self.channel_dim)
+        z, kept = channels_last(z, mask, self.codebook.embeddings.shape[1], self.channel_dim)
         shape, z = z.shape[:-1], z.flatten(0, -2)
         if kept is not None:
             z = z.where(kept.unsqueeze(1), 0.0)
@@ -133,7 +133,7 @@ class VectorQuantizer(nn.Module):
         gathers = self.training and not again
         if gathers:
             self.codebook.prepare(z, kept)
-        e = self.codebook.e
+        e = self.codebook.embeddings
         indices = nearest(z, e)
         q = F.embedding(indices, e)
         z_q = self.estimator(z, q)
@@ -141,18 +141,18 @@ class VectorQuantizer(nn.Module):
         # The same number; worth a second pass over n×d only where it has a gradient of its own.
         codebook_loss = (
             _mean_square(z.detach(), q, kept)
-            if self.codebook.rule.learned
+            if self.codebook.update.learned
             else commitment_loss.detach()
         )
         uneven = commitment_loss.new_zeros(())
-        if self.training and self.weigh_use:
+        if self.training and self.entropy_loss:
             # A copy, as an update may move the codes before the backward pass.
-            uneven = uneven_use(z, e.clone(), kept)
+            uneven = entropy_loss(z, e.clone(), kept)
         if gathers:
             valid = torch.ones_like(indices, dtype=torch.bool) if kept is None else kept
-            self.codebook.gather(z, indices, valid)
+            self.codebook.accumulate(z, indices, valid)
             if not self.defer_update:
-                self.codebook.update()
+                self.codebook.step()
             elif not torch.compiler.is_compiling():  # which would compile anew for every number
                 self._count_forward()
         if kept is not None:
@@ -165,8 +165,8 @@ class VectorQuantizer(nn.Module):
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Int64[Tensor, "..."]:
         """The indices alone, in [0, k), −1 where masked. Arguments and errors as in `forward`."""
-        z, kept = channels_last(z, mask, self.codebook.e.shape[1], self.channel_dim)
-        indices = nearest(z.flatten(0, -2), whole(self.codebook.e))
+        z, kept = channels_last(z, mask, self.codebook.embeddings.shape[1], self.channel_dim)
+        indices = nearest(z.flatten(0, -2), whole(self.codebook.embeddings))
         if kept is not None:
             indices = indices.where(kept, -1)
         return indices.unflatten(0, z.shape[:-1])
@@ -177,19 +177,19 @@ class VectorQuantizer(nn.Module):
         Raises:
             UserError: indices of another dtype, or outside [−1, k).
         """
-        return look_up(indices, whole(self.codebook.e).float(), self.channel_dim)
+        return look_up(indices, whole(self.codebook.embeddings).float(), self.channel_dim)
 
     def initialize_codebook(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> None:
         """Place the codes by k-means over z, as `init="data"` does with the first batch it sees."""
-        z, kept = channels_last(z, mask, self.codebook.e.shape[1], self.channel_dim)
+        z, kept = channels_last(z, mask, self.codebook.embeddings.shape[1], self.channel_dim)
         self.codebook.initialize(z.flatten(0, -2), kept)
 
     def update_codebook(self) -> None:
         """Take the codebook's step over all forward passes since the last one."""
         self.waiting = 0 if self.waiting < WAITING else WAITING  # it warns once
-        self.codebook.update()
+        self.codebook.step()
 
     def _count_forward(self) -> None:
         self.waiting += 1

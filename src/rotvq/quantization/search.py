@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rotvq.quantization.backend import kernels_for
 from rotvq.quantization.scores import plain
-from rotvq.quantization.screening import pays, screened
+from rotvq.quantization.search_bf16 import pays, screened
 from rotvq.quantization.tensors import exporting
 
 BLOCK = 1 << 20

@@ -91,7 +91,7 @@ class _Several(nn.Module):
     def _together(self, z_q: Tensor, parts: Sequence[Quantized]) -> Quantized:
         losses = (
             torch.stack([getattr(part, name) for part in parts]).mean()
-            for name in ("commitment_loss", "codebook_loss", "uneven_use")
+            for name in ("commitment_loss", "codebook_loss", "entropy_loss")
         )
         return Quantized(z_q, self._stack([part.indices for part in parts]), *losses)
 
@@ -270,7 +270,7 @@ def _one_step(module: nn.Module) -> Iterator[None]:
             codebook._held = False
     for codebook in codebooks:
         if codebook._owed:
-            codebook.update()
+            codebook.step()
 
 
 def _added(codes: Sequence[Tensor]) -> Tensor:

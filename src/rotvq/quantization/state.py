@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rotvq.errors import UserError
-from rotvq.quantization.rules import EMA, LinearMap, Restart, Rule
 from rotvq.quantization.statistics import sum_dtype
+from rotvq.quantization.updates import EMA, LinearMap, Restart, Update
 
 Init = Literal["uniform", "data"]
 
@@ -27,9 +27,9 @@ class CodebookState(nn.Module):
     or broadcast by a wrapper, are those of the next step.
     """
 
-    e: Tensor
-    N: Tensor
-    m: Tensor
+    embeddings: Tensor
+    cluster_size: Tensor
+    embed_sum: Tensor
     idle: Tensor
     initialized: Tensor
     shard: Tensor | None = None
@@ -39,7 +39,7 @@ class CodebookState(nn.Module):
         self,
         size: int,
         dim: int,
-        rule: Rule | None = None,
+        update: Update | None = None,
         init: Init = "uniform",
         restart: Restart | None = None,
     ) -> None:
@@ -48,18 +48,18 @@ class CodebookState(nn.Module):
             raise UserError(f"codebook: expected size >= 1 and dim >= 1; got {size} and {dim}.")
         if init not in ("uniform", "data"):
             raise UserError(f"init: expected 'uniform' or 'data'; got {init!r}.")
-        if restart and isinstance(rule, LinearMap):
+        if restart and isinstance(update, LinearMap):
             raise UserError(
                 "restart: expected none for LinearMap, whose codes move as a whole; got "
-                f"{restart}. Leave it out, or use the rule EMA."
+                f"{restart}. Leave it out, or use the update EMA."
             )
-        self.rule = rule if rule is not None else EMA()
+        self.update = update if update is not None else EMA()
         self.init = init
         self.restart = restart
         zeros = partial(torch.zeros, dtype=torch.float32)
-        self.rule.hold(self, zeros(size, dim))
-        self.register_buffer("N", zeros(size))
-        self.register_buffer("m", zeros(size, dim))
+        self.update.hold(self, zeros(size, dim))
+        self.register_buffer("cluster_size", zeros(size))
+        self.register_buffer("embed_sum", zeros(size, dim))
         self.register_buffer("idle", torch.zeros(size, dtype=torch.int64))
         # 0 or 1, in a dtype that averages of models and copies of floating buffers take along.
         self.register_buffer("initialized", zeros(()))
@@ -70,17 +70,19 @@ class CodebookState(nn.Module):
         self.reset_parameters()
 
     def __len__(self) -> int:
-        return self.e.shape[0]
+        return self.embeddings.shape[0]
 
     def extra_repr(self) -> str:
-        return f"{len(self)}, {self.e.shape[1]}, rule={self.rule}, restart={self.restart}"
+        return (
+            f"{len(self)}, {self.embeddings.shape[1]}, update={self.update}, restart={self.restart}"
+        )
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Start again: uniform codes in ±1/k without counts, that wait for data if init says so."""
         bound = 1 / len(self)
-        self.rule.place(self, torch.empty_like(self.m).uniform_(-bound, bound))
-        for statistic in (self.N, self.m, self.idle):
+        self.update.place(self, torch.empty_like(self.embed_sum).uniform_(-bound, bound))
+        for statistic in (self.cluster_size, self.embed_sum, self.idle):
             statistic.zero_()
         self.initialized.fill_(self.init == "uniform")
         self._empty()
@@ -107,11 +109,11 @@ class CodebookState(nn.Module):
         must not overwrite it.
         """
         held = len(self) if self.restart is not None else 0
-        device = self.N.device
+        device = self.cluster_size.device
         zeros = partial(torch.zeros, device=device)
         self.n = zeros(len(self), dtype=sum_dtype(device))
-        self.s = zeros(self.m.shape, dtype=sum_dtype(device))
-        self.candidates = zeros(held, self.m.shape[1], dtype=torch.float32)
+        self.s = zeros(self.embed_sum.shape, dtype=sum_dtype(device))
+        self.candidates = zeros(held, self.embed_sum.shape[1], dtype=torch.float32)
         self.priority = zeros(held, dtype=torch.float32) - torch.inf
 
     def _keep_float32(self) -> None:
@@ -126,7 +128,7 @@ class CodebookState(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         # FSDP2 sets the shard, and around a forward pass the whole in its place.
-        if name == "e" and hasattr(value, "full_tensor"):
+        if name == "embeddings" and hasattr(value, "full_tensor"):
             self.__dict__["shard"] = value
         super().__setattr__(name, value)
 
@@ -134,7 +136,7 @@ class CodebookState(nn.Module):
         if not parametrize.is_parametrized(self):
             return super().__reduce_ex__(protocol)
         # Parametrizing gave it a class of its own, which pickle does not find by name.
-        arguments = (len(self), self.m.shape[1], self.rule, self.init, self.restart)
+        arguments = (len(self), self.embed_sum.shape[1], self.update, self.init, self.restart)
         return type(self).__bases__[0], arguments, self.__dict__
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CodebookState:
@@ -145,16 +147,18 @@ class CodebookState(nn.Module):
             return moved if moved.dtype == t.dtype else t.to(moved.device)
 
         super()._apply(keep_dtype, recurse)
-        if self.n.device != self.N.device:
+        if self.n.device != self.cluster_size.device:
             self._empty()
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         state, prefix = args[:2]
-        mapped = parametrize.is_parametrized(self, "e")
-        codes = state.get(prefix + ("parametrizations.e.original" if mapped else "e"))
+        mapped = parametrize.is_parametrized(self, "embeddings")
+        codes = state.get(
+            prefix + ("parametrizations.embeddings.original" if mapped else "embeddings")
+        )
         flag = f"{prefix}initialized"
-        if codes is None or codes.shape != self.m.shape:
+        if codes is None or codes.shape != self.embed_sum.shape:
             # Codes that do not come are not there, whatever the state says.
             if flag in state:
                 state[flag] = self.initialized
@@ -164,9 +168,9 @@ class CodebookState(nn.Module):
         # States saved before ages were kept have none.
         state.setdefault(f"{prefix}idle", torch.zeros_like(self.idle, device=codes.device))
         super()._load_from_state_dict(*args, **kwargs)
-        if f"{prefix}N" not in state:  # those of other codes
-            self.N.zero_()
-            self.m.zero_()
+        if f"{prefix}cluster_size" not in state:  # those of other codes
+            self.cluster_size.zero_()
+            self.embed_sum.zero_()
         self._read = (0, 0)
         self._ready = self.ready
         self._empty()

@@ -54,8 +54,12 @@ class Session:
         of the training's vectors that chose a code, of the most chosen one.
         """
         codebook = self.model.quantizer.codebook
-        e = codebook.e.detach().float().cpu().numpy()
-        counts = codebook.N.cpu().numpy() if isinstance(codebook, Codebook) else np.ones(len(e))
+        e = codebook.embeddings.detach().float().cpu().numpy()
+        counts = (
+            codebook.cluster_size.cpu().numpy()
+            if isinstance(codebook, Codebook)
+            else np.ones(len(e))
+        )
         return {
             **asdict(self.codec),
             "bits": self.codec.bits,

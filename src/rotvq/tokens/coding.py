@@ -46,7 +46,7 @@ def fingerprint(model: VQVAE) -> str:
     parts = {
         **{f"encoder.{name}": t for name, t in model.encoder.state_dict().items()},
         **{f"decoder.{name}": t for name, t in model.decoder.state_dict().items()},
-        "codebook": model.quantizer.codebook.e,
+        "codebook": model.quantizer.codebook.embeddings,
     }
     digest = hashlib.sha256()
     for name in sorted(parts):
@@ -58,7 +58,7 @@ def fingerprint(model: VQVAE) -> str:
 
 def codec(model: VQVAE) -> Codec:
     """What the tokens of a model mean."""
-    size = len(model.quantizer.codebook.e)
+    size = len(model.quantizer.codebook.embeddings)
     return Codec(fingerprint(model), size, model.stride, model.channels)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
 from rotvq.model.pretrained import load_weights
-from rotvq.quantization import RULES, FiniteScalarQuantizer, Restart, VectorQuantizer
+from rotvq.quantization import UPDATES, FiniteScalarQuantizer, Restart, VectorQuantizer
 from rotvq.training import run_folder
 from rotvq.training.config import Config
 
@@ -22,7 +22,7 @@ def build_model(config: Config) -> VQVAE:
         depth=model.depth,
         stages=model.stages,
         network=model.network,
-        sphere=model.sphere,
+        normalized_latents=model.normalized_latents,
         quantizer=_quantizer(config, model.dim),
     )
 
@@ -41,10 +41,10 @@ def _quantizer(run: Config, dim: int) -> VectorQuantizer | FiniteScalarQuantizer
         config.codebook_size,
         dim,
         estimator=config.estimator,
-        rule=RULES[config.rule](config.decay),
+        update=UPDATES[config.update](config.decay),
         init=config.init,
         restart=Restart(config.restart, config.restart_draw) if config.restart else None,
-        weigh_use=run.training.evenness > 0,
+        entropy_loss=run.training.entropy_weight > 0,
         channel_dim=1,
     )
 

@@ -29,7 +29,7 @@ class Advice(NamedTuple):
 
 
 ADVICE = (
-    Advice("quantizer.rule", "ema", lambda c: c.quantizer.rule == "linear"),
+    Advice("quantizer.update", "ema", lambda c: c.quantizer.update == "linear"),
     Advice("quantizer.restart", 0.03, lambda c: not c.quantizer.restart),
     Advice("quantizer.decay", 0.9, lambda c: c.quantizer.decay > 0.9),
 )

@@ -65,7 +65,8 @@ class ModelConfig:
         stages: halvings of height and width; 2 makes 8x8 tokens of a 32x32 image.
         network: the paper's strided one, one that works on patches, a token each, or that with
             attention between them.
-        sphere: scale each latent vector to one length, so that only its direction is quantized.
+        normalized_latents: scale each latent vector to length √D, so that only its direction is
+            quantized.
     """
 
     channels: Literal[1, 3] = 3
@@ -74,7 +75,7 @@ class ModelConfig:
     depth: int = 2
     stages: int = 2
     network: Literal["paper", "patches", "attention"] = "paper"
-    sphere: bool = False
+    normalized_latents: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -92,7 +93,7 @@ class QuantizerConfig:
     Args:
         codebook_size: number K of codes.
         estimator: how the gradient crosses.
-        rule: what moves the codes; linear learns one map of a frozen basis (SimVQ).
+        update: what moves the codes; linear learns one map of a frozen basis (SimVQ).
         decay: γ of the moving averages, 0 to below 1.
         final_decay: γ after the last step, reached in even steps; null keeps it as it is.
         init: uniform in ±1/K, or k-means over the first batch.
@@ -112,7 +113,7 @@ class QuantizerConfig:
         "lifted_rotation",
         "reflection",
     ] = "rotation"
-    rule: Literal["ema", "gradient", "linear"] = "ema"
+    update: Literal["ema", "gradient", "linear"] = "ema"
     decay: float = 0.99
     final_decay: float | None = None
     init: Literal["uniform", "data"] = "uniform"
@@ -153,8 +154,9 @@ class TrainingConfig:
         schedule: constant, or up over the first tenth of the steps and down to 0 as a cosine.
         beta: β, the weight of the commitment loss.
         final_beta: β after the last step, reached in even steps; null keeps it as it is.
-        evenness: weight of a loss against uneven use of the codes; 0 is off, 0.002 a good start.
-        average: decay of a moving average of the weights, which is what is tested and saved; 0 is
+        entropy_weight: weight of the entropy loss, which favours even use of the codes; 0 disables
+            it.
+        ema_decay: decay of a moving average of the weights, which is what is tested and saved; 0 is
             off.
         gradient_clip: largest norm of all gradients together; 0 is off.
         flip: mirror every other training image, at random.
@@ -174,8 +176,8 @@ class TrainingConfig:
     schedule: Literal["constant", "cosine"] = "constant"
     beta: float = 0.25
     final_beta: float | None = None
-    evenness: float = 0.0
-    average: float = 0.0
+    entropy_weight: float = 0.0
+    ema_decay: float = 0.0
     gradient_clip: float = 0.0
     flip: bool = False
     seed: int = 0
@@ -203,10 +205,10 @@ class TrainingConfig:
             value = getattr(self, name)
             fits = value is None or 0 <= value < float("inf")
             _require(fits, f"training.{name}", "0 or more", value)
-        for name in ("evenness", "gradient_clip"):
+        for name in ("entropy_weight", "gradient_clip"):
             value = getattr(self, name)
             _require(0 <= value < float("inf"), f"training.{name}", "0 or more", value)
-        _require(0 <= self.average < 1, "training.average", "0 to below 1", self.average)
+        _require(0 <= self.ema_decay < 1, "training.ema_decay", "0 to below 1", self.ema_decay)
         _require(0 <= self.seed < 2**31, "training.seed", "0 to 2147483647", self.seed)
 
 
@@ -219,8 +221,8 @@ class Config:
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
-    def but(self, **parts: Mapping[str, Any]) -> Config:
-        """The same configuration with other values, as `but(training={"seed": 1})`."""
+    def replace(self, **parts: Mapping[str, Any]) -> Config:
+        """The same configuration with other values, as `replace(training={"seed": 1})`."""
         changed = {name: replace(getattr(self, name), **values) for name, values in parts.items()}
         return replace(self, **changed)
 

@@ -108,8 +108,10 @@ class Trainer:
             lr=options.learning_rate,
             fused=self.device.type in ("cpu", "cuda"),
         )
-        average = get_ema_multi_avg_fn(options.average)
-        self.average = AveragedModel(self.model, multi_avg_fn=average) if options.average else None
+        average = get_ema_multi_avg_fn(options.ema_decay)
+        self.average = (
+            AveragedModel(self.model, multi_avg_fn=average) if options.ema_decay else None
+        )
         with warnings.catch_warnings():
             # Newer torch has another name for it, which older ones do not know.
             warnings.filterwarnings("ignore", ".broadcast_buffers. is deprecated", FutureWarning)
@@ -117,16 +119,16 @@ class Trainer:
         self.scaler = gradients.scaler(self.device, self.precision)
         self.position = Position()
         self.norms: list[Tensor] = []
-        self.totals = Totals(self.model.quantizer.codebook.e.shape, self.device)
+        self.totals = Totals(self.model.quantizer.codebook.embeddings.shape, self.device)
         self.lock = RunLock(folder)
 
     @property
-    def tested(self) -> VQVAE:
+    def eval_model(self) -> VQVAE:
         """The model that is tested and saved: the one that is trained, or its moving average."""
         return cast(VQVAE, self.average.module) if self.average else self.model
 
     @property
-    def watched(self) -> Tensor:
+    def val_images(self) -> Tensor:
         """The images that are tested on while training: held out for that, or the test images."""
         return self.test_images if self.validation_images is None else self.validation_images
 
@@ -206,7 +208,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             run_folder.take_up(self.folder, self.config)
             if begun:
-                checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.tested)
+                checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.eval_model)
                 run_folder.write_epochs(self.folder, self.position.history)
         return told
 
@@ -231,7 +233,7 @@ class Trainer:
         with Interrupt() as interrupt:
             while self.position.epoch < self.config.training.epochs:
                 self._epoch(listener, interrupt)
-            record = evaluate(self.tested, self.test_images, beta=self.beta)
+            record = evaluate(self.eval_model, self.test_images, beta=self.beta)
         if self.accelerator.is_main_process:
             run_folder.write_epochs(self.folder, self.position.history)
             write_json(self.folder / run_folder.EVALUATION, record)
@@ -291,7 +293,7 @@ class Trainer:
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 with self._autocast():
                     output: VQVAEOutput = self.wrapped(normalized(part))
-                loss = output.loss(self.beta, options.evenness)
+                loss = output.loss(self.beta, options.entropy_weight)
                 self.scaler.scale(loss / len(parts)).backward()
             self.totals.add(output, loss.isfinite())
         self.scaler.unscale_(self.optimizer)
@@ -382,7 +384,7 @@ class Trainer:
         options, codebook = self.config.quantizer, self.model.quantizer.codebook
         if isinstance(codebook, Codebook):
             decay = even(options.decay, options.final_decay, self.progress)
-            codebook.rule = replace(codebook.rule, decay=decay)
+            codebook.update = replace(codebook.update, decay=decay)
 
     def _close_epoch(self, listener: Listener) -> None:
         options, at = self.config.training, self.position
@@ -409,10 +411,10 @@ class Trainer:
         if advice:
             record["codebook"]["warning"] = advice
         at.epoch, at.step, at.seconds = at.epoch + 1, 0, 0.0
-        self.totals = Totals(self.model.quantizer.codebook.e.shape, self.device)
+        self.totals = Totals(self.model.quantizer.codebook.embeddings.shape, self.device)
         if self.accelerator.is_main_process:
             name = f"{run_folder.RECONSTRUCTIONS}/epoch_{at.epoch:04d}.png"
-            save_reconstructions(self.folder / name, self.tested, fixed_images(self.watched))
+            save_reconstructions(self.folder / name, self.eval_model, fixed_images(self.val_images))
             listener.closing(record)
         if due:
             if not processes.hold_the_same(self.accelerator, self.model):
@@ -427,7 +429,7 @@ class Trainer:
 
     def _test(self) -> dict[str, float]:
         options = self.config.training
-        totals = totals_over(self.tested, self.watched, options.batch_size)
+        totals = totals_over(self.eval_model, self.val_images, options.batch_size)
         means = asdict(totals.means(self.beta))
         del means["batch_perplexity"]
         if not math.isfinite(means["loss"]):
@@ -445,7 +447,7 @@ class Trainer:
             return
         if not self._finite():
             self._refuse("the weights are not finite")
-        checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.tested)
+        checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.eval_model)
         run_folder.write_epochs(self.folder, self.position.history)
         checkpoint.save(self.folder / run_folder.CHECKPOINT, self._state())
 

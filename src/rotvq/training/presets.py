@@ -31,7 +31,7 @@ PRESETS: dict[str, Config] = {
         model=ModelConfig(width=64, dim=64),
         training=TrainingConfig(epochs=30),
     ),
-    # The same half hour with every lever that pays (the ladder of `rotvq beyond`).
+    # The same half hour with every lever that pays (the ladder of `rotvq ablate`).
     "best": Config(
         data=DataConfig(source="cifar10", crops="random"),
         model=ModelConfig(width=96, dim=64, network="patches"),

@@ -65,7 +65,7 @@ def _quantizer(name: str, description: dict[str, Any]) -> QuantizerConfig:
     return QuantizerConfig(
         codebook_size=description["codebook_size"],
         estimator=description["estimator"],
-        rule=description["rule"],
+        update=description["update"],
         decay=description["decay"],
         restart=restart["threshold"],
         restart_draw=restart["draw"],
@@ -93,5 +93,5 @@ def load(name: str, config: Config) -> StartingPoint:
 def _is_structure(change: str) -> bool:
     """Whether a change of a field, as `differing` says it, is one of which weights there are."""
     return change.startswith(STRUCTURE) or (
-        change.startswith("quantizer.rule:") and "linear" in change
+        change.startswith("quantizer.update:") and "linear" in change
     )

@@ -124,12 +124,12 @@ def _codebook(writer: Any, trainer: Trainer, record: dict[str, Any]) -> None:
     codebook = trainer.model.quantizer.codebook
     if not isinstance(codebook, Codebook):
         return
-    writer.add_histogram("codebook/N", codebook.N.cpu(), record["images"])
+    writer.add_histogram("codebook/N", codebook.cluster_size.cpu(), record["images"])
     if record["epoch"] == trainer.config.training.epochs:
-        counts = [f"{n:.2f}" for n in codebook.N.tolist()]
+        counts = [f"{n:.2f}" for n in codebook.cluster_size.tolist()]
         labels = [[str(code), count] for code, count in enumerate(counts)]
         writer.add_embedding(
-            codebook.e.detach().float().cpu(),
+            codebook.embeddings.detach().float().cpu(),
             metadata=labels,
             metadata_header=["code", "N"],
             tag="codebook",

@@ -1,0 +1,143 @@
+"""What a study keeps of a run as it goes: gradient norms, codebooks of some epochs, the best model.
+
+Each file is written whole at the end of an epoch, before its checkpoint. A crash in between makes
+the run do that epoch again, and write the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from torch import Tensor
+
+from rotvq.errors import UserError, first_line
+from rotvq.evaluation.evaluate import batches, evaluating
+from rotvq.evaluation.pixels import normalized
+from rotvq.files import write_bytes, write_json
+from rotvq.guarded import read_bytes, read_json
+from rotvq.model import VQVAE
+from rotvq.report.records import mapping, numbers
+from rotvq.studies.milestones import CODEBOOK, milestone
+from rotvq.studies.plan import GRADIENTS
+from rotvq.training import run_folder
+from rotvq.training.checkpoint import save_weights
+from rotvq.training.loop import Trainer
+
+BEST = "best.safetensors"
+LARGEST_CODEBOOK = 2**28  # bytes
+USE_IMAGES = 1024
+"""Test images whose tokens tell which codes are in use."""
+
+
+def codebook_file(folder: Path, epoch: int) -> Path:
+    """Where the codebook after an epoch, counted from 1, is kept."""
+    return folder / run_folder.CODEBOOKS / f"epoch_{epoch:04d}.safetensors"
+
+
+def observer(trainer: Trainer) -> Callable[[dict[str, Any]], None]:
+    """What to call as `Listener.closing` of the trainer's run."""
+    model, folder, options = trainer.eval_model, trainer.folder, trainer.config.training
+    batch = _spread(trainer.train_images, options.batch_size)
+    used = _spread(trainer.val_images, USE_IMAGES)
+    snapshots = {milestone(epoch, options.epochs) for epoch in CODEBOOK}
+
+    def closing(record: dict[str, Any]) -> None:
+        epoch = record["epoch"]
+        _add_norms(folder / GRADIENTS, epoch, gradient_norms(trainer.model, batch, trainer.beta))
+        if epoch in snapshots:
+            _write_codebook(codebook_file(folder, epoch), model, used)
+        tests = [past["test"]["loss"] for past in trainer.position.history if past["test"]]
+        if record["test"] and record["test"]["loss"] == min(tests):
+            save_weights(folder / BEST, model)
+
+    return closing
+
+
+def read_codebook(file: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Codes (k, d) of an epoch, and how often some test images used each (k,).
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    try:
+        content = load(read_bytes(file, LARGEST_CODEBOOK))
+        e, uses = content["e"], content["uses"]
+        whole = e.dtype == np.float32 and e.ndim == 2 and np.isfinite(e).all()
+        if not (whole and e.size and uses.dtype == np.int64 and uses.shape == e.shape[:1]):
+            raise ValueError("it has other arrays")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{file}: expected the codebook of an epoch; {first_line(error)}. Remove the run's "
+            "folder to train it again."
+        ) from None
+    return e, uses
+
+
+def read_norms(path: Path) -> dict[int, dict[str, float]]:
+    """The norm of the gradient by each parameter, by epoch.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    try:
+        epochs = mapping(mapping(read_json(path), str(path)).get("epochs"), f"{path}: epochs")
+        return {int(epoch): dict(numbers(epochs, epoch, str(path))) for epoch in epochs}
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: expected the gradient norms of a run; {first_line(error)}. Remove "
+            f"{path.parent} to train it again."
+        ) from None
+
+
+def gradient_norms(model: VQVAE, images: UInt8[Tensor, "b c h w"], beta: float) -> dict[str, float]:
+    """Norm of the loss's gradient by each parameter, over a batch; changes nothing in the model.
+
+    Args:
+        model: put into evaluation mode for the time of the call, so that no code moves.
+        images: the batch; the loss is a mean over it.
+        beta: weight of the commitment loss.
+    """
+    with evaluating(model), torch.enable_grad():
+        loss = model(normalized(images)).loss(beta)
+        parameters = dict(model.named_parameters())
+        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return {
+        name: 0.0 if gradient is None else gradient.norm().item()
+        for name, gradient in zip(parameters, gradients, strict=True)
+    }
+
+
+@torch.no_grad()
+def uses(model: VQVAE, images: UInt8[Tensor, "n c h w"]) -> Int64[Tensor, " k"]:
+    """How often each code is used over images."""
+    with evaluating(model):
+        indices = [model.encode(x).flatten() for x in batches(images, 128)]
+    return torch.bincount(torch.cat(indices), minlength=len(model.quantizer.codebook))
+
+
+def _write_codebook(file: Path, model: VQVAE, images: Tensor) -> None:
+    file.parent.mkdir(exist_ok=True)
+    state = {"e": model.quantizer.codebook.embeddings.detach(), "uses": uses(model, images)}
+    content = {name: t.cpu().numpy() for name, t in state.items()}
+    write_bytes(file, save(content))
+
+
+def _spread(images: Tensor, number: int) -> Tensor:
+    """So many images, spread evenly over a split."""
+    number = min(number, len(images))
+    return images[torch.arange(number, device=images.device) * len(images) // number]
+
+
+def _add_norms(path: Path, epoch: int, norms: dict[str, float]) -> None:
+    """Write the norms of all epochs so far."""
+    before = read_norms(path) if path.exists() else {}
+    epochs = {str(past): values for past, values in before.items() if past < epoch}
+    write_json(path, {"format": 1, "epochs": {**epochs, str(epoch): norms}})

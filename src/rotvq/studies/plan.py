@@ -1,0 +1,160 @@
+"""From studies and a preset to the runs they need, and what of them is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from rotvq import __version__
+from rotvq.errors import UserError
+from rotvq.guarded import read_json
+from rotvq.studies.study import Preset, Study, Suite, Variant
+from rotvq.studies.suites import PAPER
+from rotvq.training import run_folder
+from rotvq.training.config import Config, differing
+
+T = TypeVar("T")
+
+GRADIENTS = "gradients.json"
+"""In a run's folder: the norm of the gradient by each parameter, after each epoch."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training with its measurements: a study's variant at a seed.
+
+    Args:
+        study: whose row it is.
+        variant: which row.
+        seed: of the training.
+        config: what is trained.
+        folder: where its record lies; that of another study's run where the configuration is one.
+        measures: names of what is measured of the trained model besides its evaluation.
+    """
+
+    study: str
+    variant: Variant
+    seed: int
+    config: Config
+    folder: Path
+    measures: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """As "table2/k_256/seed_0"."""
+        return f"{self.study}/{self.variant.name}/seed_{self.seed}"
+
+    @property
+    def trained(self) -> bool:
+        """Whether training and evaluation are finished."""
+        return (self.folder / run_folder.EVALUATION).exists()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Measurements that are not made yet."""
+        return tuple(name for name in self.measures if not (self.folder / f"{name}.json").exists())
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.trained and not self.missing
+
+
+def make_plan(
+    preset: str,
+    out: Path,
+    *,
+    suite: Suite = PAPER,
+    studies: Iterable[str] | None = None,
+    variants: Sequence[str] = (),
+    seeds: int | None = None,
+    source: str | None = None,
+) -> list[Run]:
+    """The runs of some studies, in order.
+
+    Args:
+        preset: one of the suite's.
+        out: the folder of all records.
+        suite: whose studies and presets.
+        studies: some of them; None is all.
+        variants: only these; all if empty.
+        seeds: how many, from 0; for every study. None is the preset's for the repeated studies.
+        source: of the images, instead of the preset's.
+
+    Raises:
+        UserError: a preset, study or variant that does not exist.
+    """
+    size = _one(preset, suite.presets, "preset")
+    names = suite.studies if studies is None else studies
+    chosen = [_one(name, suite.studies, "study") for name in names]
+    _check_variants(chosen, variants)
+    wanted = {s.name for s in chosen}
+    plan: list[Run] = []
+    owners: dict[Config, Path] = {}
+    # All studies, also those not chosen: who owns a shared record does not depend on the choice.
+    for study in suite.studies.values():
+        count = seeds or (size.seeds if study.repeated else 1)
+        # Seed by seed, so that a study stopped early still compares all of its variants.
+        for seed in range(count):
+            for variant in study.variants:
+                config = _config(size, study, variant, seed, source)
+                own = out / study.name / variant.name / f"seed_{seed}"
+                folder = owners.setdefault(config, own)
+                if study.name in wanted and (not variants or variant.name in variants):
+                    plan.append(Run(study.name, variant, seed, config, folder, study.measures))
+    return plan
+
+
+def check(run: Run) -> None:
+    """See that the record in a run's folder, if there is one, is of this run and this version.
+
+    Where its images came from does not matter, as a record names their fingerprint.
+
+    Raises:
+        UserError: it is not; with the fields that differ.
+    """
+    if not run_folder.is_run(run.folder):
+        return
+    before = run_folder.read_config(run.folder)
+    before = before.replace(data={"source": run.config.data.source})
+    changed = differing(before, run.config)
+    path = run.folder / run_folder.RUN
+    if path.exists():
+        try:
+            record = read_json(path)
+            made = {"format": record["format"], "rotvq": record["rotvq"]}
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{path}: expected the record of a run; it is damaged. Remove {run.folder} to "
+                "train it again."
+            ) from None
+        now = {"format": run_folder.FORMAT, "rotvq": __version__}
+        changed += [f"{key}: {made[key]} → {now[key]}" for key in now if made[key] != now[key]]
+    if changed:
+        raise UserError(
+            f"{run.folder}: expected the record of {run.name}; it is another's: "
+            f"{'; '.join(changed)}. Choose another --out, or remove that folder."
+        )
+
+
+def _config(size: Preset, study: Study, variant: Variant, seed: int, source: str | None) -> Config:
+    base = size.bases[variant.base or study.base]
+    config = base.replace(**variant.changes).replace(training={"seed": seed})
+    return config.replace(data={"source": source}) if source else config
+
+
+def _one(name: str, known: Mapping[str, T], kind: str) -> T:
+    if name not in known:
+        raise UserError(f"{kind}: expected one of {', '.join(known)}; got {name!r}.")
+    return known[name]
+
+
+def _check_variants(studies: Iterable[Study], variants: Iterable[str]) -> None:
+    known = [variant.name for study in studies for variant in study.variants]
+    for name in variants:
+        if name not in known:
+            raise UserError(
+                f"variant: expected one of {', '.join(dict.fromkeys(known))}; got {name!r}."
+            )

@@ -1,0 +1,78 @@
+"""The ladder and its levers: what each row changes, and nothing else."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from rotvq.studies.ablations.presets import PRESETS
+from rotvq.studies.ablations.studies import BRANCH, LARGE, OPTIONS, STEPS, STUDIES, merged
+from rotvq.studies.plan import make_plan
+from rotvq.studies.suites import ABLATIONS
+from rotvq.training.build import build_model
+from rotvq.training.presets import PRESETS as RUNS
+
+OUT = Path("out")
+
+
+def plan(preset, study, seeds=1):
+    return make_plan(preset, OUT, suite=ABLATIONS, studies=[study], seeds=seeds)
+
+
+def test_merging_keeps_what_is_not_changed_and_changes_nothing_of_its_parts():
+    first, second = {"a": {"x": 1, "y": 2}}, {"a": {"y": 3}, "b": {"z": 4}}
+    assert merged(first, second) == {"a": {"x": 1, "y": 3}, "b": {"z": 4}}
+    assert first == {"a": {"x": 1, "y": 2}}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_ladder_begins_with_the_papers_recipe_and_keeps_what_is_below(preset):
+    runs = plan(preset, "steps")
+    assert runs[0].config == PRESETS[preset].bases["steps"]
+    for (below, run), (_, _, changes) in zip(pairwise(runs[:-1]), STEPS[1:], strict=True):
+        assert run.config == below.config.replace(**changes)
+        assert changes
+
+
+@pytest.mark.parametrize("preset", ["cpu", "paper"])
+def test_a_lever_changes_one_rung(preset):
+    branch = next(r for r in plan(preset, "steps") if r.variant.name == BRANCH)
+    for run, (name, _, changes) in zip(plan(preset, "options"), OPTIONS, strict=True):
+        assert run.variant.name == name
+        assert run.config == branch.config.replace(**changes) != branch.config
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_row_can_be_built_and_is_repeated_where_it_is_compared(study):
+    for run in plan("smoke", study):
+        if run.config.quantizer.codebook_size <= 16384:
+            build_model(run.config)
+    repeated = {run.seed for run in make_plan("cpu", OUT, suite=ABLATIONS, studies=[study])}
+    assert repeated == ({0} if study == "codebooks" else {0, 1, 2})
+
+
+def test_large_codebooks_differ_in_size_and_decay_alone():
+    first, *others = plan("cpu", "codebooks")
+    assert [r.config.quantizer.codebook_size for r in (first, *others)] == list(LARGE)
+    for run in others:
+        quantizer = {
+            name: getattr(run.config.quantizer, name)
+            for name in ("codebook_size", "decay", "final_decay")
+        }
+        assert run.config == first.config.replace(quantizer=quantizer)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_choices_are_made_on_images_held_out(preset):
+    assert all(config.data.validation for config in PRESETS[preset].bases.values())
+
+
+def test_the_best_preset_is_the_top_of_the_ladder_but_for_its_length():
+    for preset, name in (("cpu", "best"), ("paper", "best_gpu")):
+        *_, trunk, top = (run.config for run in plan(preset, "steps"))
+        best = RUNS[name]
+        length = {name: getattr(best.training, name) for name in ("epochs", "test_every")}
+        assert top.replace(training=length, data={"validation": 0}) == best
+        assert top.quantizer == trunk.quantizer
+        assert top.training == replace(trunk.training, learning_rate=top.training.learning_rate)

@@ -1,0 +1,113 @@
+"""Exported programs against the model, on other shapes than the example's."""
+
+import numpy as np
+import pytest
+import torch
+
+from rotvq.errors import UserError
+from rotvq.export import differences, load_onnx, load_torch, to_onnx, to_torch
+from rotvq.model import VQVAE
+from rotvq.quantization import (
+    FiniteScalarQuantizer,
+    GroupedQuantizer,
+    LinearMap,
+    ResidualQuantizer,
+    VectorQuantizer,
+)
+
+WAYS = {"torch": (to_torch, load_torch), "onnx": (to_onnx, load_onnx)}
+
+
+def model(network="paper", **changes):
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(50, 8, channel_dim=1)
+    torch.nn.init.normal_(quantizer.codebook.embeddings)
+    small = {"width": 8, "dim": 8, "depth": 1, "quantizer": quantizer, "network": network}
+    return VQVAE(**small | changes).eval()
+
+
+def images(n, height, width, channels=3):
+    generator = np.random.default_rng(0)
+    return torch.from_numpy(generator.integers(0, 256, (n, channels, height, width), np.uint8))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("network", ["paper", "patches", "attention"])
+def test_any_batch_and_size(way, network, tmp_path):
+    write, read = WAYS[way]
+    net = model(network)
+    encode, decode = map(read, write(net, tmp_path))
+    for n, height, width in ((1, 32, 32), (3, 8, 20)):
+        share, largest = differences(net, encode, decode, images(n, height, width))
+        assert share == 0 and largest < 1e-5
+    assert encode(torch.zeros(2, 3, 8, 8)).dtype == torch.int64
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_finite_scalar_and_grey(way, tmp_path):
+    write, read = WAYS[way]
+    quantizer = FiniteScalarQuantizer([5, 4, 3], channel_dim=1)
+    net = model(channels=1, dim=3, quantizer=quantizer, normalized_latents=True)
+    encode, decode = map(read, write(net, tmp_path))
+    assert differences(net, encode, decode, images(2, 12, 8, channels=1))[0] == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_codes_that_are_a_learned_map(way, tmp_path):
+    write, read = WAYS[way]
+    net = model(quantizer=VectorQuantizer(50, 8, update=LinearMap(), channel_dim=1))
+    with torch.no_grad():
+        next(net.quantizer.parameters()).add_(torch.randn(8, 8))
+    encode, decode = map(read, write(net, tmp_path))
+    assert differences(net, encode, decode, images(2, 12, 8))[0] == 0
+
+
+def test_several_quantizers_are_torch_programs_and_no_onnx_ones(tmp_path):
+    groups = [[VectorQuantizer(50, 4, channel_dim=1) for _ in range(2)] for _ in range(2)]
+    net = model(quantizer=GroupedQuantizer([ResidualQuantizer(group) for group in groups]))
+    encode, decode = map(load_torch, to_torch(net, tmp_path))
+    assert encode(torch.zeros(1, 3, 8, 12)).shape == (1, 2, 3, 2, 2)
+    assert differences(net, encode, decode, images(2, 12, 8)) == (0, 0)
+    with pytest.raises(UserError, match="expected a quantizer with one codebook; a GroupedQuan"):
+        to_onnx(net, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def onnx_programs(tmp_path_factory):
+    return to_onnx(model(), tmp_path_factory.mktemp("onnx"))
+
+
+def test_axes_are_named_and_the_metadata_says_what_they_hold(onnx_programs):
+    onnx = pytest.importorskip("onnx")
+    pictures, tokens = ["batch", 3, "height", "width"], ["batch", "rows", "columns"]
+    wanted = ([pictures, tokens], [tokens, pictures])
+    for path, expected in zip(onnx_programs, wanted, strict=True):
+        loaded = onnx.load(path)
+        onnx.checker.check_model(loaded, full_check=True)
+        found = [
+            [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+            for value in (*loaded.graph.input, *loaded.graph.output)
+        ]
+        assert found == expected
+        meaning = {entry.key: entry.value for entry in loaded.metadata_props}
+        assert meaning["rotvq.codebook_size"] == "50" and meaning["rotvq.stride"] == "4"
+        assert meaning["rotvq.range"] == "[-1, 1]" and meaning["rotvq.channels"] == "3"
+        assert len(meaning["rotvq.model"]) == 16
+
+
+def test_sides_that_the_stride_does_not_divide_are_refused(onnx_programs, tmp_path):
+    for encode, message in (
+        (load_onnx(onnx_programs[0]), "height_and_width_must_be_multiples_of_4"),
+        (load_torch(to_torch(model(), tmp_path)[0]), r"images\.size\(\)\[.\] % 4 == 0"),
+    ):
+        for size in ((427, 640), (20, 27)):
+            with pytest.raises(Exception, match=message):
+                encode(torch.zeros(1, 3, *size))
+
+
+def test_other_outputs_are_refused():
+    net = model()
+    with pytest.raises(UserError, match=r"100\.00% of the indices differ"):
+        differences(net, lambda x: net.encode(x) + 1, net.decode, images(2, 8, 8))
+    with pytest.raises(UserError, match=r"pixels by up to 0\.5"):
+        differences(net, net.encode, lambda i: net.decode(i) + 0.5, images(2, 8, 8))
