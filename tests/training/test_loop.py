@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from rotvq import run_folder
 from rotvq.data_processing import ImageData, ImageSplit, epoch_order
 from rotvq.errors import UserError
 from rotvq.evaluation.pixels import normalized
-from rotvq.training import bad_steps, checkpoint, environment, loop, run_folder
+from rotvq.training import bad_steps, checkpoint, environment, loop
 from rotvq.training.build import load_model
+from rotvq.training.folder import read_config
 from rotvq.training.interrupt import Stopped
 from rotvq.training.listener import Listener
 from rotvq.training.loop import Trainer
@@ -296,7 +298,7 @@ def test_run_json_says_what_ran(tmp_path, data, tiny):
     assert not (tmp_path / "run").exists()
     trainer.begin("rotvq train --out run")
     run = json.loads((tmp_path / "run/run.json").read_text())
-    assert run["format"] == 1
+    assert run["format"] == run_folder.FORMAT
     assert run["command"] == "rotvq train --out run"
     assert run["hardware"]["device"] == "cpu"
     assert run["precision"] == environment.resolve_precision("auto", torch.device("cpu"))
@@ -520,4 +522,4 @@ def test_epochs_that_are_done_cannot_be_undone(tmp_path, data, tiny, begin, done
         assert (folder / "config.yaml").read_bytes() == config
     for epochs in range(allowed, 6):
         Trainer(tiny(training={"epochs": epochs}), data, folder).resume()
-        assert run_folder.read_config(folder).training.epochs == epochs
+        assert read_config(folder).training.epochs == epochs

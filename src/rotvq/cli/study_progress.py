@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, TextColumn
 
+from rotvq import run_folder
 from rotvq.cli.progress import TrainingProgress
 from rotvq.cli.terminal import BAR, Live, Terminal, duration
 from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
+from rotvq.run_record import load_evaluation
 from rotvq.studies.plan import Run
-from rotvq.training import run_folder
 
 if TYPE_CHECKING:
     from rotvq.evaluation.metrics import Means
@@ -133,8 +134,6 @@ class _Work:
 
 
 def _result(run: Run) -> str:
-    from rotvq.report.records import load_evaluation  # late: it loads matplotlib
-
     metrics = defaultdict(lambda: math.nan, load_evaluation(run.folder).metrics)
     return (
         f"test MSE {metrics['mse']:.4f}, SSIM {metrics['ssim']:.3f}, perplexity "

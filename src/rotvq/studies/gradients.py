@@ -18,16 +18,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor
 
+from rotvq import run_folder
 from rotvq.errors import UserError, first_line
 from rotvq.evaluation.evaluate import batches, evaluating
 from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_bytes, write_json
-from rotvq.guarded import read_bytes, read_json
+from rotvq.guarded import mapping, numbers, read_bytes, read_json
 from rotvq.model import VQVAE
-from rotvq.report.records import mapping, numbers
 from rotvq.studies.milestones import CODEBOOK, milestone
 from rotvq.studies.plan import GRADIENTS
-from rotvq.training import run_folder
 from rotvq.training.checkpoint import save_weights
 from rotvq.training.loop import Trainer
 

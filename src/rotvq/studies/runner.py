@@ -9,6 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from rotvq import run_folder
 from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
 from rotvq.evaluation.metrics import Means
@@ -16,7 +17,7 @@ from rotvq.files import write_json
 from rotvq.studies.gradients import observer
 from rotvq.studies.measures import MEASURES, Bench
 from rotvq.studies.plan import Run, check
-from rotvq.training import run_folder
+from rotvq.training.folder import check_same_data
 from rotvq.training.images import on_device, sizes
 from rotvq.training.listener import Listener
 from rotvq.training.loop import Trainer
@@ -57,7 +58,7 @@ def check_images(plan: Sequence[Run], data: ImageData) -> None:
         if limits not in known:
             splits = zip(("train", "test"), (data.train, data.test), limits, strict=True)
             known[limits] = sizes({n: on_device(split, some, "cpu") for n, split, some in splits})
-        run_folder.check_same(run.folder, known[limits])
+        check_same_data(run.folder, known[limits])
 
 
 def work(

@@ -23,6 +23,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from rotvq import run_folder
 from rotvq.data_processing import ImageData, epoch_order, skipped
 from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluate, totals_over
@@ -37,7 +38,6 @@ from rotvq.training import (
     environment,
     gradients,
     processes,
-    run_folder,
     starting_point,
     state,
 )
@@ -45,6 +45,7 @@ from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
 from rotvq.training.collapse import warning
 from rotvq.training.config import Config
+from rotvq.training.folder import check_free, check_same_data, prepare, prepare_resume
 from rotvq.training.images import limited, mirrored, on_device, sizes
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.listener import Listener
@@ -158,10 +159,10 @@ class Trainer:
         start = self._start()
         if self.accelerator.is_main_process:
             # Before the lock, which makes the folder.
-            run_folder.check_free(self.folder, overwrite)
+            check_free(self.folder, overwrite)
         with self.lock.until_failure(self.accelerator.is_main_process):
             if self.accelerator.is_main_process:
-                run_folder.prepare(self.folder, self.config, overwrite=overwrite)
+                prepare(self.folder, self.config, overwrite=overwrite)
                 self._describe(command, start)
             processes.check_shared(self.accelerator, self.folder, 0)
             if start:
@@ -195,7 +196,7 @@ class Trainer:
             if not (self.folder / run_folder.RUN).exists():
                 self._describe("")
             splits = sizes(self._images()) | self.samples.record
-            run_folder.check_same(self.folder, splits, self.precision)
+            check_same_data(self.folder, splits, self.precision)
             told = checkpoint.settle(path)
         self.accelerator.wait_for_everyone()
         begun = path.exists()
@@ -206,7 +207,7 @@ class Trainer:
             self._start()
         # Last, so that a refusal leaves the folder as it was.
         if self.accelerator.is_main_process:
-            run_folder.take_up(self.folder, self.config)
+            prepare_resume(self.folder, self.config)
             if begun:
                 checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.eval_model)
                 run_folder.write_epochs(self.folder, self.position.history)

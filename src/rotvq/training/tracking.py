@@ -11,9 +11,9 @@ import numpy as np
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 from PIL import Image
 
+from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.quantization import Codebook
-from rotvq.training import run_folder
 from rotvq.training.config import Config
 from rotvq.training.listener import Listener
 from rotvq.training.loop import Trainer
