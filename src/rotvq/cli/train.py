@@ -75,7 +75,6 @@ def execute(config: Config, options: Options, command: str) -> int:
     # Late: torch takes its time, and bad options or data are answered before.
     from rotvq.training import tracking
     from rotvq.training.interrupt import Stopped
-    from rotvq.training.listener import both
     from rotvq.training.loop import Trainer
 
     tracking.check(options.track)
@@ -90,9 +89,9 @@ def execute(config: Config, options: Options, command: str) -> int:
             progress.say(f"  What was skipped is listed in {options.out / run_folder.SKIPPED}.")
     trackers = tracking.start(options.track if main else (), config, options.out)
     try:
-        with progress.following(trainer) as listener:
+        with progress.following(trainer) as callback:
             record = trainer.run(
-                both(listener, tracking.listening(trackers, trainer, progress.say))
+                [callback, tracking.TrackerCallback(trackers, trainer, progress.say)]
             )
     except Stopped as stopped:
         progress.say(str(stopped))
