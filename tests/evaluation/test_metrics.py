@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,7 +74,9 @@ def output(images, seed):
     losses = torch.rand(3, generator=generator)
     moments = torch.rand(2, 5, generator=generator) + 1
     indices = torch.randint(0, 6, (images, 2, 3), generator=generator)
-    return VQVAEOutput(torch.zeros(images, 3, 8, 8), indices, *losses, torch.zeros(()), moments)
+    latents = torch.zeros(images, 5, 2, 3)
+    zero = torch.zeros(())
+    return VQVAEOutput(torch.zeros(images, 3, 8, 8), indices, latents, *losses, zero, moments)
 
 
 SIZES = (5, 8, 1, 3)
@@ -116,7 +119,7 @@ def test_totals_wait_for_no_gradient():
     one = output(2, 0)
     loss = one.reconstruction_loss.clone().requires_grad_()
     totals = Totals((8, 5))
-    totals.add(one._replace(reconstruction_loss=loss * 2))
+    totals.add(replace(one, reconstruction_loss=loss * 2))
     assert not totals.sums.requires_grad
 
 
@@ -153,5 +156,5 @@ def test_reduce_does_nothing_in_one_process():
 def test_a_nan_loss_is_not_hidden():
     totals = Totals((8, 5))
     totals.add(output(3, 0))
-    totals.add(output(3, 1)._replace(codebook_loss=torch.tensor(math.nan)))
+    totals.add(replace(output(3, 1), codebook_loss=torch.tensor(math.nan)))
     assert math.isnan(totals.means(0.25).loss)
