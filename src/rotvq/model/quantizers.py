@@ -54,6 +54,13 @@ def describe(quantizer: Quantizer) -> dict[str, Any]:
     }
 
 
+def codebook_sizes(quantizer: Any) -> tuple[int, ...]:
+    """Number of codes for each index of a vector, in the order of `index_shape`."""
+    if quantizer.index_shape:
+        return tuple(size for q in quantizer.quantizers for size in codebook_sizes(q))
+    return (len(quantizer.codebook),)
+
+
 def build(description: dict[str, Any]) -> Quantizer:
     """The quantizer that `describe` describes, with channel_dim=1.
 
