@@ -31,7 +31,7 @@ from rotvq.data_processing import ImageData, ImageSplit, load
 from rotvq.files import TEMPORARY, write_json
 from rotvq.training import checkpoint, environment, loop
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 CONFIG = Config(
     data=DataConfig(train_images=48, test_images=16),

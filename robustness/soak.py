@@ -22,7 +22,7 @@ from rotvq.files import write_json
 from rotvq.training import environment
 from rotvq.training.callbacks import Callback
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 STEPS_AN_EPOCH = 1000
 BATCH = 4

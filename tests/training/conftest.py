@@ -19,7 +19,7 @@ from outcome import outcome
 from rotvq.data_processing import ImageData, ImageSplit
 from rotvq.training.callbacks import Callback
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 TINY = Config(
     data=DataConfig(source="smooth"),

@@ -19,7 +19,7 @@ from rotvq.training import bad_steps, checkpoint, environment, loop
 from rotvq.training.build import load_model
 from rotvq.training.folder import read_config
 from rotvq.training.interrupt import Stopped
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 PLAIN = {}
 LIVELY = {"restart": 0.3, "init": "data", "decay": 0.5}
@@ -171,7 +171,7 @@ def test_micro_batches_equal_one_batch(tmp_path, data, tiny, begin, quantizer):
         }  # fmt: skip
         trainer = begin(tiny(quantizer=quantizer, training=options), data, tmp_path / f"{micro}")
         # Adam would hide a wrong scale of the gradient and blow up rounding errors.
-        trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.5)
+        trainer.state.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.5)
         start = {name: t.clone() for name, t in trainer.model.state_dict().items()}
         trainer.run()
         states.append(trainer.model.state_dict())

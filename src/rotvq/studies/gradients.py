@@ -28,7 +28,7 @@ from rotvq.studies.milestones import CODEBOOK, milestone
 from rotvq.studies.plan import GRADIENTS
 from rotvq.training.callbacks import Callback
 from rotvq.training.checkpoint import save_weights
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 BEST = "best.safetensors"
 LARGEST_CODEBOOK = 2**28  # bytes
@@ -51,8 +51,8 @@ class RunObserver(Callback):
     def __init__(self, trainer: Trainer) -> None:
         options = trainer.config.training
         self._trainer = trainer
-        self._batch = _spread(trainer.train_images, options.batch_size)
-        self._used = _spread(trainer.val_images, USE_IMAGES)
+        self._batch = _spread(trainer.images.train, options.batch_size)
+        self._used = _spread(trainer.images.val, USE_IMAGES)
         self._snapshots = {milestone(epoch, options.epochs) for epoch in CODEBOOK}
 
     def on_epoch_end(self, record: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from rotvq.errors import UserError
 from rotvq.quantization import Codebook
 from rotvq.training.callbacks import Callback
 from rotvq.training.config import Config
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 PROJECT = "rotvq"
 
