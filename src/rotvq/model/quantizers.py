@@ -54,11 +54,17 @@ def describe(quantizer: Quantizer) -> dict[str, Any]:
     }
 
 
-def codebook_sizes(quantizer: Any) -> tuple[int, ...]:
+def leaves(quantizer: Quantizer) -> list[VectorQuantizer | FiniteScalarQuantizer]:
+    """The quantizers that a quantizer is made of, in the order of its flattened indices."""
+    if isinstance(quantizer, ResidualQuantizer | GroupedQuantizer):
+        inner: list[Any] = list(quantizer.quantizers)
+        return [leaf for q in inner for leaf in leaves(q)]
+    return [quantizer]
+
+
+def codebook_sizes(quantizer: Quantizer) -> tuple[int, ...]:
     """Number of codes for each index of a vector, in the order of `index_shape`."""
-    if quantizer.index_shape:
-        return tuple(size for q in quantizer.quantizers for size in codebook_sizes(q))
-    return (len(quantizer.codebook),)
+    return tuple(len(leaf.codebook) for leaf in leaves(quantizer))
 
 
 def build(description: dict[str, Any]) -> Quantizer:
