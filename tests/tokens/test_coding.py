@@ -10,7 +10,6 @@ from rotvq.errors import UserError
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
 from rotvq.quantization import (
-    Codebook,
     FiniteScalarQuantizer,
     GroupedQuantizer,
     ResidualQuantizer,
@@ -101,10 +100,6 @@ def several():
     }
 
 
-def codebooks(net):
-    return [module for module in net.modules() if isinstance(module, Codebook)]
-
-
 SIZES = {
     "residual": (5, 16, 3),
     "grouped": (6, 256),
@@ -117,7 +112,7 @@ SIZES = {
 @pytest.mark.parametrize("suffix", KINDS)
 def test_every_quantizer_has_tokens_and_files(tmp_path, kind, suffix):
     net = model(quantizer=several()[kind])
-    for codebook in codebooks(net):
+    for codebook in net.quantizer.codebooks:
         torch.nn.init.normal_(codebook.embeddings)
     images = [("a", picture(16, 24)), ("b", picture(5, 9))]
     write(tmp_path / f"t{suffix}", encode(net, images))
@@ -135,7 +130,7 @@ def test_every_quantizer_has_tokens_and_files(tmp_path, kind, suffix):
 def test_each_codebook_counts_in_the_fingerprint():
     net = model(quantizer=several()["nested"])
     before = fingerprint(net)
-    for codebook in codebooks(net):
+    for codebook in net.quantizer.codebooks:
         codebook.embeddings[0] += 1
         assert fingerprint(net) != before
         before = fingerprint(net)

@@ -13,7 +13,7 @@ from typing import Any
 
 from rotvq import telemetry
 from rotvq.errors import UserError, first_line
-from rotvq.model.quantizers import Quantizer, codebook_sizes
+from rotvq.quantization import Quantizer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -93,7 +93,7 @@ def card(quantizer: Quantizer, channels: int, stride: int, name: str = "owner/na
     metadata = ModelCardData(
         library_name="rotvq", tags=["vq-vae", "image-tokenizer", "vector-quantization"]
     )
-    sizes = codebook_sizes(quantizer)
+    sizes = quantizer.codebook_sizes
     codes = f"{sizes[0]:,} codes"
     if len(sizes) > 1:
         codes = f"{len(sizes)} codebooks of {', '.join(f'{k:,}' for k in sizes)} codes"

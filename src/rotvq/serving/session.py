@@ -19,7 +19,6 @@ from rotvq.data_processing.resizing import Target
 from rotvq.errors import UserError, first_line
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
-from rotvq.quantization import Codebook
 from rotvq.tokens.coding import codec, padded
 
 LARGEST = 50_000_000
@@ -62,13 +61,11 @@ class Session:
         `places` are the first two principal components of the codes, scaled to [0, 1]; `use` is how
         often each code was chosen in training, relative to the most frequent one.
         """
-        codebook = self.model.quantizer.codebook
-        e = codebook.embeddings.detach().float().cpu().numpy()
-        counts = (
-            codebook.cluster_size.cpu().numpy()
-            if isinstance(codebook, Codebook)
-            else np.ones(len(e))
-        )
+        quantizer = self.model.quantizer
+        every = torch.arange(self.codebook_size, device=self.device)[:, None, None]
+        e = quantizer.lookup(every)[:, :, 0, 0].detach().float().cpu().numpy()
+        (codebook,) = quantizer.codebooks or (None,)
+        counts = np.ones(len(e)) if codebook is None else codebook.cluster_size.cpu().numpy()
         return {
             **self.codec.header(),
             "codebook_size": self.codebook_size,

@@ -23,8 +23,8 @@ from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
-from rotvq.model.quantizers import codebook_sizes, leaves
-from rotvq.quantization import FiniteScalarQuantizer
+from rotvq.model.quantizers import leaves
+from rotvq.quantization import FiniteScalarQuantizer, VectorQuantizer
 from rotvq.tokens import tiles
 from rotvq.tokens.collection import Codec, Packer, Picture, Tokens
 
@@ -50,12 +50,11 @@ def fingerprint(model: VQVAE) -> str:
     }
     found = leaves(model.quantizer)
     for number, quantizer in enumerate(found):
-        codes = (
-            torch.tensor(quantizer.levels)
-            if isinstance(quantizer, FiniteScalarQuantizer)
-            else quantizer.codebook.embeddings
-        )
-        parts[f"codebook.{number}" if len(found) > 1 else "codebook"] = codes
+        name = f"codebook.{number}" if len(found) > 1 else "codebook"
+        if isinstance(quantizer, VectorQuantizer):
+            parts[name] = quantizer.codebook.embeddings
+        elif isinstance(quantizer, FiniteScalarQuantizer):
+            parts[name] = torch.tensor(quantizer.levels)
     digest = hashlib.sha256()
     for name in sorted(parts):
         content = parts[name].detach().cpu().contiguous()
@@ -69,7 +68,7 @@ def codec(model: VQVAE) -> Codec:
     quantizer = model.quantizer
     return Codec(
         fingerprint(model),
-        codebook_sizes(quantizer),
+        quantizer.codebook_sizes,
         model.stride,
         model.channels,
         quantizer.index_shape,

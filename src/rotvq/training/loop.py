@@ -30,7 +30,6 @@ from rotvq.evaluation.metrics import Means, Totals, psnr
 from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_json
 from rotvq.model import VQVAE, VQVAEOutput, pretrained
-from rotvq.model.quantizers import codebook_sizes
 from rotvq.quantization import Codebook, health
 from rotvq.training import (
     bad_steps,
@@ -287,7 +286,7 @@ class Trainer:
         if options.flip:
             images = mirrored(images, torch.rand(options.batch_size)[self.own] < 0.5)
         parts = images.split(options.micro_batch_size or self.share)
-        if not self.model.quantizer.codebook.ready:
+        if not all(codebook.ready for codebook in self.model.quantizer.codebooks):
             self._place_codes(order)
         for number, part in enumerate(parts, start=1):
             last = number == len(parts)
@@ -310,7 +309,7 @@ class Trainer:
 
     def _new_totals(self) -> Totals:
         quantizer = self.model.quantizer
-        return Totals(codebook_sizes(quantizer), quantizer.dim, self.device)
+        return Totals(quantizer.codebook_sizes, quantizer.dim, self.device)
 
     def _batch(self, order: Tensor, step: int) -> Tensor:
         """Which images make the batch of a step of the epoch, over all processes."""
@@ -376,7 +375,7 @@ class Trainer:
         """
         stride = self.model.stride
         tokens = self.train_images.shape[2] // stride * (self.train_images.shape[3] // stride)
-        wanted = -(-VECTORS_PER_CODE * len(self.model.quantizer.codebook) // tokens)
+        wanted = -(-VECTORS_PER_CODE * self.model.quantizer.codebook_size // tokens)
         first = order[: max(self.config.training.batch_size, wanted)]
         images = self._take(first).to(self.device)
         with self._autocast():
