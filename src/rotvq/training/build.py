@@ -8,11 +8,11 @@ from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
 from rotvq.model.pretrained import load_weights
-from rotvq.model.quantizers import Quantizer
 from rotvq.quantization import (
     UPDATES,
     FiniteScalarQuantizer,
     GroupedQuantizer,
+    Quantizer,
     ResidualQuantizer,
     Restart,
     VectorQuantizer,
