@@ -9,6 +9,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+from rotvq.cli.images import load_images
 from rotvq.cli.options import Parser
 from rotvq.cli.side_by_side import side_by_side
 from rotvq.cli.study_progress import StudyProgress
@@ -95,7 +96,7 @@ def _work(
     options: argparse.Namespace,
 ) -> int:
     progress = StudyProgress(plan, live=options.jobs == 1)
-    data = progress.load_data()
+    data = load_images(plan[0].config, quiet=options.jobs > 1)
     # Late: torch takes its time, and bad options or data are answered before.
     from rotvq.studies.runner import check_images, work
     from rotvq.training.interrupt import Stopped
