@@ -13,9 +13,9 @@ from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
 from rotvq.evaluation.metrics import Means
 from rotvq.files import write_json
-from rotvq.studies.gradients import observer
-from rotvq.studies.measures import MEASURES, Bench
+from rotvq.studies.measures import MEASURES, Shared
 from rotvq.studies.plan import Run, check
+from rotvq.studies.recorder import observer
 from rotvq.training import run_folder
 from rotvq.training.images import on_device, sizes
 from rotvq.training.listener import Listener
@@ -88,29 +88,29 @@ def work(
     for run in plan:
         check(run)
     (out / LOCKS).mkdir(parents=True, exist_ok=True)
-    bench = Bench(data, plan[0].config.data.test_images, out)
+    shared = Shared(data, plan[0].config.data.test_images, out)
     # What others hold is waited for at the end: it may be left undone, or be another study's too.
-    taken = [run for run in plan if not _take(run, bench, command, audience, wait=False)]
+    taken = [run for run in plan if not _take(run, shared, command, audience, wait=False)]
     for run in taken:
-        _take(run, bench, command, audience, wait=True)
+        _take(run, shared, command, audience, wait=True)
 
 
 def _take(
-    run: Run, bench: Bench, command: Callable[[Run], str], audience: Audience, *, wait: bool
+    run: Run, shared: Shared, command: Callable[[Run], str], audience: Audience, *, wait: bool
 ) -> bool:
     """Do what is left of a run, unless another process holds it; returns whether none did."""
     # Runs that share a folder share a lock.
-    lock = FileLock(bench.out / LOCKS / "-".join(run.folder.relative_to(bench.out).parts))
+    lock = FileLock(shared.out / LOCKS / "-".join(run.folder.relative_to(shared.out).parts))
     try:
         with lock.acquire(timeout=-1 if wait else 0):
             if run.done:
                 return True
             audience.begins(run)
             if not run.trained:
-                _train(run, bench.data, command(run), audience)
+                _train(run, shared.data, command(run), audience)
             for name in run.missing:
                 audience.measures(run, name)
-                write_json(run.folder / f"{name}.json", MEASURES[name](run, bench))
+                write_json(run.folder / f"{name}.json", MEASURES[name](run, shared))
             audience.ends(run)
     except Timeout:
         return False

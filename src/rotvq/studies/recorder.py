@@ -22,11 +22,11 @@ from rotvq.errors import UserError, first_line
 from rotvq.evaluation.evaluate import batches, evaluating
 from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_bytes, write_json
-from rotvq.guarded import read_bytes, read_json
+from rotvq.guarded import read_bytes
 from rotvq.model import VQVAE
-from rotvq.report.records import mapping, numbers
 from rotvq.studies.milestones import CODEBOOK, milestone
 from rotvq.studies.plan import GRADIENTS
+from rotvq.studies.results import read_norms
 from rotvq.training import run_folder
 from rotvq.training.checkpoint import save_weights
 from rotvq.training.loop import Trainer
@@ -79,22 +79,6 @@ def read_codebook(file: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
             "folder to train it again."
         ) from None
     return e, uses
-
-
-def read_norms(path: Path) -> dict[int, dict[str, float]]:
-    """The norm of the gradient by each parameter, by epoch.
-
-    Raises:
-        UserError: there is no such file, or it is damaged.
-    """
-    try:
-        epochs = mapping(mapping(read_json(path), str(path)).get("epochs"), f"{path}: epochs")
-        return {int(epoch): dict(numbers(epochs, epoch, str(path))) for epoch in epochs}
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: expected the gradient norms of a run; {first_line(error)}. Remove "
-            f"{path.parent} to train it again."
-        ) from None
 
 
 def gradient_norms(model: VQVAE, images: UInt8[Tensor, "b c h w"], beta: float) -> dict[str, float]:
