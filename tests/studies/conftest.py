@@ -15,6 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from rotvq import run_folder
 from rotvq.files import to_json
 from rotvq.studies import paper, results
 from rotvq.studies.milestones import CODEBOOK, milestone
@@ -217,4 +218,4 @@ def _uses(size: int, used: float) -> list[int]:
 
 
 def _write(run: Run, name: str, record: Mapping[str, Any]) -> None:
-    (run.folder / name).write_text(to_json({"format": 1, **record}))
+    (run.folder / name).write_text(to_json({"format": run_folder.FORMAT, **record}))

@@ -9,7 +9,7 @@ import pytest
 
 from rotvq.errors import UserError
 from rotvq.report import style, tiles
-from rotvq.report.records import Epoch
+from rotvq.run_record import Epoch
 from rotvq.studies import run_figures as figures
 from rotvq.studies.milestones import RECONSTRUCTIONS, milestone
 from rotvq.studies.plan import GRADIENTS

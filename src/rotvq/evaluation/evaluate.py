@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.evaluation.metrics import Totals, psnr
 from rotvq.evaluation.pixels import normalized
@@ -115,7 +116,7 @@ def evaluate(
     mse = error.mean().item()
     bits = output.indices[0].numel() * math.log2(len(model.quantizer.codebook))
     return {
-        "format": 1,
+        "format": run_folder.FORMAT,
         "split": split,
         "images": totals.images,
         "metrics": {

@@ -19,7 +19,7 @@ from rotvq.model import VQVAE
 from rotvq.training import archive
 from rotvq.training.bad_steps import BadSteps
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass

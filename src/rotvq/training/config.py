@@ -221,6 +221,16 @@ class Config:
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """The configuration of values by group, as `dataclasses.asdict` returns them.
+
+        Raises:
+            UserError: a value is not allowed.
+            KeyError, TypeError: a group is missing, or an option is unknown.
+        """
+        return cls(**{group: kind(**values[group]) for group, kind in GROUPS.items()})
+
     def replace(self, **parts: Mapping[str, Any]) -> Config:
         """The same configuration with other values, as `replace(training={"seed": 1})`."""
         changed = {name: replace(getattr(self, name), **values) for name, values in parts.items()}

@@ -11,6 +11,7 @@ import math
 import shlex
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from rotvq import run_folder
 from rotvq.data_processing import ImageData, epoch_order, skipped
 from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluate, totals_over
@@ -37,17 +39,17 @@ from rotvq.training import (
     environment,
     gradients,
     processes,
-    run_folder,
     starting_point,
     state,
 )
 from rotvq.training.build import build_model
+from rotvq.training.callbacks import Callback
 from rotvq.training.checkpoint import Checkpoint, Position
 from rotvq.training.collapse import warning
 from rotvq.training.config import Config
+from rotvq.training.folder import check_free, check_same_data, prepare, prepare_resume
 from rotvq.training.images import limited, mirrored, on_device, sizes
 from rotvq.training.interrupt import Interrupt, Stopped
-from rotvq.training.listener import Listener
 from rotvq.training.lock import RunLock
 from rotvq.training.pictures import fixed_images, save_reconstructions
 from rotvq.training.record import describe
@@ -133,6 +135,11 @@ class Trainer:
         return self.test_images if self.validation_images is None else self.validation_images
 
     @property
+    def images_per_epoch(self) -> int:
+        """Images trained on in each epoch."""
+        return self.steps * self.config.training.batch_size
+
+    @property
     def progress(self) -> float:
         """Share of the run's steps that are done, 0 to 1."""
         options = self.config.training
@@ -158,10 +165,10 @@ class Trainer:
         start = self._start()
         if self.accelerator.is_main_process:
             # Before the lock, which makes the folder.
-            run_folder.check_free(self.folder, overwrite)
+            check_free(self.folder, overwrite)
         with self.lock.until_failure(self.accelerator.is_main_process):
             if self.accelerator.is_main_process:
-                run_folder.prepare(self.folder, self.config, overwrite=overwrite)
+                prepare(self.folder, self.config, overwrite=overwrite)
                 self._describe(command, start)
             processes.check_shared(self.accelerator, self.folder, 0)
             if start:
@@ -195,7 +202,7 @@ class Trainer:
             if not (self.folder / run_folder.RUN).exists():
                 self._describe("")
             splits = sizes(self._images()) | self.samples.record
-            run_folder.check_same(self.folder, splits, self.precision)
+            check_same_data(self.folder, splits, self.precision)
             told = checkpoint.settle(path)
         self.accelerator.wait_for_everyone()
         begun = path.exists()
@@ -206,7 +213,7 @@ class Trainer:
             self._start()
         # Last, so that a refusal leaves the folder as it was.
         if self.accelerator.is_main_process:
-            run_folder.take_up(self.folder, self.config)
+            prepare_resume(self.folder, self.config)
             if begun:
                 checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.eval_model)
                 run_folder.write_epochs(self.folder, self.position.history)
@@ -216,7 +223,7 @@ class Trainer:
         main, options = self.accelerator.is_main_process, self.config.training
         self.position = state.restore(self._parts(), path, options, self.steps, sums=main)
 
-    def run(self, listener: Listener | None = None) -> dict[str, Any]:
+    def run(self, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
         """Train to the end and evaluate; returns the evaluation's record.
 
         Raises:
@@ -225,14 +232,14 @@ class Trainer:
             UserError: the loss is not finite any more.
         """
         try:
-            return self._run(listener or Listener())
+            return self._run(callbacks if self.accelerator.is_main_process else ())
         finally:
             self.lock.release()
 
-    def _run(self, listener: Listener) -> dict[str, Any]:
+    def _run(self, callbacks: Sequence[Callback]) -> dict[str, Any]:
         with Interrupt() as interrupt:
             while self.position.epoch < self.config.training.epochs:
-                self._epoch(listener, interrupt)
+                self._epoch(callbacks, interrupt)
             record = evaluate(self.eval_model, self.test_images, beta=self.beta)
         if self.accelerator.is_main_process:
             run_folder.write_epochs(self.folder, self.position.history)
@@ -242,7 +249,7 @@ class Trainer:
             raise Stopped(interrupt.signal, f"Stopped; the run is finished in {self.folder}.")
         return record
 
-    def _epoch(self, listener: Listener, interrupt: Interrupt) -> None:
+    def _epoch(self, callbacks: Sequence[Callback], interrupt: Interrupt) -> None:
         options, at = self.config.training, self.position
         order = torch.from_numpy(epoch_order(len(self.samples), options.seed, at.epoch))
         order = order.to(self.train_images.device)
@@ -255,14 +262,14 @@ class Trainer:
             now = time.perf_counter()
             if self._look_falls_due(now - told):
                 told = now
-                self._look(order, listener)
+                self._look(order, callbacks)
             if at.step < self.steps and self._to_stop(interrupt):
                 if self.norms:
-                    self._look(order, listener)
+                    self._look(order, callbacks)
                 at.seconds += now - since
                 self._stop(interrupt)
         at.seconds += time.perf_counter() - since
-        self._close_epoch(listener)
+        self._close_epoch(callbacks)
         if at.epoch < options.epochs and self._to_stop(interrupt):
             self._stop(interrupt)
 
@@ -324,21 +331,24 @@ class Trainer:
             return self.position.step % processes.AGREE_EVERY == 0
         return seconds > LOOK_EVERY
 
-    def _look(self, order: Tensor, listener: Listener) -> None:
+    def _look(self, order: Tensor, callbacks: Sequence[Callback]) -> None:
         """Read what the steps since the last look came to; the host waits for the device here."""
         at = self.position
         norms = self.accelerator.reduce(torch.stack(self.norms))
         first, self.norms = at.step - len(norms), []
         for place in at.bad.note(norms):
-            self._tell_bad_step(first + place, norms[place].item(), order, listener)
+            self._tell_bad_step(first + place, norms[place].item(), order, callbacks)
         if at.bad.in_a_row >= bad_steps.PATIENCE:
             self._refuse(f"the gradients were not finite in {at.bad.in_a_row} steps in a row")
         means = self.totals.means(self.beta)
         if at.step == self.steps:
             self._check(means)
-        listener.images(at.images, means)
+        for each in callbacks:
+            each.on_images(at.images, means)
 
-    def _tell_bad_step(self, step: int, value: float, order: Tensor, listener: Listener) -> None:
+    def _tell_bad_step(
+        self, step: int, value: float, order: Tensor, callbacks: Sequence[Callback]
+    ) -> None:
         at = self.position
         number = at.epoch * self.steps + step + 1
         told = f"Step {number:,} was left out: its gradients are not finite."
@@ -360,7 +370,8 @@ class Trainer:
             folder = self.folder / run_folder.BAD_STEPS
             bad_steps.report(folder, number, facts, self._take(batch))
             told += f" Its images and what is known of it are in {folder}."
-        listener.trouble(told)
+        for each in callbacks:
+            each.on_bad_step(told)
 
     @torch.no_grad()
     def _place_codes(self, order: Tensor) -> None:
@@ -386,7 +397,7 @@ class Trainer:
             decay = even(options.decay, options.final_decay, self.progress)
             codebook.update = replace(codebook.update, decay=decay)
 
-    def _close_epoch(self, listener: Listener) -> None:
+    def _close_epoch(self, callbacks: Sequence[Callback]) -> None:
         options, at = self.config.training, self.position
         self.totals.reduce()
         train = asdict(self.totals.means(self.beta))
@@ -415,12 +426,12 @@ class Trainer:
         if self.accelerator.is_main_process:
             name = f"{run_folder.RECONSTRUCTIONS}/epoch_{at.epoch:04d}.png"
             save_reconstructions(self.folder / name, self.eval_model, fixed_images(self.val_images))
-            listener.closing(record)
+        for each in callbacks:
+            each.on_epoch_end(record)
         if due:
             if not processes.hold_the_same(self.accelerator, self.model):
                 self._refuse("the processes do not hold the same weights and codebook any more")
             self._save()
-        listener.epoch(record)
 
     def _falls_due(self, every: int) -> bool:
         """Whether the epoch that ends now is one of every so many, or the last."""

@@ -10,10 +10,10 @@ from typing import Any
 from jaxtyping import UInt8
 from torch import Tensor
 
-from rotvq import __version__
+from rotvq import __version__, run_folder
 from rotvq.data_processing import ImageData
 from rotvq.model import VQVAE
-from rotvq.training import environment, run_folder
+from rotvq.training import environment
 from rotvq.training.config import Config
 from rotvq.training.images import sizes
 

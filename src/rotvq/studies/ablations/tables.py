@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from rotvq.report.records import lookup
+from rotvq.run_record import lookup
 from rotvq.studies.ablations.studies import BASELINE
 from rotvq.studies.results import Result, Results
 from rotvq.studies.table import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from rotvq.report.records import lookup
+from rotvq.run_record import lookup
 from rotvq.studies.claim import (
     Claim,
     compare,
