@@ -36,7 +36,7 @@ def card(model: VQVAE, folder: Path, name: str = "owner/name") -> str:
     Raises:
         UserError: a record of the run is damaged.
     """
-    text = hub.card(model, name)
+    text = hub.card(model.quantizer, model.channels, model.stride, name)
     if not (folder / run_folder.EVALUATION).is_file():
         return text
     run = load_run(folder)

@@ -32,6 +32,7 @@ from rotvq.evaluation.metrics import Means, Totals, psnr
 from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_json
 from rotvq.model import VQVAE, VQVAEOutput, pretrained
+from rotvq.model.quantizers import codebook_sizes
 from rotvq.quantization import Codebook, health
 from rotvq.training import (
     bad_steps,
@@ -121,7 +122,7 @@ class Trainer:
         self.scaler = gradients.scaler(self.device, self.precision)
         self.position = Position()
         self.norms: list[Tensor] = []
-        self.totals = Totals(self.model.quantizer.codebook.embeddings.shape, self.device)
+        self.totals = self._new_totals()
         self.lock = RunLock(folder)
 
     @property
@@ -314,6 +315,10 @@ class Trainer:
         if self.average:
             self.average.update_parameters(self.model)
 
+    def _new_totals(self) -> Totals:
+        quantizer = self.model.quantizer
+        return Totals(codebook_sizes(quantizer), quantizer.dim, self.device)
+
     def _batch(self, order: Tensor, step: int) -> Tensor:
         """Which images make the batch of a step of the epoch, over all processes."""
         size = self.config.training.batch_size
@@ -422,7 +427,7 @@ class Trainer:
         if advice:
             record["codebook"]["warning"] = advice
         at.epoch, at.step, at.seconds = at.epoch + 1, 0, 0.0
-        self.totals = Totals(self.model.quantizer.codebook.embeddings.shape, self.device)
+        self.totals = self._new_totals()
         if self.accelerator.is_main_process:
             name = f"{run_folder.RECONSTRUCTIONS}/epoch_{at.epoch:04d}.png"
             save_reconstructions(self.folder / name, self.eval_model, fixed_images(self.val_images))
