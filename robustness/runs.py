@@ -15,7 +15,7 @@ from rotvq.report.page import build_page
 from rotvq.report.templating import render
 from rotvq.run_record import load_runs
 from rotvq.training.config import Config
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 FILES = (
     "run.json",

@@ -114,7 +114,7 @@ class TestCheck:
         values["training"].update(learning_rate=0.5, epochs=7)
         (run.folder / "config.yaml").write_text(yaml.safe_dump(values))
         epochs = run.config.training.epochs
-        with pytest.raises(UserError, match="training.learning_rate: 0.5 → 0.0002") as caught:
+        with pytest.raises(UserError, match=r"training\.learning_rate: 0\.5 → 0\.0002") as caught:
             check(run)
         assert f"training.epochs: 7 → {epochs}" in str(caught.value)
         assert "beta_0.5" in str(caught.value)

@@ -104,7 +104,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("at", [8, 40, 48, 80, 120])
 def test_a_run_killed_anywhere_goes_on_and_ends_the_same(data, tmp_path, at, monkeypatch):
-    monkeypatch.setattr("rotvq.training.loop.LOOK_EVERY", 0)
+    monkeypatch.setattr("rotvq.training.monitor.READ_EVERY", 0)
     whole, killed = a_run(tmp_path, "whole"), a_run(tmp_path, "killed")
 
     def kill(images, means):
@@ -130,7 +130,7 @@ def test_a_kill_between_what_is_kept_and_the_checkpoint_changes_nothing(
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("rotvq.training.loop.Trainer._save", die)
+        patch.setattr("rotvq.training.run.Run.save", die)
         with pytest.raises(Killed):
             do([killed], data, tmp_path)
     do([killed], data, tmp_path)
@@ -149,11 +149,11 @@ def test_a_missing_measurement_is_made_without_training_again(data, tmp_path, mo
 
 
 def test_a_run_that_diverges_is_told_of_and_the_others_are_done(data, tmp_path, monkeypatch):
-    def check(trainer, means):
+    def check(trainer, name, loss):
         if trainer.config.training.seed == 1:
-            trainer._refuse("the loss is nan")
+            trainer.refuse("the loss is nan")
 
-    monkeypatch.setattr("rotvq.training.loop.Trainer._check", check)
+    monkeypatch.setattr("rotvq.training.run.Run.check_finite", check)
     plan = [a_run(tmp_path, "bad", seed=1), a_run(tmp_path, "good")]
     failed: list[str] = []
     do(plan, data, tmp_path, on_run_failed=lambda run, error: failed.append(run.variant.name))

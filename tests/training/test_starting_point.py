@@ -15,8 +15,8 @@ from rotvq.model import VQVAE
 from rotvq.quantization import EMA, FiniteScalarQuantizer, Restart, VectorQuantizer
 from rotvq.training.build import build_model
 from rotvq.training.interrupt import Stopped
-from rotvq.training.loop import Trainer
 from rotvq.training.starting_point import like, load
+from rotvq.training.trainer import Trainer
 
 
 @pytest.fixture

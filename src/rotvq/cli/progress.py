@@ -19,7 +19,7 @@ from rotvq.training.config import Config
 
 if TYPE_CHECKING:
     from rotvq.evaluation.metrics import Means
-    from rotvq.training.loop import Trainer
+    from rotvq.training.trainer import Trainer
 
 
 class TrainingProgress(Terminal):

@@ -75,7 +75,7 @@ def execute(config: Config, options: Options, command: str) -> int:
     # Late: torch takes its time, and bad options or data are answered before.
     from rotvq.training import tracking
     from rotvq.training.interrupt import Stopped
-    from rotvq.training.loop import Trainer
+    from rotvq.training.trainer import Trainer
 
     tracking.check(options.track)
     trainer = Trainer(config, data, options.out)

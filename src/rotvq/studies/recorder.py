@@ -29,7 +29,7 @@ from rotvq.studies.plan import GRADIENTS
 from rotvq.studies.results import read_norms
 from rotvq.training.callbacks import Callback
 from rotvq.training.checkpoint import save_weights
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 BEST = "best.safetensors"
 LARGEST_CODEBOOK = 2**28  # bytes
@@ -52,8 +52,8 @@ class RunRecorder(Callback):
     def __init__(self, trainer: Trainer) -> None:
         options = trainer.config.training
         self._trainer = trainer
-        self._batch = _spread(trainer.train_images, options.batch_size)
-        self._used = _spread(trainer.val_images, USE_IMAGES)
+        self._batch = _spread(trainer.images.train, options.batch_size)
+        self._used = _spread(trainer.images.val, USE_IMAGES)
         self._snapshots = {milestone(epoch, options.epochs) for epoch in CODEBOOK}
 
     def on_epoch_end(self, record: dict[str, Any]) -> None:
@@ -111,12 +111,13 @@ def uses(model: VQVAE, images: UInt8[Tensor, "n c h w"]) -> Int64[Tensor, " k"]:
     """How often the images use each code."""
     with evaluating(model):
         indices = [model.encode(x).flatten() for x in batches(images, 128)]
-    return torch.bincount(torch.cat(indices), minlength=len(model.quantizer.codebook))
+    return torch.bincount(torch.cat(indices), minlength=model.quantizer.codebook_size)
 
 
 def _write_codebook(file: Path, model: VQVAE, images: Tensor) -> None:
     file.parent.mkdir(exist_ok=True)
-    state = {"e": model.quantizer.codebook.embeddings.detach(), "uses": uses(model, images)}
+    (codebook,) = model.quantizer.codebooks
+    state = {"e": codebook.embeddings.detach(), "uses": uses(model, images)}
     content = {name: t.cpu().numpy() for name, t in state.items()}
     write_bytes(file, save(content))
 

@@ -18,7 +18,7 @@ from rotvq.studies.plan import Run, check
 from rotvq.studies.recorder import RunRecorder
 from rotvq.training.folder import check_same_data
 from rotvq.training.images import on_device, sizes
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 LOCKS = ".locks"
 

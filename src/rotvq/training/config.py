@@ -100,8 +100,10 @@ class QuantizerConfig:
         restart: a code below this share of the mean count restarts; 0 is off, 0.03 a good start.
         restart_draw: it moves to an encoder output, each with the same chance or with one that
             grows with its squared error.
-        levels: of finite scalar quantization, as "8,5,5,5": a fixed grid of codebook_size points in
-            the place of a learned codebook, of which nothing above but its size counts.
+        levels: finite scalar quantization with these levels, such as "8,5,5,5": a fixed grid of
+            codebook_size points replaces the learned codebook.
+        residual: quantizers in sequence; each quantizes what the ones before it left over.
+        groups: groups of channels, each with quantizers of its own.
     """
 
     codebook_size: int = 1024
@@ -120,6 +122,8 @@ class QuantizerConfig:
     restart: float = 0.0
     restart_draw: Literal["uniform", "error"] = "uniform"
     levels: str | None = None
+    residual: int = 1
+    groups: int = 1
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -130,6 +134,12 @@ class QuantizerConfig:
             value = getattr(self, which)
             _require(value is None or 0 <= value < 1, f"{name}.{which}", "0 to below 1", value)
         _require(0 <= self.restart < 1 / 3, f"{name}.restart", "0 to below 1/3", self.restart)
+        for which in ("residual", "groups"):
+            value = getattr(self, which)
+            _require(1 <= value <= 64, f"{name}.{which}", "1 to 64", value)
+        alone = self.residual == 1 or (self.levels is None and self.estimator != "reflection")
+        wanted = "1 with levels or the reflection"
+        _require(alone, f"{name}.residual", wanted, self.residual)
         if self.levels is not None:
             parts = self.levels.split(",")
             wanted = "whole numbers, 2 or more, as 8,5,5,5"
@@ -153,13 +163,11 @@ class TrainingConfig:
         learning_rate: of Adam; its peak, where the schedule moves it.
         schedule: constant, or up over the first tenth of the steps and down to 0 as a cosine.
         beta: β, the weight of the commitment loss.
-        final_beta: β after the last step, reached in even steps; null keeps it as it is.
         entropy_weight: weight of the entropy loss, which favours even use of the codes; 0 disables
             it.
         ema_decay: decay of a moving average of the weights, which is what is tested and saved; 0 is
             off.
         gradient_clip: largest norm of all gradients together; 0 is off.
-        flip: mirror every other training image, at random.
         seed: of weights, order of images and restarts.
         precision: of the network; auto is bf16 where the processor has it. Search is always fp32.
         device: auto is a GPU if there is one.
@@ -175,11 +183,9 @@ class TrainingConfig:
     learning_rate: float = 2e-4
     schedule: Literal["constant", "cosine"] = "constant"
     beta: float = 0.25
-    final_beta: float | None = None
     entropy_weight: float = 0.0
     ema_decay: float = 0.0
     gradient_clip: float = 0.0
-    flip: bool = False
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: Literal["auto", "cpu"] = "auto"
@@ -201,11 +207,7 @@ class TrainingConfig:
         )
         rate = self.learning_rate
         _require(0 < rate < float("inf"), "training.learning_rate", "a positive number", rate)
-        for name in ("beta", "final_beta"):
-            value = getattr(self, name)
-            fits = value is None or 0 <= value < float("inf")
-            _require(fits, f"training.{name}", "0 or more", value)
-        for name in ("entropy_weight", "gradient_clip"):
+        for name in ("beta", "entropy_weight", "gradient_clip"):
             value = getattr(self, name)
             _require(0 <= value < float("inf"), f"training.{name}", "0 or more", value)
         _require(0 <= self.ema_decay < 1, "training.ema_decay", "0 to below 1", self.ema_decay)
