@@ -9,7 +9,7 @@ import torch
 
 from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.fsq import Grid
-from rotvq.quantization.updates import Restart
+from rotvq.quantization.restart import Restart
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
