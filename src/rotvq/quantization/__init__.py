@@ -1,4 +1,4 @@
-"""Vector quantization with a gradient that turns: usable alone, in anyone's model."""
+"""Vector quantization layers, for any PyTorch model: the rotation trick and other estimators."""
 
 from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.estimators import ESTIMATORS
