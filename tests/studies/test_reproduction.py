@@ -1,4 +1,4 @@
-"""Every study from start to end at smoke size: the report has all rows, figures and claims."""
+"""All studies at smoke size: the report has every row, figure and claim."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STORED = Path(__file__).with_name("reproduction_smoke.md")
 
 
 def structure(report: str) -> str:
-    """A report without what depends on the machine and on the noise of tiny runs; rows keep names."""
+    """A report without what depends on the machine and on noise; rows keep their names."""
     report = re.sub(r"(?m)^\| (Hardware|Precision|Versions|Commit) .*\n", "", report)
     report = re.sub(r"(?m)(claims checked): .*$", r"\1", report)
     report = re.sub(r"(?i)\b(not |partly )?confirmed\b", "VERDICT", report)
