@@ -1,4 +1,4 @@
-"""What the benchmarks write: the committed table is that of the committed record."""
+"""The benchmarks' table, figure and timing; the committed table matches the committed record."""
 
 import json
 import re
@@ -17,28 +17,43 @@ def record():
     return json.loads((RESULTS / "quantizer_cpu.json").read_text())
 
 
-def test_the_table_is_that_of_the_record(record):
+def test_the_committed_table_matches_the_record(record):
     assert page.table(record) == (RESULTS / "quantizer_cpu.md").read_text()
 
 
-def test_the_readme_says_what_was_measured(record):
-    readme = (RESULTS.parents[1] / "README.md").read_text()
+def test_the_documentation_quotes_the_measured_ratios(record):
+    root = RESULTS.parents[1]
+    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    told = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     steps = {r["k"]: r for r in record["rows"] if r["sweep"] == "k" and r["mode"] == "step"}
     for k in (1024, 8192):
         times = steps[k]["times_ours"][page.PEER]["median"]
-        assert re.search(rf"{k:,}.*{times:.1f}", readme), (k, times)
+        assert re.search(rf"{k:,}.*\b{times:.1f}", told), (k, times)
 
 
-def test_a_contestant_that_takes_too_much_is_told(record):
+def test_a_contestant_without_a_measurement_reads_too_much(record):
     row = next(row for row in record["rows"] if page.PEER not in row["extra_bytes"])
     assert page.cells(row)[-1] == "too much"
 
 
-def test_the_figure_is_a_picture(record):
-    assert page.figure(record).startswith(b"\x89PNG")
+def test_the_figure_shows_the_medians_of_a_step_over_k(record, monkeypatch):
+    monkeypatch.setattr(page.style, "png", lambda figure: figure)
+    time, room = page.figure(record).axes
+    steps = [r for r in record["rows"] if r["sweep"] == "k" and r["mode"] == "step"]
+    for axes, key, scale in ((time, "seconds", 1e3), (room, "extra_bytes", 1 / page.MIB)):
+        expected = []
+        for name in ("rotvq", page.PEER, page.PRODUCT):
+            rows = [r for r in steps if name in r[key]]
+            values = [r[key][name] for r in rows]
+            if key == "seconds":
+                values = [value["median"] for value in values]
+            if rows:
+                expected.append(([r["k"] for r in rows], [scale * value for value in values]))
+        found = [tuple(map(list, line.get_data())) for line in axes.get_lines()]
+        assert found == expected and len(found) >= 2
 
 
-def test_contestants_take_turns():
+def test_contestants_alternate():
     turns = []
     works = {name: (lambda name=name: turns.append(name)) for name in "ab"}
     times = race(works, torch.device("cpu"))
