@@ -17,21 +17,19 @@ def record():
     return json.loads((RESULTS / "quantizer_cpu.json").read_text())
 
 
-def test_the_committed_table_matches_the_record(record):
+def test_the_table_is_that_of_the_record(record):
     assert page.table(record) == (RESULTS / "quantizer_cpu.md").read_text()
 
 
-def test_the_documentation_quotes_the_measured_ratios(record):
-    root = RESULTS.parents[1]
-    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
-    told = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+def test_the_readme_says_what_was_measured(record):
+    readme = (RESULTS.parents[1] / "README.md").read_text()
     steps = {r["k"]: r for r in record["rows"] if r["sweep"] == "k" and r["mode"] == "step"}
     for k in (1024, 8192):
         times = steps[k]["times_ours"][page.PEER]["median"]
-        assert re.search(rf"{k:,}.*\b{times:.1f}", told), (k, times)
+        assert re.search(rf"{k:,}.*{times:.1f}", readme), (k, times)
 
 
-def test_a_contestant_without_a_measurement_reads_too_much(record):
+def test_a_contestant_that_takes_too_much_is_told(record):
     row = next(row for row in record["rows"] if page.PEER not in row["extra_bytes"])
     assert page.cells(row)[-1] == "too much"
 

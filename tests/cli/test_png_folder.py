@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rotvq.cli import png_folder
 from rotvq.cli.png_folder import PngFolder, check_folder, png_name
@@ -78,7 +79,9 @@ def test_a_folder_of_the_name_of_a_picture(tmp_path) -> None:
 def test_files_of_an_earlier_command_are_replaced(tmp_path) -> None:
     for value in (0, 9):
         PngFolder(tmp_path).save("a.png", GREY + np.uint8(value))
-    assert len([*tmp_path.iterdir()]) == 1
+    (path,) = tmp_path.iterdir()
+    with Image.open(path) as opened:
+        assert np.array_equal(opened, GREY[0] + 9)
 
 
 def test_a_folder_is_asked_for(tmp_path) -> None:
