@@ -1,4 +1,4 @@
-"""What the benchmarks write: the committed table is that of the committed record."""
+"""The benchmarks' table, figure and timing; the committed table matches the committed record."""
 
 import json
 import re
@@ -34,11 +34,24 @@ def test_a_contestant_that_takes_too_much_is_told(record):
     assert page.cells(row)[-1] == "too much"
 
 
-def test_the_figure_is_a_picture(record):
-    assert page.figure(record).startswith(b"\x89PNG")
+def test_the_figure_shows_the_medians_of_a_step_over_k(record, monkeypatch):
+    monkeypatch.setattr(page.style, "png", lambda figure: figure)
+    time, room = page.figure(record).axes
+    steps = [r for r in record["rows"] if r["sweep"] == "k" and r["mode"] == "step"]
+    for axes, key, scale in ((time, "seconds", 1e3), (room, "extra_bytes", 1 / page.MIB)):
+        expected = []
+        for name in ("rotvq", page.PEER, page.PRODUCT):
+            rows = [r for r in steps if name in r[key]]
+            values = [r[key][name] for r in rows]
+            if key == "seconds":
+                values = [value["median"] for value in values]
+            if rows:
+                expected.append(([r["k"] for r in rows], [scale * value for value in values]))
+        found = [tuple(map(list, line.get_data())) for line in axes.get_lines()]
+        assert found == expected and len(found) >= 2
 
 
-def test_contestants_take_turns():
+def test_contestants_alternate():
     turns = []
     works = {name: (lambda name=name: turns.append(name)) for name in "ab"}
     times = race(works, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""The drop-in against the layer that it stands for, where that is installed, and our own."""
+"""The drop-in replacement: against its formulas, and against the peer where that is installed."""
 
 import inspect
 
@@ -16,7 +16,7 @@ def peer():
 
 
 def pair(peer, **arguments):
-    """That layer and ours with the same codes and projections."""
+    """The peer's layer and ours with the same codes and projections."""
     torch.manual_seed(0)
     theirs = peer(dim=8, codebook_size=16, **arguments)
     ours = VectorQuantize(dim=8, codebook_size=16, **arguments)
@@ -33,7 +33,33 @@ def defaults(function):
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-# What each asks for
+ARGUMENTS = {
+    "codebook_dim": None, "heads": 1, "separate_codebook_per_head": False, "decay": 0.8,
+    "eps": 1e-5, "freeze_codebook": False, "kmeans_init": False, "kmeans_iters": 10,
+    "sync_kmeans": True, "use_cosine_sim": False, "layernorm_after_project_in": False,
+    "threshold_ema_dead_code": 0, "channel_last": True, "accept_image_fmap": False,
+    "accept_3d_fmap": False, "commitment_weight": 1.0, "commitment_use_cross_entropy_loss": False,
+    "orthogonal_reg_weight": 0.0, "orthogonal_reg_active_codes_only": False,
+    "orthogonal_reg_max_codes": None, "codebook_diversity_loss_weight": 0.0,
+    "codebook_diversity_temperature": 100.0, "stochastic_sample_codes": False,
+    "sample_codebook_temp": 1.0, "straight_through": False, "rotation_trick": None,
+    "directional_reparam": False, "directional_reparam_variance": 0.005, "sync_codebook": None,
+    "sync_affine_param": False, "ema_update": None, "vq_bridge": None, "manual_ema_update": False,
+    "learnable_codebook": None, "in_place_codebook_optimizer": None,
+    "manual_in_place_optimizer_update": False, "affine_param": False,
+    "affine_param_batch_decay": 0.99, "affine_param_codebook_decay": 0.9, "sync_update_v": 0.0,
+    "return_zeros_for_masked_padding": True, "route_gradients_to_input": True,
+}  # fmt: skip
+"""Arguments of the peer's constructor with their defaults, version 1.32."""
+
+CALL_ARGUMENTS = {
+    "indices": None, "mask": None, "lens": None, "topk": None, "sample_codebook_temp": None,
+    "freeze_codebook": None, "return_loss_breakdown": False, "codebook_transform_fn": None,
+    "ema_update_weight": None, "accum_ema_update": False, "ema_update": None,
+}  # fmt: skip
+
+
+# Arguments
 
 
 def test_a_change_of_import_is_enough():
@@ -51,14 +77,18 @@ def test_a_change_of_import_is_enough():
     assert x.grad.isfinite().all()
 
 
-def test_every_argument_of_that_layer_is_taken_at_its_default(peer):
-    asked = {k: v for k, v in defaults(peer.__init__).items() if k != "codebook_size"}
-    VectorQuantize(8, 16, **asked)
-    for name, value in asked.items():
+def test_every_argument_of_the_peer_is_accepted_at_its_default():
+    VectorQuantize(8, 16, **ARGUMENTS)
+    VectorQuantize(8, 16)(torch.randn(3, 8), **CALL_ARGUMENTS)
+    for name, value in ARGUMENTS.items():
         VectorQuantize(8, 16, **{name: value})
-    for name, value in defaults(peer.forward).items():
-        if name != "mask":
-            VectorQuantize(8, 16)(torch.randn(3, 8), **{name: value})
+    for name, value in CALL_ARGUMENTS.items():
+        VectorQuantize(8, 16)(torch.randn(3, 8), **{name: value})
+
+
+def test_the_peer_has_the_listed_arguments(peer):
+    assert defaults(peer.__init__) == ARGUMENTS
+    assert defaults(peer.forward) == CALL_ARGUMENTS
 
 
 def test_what_the_arguments_become():
@@ -104,13 +134,96 @@ def test_keywords_of_a_call_that_are_not_supported(asked, message):
         VectorQuantize(8, 16)(torch.randn(3, 8), **asked)
 
 
-# The same results as there
+# Results by their formulas
+
+
+def formulas(vq, x, g, weight, learned):
+    """Output, indices, loss, and the gradients of loss + g·output, with matrices in float64."""
+    e, x, g = (t.detach().double().flatten(0, -2) for t in (vq.codebook, x, g))
+    into, out_of = (
+        (layer.weight.detach().double(), layer.bias.detach().double())
+        if isinstance(layer, torch.nn.Linear)
+        else (torch.eye(8).double(), torch.zeros(8).double())
+        for layer in (vq.project_in, vq.project_out)
+    )
+    z = x @ into[0].T + into[1]
+    indices = (z[:, None] - e).square().sum(-1).argmin(1)
+    q = e[indices]
+    of_z, of_codes = 2 * weight * (z - q) / z.numel(), torch.zeros_like(e)
+    if learned:
+        of_codes.index_add_(0, indices, -of_z)
+    for i, each in enumerate(g @ out_of[0]):
+        a, b = z[i] / z[i].norm(), q[i] / q[i].norm()
+        r = (a + b) / (a + b).norm()
+        rotation = torch.eye(len(a)).double() - 2 * r.outer(r) + 2 * b.outer(a)
+        of_z[i] += q[i].norm() / z[i].norm() * rotation.T @ each
+    loss = weight * (z - q).square().mean()
+    return q @ out_of[0].T + out_of[1], indices, loss, of_z @ into[0], of_codes
 
 
 @pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("codebook_dim", [None, 4])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_values_losses_and_gradients(peer, learned, codebook_dim, frozen):
+def test_values_losses_and_gradients_equal_their_formulas(learned, codebook_dim, frozen):
+    torch.manual_seed(0)
+    vq = VectorQuantize(8, 16, codebook_dim, commitment_weight=0.3, learnable_codebook=learned)
+    torch.nn.init.normal_(vq.codebook)
+    x, g = torch.randn(2, 2, 30, 8)
+    before = vq.codebook.detach().clone()
+    expected = formulas(vq, x, g, 0.3, learned and not frozen)
+    x.requires_grad_()
+    quantized, indices, loss = vq(x, freeze_codebook=frozen)
+    (loss + (quantized * g).sum()).backward()
+    moved = torch.zeros(16, codebook_dim or 8) if vq.codebook.grad is None else vq.codebook.grad
+    for found, wanted in zip((quantized, indices, loss, x.grad, moved), expected, strict=True):
+        torch.testing.assert_close(
+            found.double(), wanted.view_as(found).double(), rtol=1e-4, atol=1e-5
+        )
+    assert torch.equal(vq.codebook, before) == (frozen or learned)
+
+
+@pytest.mark.parametrize("codebook_dim", [None, 4])
+@pytest.mark.parametrize("zeros", [True, False])
+@pytest.mark.parametrize("keyword", ["mask", "lens"])
+def test_masked_tokens_give_no_index_and_zeros_or_the_input(codebook_dim, zeros, keyword):
+    vq = VectorQuantize(8, 16, codebook_dim, return_zeros_for_masked_padding=zeros).eval()
+    x, lens = torch.randn(3, 6, 8), torch.tensor([6, 2, 0])
+    mask = torch.arange(6) < lens.unsqueeze(1)
+    quantized, indices, _ = vq(x, **{keyword: mask if keyword == "mask" else lens})
+    without, all_indices, _ = vq(x)
+    assert torch.equal(quantized[mask], without[mask])
+    assert torch.equal(quantized[~mask], torch.zeros(10, 8) if zeros else x[~mask])
+    assert torch.equal(indices, all_indices.where(mask, -1))
+    assert not vq.get_output_from_indices(indices)[~mask].any()
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape"),
+    [
+        ({"channel_last": False}, (2, 8, 6)),
+        ({"accept_image_fmap": True}, (2, 8, 4, 5)),
+        ({"accept_3d_fmap": True}, (2, 8, 3, 4, 5)),
+    ],
+)
+@pytest.mark.parametrize("codebook_dim", [None, 3])
+def test_channels_first_equals_channels_last_transposed(layout, shape, codebook_dim):
+    first, last = VectorQuantize(8, 16, codebook_dim, **layout), VectorQuantize(8, 16, codebook_dim)
+    last.load_state_dict(first.state_dict())
+    first.eval(), last.eval()
+    x = torch.randn(shape)
+    (quantized, indices, _), (expected, same, _) = first(x), last(x.movedim(1, -1))
+    assert torch.equal(quantized, expected.movedim(-1, 1)) and torch.equal(indices, same)
+    codes = first.get_codes_from_indices(indices)
+    assert torch.equal(codes, last.get_codes_from_indices(indices).movedim(-1, 1))
+
+
+# The peer's results
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("codebook_dim", [None, 4])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_values_losses_and_gradients_equal_the_peers(peer, learned, codebook_dim, frozen):
     theirs, ours = pair(
         peer,
         codebook_dim=codebook_dim,
@@ -126,7 +239,8 @@ def test_values_losses_and_gradients(peer, learned, codebook_dim, frozen):
         quantized, indices, loss = vq(leaf, freeze_codebook=frozen)
         (loss + (quantized * g).sum()).backward()
         moved = codes.grad if codes.grad is not None else torch.zeros_like(codes)
-        assert not frozen or (torch.equal(codes, before) and not moved.any())
+        if frozen:
+            assert torch.equal(codes, before) and not moved.any()
         results.append((quantized, indices, loss, leaf.grad, moved.view(16, -1)))
     for found, expected in zip(results[1], results[0], strict=True):
         torch.testing.assert_close(found, expected.to(found.dtype), rtol=1e-4, atol=1e-5)
@@ -136,7 +250,7 @@ def test_values_losses_and_gradients(peer, learned, codebook_dim, frozen):
 @pytest.mark.parametrize("codebook_dim", [None, 4])
 @pytest.mark.parametrize("zeros", [True, False])
 @pytest.mark.parametrize("keyword", ["mask", "lens"])
-def test_masks(peer, codebook_dim, zeros, keyword):
+def test_masks_equal_the_peers(peer, codebook_dim, zeros, keyword):
     theirs, ours = pair(peer, codebook_dim=codebook_dim, return_zeros_for_masked_padding=zeros)
     x, lens = torch.randn(3, 6, 8), torch.tensor([6, 2, 0])
     mask = torch.arange(6) < lens.unsqueeze(1)
@@ -163,7 +277,7 @@ def test_masks(peer, codebook_dim, zeros, keyword):
         ({"codebook_dim": 3, "accept_image_fmap": True}, (2, 8, 4, 5)),
     ],
 )
-def test_layouts(peer, arguments, shape):
+def test_layouts_equal_the_peers(peer, arguments, shape):
     theirs, ours = pair(peer, **arguments)
     theirs.eval(), ours.eval()
     quantized, indices, loss = ours(torch.randn(shape))
@@ -173,7 +287,7 @@ def test_layouts(peer, arguments, shape):
     back = ours.get_output_from_indices(indices)
     if "codebook_dim" not in arguments or "accept_image_fmap" not in arguments:
         torch.testing.assert_close(back, theirs.get_output_from_indices(indices))
-    else:  # there, it fails
+    else:  # the peer fails here
         back = back.movedim(-1, 1)
     torch.testing.assert_close(back, quantized)
 

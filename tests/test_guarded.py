@@ -1,16 +1,18 @@
-"""Files that someone made up: plain data or one line, whatever they hold."""
+"""Untrusted JSON and YAML files: plain data, or an error of one line."""
 
+import json
 import math
 import os
 import socket
 
 import pytest
 
+from rotvq import guarded
 from rotvq.errors import UserError
-from rotvq.guarded import open_regular, read_bytes, read_json, read_yaml
+from rotvq.guarded import check_not_linked, open_regular, read_bytes, read_json, read_yaml
 
 
-def test_whole_files_are_read(tmp_path):
+def test_well_formed_files_are_read(tmp_path):
     value = {"a": [1, -2.5, None, True, "é"], "b": {"c": {}}}
     (tmp_path / "a.json").write_text('{"a": [1, -2.5, null, true, "é"], "b": {"c": {}}}')
     (tmp_path / "a.yaml").write_text("a: [1, -2.5, null, true, é]\nb: {c: {}}\n")
@@ -18,7 +20,42 @@ def test_whole_files_are_read(tmp_path):
     assert read_bytes(tmp_path / "a.json", within=tmp_path).startswith(b"{")
 
 
-def test_numbers_that_are_none_are_numbers(tmp_path):
+@pytest.mark.parametrize("value", [2**64 - 1, -(2**64) + 1, json.loads("[" * 33 + "]" * 33)])
+def test_values_at_the_limits_are_read(tmp_path, value):
+    """A container 32 levels deep and integers of 64 bits."""
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    assert read_json(tmp_path / "a.json") == value
+
+
+def test_a_file_of_the_largest_size_is_read(tmp_path):
+    (tmp_path / "a").write_bytes(bytes(1000))
+    assert len(read_bytes(tmp_path / "a", 1000)) == 1000
+
+
+def test_a_pipe_that_takes_the_place_of_a_checked_file_is_not_read(tmp_path, monkeypatch):
+    path, system = tmp_path / "a", os.open
+    path.touch()
+
+    def replaced(name, flags, *more):
+        path.unlink()
+        os.mkfifo(path)
+        return system(name, flags, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guarded.os, "open", replaced)
+        with pytest.raises(UserError, match="expected a regular file; got a pipe"):
+            open_regular(path)
+
+
+def test_a_folder_that_is_a_link_is_refused(tmp_path):
+    check_not_linked(tmp_path / "absent")
+    check_not_linked(tmp_path)
+    (tmp_path / "link").symlink_to("elsewhere")
+    with pytest.raises(UserError, match="link: expected a folder; it is a link to elsewhere"):
+        check_not_linked(tmp_path / "link")
+
+
+def test_nan_and_infinity_are_numbers(tmp_path):
     (tmp_path / "a.json").write_text("[NaN, Infinity, 1e999]")
     nan, *infinite = read_json(tmp_path / "a.json")
     assert math.isnan(nan) and infinite == [math.inf, math.inf]
@@ -30,7 +67,7 @@ def test_other_encodings_of_json_are_read(tmp_path, encoding):
     assert read_json(tmp_path / "a.json") == {"é": 1}
 
 
-def test_a_file_that_is_absent_is_for_the_caller_to_name(tmp_path):
+def test_an_absent_file_raises_file_not_found(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent"):
         read_json(tmp_path / "absent")
 
@@ -43,14 +80,14 @@ def test_a_file_that_is_absent_is_for_the_caller_to_name(tmp_path):
         (b"\xff\xfe\xfd", "utf-16"),
         (b'"\xe9"', "utf-8"),
         (b"[" * 100_000, "recursion"),
-        (b"[" * 40 + b"]" * 40, "deeper than 32"),
+        (b"[" * 34 + b"]" * 34, "deeper than 32"),
         (b'{"a":' * 40 + b"1" + b"}" * 40, "deeper than 32"),
-        (b"1" * 400, "64 bits"),
+        (str(2**64).encode(), "64 bits"),
         (b"[-" + b"1" * 5000 + b"]", "4300 digits"),
         (b" " * (2**24 + 1), "at most 16,777,216 bytes"),
     ],
 )
-def test_json_that_is_made_up_is_one_line(tmp_path, content, message):
+def test_malformed_json_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
@@ -82,7 +119,7 @@ def test_json_that_is_made_up_is_one_line(tmp_path, content, message):
         (b"a: 1\n" * 60_000, "at most 262,144 bytes"),
     ],
 )
-def test_yaml_that_is_made_up_is_one_line(tmp_path, content, message):
+def test_malformed_yaml_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "a.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as error:

@@ -250,10 +250,16 @@ def test_bad_input(rotvq, model, photos, tmp_path, monkeypatch, words, message):
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["nothing", "{empty}"])
-def test_no_model(rotvq, photos, tmp_path, name):
-    name = name.format(empty=tmp_path)
-    assert "expected" in rotvq("encode", photos, "--model", name, "-o", tmp_path / "t.npz").error
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing", "expected the folder of a saved model"),
+        ("{empty}", "{empty}/config.json: expected the description of a saved model"),
+    ],
+)
+def test_no_model(rotvq, photos, tmp_path, name, message):
+    name, message = (text.format(empty=tmp_path) for text in (name, message))
+    assert message in rotvq("encode", photos, "--model", name, "-o", tmp_path / "t.npz").error
 
 
 def test_no_image_replaces_another(rotvq, model, photos, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rotvq.cli import png_folder
 from rotvq.cli.png_folder import PngFolder, check_folder, png_name
@@ -77,12 +78,33 @@ def test_a_folder_of_the_name_of_a_picture(tmp_path) -> None:
 
 def test_files_of_an_earlier_command_are_replaced(tmp_path) -> None:
     for value in (0, 9):
-        PngFolder(tmp_path).save("a.png", GREY + np.uint8(value))
-    assert len([*tmp_path.iterdir()]) == 1
+        pngs = PngFolder(tmp_path)
+        for name in ("a.png", "b.png"):
+            pngs.save(name, GREY + np.uint8(value))
+        assert pngs.skipped == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+    for path in tmp_path.iterdir():
+        with Image.open(path) as opened:
+            assert np.array_equal(opened, GREY[0] + 9)
 
 
-def test_a_folder_is_asked_for(tmp_path) -> None:
+def test_images_without_a_name_are_numbered(tmp_path) -> None:
+    pngs = PngFolder(tmp_path)
+    for name in ("", "a.png", ""):
+        pngs.save(name, GREY)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "000001.png", "000002.png", "a.png",
+    ]  # fmt: skip
+
+
+def test_the_output_must_be_a_folder_new_or_empty(tmp_path) -> None:
     with pytest.raises(UserError, match=r"got .*one\.png, the name of a picture. Pass .*one, say"):
         check_folder(tmp_path / "one.png", overwrite=False)
     (tmp_path / "two.png").mkdir()
     check_folder(tmp_path / "two.png", overwrite=False)
+    (tmp_path / "two.png" / "file").touch()
+    with pytest.raises(UserError, match=r"expected a new or empty folder; .*two\.png holds files"):
+        check_folder(tmp_path / "two.png", overwrite=False)
+    check_folder(tmp_path / "two.png", overwrite=True)
+    with pytest.raises(UserError, match=r"expected a folder; .*file is a file"):
+        check_folder(tmp_path / "two.png" / "file", overwrite=True)

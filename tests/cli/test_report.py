@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 
@@ -10,7 +11,8 @@ def test_one_run_gets_its_page(rotvq, trained):
     assert (answer.status, answer.err) == (0, "")
     page = (trained / "report.html").read_text(encoding="utf-8")
     assert f"Report: {trained / 'report.html'}\n" == answer.out
-    assert "rotation" in page
+    assert "<h1>trained</h1>" in page
+    assert '<th scope="row">quantizer.estimator</th><td>rotation</td>' in page
     assert "http" not in page.split("<body")[0], "nothing is fetched"
     assert (trained / "report.md").exists()
     assert any((trained / "figures").iterdir())
@@ -22,8 +24,8 @@ def test_two_runs_get_one_page_in_a_folder_of_its_own(rotvq, trained, tmp_path, 
     answer = rotvq("report", trained, tmp_path / "other")
     assert answer.status == 0
     page = (tmp_path / "report/report.html").read_text(encoding="utf-8")
-    assert "trained" in page
-    assert "other" in page
+    columns = set(re.findall(r'<th scope="col">(\w+)</th>', page))
+    assert {"trained", "other"} <= columns
 
 
 def test_out_is_where_it_goes(rotvq, trained, tmp_path):

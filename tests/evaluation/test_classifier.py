@@ -97,11 +97,18 @@ def test_augmentation_is_shift_and_flip(size):
     assert result.shape == images.shape and result.dtype == torch.uint8
     up, left = min(4, h - 1), min(4, w - 1)
     padded = torch.nn.functional.pad(images.float(), (left, left, up, up), mode="reflect").byte()
+    offsets = [(i, j) for i in range(2 * up + 1) for j in range(2 * left + 1)]
+    seen, flips = set(), set()
     for image, wide in zip(result, padded, strict=True):
-        crops = (
-            wide[:, i : i + h, j : j + w] for i in range(2 * up + 1) for j in range(2 * left + 1)
-        )
-        assert any(torch.equal(image, c) or torch.equal(image.flip(2), c) for c in crops)
+        crops = {(i, j): wide[:, i : i + h, j : j + w] for i, j in offsets}
+        straight = [at for at, crop in crops.items() if torch.equal(image, crop)]
+        flipped = [at for at, crop in crops.items() if torch.equal(image.flip(2), crop)]
+        assert straight or flipped
+        seen |= {*straight, *flipped}
+        flips.add(not straight)
+    assert {i for i, _ in seen} == {*range(2 * up + 1)}
+    assert {j for _, j in seen} == {*range(2 * left + 1)}
+    assert flips == ({False, True} if w > 1 else {False})
 
 
 def test_the_learning_rate_rises_once_and_falls_to_zero():

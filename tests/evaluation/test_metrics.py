@@ -65,7 +65,7 @@ def test_psnr_on_pixels_is_the_usual_one():
 
 def test_psnr_at_its_ends():
     assert psnr(0.0) == math.inf
-    assert math.isnan(psnr(math.nan))
+    assert math.isnan(psnr(math.nan)) and math.isnan(psnr(-1.0))
     assert psnr(math.inf) == -math.inf
 
 
@@ -195,3 +195,25 @@ def test_a_nan_loss_is_not_hidden():
     totals.add(output(3, 0))
     totals.add(replace(output(3, 1), codebook_loss=torch.tensor(math.nan)))
     assert math.isnan(totals.means(0.25).loss)
+
+
+def test_an_output_that_does_not_count_changes_nothing():
+    totals = Totals((8, 5))
+    totals.add(output(3, 0))
+    before = totals.means(0.25)
+    totals.add(output(3, 1), counts=torch.tensor(False))
+    assert totals.means(0.25) == before
+    totals.add(output(3, 1), counts=torch.tensor(True))
+    assert totals.images == 6
+
+
+def test_reduce_sums_over_all_processes(monkeypatch):
+    dist = "rotvq.evaluation.metrics.dist"
+    monkeypatch.setattr(f"{dist}.is_initialized", lambda: True)
+    monkeypatch.setattr(f"{dist}.all_reduce", lambda t: t.mul_(2))  # two with the same totals
+    totals = Totals((8, 5))
+    totals.add(output(3, 0))
+    before, counts = totals.means(0.25), totals.counts.clone()
+    totals.reduce()
+    assert totals.images == 6 and torch.equal(totals.counts, 2 * counts)
+    assert vars(totals.means(0.25)) == pytest.approx(vars(before))

@@ -217,8 +217,11 @@ def test_parts_that_do_not_match_are_refused():
         Tokens(CODEC, [(32, 32)], bytes(79))
     with pytest.raises(UserError, match="a name for each"):
         Tokens(CODEC, [(32, 32)], bytes(80), ["a", "b"])
-    with pytest.raises(UserError, match="below 1000; got 1023"):
-        list(Tokens(CODEC, [(4, 4)], b"\xff\xff").batches(1))
+    for index in (1000, 1023):
+        with pytest.raises(UserError, match=f"below 1000; got {index}"):
+            list(Tokens(CODEC, [(4, 4)], (index << 6).to_bytes(2)).batches(1))
+    (indices,) = (each for _, each in Tokens(CODEC, [(4, 4)], (999 << 6).to_bytes(2)).batches(1))
+    assert indices.tolist() == [[[999]]]
 
 
 @pytest.mark.parametrize(
@@ -251,3 +254,10 @@ def test_an_index_beyond_its_own_codebook_is_refused(sizes):
     packer.add(np.array([[[[15, sizes[1] - 1, 3]]]]), (4, 4))
     with pytest.raises(UserError, match=r"below 16, .*3; got 15\. The file is damaged"):
         packer.tokens()[0]
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4, 0)])
+def test_empty_images_are_refused_and_one_pixel_is_enough(size):
+    with pytest.raises(UserError, match="expected images of 1x1 pixels or more"):
+        Tokens(CODEC, [size], b"")
+    assert len(Tokens(CODEC, [(1, 1)], bytes(2))) == 1
