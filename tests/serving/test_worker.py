@@ -38,7 +38,7 @@ def test_calls_run_one_after_another_in_order():
 def test_an_error_reaches_the_caller_and_the_worker_goes_on():
     async def failing():
         work = Worker()
-        with pytest.raises(ZeroDivisionError, match="division by zero"):
+        with pytest.raises(ZeroDivisionError, match="by zero"):
             await work.do(lambda: 1 // 0)
         return await work.do(lambda: 7)
 
