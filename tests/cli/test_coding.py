@@ -62,7 +62,7 @@ def test_pictures_come_back_as_reconstructed(rotvq, model, photos, tmp_path, end
     assert "1 skipped: not an image of a known format, first damaged.png" in answer.out
     assert "5 pictures" in answer.out and "4 bits a token" in answer.out
     listed = tmp_path / f"t.{ending}.skipped.tsv"
-    assert f"What was skipped is listed in {listed}." in answer.out
+    assert f"Skipped images are listed in {listed}." in answer.out
     assert listed.read_text().splitlines() == SKIPPED
     assert list(read(file).names) == [
         "a/0.png",
@@ -202,8 +202,8 @@ def test_no_name_leads_out_of_the_folder(rotvq, model, photos, tmp_path, name):
     [
         (("encode", "nothing/", "-o", "t.npz"), "does not exist"),
         (("encode", "nothing.png", "-o", "t.npz"), "there is no such file"),
-        (("encode", "{photos}/damaged.png", "-o", "t.npz"), "expected readable pictures"),
-        (("encode", "{empty}", "-o", "t.npz"), "expected pictures; found none"),
+        (("encode", "{photos}/damaged.png", "-o", "t.npz"), "expected readable images"),
+        (("encode", "{empty}", "-o", "t.npz"), "expected images; found none"),
         (("encode", "{photos}", "-o", "t.zip"), "expected a name in .npz"),
         (("encode", "{photos}", "-o", "t.npz", "--batch-size", "0"), "expected 1 or more; got 0"),
         (("encode", "{photos}"), "required: -o/--out"),

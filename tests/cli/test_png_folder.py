@@ -82,7 +82,9 @@ def test_files_of_an_earlier_command_are_replaced(tmp_path) -> None:
 
 
 def test_a_folder_is_asked_for(tmp_path) -> None:
-    with pytest.raises(UserError, match=r"got .*one\.png, the name of a picture. Pass .*one, say"):
+    with pytest.raises(
+        UserError, match=r"got .*one\.png, the name of an image file. Pass .*one, for example"
+    ):
         check_folder(tmp_path / "one.png", overwrite=False)
     (tmp_path / "two.png").mkdir()
     check_folder(tmp_path / "two.png", overwrite=False)
