@@ -85,7 +85,7 @@ def test_a_file_in_the_place_of_the_folder_is_one_line(rotvq, labelled, tmp_path
 
 def test_images_without_labels_are_one_line_and_leave_nothing(rotvq, images, tmp_path):
     error = rotvq("classifier", "--data", images, "--out", tmp_path / "out").error
-    assert "expected images with labels; they have none" in error
+    assert "expected images with labels; got none" in error
     assert not (tmp_path / "out").exists()
 
 
@@ -114,7 +114,7 @@ def test_the_seed_decides_the_weights(rotvq, labelled, trained, tmp_path):
         words = ("--data", labelled, "--seed", seed, "--out", tmp_path / str(seed))
         answer = rotvq("classifier", *words)
         assert (answer.status, answer.err) == (0, "")
-        assert f"seed {seed}). Saved in {tmp_path / str(seed)}." in answer.out
+        assert f"seed {seed}). Saved to {tmp_path / str(seed)}." in answer.out
     weights = [(tmp_path / name / "classifier.safetensors").read_bytes() for name in "34"]
     assert weights[0] == (trained / "classifier.safetensors").read_bytes() != weights[1]
 

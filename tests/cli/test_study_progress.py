@@ -11,6 +11,7 @@ import pytest
 from rotvq.cli.study_progress import StudyProgress, _Work
 from rotvq.data_processing import ImageData, ImageSplit
 from rotvq.errors import UserError
+from rotvq.studies.paper import SUITE
 from rotvq.studies.plan import make_plan
 
 RUN = 2 * 512
@@ -30,7 +31,7 @@ def clock(monkeypatch):
 @pytest.fixture
 def plan(tmp_path):
     """The five runs of Table 3."""
-    return make_plan("smoke", tmp_path, studies=["table3"])
+    return make_plan(SUITE, "smoke", tmp_path, studies=["table3"])
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def data():
 
 def finish(run, measures=()):
     run.folder.mkdir(parents=True, exist_ok=True)
-    record = {"format": 1, "images": 1, "metrics": METRICS}
+    record = {"format": 2, "images": 1, "metrics": METRICS}
     (run.folder / "evaluation.json").write_text(json.dumps(record))
     for name in measures:
         (run.folder / f"{name}.json").write_text("{}")
@@ -72,7 +73,7 @@ def test_a_run_sees_no_more_images_than_there_are(plan, images, size):
 
 
 def test_a_record_that_studies_share_counts_once(capsys, tmp_path, data):
-    plan = make_plan("smoke", tmp_path, studies=["training", "figures"])
+    plan = make_plan(SUITE, "smoke", tmp_path, studies=["training", "figures"])
     assert len(plan) == 2 and plan[0].folder == plan[1].folder
     work = _Work(plan, images=600)
     assert work.total == 4 * 512
@@ -81,31 +82,30 @@ def test_a_record_that_studies_share_counts_once(capsys, tmp_path, data):
     with StudyProgress(plan).following(data):
         pass
     # Trained, but the figures' own measurement is missing.
-    assert "2 runs, 1 of them to do; 2,048 training images in all" in capsys.readouterr().out
+    assert "2 runs, 1 to do; 2,048 training images in total" in capsys.readouterr().out
     finish(plan[0], measures=["tsne"])
     with StudyProgress(plan).following(data):
         pass
-    assert "2 runs, 0 of them to do; 2,048 training" in capsys.readouterr().out
+    assert "2 runs, 0 to do; 2,048 training" in capsys.readouterr().out
 
 
 def test_each_end_is_a_line_and_failures_are_counted(capsys, clock, plan, data):
     progress = StudyProgress(plan)
     finish(plan[0])
     means = SimpleNamespace(reconstruction_loss=0.5)
-    with progress.following(data) as audience:
-        audience.begins(plan[1])
+    with progress.following(data) as callback:
+        callback.on_run_begin(plan[1])
         clock.now += 20
-        audience.images(plan[1], 512, means)
-        audience.measures(plan[1], "yardstick")
+        callback.on_images(512, means)
+        callback.on_measure(plan[1], "classifier_metrics")
         finish(plan[1])
-        audience.ends(plan[1])
-        audience.begins(plan[2])
-        audience.fails(plan[2], UserError("training: the [loss] is nan."))
+        callback.on_run_end(plan[1])
+        callback.on_run_begin(plan[2])
+        callback.on_run_failed(plan[2], UserError("training: the [loss] is nan."))
     assert progress.failed == [plan[2]]
     lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines == [
-        "5 runs, 4 of them to do; 5,120 training images in all (what two studies share counts "
-        "once).",
+        "5 runs, 4 to do; 5,120 training images in total (runs shared by studies count once).",
         "[2/5] table3/beta_0.25/seed_0: test MSE 0.1235, SSIM 0.500, perplexity 17, usage 26%; "
         "60 s left",
         "table3/beta_0.5/seed_0 failed: training: the [loss] is nan.",
@@ -114,18 +114,18 @@ def test_each_end_is_a_line_and_failures_are_counted(capsys, clock, plan, data):
 
 def test_a_metric_that_is_not_finite_is_told_so(capsys, plan, data, monkeypatch):
     monkeypatch.setitem(METRICS, "ssim", None)
-    with StudyProgress(plan).following(data) as audience:
-        audience.begins(plan[0])
+    with StudyProgress(plan).following(data) as callback:
+        callback.on_run_begin(plan[0])
         finish(plan[0])
-        audience.ends(plan[0])
+        callback.on_run_end(plan[0])
     assert "test MSE 0.1235, SSIM nan, perplexity 17" in capsys.readouterr().out
 
 
 def test_one_of_several_processes_says_what_it_did_and_no_more(capsys, clock, plan, data):
-    with StudyProgress(plan, live=False).following(data) as audience:
-        audience.begins(plan[0])
+    with StudyProgress(plan, live=False).following(data) as callback:
+        callback.on_run_begin(plan[0])
         clock.now += 1
         finish(plan[0])
-        audience.ends(plan[0])
+        callback.on_run_end(plan[0])
     (line,) = capsys.readouterr().out.strip().splitlines()
     assert line.startswith("[1/5] table3/beta_0.1/seed_0: ") and line.endswith("; 4 s left")

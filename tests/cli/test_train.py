@@ -15,14 +15,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rotvq.cli import train
 from rotvq.cli.main import main
 from rotvq.cli.train import parse
 from rotvq.data_processing import load
 from rotvq.errors import UserError
 from rotvq.training.config import Config
+from rotvq.training.folder import prepare, read_config
 from rotvq.training.presets import PRESETS
-from rotvq.training.run_folder import prepare, read_config
 
 # ---------------------------------------------------------------------- options
 
@@ -150,7 +149,7 @@ def test_a_configuration_comes_back_through_its_file(tmp_path):
     changes = {
         "data": {"source": "1e3: [null, #", "size": None, "train_images": 3},
         "quantizer": {"restart": 0.0, "final_decay": 1e-7, "levels": "8, 8", "codebook_size": 64},
-        "training": {"flip": True, "learning_rate": 5e-324, "micro_batch_size": None},
+        "training": {"ema_decay": 0.5, "learning_rate": 5e-324, "micro_batch_size": None},
     }
     config = Config().replace(**changes)
     prepare(tmp_path / "run", config)
@@ -419,7 +418,7 @@ def after_first_epoch(process, out):
     time.sleep(0.2)
 
 
-def test_a_killed_run_goes_on_to_the_same_end(many_images, uninterrupted, tmp_path):
+def test_a_killed_run_resumes_to_the_same_end(many_images, uninterrupted, tmp_path):
     out = tmp_path / "run"
     process = start("train", *long_words(many_images), "--out", out)
     after_first_epoch(process, out)
@@ -430,12 +429,14 @@ def test_a_killed_run_goes_on_to_the_same_end(many_images, uninterrupted, tmp_pa
     again = start("train", "--out", out, "--resume")
     told, err = again.communicate(timeout=300)
     assert (again.returncode, err) == (0, "")
-    assert "from image" in told
+    assert "resuming at image" in told
     assert outcome(out) == uninterrupted
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_says_how_to_go_on(rotvq, many_images, uninterrupted, tmp_path, number):
+def test_a_stopped_run_prints_the_command_to_resume(
+    rotvq, many_images, uninterrupted, tmp_path, number
+):
     out = tmp_path / "run"
     process = start("train", *long_words(many_images), "--out", out)
     after_first_epoch(process, out)
@@ -443,7 +444,7 @@ def test_a_stopped_run_says_how_to_go_on(rotvq, many_images, uninterrupted, tmp_
     told, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (128 + number, "")
     assert not (out / "evaluation.json").exists()
-    command = shlex.split(told.strip().splitlines()[-1].partition("Go on with: ")[2])
+    command = shlex.split(told.strip().splitlines()[-1].partition("Continue with: ")[2])
     assert command == ["rotvq", "train", "--out", str(out), "--resume"]
     assert rotvq(*command[1:]).status == 0
     assert outcome(out) == uninterrupted
@@ -459,9 +460,9 @@ def test_a_full_disk_is_one_line_and_costs_nothing(rotvq, many_images, uninterru
     )  # fmt: skip
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert err.count("\n") == 1 and "expected room" in err and "File too large" in err
+    assert err.count("\n") == 1 and "expected free space" in err and "File too large" in err
     assert not [*out.rglob("checkpoint*"), *out.rglob(".*.part")]
-    command = shlex.split(err.partition("go on with ")[2])
+    command = shlex.split(err.partition("continue with ")[2])
     assert rotvq(*command[1:]).status == 0
     assert outcome(out) == uninterrupted
 
@@ -473,23 +474,23 @@ def test_no_right_to_write_is_one_line(rotvq, tiny):
     assert answer.err.count("\n") == 1 and "writable" in answer.err
 
 
-def test_the_command_to_go_on_can_be_pasted(rotvq, tiny, tmp_path, monkeypatch):
-    original, out = train.TrainingProgress._epoch, tmp_path / "my run"
+def test_the_command_to_resume_can_be_pasted(rotvq, tiny, tmp_path, monkeypatch):
+    out = tmp_path / "my run"
 
-    def interrupted(self, record):
-        original(self, record)
+    def interrupted(record, config):
         signal.raise_signal(signal.SIGINT)
+        return []
 
-    monkeypatch.setattr(train.TrainingProgress, "_epoch", interrupted)
+    monkeypatch.setattr("rotvq.cli.progress.epoch_lines", interrupted)
     answer = rotvq("train", *tiny, "--out", out)
     assert (answer.status, answer.err) == (130, "")
     assert "everything is saved" in answer.out
-    command = shlex.split(answer.out.strip().splitlines()[-1].partition("Go on with: ")[2])
+    command = shlex.split(answer.out.strip().splitlines()[-1].partition("Continue with: ")[2])
     assert command == ["rotvq", "train", "--out", str(out), "--resume"]
 
 
-def test_a_collapse_is_told_once(rotvq, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("rotvq.training.loop.warning", lambda history, config: "It collapses.")
+def test_a_collapse_is_reported_once(rotvq, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("rotvq.training.epoch.warning", lambda history, config: "It collapses.")
     answer = rotvq("train", *tiny, "--training.epochs", 3, "--out", tmp_path / "run")
     assert (answer.status, answer.out.count("It collapses.")) == (0, 1)
 
@@ -540,7 +541,7 @@ def test_a_run_lists_what_its_data_lacks(rotvq, make_images, tiny, tmp_path):
     answer = rotvq("train", *words, "--data", data)
     assert answer.status == 0
     listed = tmp_path / "run" / "skipped.tsv"
-    assert f"What was skipped is listed in {listed}." in answer.out
+    assert f"Skipped images are listed in {listed}." in answer.out
     assert listed.read_text().splitlines() == [
         "path\treason\tdetail",
         "train/notes.txt\tnot an image file\t",

@@ -15,11 +15,12 @@ from filelock import FileLock
 
 from rotvq.data_processing import ImageData, ImageSplit
 from rotvq.errors import UserError
+from rotvq.studies.callbacks import StudyCallback
 from rotvq.studies.classifier import obtain
-from rotvq.studies.gradients import codebook_file, gradient_norms, read_codebook, uses
 from rotvq.studies.measures import MEASURES
 from rotvq.studies.plan import Run
-from rotvq.studies.runner import LOCKS, Audience, work
+from rotvq.studies.recorder import codebook_file, gradient_norms, read_codebook, uses
+from rotvq.studies.runner import LOCKS, run_plan
 from rotvq.studies.study import Variant
 from rotvq.training.build import build_model, load_model
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
@@ -45,8 +46,12 @@ def a_run(out: Path, name: str = "a", measures: tuple[str, ...] = (), **training
     return Run("study", Variant(name, name, {}), 0, config, out / "study" / name, measures)
 
 
-def do(plan, data, out, **audience) -> None:
-    work(plan, data, out, command=lambda run: f"make {run.name}", audience=Audience(**audience))
+def do(plan, data, out, **methods) -> None:
+    callback = StudyCallback()
+    for name, method in methods.items():
+        assert hasattr(StudyCallback, name)
+        setattr(callback, name, method)
+    run_plan(plan, data, out, command=lambda run: f"make {run.name}", callback=callback)
 
 
 def record(folder: Path) -> dict[str, object]:
@@ -68,11 +73,11 @@ def record(folder: Path) -> dict[str, object]:
 def test_runs_are_done_once(data, tmp_path):
     plan = [a_run(tmp_path, "a"), a_run(tmp_path, "b", seed=1)]
     ended: list[str] = []
-    do(plan, data, tmp_path, ends=lambda run: ended.append(run.variant.name))
+    do(plan, data, tmp_path, on_run_end=lambda run: ended.append(run.variant.name))
     assert ended == ["a", "b"]
     assert all(run.done for run in plan)
     assert json.loads((plan[0].folder / "run.json").read_text())["command"] == "make study/a/seed_0"
-    do(plan, data, tmp_path, begins=lambda run: pytest.fail(f"{run.name} again"))
+    do(plan, data, tmp_path, on_run_begin=lambda run: pytest.fail(f"{run.name} again"))
 
 
 @contextmanager
@@ -99,16 +104,16 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("at", [8, 40, 48, 80, 120])
 def test_a_run_killed_anywhere_goes_on_and_ends_the_same(data, tmp_path, at, monkeypatch):
-    monkeypatch.setattr("rotvq.training.loop.LOOK_EVERY", 0)
+    monkeypatch.setattr("rotvq.training.monitor.READ_EVERY", 0)
     whole, killed = a_run(tmp_path, "whole"), a_run(tmp_path, "killed")
 
-    def kill(run, images, means):
+    def kill(images, means):
         if images == at:
             raise Killed
 
     do([whole], data, tmp_path)
     with pytest.raises(Killed):
-        do([killed], data, tmp_path, images=kill)
+        do([killed], data, tmp_path, on_images=kill)
     assert not killed.done
     do([killed], data, tmp_path)
     assert record(killed.folder) == record(whole.folder)
@@ -125,7 +130,7 @@ def test_a_kill_between_what_is_kept_and_the_checkpoint_changes_nothing(
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("rotvq.training.loop.Trainer._save", die)
+        patch.setattr("rotvq.training.run.TrainingRun.save", die)
         with pytest.raises(Killed):
             do([killed], data, tmp_path)
     do([killed], data, tmp_path)
@@ -134,24 +139,24 @@ def test_a_kill_between_what_is_kept_and_the_checkpoint_changes_nothing(
 
 def test_a_missing_measurement_is_made_without_training_again(data, tmp_path, monkeypatch):
     calls: list[str] = []
-    monkeypatch.setitem(MEASURES, "count", lambda run, bench: {"format": 1, "n": len(calls)})
+    monkeypatch.setitem(MEASURES, "count", lambda run, shared: {"format": 1, "n": len(calls)})
     do([a_run(tmp_path)], data, tmp_path)
     asked = a_run(tmp_path, measures=("count",))
     assert asked.trained
     assert not asked.done
-    do([asked], data, tmp_path, images=lambda *_: pytest.fail("trained again"))
+    do([asked], data, tmp_path, on_images=lambda *_: pytest.fail("trained again"))
     assert json.loads((asked.folder / "count.json").read_text()) == {"format": 1, "n": 0}
 
 
 def test_a_run_that_diverges_is_told_of_and_the_others_are_done(data, tmp_path, monkeypatch):
-    def check(trainer, means):
+    def check(trainer, name, loss):
         if trainer.config.training.seed == 1:
-            trainer._refuse("the loss is nan")
+            trainer.refuse("the loss is nan")
 
-    monkeypatch.setattr("rotvq.training.loop.Trainer._check", check)
+    monkeypatch.setattr("rotvq.training.run.TrainingRun.check_finite", check)
     plan = [a_run(tmp_path, "bad", seed=1), a_run(tmp_path, "good")]
     failed: list[str] = []
-    do(plan, data, tmp_path, fails=lambda run, error: failed.append(run.variant.name))
+    do(plan, data, tmp_path, on_run_failed=lambda run, error: failed.append(run.variant.name))
     assert failed == ["bad"]
     assert [run.done for run in plan] == [False, True]
 
@@ -166,7 +171,7 @@ def test_what_another_process_holds_is_left_to_the_end(data, tmp_path):
             if run.variant.name == "free":
                 threading.Timer(0.1, release.set).start()
 
-        do(plan, data, tmp_path, ends=ends)
+        do(plan, data, tmp_path, on_run_end=ends)
     assert order == ["free", "taken"]
 
 
@@ -181,14 +186,14 @@ def test_what_another_process_finished_meanwhile_is_not_done_again(data, tmp_pat
             release.set()
 
         threading.Timer(0.2, finish).start()
-        do([run], data, tmp_path, begins=lambda run: pytest.fail("done twice"))
+        do([run], data, tmp_path, on_run_begin=lambda run: pytest.fail("done twice"))
     assert run.done
 
 
 @pytest.fixture(scope="module", name="run")
 def kept(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("kept")
-    run = a_run(out, measures=("tsne", "best", "yardstick"), epochs=4, learning_rate=3e-3)
+    run = a_run(out, measures=("tsne", "best", "classifier_metrics"), epochs=4, learning_rate=3e-3)
     do([run], data, out)
     return run
 
@@ -242,7 +247,7 @@ class TestKept:
         assert best["metrics"]["loss"] == pytest.approx(min(losses), rel=1e-5)
 
     def test_the_classifier_is_kept_with_its_record(self, run):
-        measured = json.loads((run.folder / "yardstick.json").read_text())["metrics"]
+        measured = json.loads((run.folder / "classifier_metrics.json").read_text())["metrics"]
         record = json.loads((run.folder.parents[1] / "classifier/classifier.json").read_text())
         assert measured["accuracy_original"] == record["accuracy"]
         assert measured["frechet_distance"] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 from outcome import outcome
 
 from rotvq.data_processing import ImageData, ImageSplit
+from rotvq.training import monitor
+from rotvq.training.callbacks import Callback
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 TINY = Config(
     data=DataConfig(source="smooth"),
@@ -79,12 +82,56 @@ def begin() -> Callable[..., Trainer]:
 
 @pytest.fixture
 def resumed() -> Callable[..., Trainer]:
-    """A fresh trainer that takes up the run of a folder."""
+    """A new trainer that resumes the run of a folder."""
 
     def make(config: Config, data: ImageData, folder: Path) -> Trainer:
         trainer = Trainer(config, data, folder)
         trainer.resume()
         return trainer
+
+    return make
+
+
+@pytest.fixture
+def read_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callbacks hear of every step."""
+    monkeypatch.setattr(monitor, "READ_EVERY", -1.0)
+
+
+@pytest.fixture
+def callback() -> Callable[..., Callback]:
+    """A callback of functions: callback(on_epoch_end=print)."""
+
+    def make(**methods: Callable[..., object]) -> Callback:
+        made = Callback()
+        for name, method in methods.items():
+            assert hasattr(Callback, name)
+            setattr(made, name, method)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def interrupt_at(callback: Callable[..., Callback]) -> Callable[..., list[Callback]]:
+    """Callbacks that send a signal once, after a number of images or of epochs."""
+
+    def make(
+        images: int | None = None, epoch: int | None = None, number: signal.Signals = signal.SIGINT
+    ) -> list[Callback]:
+        sent: list[bool] = []
+
+        def send(due: bool) -> None:
+            if due and not sent:
+                sent.append(True)
+                signal.raise_signal(number)
+
+        return [
+            callback(
+                on_images=lambda count, means: send(count == images),
+                on_epoch_end=lambda record: send(record["epoch"] == epoch),
+            )
+        ]
 
     return make
 

@@ -15,7 +15,7 @@ from sealed import write_sealed
 
 from rotvq.errors import UserError
 from rotvq.training import archive, checkpoint
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 
@@ -102,7 +102,7 @@ def refused(trainer, path):
 def test_every_entry_of_another_kind_is_refused(run, data, monkeypatch):
     config, path, whole = run
     trainer = Trainer(config, data, path.parent)
-    before = deepcopy(trainer._state())
+    before = deepcopy(trainer.state.capture())
     taken, cases = [], 0
     for place in places(whole):
         for name, value in others(at(whole, place)):
@@ -110,17 +110,17 @@ def test_every_entry_of_another_kind_is_refused(run, data, monkeypatch):
             read = partial(dict, changed(whole, place, value))
             monkeypatch.setattr(checkpoint.archive, "read", lambda file, read=read: read())
             try:
-                trainer._take_up(path)
+                trainer.state.restore(path, config.training, trainer.steps, totals=True)
                 taken.append((place, name))
             except UserError as error:
                 assert "\n" not in str(error)
     assert taken == []
     assert cases > 2000
-    assert_same(trainer._state(), before)
+    assert_same(trainer.state.capture(), before)
 
 
 def assert_same(state, other):
-    """Nothing of a refused checkpoint is taken up."""
+    """A refused checkpoint changes nothing."""
     for part in ("model", "average", "totals"):
         for name, t in getattr(state, part).items():
             assert torch.equal(t, getattr(other, part)[name]), name
@@ -204,7 +204,7 @@ def test_moments_are_laid_out_as_their_parameters(run, data, layout):
     trainer = Trainer(config, data, path.parent)
     trainer.resume()
     for i, parameter in enumerate(trainer.model.parameters()):
-        found = trainer.optimizer.state[parameter]
+        found = trainer.state.optimizer.state[parameter]
         moments = found["exp_avg"], found["exp_avg_sq"]
         for name, moment in zip(("exp_avg", "exp_avg_sq"), moments, strict=True):
             assert moment.stride() == parameter.stride()

@@ -4,7 +4,8 @@ import torch
 
 from rotvq.evaluation.pixels import normalized
 from rotvq.quantization import VectorQuantizer
-from rotvq.training.loop import VECTORS_PER_CODE, Trainer
+from rotvq.training.codebooks import VECTORS_PER_CODE
+from rotvq.training.trainer import Trainer
 
 
 def seen_by(trainer: Trainer, monkeypatch) -> list:
@@ -26,7 +27,7 @@ def test_a_small_codebook_starts_from_the_first_batch(tmp_path, data, tiny, begi
     encoder = trainer.model.encoder
     order = torch.from_numpy(loop_order(trainer))
     with torch.no_grad():
-        expected = encoder(normalized(trainer.train_images[order[:8]]))
+        expected = encoder(normalized(trainer.images.train[order[:8]]))
     (z,) = seen_by(trainer, monkeypatch)
     torch.testing.assert_close(z, expected)
 
@@ -41,15 +42,17 @@ def test_a_large_codebook_starts_from_more(tmp_path, data, tiny, begin, monkeypa
     assert z.shape == (VECTORS_PER_CODE * 48 // 4, 8, 2, 2)
 
 
-def test_more_codes_than_all_images_have_vectors_for(tmp_path, data, tiny, begin, monkeypatch):
+def test_a_codebook_may_be_larger_than_the_number_of_vectors(
+    tmp_path, data, tiny, begin, monkeypatch
+):
     config = tiny(quantizer={"init": "data", "codebook_size": 500}, training={"epochs": 1})
     trainer = begin(config, data, tmp_path / "run")
     (z,) = seen_by(trainer, monkeypatch)
-    assert len(z) == len(trainer.train_images)
+    assert len(z) == len(trainer.images.train)
     assert trainer.model.quantizer.codebook.embeddings.isfinite().all()
 
 
 def loop_order(trainer: Trainer):
     from rotvq.data_processing import epoch_order
 
-    return epoch_order(len(trainer.train_images), trainer.config.training.seed, 0)
+    return epoch_order(len(trainer.images.train), trainer.config.training.seed, 0)

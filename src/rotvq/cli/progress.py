@@ -1,30 +1,28 @@
-"""What a person sees of a run: two lines an epoch; between them a bar, or a line a minute."""
+"""Progress of a run: two lines per epoch, and a bar or a line per minute in between."""
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from rotvq.cli.bars import BAR, Live, Speed
 from rotvq.cli.terminal import Terminal, counted
-from rotvq.data_processing import ImageData, load
-from rotvq.text import printable
+from rotvq.training.callbacks import Callback
 from rotvq.training.config import Config
 
 if TYPE_CHECKING:
     from rotvq.evaluation.metrics import Means
-    from rotvq.training.listener import Listener
-    from rotvq.training.loop import Trainer
+    from rotvq.training.trainer import Trainer
 
 
 class TrainingProgress(Terminal):
-    """Prints how a run goes, to standard output.
+    """Prints the progress of a run to standard output.
 
     Args:
         config: of the run.
@@ -35,38 +33,15 @@ class TrainingProgress(Terminal):
         super().__init__(quiet)
         self.config = config
 
-    def load_data(self) -> ImageData:
-        """The run's images, with a word on what they are."""
-        wanted = self.config.data
-        with self.console.status(escape(f"Loading images from {printable(wanted.source)}")):
-            data = load(
-                wanted.source,
-                size=wanted.size,
-                channels=self.config.model.channels,
-                validation=wanted.validation,
-                crops=wanted.crops == "random",
-                bits=wanted.bits,
-            )
-        _, c, h, w = data.train.images.shape
-        train = min(len(data.train.images), wanted.train_images or len(data.train.images))
-        test = min(len(data.test.images), wanted.test_images or len(data.test.images))
-        held = f", {wanted.validation:,} validation" if wanted.validation else ""
-        self.say(f"{data.name}: {train:,} training{held} and {test:,} test images, {c}x{h}x{w}.")
-        for note in data.notes:
-            self.say(f"  {note}")
-        return data
-
     @contextmanager
-    def following(self, trainer: Trainer) -> Iterator[Listener]:
-        """A listener for the run; the bar is drawn while entered."""
-        from rotvq.training.listener import Listener
-
-        options, at = self.config.training, trainer.position
-        per_epoch = trainer.steps * options.batch_size
+    def following(self, trainer: Trainer) -> Iterator[Callback]:
+        """A callback for the run; the bar is shown while the context is open."""
+        options, images = self.config.training, trainer.position.images
+        total = options.epochs * trainer.images_per_epoch
         parameters = sum(p.numel() for p in trainer.model.parameters())
-        begin = f" from image {at.images:,} on" if at.images else ""
+        resumed = f", resuming at image {images:,}" if images else ""
         self.say(
-            f"Training {parameters:,} parameters for {options.epochs} epochs{begin}, "
+            f"Training {parameters:,} parameters for {options.epochs} epochs{resumed}, "
             f"{self.config.quantizer.estimator}, {trainer.precision} on {trainer.device}."
         )
         if trainer.samples.note:
@@ -77,61 +52,72 @@ class TrainingProgress(Terminal):
             Speed(),
             TimeRemainingColumn(),
         )
-        first, since = at.images, time.monotonic()
         with Live(*columns, console=self.console) as bar:
-            total = options.epochs * per_epoch
-            task = bar.add_task("", total=total, completed=at.images, epoch=at.epoch + 1)
-
-            def images(seen: int, means: Means) -> None:
-                epoch = (seen - 1) // per_epoch + 1
-                bar.details = (
-                    f"loss {means.loss:.4f}  mse {means.reconstruction_loss:.4f}  "
-                    f"perplexity {means.perplexity:.0f}  usage {means.usage:.0%}  "
-                    f"error {means.relative_error:.1%} of var(z_e)"
-                )
-                bar.update(task, completed=seen, epoch=epoch)
-                far = counted(seen, total, time.monotonic() - since, first)
-                self.log(lambda: f"epoch {epoch}/{options.epochs}: {far}, {bar.details}")
-
-            warned = False
-
-            def epoch(record: dict[str, Any]) -> None:
-                nonlocal warned
-                self._epoch(record)
-                advice = record["codebook"].get("warning")
-                if advice and not warned:
-                    warned = True
-                    self.say(f"  {advice}")
-
-            yield Listener(images=images, trouble=self.say, epoch=epoch)
-
-    def _epoch(self, record: dict[str, Any]) -> None:
-        train, test, timing = record["train"], record["test"], record["timing"]
-        shown = test or train
-        split = "validation" if self.config.data.validation else "test"
-        measured = (
-            f"{split} mse {test['reconstruction_loss']:.4f}  psnr {test['psnr']:.2f} dB  "
-            if test
-            else "not tested  "
-        )
-        self.say(
-            f"epoch {record['epoch']:>3}  train mse {train['reconstruction_loss']:.4f}  {measured}"
-            f"usage {shown['usage']:.0%}"
-        )
-        self.say(
-            f"  perplexity {shown['perplexity']:.0f}  error {shown['relative_error']:.1%} of "
-            f"var(z_e)  {_dead(record)}{timing['images_per_second']:,.0f} images/s"
-        )
+            epoch = trainer.position.epoch + 1
+            bar.add_task("", total=total, completed=images, epoch=epoch)
+            yield _Following(self, bar, images)
 
     def finish(self, record: dict[str, Any], folder: Path) -> None:
-        """The result, and what can be done with it."""
+        """Print the result, and the command for a report."""
         for line in summary(record):
             self.say(line)
-        self.say(f"Saved in {folder}. A page about it: rotvq report {folder}")
+        name = shlex.quote(str(folder))
+        self.say(f"Saved to {folder}. For a report with curves and images: rotvq report {name}")
+
+
+class _Following(Callback):
+    """Updates the bar, and prints two lines per epoch."""
+
+    def __init__(self, progress: TrainingProgress, bar: Live, images: int) -> None:
+        self.progress, self.bar, self.first = progress, bar, images
+        self.since = time.monotonic()
+        self.warned = False
+
+    def on_images(self, images: int, means: Means) -> None:
+        bar, epochs = self.bar, self.progress.config.training.epochs
+        total = bar.tasks[0].total or 0
+        epoch = (images - 1) * epochs // int(total) + 1
+        bar.details = (
+            f"loss {means.loss:.4f}  mse {means.reconstruction_loss:.4f}  "
+            f"perplexity {means.perplexity:.0f}  usage {means.usage:.0%}  "
+            f"error {means.relative_error:.1%} of var(z_e)"
+        )
+        bar.update(bar.task_ids[0], completed=images, epoch=epoch)
+        far = counted(images, total, time.monotonic() - self.since, self.first)
+        self.progress.log(lambda: f"epoch {epoch}/{epochs}: {far}, {bar.details}")
+
+    def on_bad_step(self, message: str) -> None:
+        self.progress.say(message)
+
+    def on_epoch_end(self, record: dict[str, Any]) -> None:
+        for line in epoch_lines(record, self.progress.config):
+            self.progress.say(line)
+        advice = record["codebook"].get("warning")
+        if advice and not self.warned:
+            self.warned = True
+            self.progress.say(f"  {advice}")
+
+
+def epoch_lines(record: dict[str, Any], config: Config) -> list[str]:
+    """The record of an epoch in two lines."""
+    train, test, timing = record["train"], record["test"], record["timing"]
+    shown = test or train
+    split = "validation" if config.data.validation else "test"
+    measured = (
+        f"{split} mse {test['reconstruction_loss']:.4f}  psnr {test['psnr']:.2f} dB  "
+        if test
+        else "not tested  "
+    )
+    return [
+        f"epoch {record['epoch']:>3}  train mse {train['reconstruction_loss']:.4f}  {measured}"
+        f"usage {shown['usage']:.0%}",
+        f"  perplexity {shown['perplexity']:.0f}  error {shown['relative_error']:.1%} of "
+        f"var(z_e)  {_dead(record)}{timing['images_per_second']:,.0f} images/s",
+    ]
 
 
 def _dead(record: dict[str, Any]) -> str:
-    """How many dead codes there are, if any; a fixed grid has none."""
+    """The number of dead codes, if there are any; a fixed grid has none."""
     codebook = record.get("codebook") or {}
     if not codebook.get("dead"):
         return ""
@@ -139,12 +125,12 @@ def _dead(record: dict[str, Any]) -> str:
 
 
 def summary(record: dict[str, Any]) -> list[str]:
-    """An evaluation's record in a few words."""
+    """The record of an evaluation in two lines."""
     metrics = record["metrics"]
     return [
         f"{record['split']}, {record['images']:,} images: MSE {metrics['mse']:.5f}, "
         f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.4f}, "
-        f"{metrics['bits_per_image']:g} bits an image",
+        f"{metrics['bits_per_image']:g} bits per image",
         f"  perplexity {metrics['perplexity']:.1f}, {metrics['codes_used']} of "
         f"{len(record['counts'])} codes used ({metrics['usage']:.1%})",
     ]

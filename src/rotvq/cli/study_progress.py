@@ -1,4 +1,4 @@
-"""What a person sees of studies: a live bar over all runs in a terminal, a line a run."""
+"""Progress of studies: a live bar over all runs in a terminal, and one line per run."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, TextColumn
 
+from rotvq import run_folder
 from rotvq.cli.bars import BAR, Live
-from rotvq.cli.progress import TrainingProgress
 from rotvq.cli.terminal import Terminal, duration
 from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
+from rotvq.run_record import load_evaluation
+from rotvq.studies.callbacks import StudyCallback
 from rotvq.studies.plan import Run
-from rotvq.training import run_folder
 
 if TYPE_CHECKING:
     from rotvq.evaluation.metrics import Means
-    from rotvq.studies.runner import Audience
 
 
 class StudyProgress(Terminal):
-    """Prints how a plan goes, to standard output.
+    """Prints the progress of a plan to standard output.
 
     Args:
-        plan: the runs; those that are done count as such.
+        plan: the runs, finished ones included.
         live: show a live line in a terminal.
     """
 
@@ -38,21 +38,15 @@ class StudyProgress(Terminal):
         self.plan, self.live = plan, live
         self.failed: list[Run] = []
 
-    def load_data(self) -> ImageData:
-        """The images of all runs, with a word on what they are."""
-        return TrainingProgress(self.plan[0].config, quiet=not self.live).load_data()
-
     @contextmanager
-    def following(self, data: ImageData) -> Iterator[Audience]:
-        """What the runner is to tell; the live line stands while entered."""
-        from rotvq.studies.runner import Audience
-
+    def following(self, data: ImageData) -> Iterator[StudyCallback]:
+        """A callback for the runner; the bar is shown while the context is open."""
         work = _Work(self.plan, len(data.train.images))
         if self.live:
             left = sum(not run.done for run in self.plan)
             self.say(
-                f"{len(self.plan)} runs, {left} of them to do; {work.total:,} training images in "
-                "all (what two studies share counts once)."
+                f"{len(self.plan)} runs, {left} to do; {work.total:,} training images in total "
+                "(runs shared by studies count once)."
             )
         columns = (
             TextColumn("all runs"),
@@ -60,38 +54,47 @@ class StudyProgress(Terminal):
             TextColumn("{task.percentage:.0f} %, {task.fields[left]}"),
         )
         with Live(*columns, console=self.console, hidden=not self.live) as bar:
-            task = bar.add_task("", total=work.total, completed=work.done(), left="")
+            bar.add_task("", total=work.total, completed=work.done(), left="")
+            yield _Following(self, bar, work)
 
-            def begins(run: Run) -> None:
-                work.begins(run)
-                bar.details = run.name
 
-            def images(run: Run, seen: int, means: Means) -> None:
-                work.sees(run, seen)
-                bar.details = f"{run.name}  mse {means.reconstruction_loss:.4f}"
-                bar.update(task, completed=work.done(), left=work.time_left())
-                if self.live:
-                    percent = f"{work.done() / work.total:.0%}"
-                    self.log(lambda: f"{bar.details}; {percent} of all, {work.time_left()}")
+class _Following(StudyCallback):
+    """Updates the bar, and prints a line per run."""
 
-            def measures(run: Run, name: str) -> None:
-                bar.details = f"{run.name}  measuring {name}"
+    def __init__(self, progress: StudyProgress, bar: Live, work: _Work) -> None:
+        self.progress, self.bar, self.work = progress, bar, work
 
-            def ends(run: Run) -> None:
-                done = sum(each.done for each in self.plan)
-                self.say(
-                    f"[{done}/{len(self.plan)}] {run.name}: {_result(run)}; {work.time_left()}"
-                )
+    def on_run_begin(self, run: Run) -> None:
+        self.run = run
+        self.work.begins(run)
+        self.bar.details = run.name
 
-            def fails(run: Run, error: UserError) -> None:
-                self.failed.append(run)
-                self.say(f"{run.name} failed: {error}")
+    def on_images(self, images: int, means: Means) -> None:
+        bar, work = self.bar, self.work
+        work.sees(self.run, images)
+        bar.details = f"{self.run.name}  mse {means.reconstruction_loss:.4f}"
+        bar.update(bar.task_ids[0], completed=work.done(), left=work.time_left())
+        if self.progress.live:
+            percent = f"{work.done() / work.total:.0%}"
+            self.progress.log(lambda: f"{bar.details}; {percent} of total, {work.time_left()}")
 
-            yield Audience(begins, images, measures, ends, fails)
+    def on_measure(self, run: Run, name: str) -> None:
+        self.bar.details = f"{run.name}  measuring {name}"
+
+    def on_run_end(self, run: Run) -> None:
+        plan = self.progress.plan
+        done = sum(each.done for each in plan)
+        self.progress.say(
+            f"[{done}/{len(plan)}] {run.name}: {_result(run)}; {self.work.time_left()}"
+        )
+
+    def on_run_failed(self, run: Run, error: UserError) -> None:
+        self.progress.failed.append(run)
+        self.progress.say(f"{run.name} failed: {error}")
 
 
 class _Work:
-    """How much of a plan is done, in training images."""
+    """The progress of a plan, in training images."""
 
     def __init__(self, plan: Sequence[Run], images: int) -> None:
         self.runs = {run.folder: run for run in plan}
@@ -106,27 +109,27 @@ class _Work:
         self.before = self.done()
 
     def begins(self, run: Run) -> None:
-        """A run is taken up."""
+        """A run starts or resumes."""
         if run_folder.is_run(run.folder) and not run.trained:
             self.resumed.add(run.folder)
 
     def sees(self, run: Run, images: int) -> None:
-        """A run was trained on so many images in all."""
+        """A run has been trained on this many images in total."""
         if run.folder in self.resumed:
-            # What it saw before it was stopped says nothing of the speed now.
+            # Images from before it was stopped do not count towards the current speed.
             self.resumed.remove(run.folder)
             self.before += images
         self.seen[run.folder] = images
 
     def done(self) -> int:
-        """Images trained on, by this process and, in finished runs, by others."""
+        """Images trained on by this process and, in finished runs, by others."""
         return sum(
             self.sizes[folder] if run.trained else self.seen.get(folder, 0)
             for folder, run in self.runs.items()
         )
 
     def time_left(self) -> str:
-        """In words, from the speed since the start."""
+        """The time left in words, from the speed since the start."""
         done, elapsed = self.done(), time.monotonic() - self.since
         if done == self.before:
             return "time left unknown"
@@ -134,8 +137,6 @@ class _Work:
 
 
 def _result(run: Run) -> str:
-    from rotvq.report.records import load_evaluation  # late: it loads matplotlib
-
     metrics = defaultdict(lambda: math.nan, load_evaluation(run.folder).metrics)
     return (
         f"test MSE {metrics['mse']:.4f}, SSIM {metrics['ssim']:.3f}, perplexity "

@@ -1,4 +1,4 @@
-"""Everything a run is made from, as data; free of torch, so that the command line is quick."""
+"""The configuration of a run. Free of torch, so that the command line starts quickly."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from rotvq.data_processing.resizing import parse_size
 from rotvq.errors import UserError
 
-# Aliases of aliases in a few lines of YAML make a value that no memory holds as text.
+# A few lines of nested YAML aliases expand to a value whose text does not fit in memory.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring = 2, 200
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images.
+    """Images to train and test on.
 
     Args:
-        source: a path (a folder of images, shards or Parquet files, or an archive), hub:owner/name,
-            cifar10 (of the hub) or embedded:photos; a path that exists goes before a name.
-        size: side in pixels, or HEIGHTxWIDTH, to resize and crop to; null keeps the images' own.
-        train_images: use so many training images, spread evenly; null uses all.
-        test_images: use so many test images, spread evenly; null uses all.
-        crops: of training pictures that are larger than size: the centre, always the same, or
-            random parts at random scales, new ones each epoch.
-        validation: hold out so many training images, to choose on: while training, tests are of
-            them, and the test images are looked at once, at the end.
-        bits: of grey images that are stored in 16 bits, such as 12; null takes all 16.
+        source: a folder, shards, Parquet files or archive; hub:OWNER/NAME, cifar10 or
+            embedded:photos. Existing paths come first.
+        size: side in pixels, or HEIGHTxWIDTH, to resize and crop to; null keeps the original size.
+        train_images: number of training images, spread evenly over the split; null for all.
+        test_images: number of test images, spread evenly over the split; null for all.
+        crops: "centre" crops training images once; "random" crops them anew in every epoch.
+        validation: number of training images to hold out and test on during training.
+        bits: bit depth of grayscale images stored in 16 bits, such as 12; null for 16.
     """
 
     source: str = "embedded:photos"
@@ -55,18 +53,17 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network.
+    """Encoder and decoder.
 
     Args:
-        channels: of the images, 3 for RGB, 1 for grey.
+        channels: image channels: 3 for RGB, 1 for grayscale.
         width: channels of the residual blocks.
-        dim: length D of a code.
-        depth: residual blocks on each side.
-        stages: halvings of height and width; 2 makes 8x8 tokens of a 32x32 image.
-        network: the paper's strided one, one that works on patches, a token each, or that with
-            attention between them.
-        normalized_latents: scale each latent vector to length √D, so that only its direction is
-            quantized.
+        dim: embedding dimension D of the codes.
+        depth: residual blocks in the encoder and in the decoder.
+        stages: number of 2x downsamplings; 2 turns a 32x32 image into 8x8 tokens.
+        network: "paper" is convolutional; "patches" embeds one patch per token; "attention" adds
+            self-attention between patches.
+        normalized_latents: scale each latent vector to length √D before quantization.
     """
 
     channels: Literal[1, 3] = 3
@@ -88,20 +85,24 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """The codebook and the gradient that crosses it.
+    """Codebook and gradient estimator.
 
     Args:
-        codebook_size: number K of codes.
-        estimator: how the gradient crosses.
-        update: what moves the codes; linear learns one map of a frozen basis (SimVQ).
-        decay: γ of the moving averages, 0 to below 1.
-        final_decay: γ after the last step, reached in even steps; null keeps it as it is.
-        init: uniform in ±1/K, or k-means over the first batch.
-        restart: a code below this share of the mean count restarts; 0 is off, 0.03 a good start.
-        restart_draw: it moves to an encoder output, each with the same chance or with one that
-            grows with its squared error.
-        levels: of finite scalar quantization, as "8,5,5,5": a fixed grid of codebook_size points in
-            the place of a learned codebook, of which nothing above but its size counts.
+        codebook_size: number of codes K.
+        estimator: how gradients pass through the quantizer.
+        update: codebook update: "ema" (moving averages), "gradient" (codebook loss) or "linear"
+            (SimVQ).
+        decay: decay γ of the EMA update, from 0 to below 1.
+        final_decay: decay at the end of training, reached linearly; null keeps it constant.
+        init: "uniform" in ±1/K, or "data" for k-means on the first batch.
+        restart: restart codes used less than this share of the mean; 0 disables it, 0.03 is a good
+            start.
+        restart_draw: encoder outputs that codes restart from: "uniform", or "error" to prefer large
+            errors.
+        levels: levels of finite scalar quantization, such as "8,5,5,5", instead of a learned
+            codebook.
+        residual: number of quantizers in sequence; each quantizes the residual of the previous.
+        groups: number of channel groups, each with its own quantizer.
     """
 
     codebook_size: int = 1024
@@ -120,6 +121,8 @@ class QuantizerConfig:
     restart: float = 0.0
     restart_draw: Literal["uniform", "error"] = "uniform"
     levels: str | None = None
+    residual: int = 1
+    groups: int = 1
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -130,9 +133,15 @@ class QuantizerConfig:
             value = getattr(self, which)
             _require(value is None or 0 <= value < 1, f"{name}.{which}", "0 to below 1", value)
         _require(0 <= self.restart < 1 / 3, f"{name}.restart", "0 to below 1/3", self.restart)
+        for which in ("residual", "groups"):
+            value = getattr(self, which)
+            _require(1 <= value <= 64, f"{name}.{which}", "1 to 64", value)
+        alone = self.residual == 1 or (self.levels is None and self.estimator != "reflection")
+        wanted = "1 with levels or the reflection"
+        _require(alone, f"{name}.residual", wanted, self.residual)
         if self.levels is not None:
             parts = self.levels.split(",")
-            wanted = "whole numbers, 2 or more, as 8,5,5,5"
+            wanted = "integers of 2 or more, such as 8,5,5,5"
             digits = all(part.strip().isdecimal() and int(part) >= 2 for part in parts)
             _require(digits, f"{name}.levels", wanted, _SHORT.repr(self.levels))
             size = math.prod(map(int, parts))
@@ -144,29 +153,28 @@ class QuantizerConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The optimization.
+    """Optimization.
 
     Args:
         epochs: passes over the training images.
-        batch_size: images an optimizer step, over all processes.
-        micro_batch_size: images a process takes at once; null takes its share of a batch whole.
-        learning_rate: of Adam; its peak, where the schedule moves it.
-        schedule: constant, or up over the first tenth of the steps and down to 0 as a cosine.
-        beta: β, the weight of the commitment loss.
-        final_beta: β after the last step, reached in even steps; null keeps it as it is.
-        entropy_weight: weight of the entropy loss, which favours even use of the codes; 0 disables
-            it.
-        ema_decay: decay of a moving average of the weights, which is what is tested and saved; 0 is
-            off.
-        gradient_clip: largest norm of all gradients together; 0 is off.
-        flip: mirror every other training image, at random.
-        seed: of weights, order of images and restarts.
-        precision: of the network; auto is bf16 where the processor has it. Search is always fp32.
-        device: auto is a GPU if there is one.
+        batch_size: images per optimizer step, over all processes.
+        micro_batch_size: images per forward pass of a process (gradient accumulation); null for its
+            share of the batch.
+        learning_rate: learning rate of Adam; the peak if a schedule changes it.
+        schedule: "constant", or "cosine" with linear warmup over the first 10 % of the steps.
+        beta: weight β of the commitment loss.
+        entropy_weight: weight of the entropy loss, which encourages even use of the codes; 0
+            disables it.
+        ema_decay: evaluate and save an exponential moving average of the model with this decay; 0
+            disables it.
+        gradient_clip: maximum gradient norm; 0 disables clipping.
+        seed: random seed of weights, data order, crops and restarts.
+        precision: autocast precision; auto is bf16 if the hardware supports it, else fp32.
+        device: auto uses a GPU if there is one.
         checkpoint_every: epochs between checkpoints.
-        test_every: epochs between test passes; the last epoch always has one.
-        init_from: begin from the weights of this model, the folder of a run or of a saved model or
-            owner/name on the hub; null draws new ones.
+        test_every: epochs between test passes; the last epoch is always tested.
+        init_from: start from the weights of this run, saved model or hub model (OWNER/NAME); null
+            for random weights.
     """
 
     epochs: int = 100
@@ -175,11 +183,9 @@ class TrainingConfig:
     learning_rate: float = 2e-4
     schedule: Literal["constant", "cosine"] = "constant"
     beta: float = 0.25
-    final_beta: float | None = None
     entropy_weight: float = 0.0
     ema_decay: float = 0.0
     gradient_clip: float = 0.0
-    flip: bool = False
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: Literal["auto", "cpu"] = "auto"
@@ -201,11 +207,7 @@ class TrainingConfig:
         )
         rate = self.learning_rate
         _require(0 < rate < float("inf"), "training.learning_rate", "a positive number", rate)
-        for name in ("beta", "final_beta"):
-            value = getattr(self, name)
-            fits = value is None or 0 <= value < float("inf")
-            _require(fits, f"training.{name}", "0 or more", value)
-        for name in ("entropy_weight", "gradient_clip"):
+        for name in ("beta", "entropy_weight", "gradient_clip"):
             value = getattr(self, name)
             _require(0 <= value < float("inf"), f"training.{name}", "0 or more", value)
         _require(0 <= self.ema_decay < 1, "training.ema_decay", "0 to below 1", self.ema_decay)
@@ -214,25 +216,35 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A run: the paper's settings are the defaults."""
+    """The configuration of a run; the defaults are the paper's."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """The configuration of values by group, as `dataclasses.asdict` returns them.
+
+        Raises:
+            UserError: a value is not allowed.
+            KeyError, TypeError: a group is missing, or an option is unknown.
+        """
+        return cls(**{group: kind(**values[group]) for group, kind in GROUPS.items()})
+
     def replace(self, **parts: Mapping[str, Any]) -> Config:
-        """The same configuration with other values, as `replace(training={"seed": 1})`."""
+        """A copy with changed values: `replace(training={"seed": 1})`."""
         changed = {name: replace(getattr(self, name), **values) for name, values in parts.items()}
         return replace(self, **changed)
 
 
 GROUPS: dict[str, Any] = {part.name: part.default_factory for part in fields(Config)}
-"""The parts of a configuration by name."""
+"""The groups of a configuration by name."""
 
 
 def differing(a: Config, b: Config) -> list[str]:
-    """The fields in which two configurations differ, as "training.epochs: 40 → 60"."""
+    """The options that differ between two configurations, as "training.epochs: 40 → 60"."""
     before, after = dict(_leaves(a)), dict(_leaves(b))
     changed = (name for name in before if before[name] != after[name])
     return [f"{name}: {before[name]} → {after[name]}" for name in changed]
@@ -248,7 +260,7 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _check_types(part: Any) -> None:
-    """See that every field is of its type; a file edited by hand passes no parser."""
+    """Check the type of every field: a file edited by hand passes no parser."""
     for name, hint in get_type_hints(type(part)).items():
         value = getattr(part, name)
         kinds = get_args(hint) or (hint,)

@@ -1,4 +1,4 @@
-"""A run's numbers and pictures to where its owner looks: TensorBoard, wandb, trackio, mlflow, …"""
+"""Logging a run to TensorBoard, wandb, trackio, mlflow or another tracker of accelerate."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ import numpy as np
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 from PIL import Image
 
+from rotvq import run_folder
 from rotvq.errors import UserError
-from rotvq.quantization import Codebook
-from rotvq.training import run_folder
+from rotvq.training.callbacks import Callback
 from rotvq.training.config import Config
-from rotvq.training.listener import Listener
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 PROJECT = "rotvq"
 
 
 def check(names: Sequence[str]) -> None:
-    """See that there are such trackers.
+    """Check the names of trackers.
 
     Raises:
-        UserError: a name that is none of accelerate's, or one whose package is not installed.
+        UserError: accelerate does not know a tracker, or its package is not installed.
     """
     known = sorted(LOGGER_TYPE_TO_CLASS)
     for name in names:
@@ -38,49 +37,54 @@ def check(names: Sequence[str]) -> None:
 
 
 def start(names: Sequence[str], config: Config, folder: Path) -> list[GeneralTracker]:
-    """Trackers of those names, started.
+    """Start trackers.
 
     Args:
-        names: that `check` accepts.
-        config: of the run, which they are told.
-        folder: of the run; those that write files do so in its folder `tracking`.
+        names: checked by `check`.
+        config: of the run; logged to the trackers.
+        folder: of the run; trackers that write files use its subfolder `tracking`.
     """
     return [_started(name, config, folder) for name in names]
 
 
-def listening(
-    trackers: Sequence[GeneralTracker], trainer: Trainer, say: Callable[[str], object]
-) -> Listener:
-    """A listener that tells them of every completed epoch; steps count images.
+class TrackerCallback(Callback):
+    """Logs every epoch to the trackers; steps count images.
 
     Args:
-        trackers: that were started. One that fails is told no more; the run goes on.
+        trackers: as `start` returns them. One that fails is dropped, and the run continues.
         trainer: of the run.
-        say: told of one that fails.
+        say: called with a sentence about a tracker that fails.
     """
-    told = [*trackers]
 
-    def tell(tracker: GeneralTracker, record: dict[str, Any]) -> None:
-        picture = f"{run_folder.RECONSTRUCTIONS}/epoch_{record['epoch']:04d}.png"
-        tracker.log(dict(_numbers(record)), step=record["images"])
-        _show(tracker, trainer.folder / picture, record["images"])
-        if tracker.name == "tensorboard":
-            _codebook(tracker.writer, trainer, record)
+    def __init__(
+        self,
+        trackers: Sequence[GeneralTracker],
+        trainer: Trainer,
+        say: Callable[[str], object],
+    ) -> None:
+        self._trackers, self._trainer, self._say = [*trackers], trainer, say
 
-    def epoch(record: dict[str, Any]) -> None:
-        for tracker in [*told]:
+    def on_epoch_end(self, record: dict[str, Any]) -> None:
+        """Log the numbers, the reconstructions and, to TensorBoard, the codebook."""
+        for tracker in [*self._trackers]:
             try:
-                tell(tracker, record)
+                self._log(tracker, record)
             # Trackers talk to services, which fail in ways of their own.
             except Exception as error:
-                told.remove(tracker)
-                say(f"  {tracker.name} is told no more: {type(error).__name__}: {error}")
+                self._trackers.remove(tracker)
+                kind = type(error).__name__
+                self._say(f"  Logging to {tracker.name} stopped after an error: {kind}: {error}")
 
-    return Listener(epoch=epoch)
+    def _log(self, tracker: GeneralTracker, record: dict[str, Any]) -> None:
+        tracker.log(dict(_numbers(record)), step=record["images"])
+        picture = self._trainer.folder / run_folder.reconstruction(record["epoch"])
+        _show(tracker, picture, record["images"])
+        if tracker.name == "tensorboard":
+            _codebooks(tracker.writer, self._trainer, record)
 
 
 def finish(trackers: Sequence[GeneralTracker]) -> None:
-    """Let them write what they hold."""
+    """Flush and close the trackers."""
     for tracker in trackers:
         tracker.finish()
 
@@ -94,7 +98,8 @@ def _started(name: str, config: Config, folder: Path) -> GeneralTracker:
     )
     tracker: GeneralTracker = kind(PROJECT, **place)
     tracker.start()
-    if name != "tensorboard":  # it would make a run of its own of them
+    # TensorBoard would create a separate run for the configuration.
+    if name != "tensorboard":
         flat = {f"{g}.{k}": v for g, part in asdict(config).items() for k, v in part.items()}
         tracker.store_init_configuration(flat)
     return tracker
@@ -119,19 +124,19 @@ def _show(tracker: GeneralTracker, picture: Path, step: int) -> None:
             tracker.log_images(images, step=step)
 
 
-def _codebook(writer: Any, trainer: Trainer, record: dict[str, Any]) -> None:
-    """How often codes are used, and at the end where they lie."""
-    codebook = trainer.model.quantizer.codebook
-    if not isinstance(codebook, Codebook):
-        return
-    writer.add_histogram("codebook/N", codebook.cluster_size.cpu(), record["images"])
-    if record["epoch"] == trainer.config.training.epochs:
+def _codebooks(writer: Any, trainer: Trainer, record: dict[str, Any]) -> None:
+    """How often codes are used, and at the end of the run where they lie."""
+    codebooks = trainer.model.quantizer.codebooks
+    for number, codebook in enumerate(codebooks, start=1):
+        name = f"codebook_{number}" if len(codebooks) > 1 else "codebook"
+        writer.add_histogram(f"{name}/N", codebook.cluster_size.cpu(), record["images"])
+        if record["epoch"] < trainer.config.training.epochs:
+            continue
         counts = [f"{n:.2f}" for n in codebook.cluster_size.tolist()]
-        labels = [[str(code), count] for code, count in enumerate(counts)]
         writer.add_embedding(
             codebook.embeddings.detach().float().cpu(),
-            metadata=labels,
+            metadata=[[str(code), count] for code, count in enumerate(counts)],
             metadata_header=["code", "N"],
-            tag="codebook",
+            tag=name,
             global_step=record["images"],
         )
