@@ -6,11 +6,14 @@ import re
 import shutil
 import subprocess
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from functools import cache
 from io import StringIO
 
 import pytest
+from jsonargparse import ArgumentParser
 
+from rotvq.cli.completion import _complete
 from rotvq.cli.main import COMMANDS, main
 from rotvq.training.config import GROUPS
 from rotvq.training.presets import PRESETS
@@ -147,3 +150,21 @@ def test_other_shells_name_commands_and_options(rotvq, shell):
 
 def test_an_unknown_shell(rotvq):
     assert "invalid choice: 'csh'" in rotvq("completion", "csh").error
+
+
+def test_a_docstring_may_hold_a_percent_sign():
+    @dataclass
+    class Settings:
+        """Of a test.
+
+        Args:
+            share: 10 % of all.
+        """
+
+        share: float = 0.1
+
+    parser = ArgumentParser()
+    parser.add_class_arguments(Settings, "settings")
+    (action,) = (a for a in parser._actions if "--settings.share" in a.option_strings)
+    _complete(action)
+    assert action.help is not None and action.help % {} == "10 % of all."

@@ -68,6 +68,8 @@ def _complete(action: argparse.Action) -> None:
     """Tell shtab what an option or argument takes: one of some choices, a file, or neither."""
     # jsonargparse keeps the annotation of a configuration's field here.
     kind = getattr(action, "_typehint", action.type)
+    if hasattr(action, "_typehint") and action.help:  # from a docstring; shtab expects a format
+        action.help = action.help.replace("%", "%%")
     if action.choices or action.nargs == 0:
         return
     if choices := _choices(kind):
