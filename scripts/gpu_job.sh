@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Everything that wants a GPU, unattended and within a time limit: what the quantizer costs, every table
-# and figure at the paper's size, then the best recipe, the ladder to it and large codebooks. Several
-# models are trained side by side. Goes on where it stopped.
-# Usage: scripts/gpu_job.sh DATA [OUT] [SECONDS] [JOBS]   (needs rotvq installed, and CIFAR-10 in DATA)
+# Runs everything that needs a GPU, unattended and within a time limit: speed benchmarks, every table and
+# figure at the paper's size, then the best recipe, the steps to it and large codebooks. Trains several
+# models in parallel. Resumes where it stopped.
+# Usage: scripts/gpu_job.sh DATA [OUT] [SECONDS] [JOBS]   (requires rotvq[train], and CIFAR-10 in DATA)
 set -uo pipefail
-data=${1:?expected where CIFAR-10 lies}
+data=${1:?expected the path of CIFAR-10}
 out=${2:-results/paper}
 deadline=$((SECONDS + ${3:-3600}))
 jobs=${4:-6}
 
-# The interrupt saves every run; the next call goes on. A report over what is done comes either way.
+# An interrupt saves every run, and the next call resumes it. The report is written either way.
 within_time() {
   local left=$((deadline - SECONDS))
   ((left > 0)) && timeout --signal=INT --kill-after=60 "$left" "$@"

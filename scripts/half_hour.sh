@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The runs behind results/half_hour: three on CIFAR-10, half an hour each on 2 cores. Goes on where it
+# The runs behind results/half_hour: three on CIFAR-10, half an hour each on 2 cores. Resumes where it
 # stopped. Usage: scripts/half_hour.sh DATA   (the archive, batches or Parquet folder of CIFAR-10)
 set -euo pipefail
-data=${1:?expected where CIFAR-10 lies}
+data=${1:?expected the path of CIFAR-10}
 train() {
   local out=results/half_hour/$1
   shift

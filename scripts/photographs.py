@@ -1,7 +1,7 @@
-"""Make a folder of real photographs at 64x64: crops of those that installed packages bring.
+"""Write a folder of real 64x64 photos: crops of the photos in installed packages.
 
-Needs `pip install scikit-image`. From the middle band of each photograph come the test images,
-from both sides of it the training images, at full and at half resolution.
+Requires `pip install scikit-image`. Test images come from the middle band of each photo, training
+images from both sides of it, at full and at half resolution.
 
     python scripts/photographs.py FOLDER
     rotvq train --preset best --data FOLDER --training.epochs 4 --out runs/photographs
@@ -16,8 +16,8 @@ from PIL import Image
 from skimage import data
 from sklearn.datasets import load_sample_image
 
-from rotvq.data_processing.decoding import Target
 from rotvq.data_processing.photos import patches
+from rotvq.data_processing.resizing import Target
 
 folder = Path(sys.argv[1])
 photographs = {

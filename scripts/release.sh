@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Trains a small tokenizer of CIFAR-10 (half an hour on 2 cores), measures it, and makes what a release
-# holds: a folder for the hub with its card, and ONNX programs. Trained models are not in the repository.
+# Trains a small tokenizer on CIFAR-10 (half an hour on 2 cores), evaluates it, and writes the files of a
+# release: a folder for the Hub with its model card, and ONNX programs. Trained models are not in the
+# repository.
 #
-#   scripts/release.sh DATA [OUT] [OWNER/NAME]     goes on where it was stopped; with a name, uploads
+#   scripts/release.sh DATA [OUT] [OWNER/NAME]     resumes where it stopped; uploads if given a name
 set -euo pipefail
 data=${1:?"expected the images: scripts/release.sh cifar-10-python.tar.gz [OUT] [OWNER/NAME]"}
 out=${2:-release}

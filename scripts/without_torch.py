@@ -1,4 +1,4 @@
-"""Requirements from standard input to standard output, without torch's builds and their drivers."""
+"""Filter requirements from standard input: drop torch, triton and their GPU packages."""
 
 import re
 import sys

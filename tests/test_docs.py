@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rotvq.cli.main import VERBS, main
+from rotvq.cli.main import COMMANDS, main
 from rotvq.model import VQVAE
 
 ROOT = Path(__file__).parents[1]
@@ -48,12 +48,12 @@ def test_page(page, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda path: path.stem)
 def test_verbs_exist(page):
     named = re.findall(r"(?:^|`)rotvq ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
-    assert set(named) <= set(VERBS)
+    assert set(named) <= set(COMMANDS)
 
 
 def test_every_verb_is_documented():
     text = "".join(page.read_text(encoding="utf-8") for page in [*PAGES, ROOT / "README.md"])
-    assert all(f"rotvq {verb}" in text or f"make {verb}" in text for verb in VERBS)
+    assert all(f"rotvq {verb}" in text or f"make {verb}" in text for verb in COMMANDS)
 
 
 def test_the_table_of_faults_tells_the_last_records():

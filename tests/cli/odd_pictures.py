@@ -299,7 +299,7 @@ def _folders(folder: Path) -> Iterator[Kind]:
     yield Kind("links/file.png", b"", OTHER)
     yield Kind("links/again/x.png", b"", OTHER)
     yield Kind("links/folder/two/x.png", b"", OTHER)
-    read = "link to a folder that is read already"
+    read = "link to a folder that was already read"
     yield Kind("links/folder/one", b"", None, read)
     yield Kind("links/folder/two/back", b"", None, read)
     yield Kind("links/up", b"", None, read)
@@ -312,5 +312,5 @@ def _folders(folder: Path) -> Iterator[Kind]:
     (folder / "runs/mine/config.yaml").write_text("data: {}\n")
     (folder / "runs/mine/reconstructions/epoch_0001.png").write_bytes(encoded(OTHER))
     (folder / ".cache/x.png").write_bytes(encoded(OTHER))
-    yield Kind("runs/mine", b"", None, "folder of a run")
+    yield Kind("runs/mine", b"", None, "run folder")
     yield Kind(".cache", b"", None, "hidden")

@@ -232,7 +232,7 @@ def test_names_cannot_leave_the_folder(rotvq, model, photos, tmp_path, name):
         (("encode", "nothing/", "-o", "t.npz"), "does not exist"),
         (("encode", "nothing.png", "-o", "t.npz"), "there is no such file"),
         (("encode", "{photos}/damaged.png", "-o", "t.npz"), "expected readable images"),
-        (("encode", "{empty}", "-o", "t.npz"), "expected pictures; found none"),
+        (("encode", "{empty}", "-o", "t.npz"), "expected images; found none"),
         (("encode", "{photos}", "-o", "t.zip"), "expected a file ending in .npz"),
         (("encode", "{photos}", "-o", "t.npz", "--batch-size", "0"), "expected 1 or more; got 0"),
         (("encode", "{photos}"), "required: -o/--out"),
@@ -254,7 +254,7 @@ def test_bad_input(rotvq, model, photos, tmp_path, monkeypatch, words, message):
     ("name", "message"),
     [
         ("nothing", "expected the folder of a saved model"),
-        ("{empty}", "{empty}/config.json: expected the description of a saved model"),
+        ("{empty}", "{empty}/config.json: expected the configuration of a saved model"),
     ],
 )
 def test_no_model(rotvq, photos, tmp_path, name, message):

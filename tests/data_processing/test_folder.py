@@ -26,7 +26,7 @@ def test_a_tenth_is_held_out_and_nothing_is_lost_or_shared(tmp_path: Path) -> No
     train, test = _values(data.train.images), _values(data.test.images)
     assert len(test) == 4 and sorted(train + test) == list(range(40))
     assert data.name == tmp_path.name and data.train.labels is None
-    assert data.notes == ("no test split found: 10 % of the images held out",)
+    assert data.notes == ("no test split found: 10 % of the images are held out",)
 
 
 def test_the_split_does_not_depend_on_where_the_folder_is(tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_damaged_files_are_named_in_the_notes(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds 0 images: expected at least two"):
+    with pytest.raises(UserError, match="expected at least two images; got 0"):
         open_folder(tmp_path).load(Target())
     _save(tmp_path / "one.png")
-    with pytest.raises(UserError, match="holds 1 images"):
+    with pytest.raises(UserError, match="expected at least two images; got 1"):
         open_folder(tmp_path).load(Target())
 
 

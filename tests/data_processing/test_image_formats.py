@@ -69,7 +69,7 @@ def test_endings_that_are_not(suffix: str) -> None:
 
 def test_heic_names_what_it_needs() -> None:
     if ".heic" not in SUFFIXES:
-        assert why_not(".HEIC") == "HEIC image, which needs: pip install pillow-heif"
+        assert why_not(".HEIC") == "HEIC image, which requires: pip install pillow-heif"
 
 
 @pytest.mark.parametrize("format_", ["EPS", "PDF", "XBM", "ICNS"])

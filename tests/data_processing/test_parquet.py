@@ -74,7 +74,7 @@ def test_without_a_test_split_a_tenth_is_held_out(
     data = load(str(tmp_path))
     train, test = _values(data.train.images), _values(data.test.images)
     assert len(test) == 6 and sorted(train + test) == list(range(60))
-    assert data.notes == ("no test split found: 10 % of the images held out",)
+    assert data.notes == ("no test split found: 10 % of the images are held out",)
 
 
 def test_missing_shards_are_noted(tmp_path: Path, write: Callable[..., None]) -> None:
@@ -110,7 +110,9 @@ def test_a_truncated_file_is_named(
     path = tmp_path / "train-0.parquet"
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(UserError, match=r"train-0\.parquet cannot be read as Parquet") as caught:
+    with pytest.raises(
+        UserError, match=r"train-0\.parquet: expected a Parquet file; it cannot be read"
+    ) as caught:
         load(str(tmp_path))
     assert "\n" not in str(caught.value)
 
@@ -124,20 +126,22 @@ def test_damage_inside_a_file_is_a_user_error_that_names_it(
     content = bytearray(path.read_bytes())
     content[4:400] = bytes(396)  # the head of the first page; the footer still reads
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"train-0\.parquet cannot be read as Parquet"):
+    with pytest.raises(
+        UserError, match=r"train-0\.parquet: expected a Parquet file; it cannot be read"
+    ):
         load(str(tmp_path))
 
 
 def test_a_file_without_images_is_refused(tmp_path: Path, write: Callable[..., None]) -> None:
     pq.write_table(pa.table({"text": ["a"], "label": [1]}), tmp_path / "train.parquet")
-    with pytest.raises(UserError, match=r"no column of images.*received text, label"):
+    with pytest.raises(UserError, match=r"expected a column of images, .*; got text, label"):
         load(str(tmp_path))
 
 
 def test_sister_files_must_agree(tmp_path: Path, write: Callable[..., None]) -> None:
     write(tmp_path / "train.parquet", [1, 2])
     write(tmp_path / "test.parquet", [1], image="image")
-    with pytest.raises(UserError, match=r"test\.parquet lacks the columns img"):
+    with pytest.raises(UserError, match=r"test\.parquet: expected the columns img"):
         load(str(tmp_path))
 
 

@@ -49,6 +49,6 @@ def test_grey_has_one_channel() -> None:
 
 def test_a_size_beyond_the_test_region_is_refused() -> None:
     for size in (161, 500):
-        with pytest.raises(UserError, match="at most 427x160 pixels, not"):
+        with pytest.raises(UserError, match="expected at most 427x160 for photo patches; got"):
             load_photos(Target(size))
     assert load_photos(Target(160)).test.images.shape[1:] == (3, 160, 160)

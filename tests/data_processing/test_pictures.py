@@ -28,7 +28,7 @@ def test_files_and_several_folders(tmp_path):
     one, two = draw(tmp_path / "a/1.png"), draw(tmp_path / "b/1.png")
     words = [str(tmp_path / "a"), str(tmp_path / "b"), str(draw(tmp_path / "c.webp"))]
     assert [name for name, _ in pictures.find(words, [])] == ["a/1.png", "b/1.png", "c.webp"]
-    with pytest.raises(UserError, match=r"1\.png: expected pictures of different names; got 2"):
+    with pytest.raises(UserError, match=r"1\.png: expected images with different names; got 2"):
         pictures.find([str(one), str(two)], [])
 
 
@@ -43,7 +43,7 @@ def test_what_is_a_data_source(tmp_path):
 
 
 def test_what_is_nothing(tmp_path):
-    with pytest.raises(UserError, match="expected pictures; found none"):
+    with pytest.raises(UserError, match="expected images; found none"):
         pictures.find([str(tmp_path)], [])
     with pytest.raises(UserError, match="there is no such file"):
         pictures.find([str(tmp_path / "a.png")], [])

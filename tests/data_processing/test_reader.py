@@ -145,7 +145,7 @@ def test_images_of_several_sizes_are_read_with_names_labels_and_captions(write, 
 
 def test_the_count_is_that_of_the_items(write):
     source = open_source(write(rows(10, 6), rows(50, 5)), Target())
-    assert source.reader(None).notes[-1].startswith("only the test split is read: --split all")
+    assert source.reader(None).notes[-1].startswith("only the test split is read: pass --split all")
     assert not source.reader("test").notes
     for split, n in (("train", 6), ("test", 5), ("all", 11), (None, 5)):
         reader = source.reader(split)
@@ -186,7 +186,7 @@ def test_a_tenth_of_a_source_without_splits_is_held_out(kind, tmp_path):
     train, test = data.train.images[:, 0, 0, 0].tolist(), data.test.images[:, 0, 0, 0].tolist()
     assert len(test) == 2 and sorted(train + test) == [row.label for row in some]
     assert data.train.labels is None or data.train.labels.tolist() == train
-    assert data.notes == ("no test split found: 10 % of the images held out",)
+    assert data.notes == ("no test split found: 10 % of the images are held out",)
     # To be encoded, all of it is read.
     reader = open_pictures([str(word)], None, Target())
     assert [pixels[0, 0, 0] for _, pixels in read(reader)[0]] == [row.label for row in some]
@@ -202,7 +202,7 @@ def test_only_the_split_that_is_asked_for_is_read(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(content)
     source = open_source(word, Target())
     assert len(read(source.reader("test"))[0]) == 4
-    with pytest.raises(UserError, match=r"train-0\.parquet cannot be read"):
+    with pytest.raises(UserError, match=r"train-0\.parquet: .* cannot be read"):
         read(source.reader("train"))
 
 
@@ -211,7 +211,7 @@ def test_only_the_shards_that_are_asked_for_are_read(tmp_path, monkeypatch):
     (tmp_path / "train-0.tar").write_bytes(b"damaged")
     source = open_source(word, Target())
     assert len(read(source.reader("test"))[0]) == 4
-    with pytest.raises(UserError, match=r"train-0\.tar is not a whole tar file"):
+    with pytest.raises(UserError, match=r"train-0\.tar: expected a tar file"):
         source.reader("train")
 
 
@@ -233,14 +233,16 @@ def test_a_source_lacks_a_split(tmp_path):
 
 def test_one_image_cannot_be_split(tmp_path):
     word = write_shard(tmp_path / "a.tar", rows(0, 1))
-    with pytest.raises(UserError, match=r"a\.tar holds 1 images: expected at least two"):
+    with pytest.raises(UserError, match=r"a\.tar: expected at least two images; got 1"):
         open_source(str(word), Target()).reader("train")
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path):
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).touch()
-    with pytest.raises(UserError, match=r"holds 0 images: .* 2 skipped: not an image file, first"):
+    with pytest.raises(
+        UserError, match=r"at least two images; got 0; 2 skipped: not an image file, first"
+    ):
         load(str(tmp_path))
 
 

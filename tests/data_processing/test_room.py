@@ -1,4 +1,4 @@
-"""Images that memory would not hold lie on the disk, and nothing else changes."""
+"""Images that do not fit in memory are stored on disk, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rotvq.errors import UserError
 @pytest.fixture
 def no_memory(monkeypatch, tmp_path):
     """No memory is free."""
-    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: SimpleNamespace(available=0))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=0))
     monkeypatch.setattr(room.tempfile, "gettempdir", lambda: str(tmp_path))
     return tmp_path
 
@@ -45,5 +45,7 @@ def test_data_is_the_same(no_memory, monkeypatch):
 
 def test_a_full_disk_is_told(no_memory, monkeypatch):
     monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**20))
-    with pytest.raises(UserError, match=r"take 2\.0 GiB: .* set TMPDIR to a larger disk"):
+    with pytest.raises(
+        UserError, match=r"take 2\.0 GiB: .* set TMPDIR to a folder on a larger disk"
+    ):
         room.room((2, 2**30))

@@ -96,7 +96,7 @@ def test_a_size_in_base_256_and_one_of_an_extended_header():
         (header(size=negative(512)), "negative size"),
         (header(size=b"-0000001000"), "negative size"),
         (header(size=negative(1024), kind=b"x"), "negative size"),
-        (header(size=octal(2**30), kind=b"x"), "cut off"),
+        (header(size=octal(2**30), kind=b"x"), "truncated"),
         (header(size=octal(2**21), kind=b"x", data=bytes(2**21)), "header of 2,097,152 bytes"),
         (header(size=octal(2**21), kind=b"L", data=b"n" * 2**21), "header of 2,097,152 bytes"),
         (header(size=octal(5000), kind=b"L", data=b"n" * 5000) + header(), "name of 5,000 bytes"),
@@ -111,10 +111,10 @@ def test_a_size_in_base_256_and_one_of_an_extended_header():
         (header(size=b"99999999999"), "header is damaged"),
         (header().replace(b"a.png", b"b.png"), "header is damaged"),
         (archive({"a": b"1"}) + b"x" * BLOCK, "header is damaged"),
-        (header(size=octal(3)), "cut off"),
-        (header()[:300], "cut off"),
-        (b"", "cut off"),
-        (header(size=b"\x80" + (2**80).to_bytes(11, "big")), "cut off"),
+        (header(size=octal(3)), "truncated"),
+        (header()[:300], "truncated"),
+        (b"", "truncated"),
+        (header(size=b"\x80" + (2**80).to_bytes(11, "big")), "truncated"),
     ],
 )
 def test_what_no_honest_writer_writes_is_refused(data, message):

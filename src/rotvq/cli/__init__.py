@@ -1,1 +1,1 @@
-"""The command line: one file a verb. Nothing here imports torch before a verb runs."""
+"""The command line, one file per command. Nothing imports torch before a command runs."""

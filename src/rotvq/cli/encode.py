@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from rotvq.cli.coding import Source, add_model, add_pictures, check_batch_size, load_model
@@ -35,6 +36,8 @@ def run(argv: Sequence[str]) -> int:
             f"--out: expected a new file; {options.out} exists. Choose another name or pass "
             "--overwrite."
         )
+    if options.out.suffix == ".parquet":
+        import_module("pyarrow")  # missing, it is reported before the images are encoded
     # Late: importing torch takes long, and bad options are reported first.
     from rotvq.tokens.coding import codable, encode
 

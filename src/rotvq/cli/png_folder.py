@@ -1,4 +1,4 @@
-"""PNGs in a folder, each under a name that depends on its source alone."""
+"""Writes PNGs to a folder, each under a name that depends only on its source."""
 
 from __future__ import annotations
 
@@ -17,37 +17,36 @@ from rotvq.errors import UserError
 from rotvq.files import write_atomically
 
 _LONGEST = 255
-"""Bytes of a file's name."""
-# Control characters, and what Windows keeps for itself.
+"""Maximum bytes of a file name."""
+# Control characters, and what Windows reserves.
 _RESERVED = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\\]')
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
-    """See that pictures may be written there.
+    """Check that images can be written to a folder.
 
     Raises:
-        UserError: it holds files, is one, or has the name of one.
+        UserError: it holds files, is a file, or has the name of an image file.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out: expected a folder; {folder} is a file. Choose another name.")
     if not folder.exists() and folder.suffix.lower() in SUFFIXES:
         raise UserError(
-            f"--out: expected a folder, which the PNGs are written to; got {folder}, the name of a "
-            f"picture. Pass {folder.with_suffix('')}, say."
+            f"--out: expected a folder for the PNGs; got {folder}, the name of an image file. Pass "
+            f"{folder.with_suffix('')}, for example."
         )
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise UserError(
-            f"--out: expected a new or empty folder; {folder} holds files. Choose another, or "
-            "replace those of the same names with --overwrite."
+            f"--out: expected a new or empty folder; {folder} holds files. Choose another folder, "
+            "or replace files of the same names with --overwrite."
         )
 
 
 class PngFolder:
-    """Writes pictures below a folder, which is made.
+    """Writes images to a folder, which is created if needed.
 
     Attributes:
-        skipped: pictures that would have replaced another, as in a file system that does not
-            tell upper from lower case.
+        skipped: images that would have replaced another, as on a case-insensitive file system.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,41 +56,41 @@ class PngFolder:
         self._unnamed = 0
 
     def save(self, name: str, pixels: NDArray[np.uint8]) -> None:
-        """Write one picture.
+        """Write an image.
 
         Args:
-            name: of its source; an unnamed one gets its number.
-            pixels: (c, h, w).
+            name: the name of its source; if empty, the image is numbered.
+            pixels: (c, h, w), uint8.
 
         Raises:
-            UserError: a name that leads out of the folder.
+            UserError: the name leads out of the folder.
         """
         self._unnamed += not name
         path = self.folder / png_name(name or f"{self._unnamed:06d}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             taken = path.is_dir() or (path.exists() and _identity(path) in self._written)
-        except (FileExistsError, NotADirectoryError):  # a picture of this name lies there
+        except (FileExistsError, NotADirectoryError):  # an image has the name of the folder
             taken = True
         if taken:
-            self.skipped.append(Skipped(name, "another picture was written under its name"))
+            self.skipped.append(Skipped(name, "another image was written under its name"))
             return
-        # PIL wants grey images without a channel dimension.
+        # Pillow expects gray images without a channel dimension.
         image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-        # Thousands of them, which can be decoded again.
+        # There may be thousands, and they can be decoded again.
         write_atomically(path, partial(image.save, format="PNG"), durable=False)
         self._written.add(_identity(path))
 
 
 def png_name(source: str) -> Path:
-    """The name of the PNG of a source, a path with / between folders.
+    """The name of the PNG of a source, with / between folders.
 
-    It depends on the source's name alone, and two pictures never share one: `a.png` keeps its
-    name, and every other one gains the ending, as `a.jpg.png`. So does `a.jpg.png`, which would
-    be that of `a.jpg`. Characters that not every system takes are written as %XX.
+    It depends only on the source's name, and no two sources share one: `a.png` keeps its name, any
+    other gets the suffix, as in `a.jpg.png`. So does `a.jpg.png` itself, to differ from that of
+    `a.jpg`. Characters that are not portable are written as %XX.
 
     Raises:
-        UserError: an absolute path, or one that leads out of the folder.
+        UserError: the path is absolute or leads out of the folder.
     """
     path = PurePosixPath(source)
     if not path.name or path.is_absolute() or ".." in path.parts:
@@ -108,7 +107,7 @@ def _portable(part: str) -> str:
 
 
 def _short(part: str) -> str:
-    """A name that is too long is cut, and a hash of all of it added."""
+    """The name; if too long, it is truncated and a hash of it is appended."""
     encoded = part.encode("utf-8", "surrogateescape")
     if len(encoded) <= _LONGEST:
         return part

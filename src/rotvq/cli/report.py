@@ -1,4 +1,4 @@
-"""rotvq report: self-contained HTML and Markdown about one run or several."""
+"""rotvq report: a self-contained HTML page and Markdown on one or more runs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from rotvq.errors import UserError
 
 
 def run(argv: Sequence[str]) -> int:
-    """Write the report and say where it is. Returns the exit status."""
+    """Write the report and print its path. Returns the exit status."""
     parser = Parser(
         prog="rotvq report", description="Write report.html and report.md with figures."
     )
-    parser.add_argument("runs", type=Path, nargs="+", help="folders that rotvq train wrote")
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders written by rotvq train")
     parser.add_argument(
-        "--out", type=Path, help="folder to write into (default: the run; of several runs, report)"
+        "--out",
+        type=Path,
+        help="output folder (default: the run's folder, or report for several runs)",
     )
     options = parser.parse_args(argv)
     for folder in options.runs:
         if not folder.is_dir():
             raise UserError(
-                f"expected the folder of a run; {folder} is none. Make one with rotvq train."
+                f"expected a run folder; {folder} is not a folder. Create one with rotvq train."
             )
     from rotvq.report import write_report
 

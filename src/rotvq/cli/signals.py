@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP as an orderly end, so that what is half done is cleaned up."""
+"""Turns SIGTERM and SIGHUP into an exception, so that unfinished work is cleaned up."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(si
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal asked the process to end. Nothing that handles errors takes it for one.
+    """The process received a signal to end. Not an Exception, so that error handlers ignore it.
 
     Args:
-        number: the signal; a shell expects exit status 128 + number.
+        number: the signal; the exit status is 128 + number.
     """
 
     def __init__(self, number: int) -> None:
@@ -24,10 +24,10 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
-    """Raise Terminated where a signal would end the process; a second one changes nothing.
+    """Raise Terminated when a signal would end the process; further signals are ignored.
 
-    A signal that the process was started to ignore (nohup) stays ignored. Outside the main thread,
-    where Python allows no handlers, nothing happens.
+    A signal that is ignored from the start (nohup) stays ignored. Outside the main thread, where
+    Python allows no signal handlers, this does nothing.
     """
     taken = [number for number in _ENDING if signal.getsignal(number) == signal.SIG_DFL]
     try:
@@ -43,6 +43,6 @@ def orderly_end() -> Iterator[None]:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    # Launchers send it to a process and then to its group.
+    # Launchers signal the process, then its process group.
     signal.signal(number, signal.SIG_IGN)
     raise Terminated(number)

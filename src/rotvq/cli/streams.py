@@ -1,4 +1,4 @@
-"""Standard streams that hold whatever a command has to say, or hold nothing without an error."""
+"""Makes the standard streams accept any output, even when they are closed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 
 
 def prepare() -> None:
-    """Open streams that the shell closed, and let the others escape what they cannot encode.
+    """Open streams that the shell closed, and escape characters that the others cannot encode.
 
-    A closed descriptor would be given to the next file that is opened, and what is printed would
-    be written into it.
+    Otherwise the next file to be opened would get the closed descriptor, and output would be
+    written to it.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
@@ -24,5 +24,5 @@ def prepare() -> None:
 
 
 def discard_output() -> None:
-    """Let what is left to print go nowhere, so that Python's own last flush does not fail."""
+    """Discard remaining output, so that Python's final flush does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, TextColumn
 
 from rotvq import run_folder
-from rotvq.cli.terminal import BAR, Live, Terminal, duration
+from rotvq.cli.bars import BAR, Live
+from rotvq.cli.terminal import Terminal, duration
 from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
 from rotvq.run_record import load_evaluation

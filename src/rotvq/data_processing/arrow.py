@@ -1,4 +1,4 @@
-"""Images in Arrow tables, wherever the tables come from."""
+"""Images in Arrow tables from any source."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 TEST_NAMES = ("test", "validation", "valid", "val")
 CAPTIONS = ("caption", "text")
-"""Names of columns with captions."""
+"""Column names that hold captions."""
 
 Resolve = Callable[[str], Path | None]
-"""The file in the data set that a row's path means; None where it means none."""
+"""Maps a row's path to a file of the data set, or None."""
 
 
 class Columns(NamedTuple):
-    """Which columns hold the image ({bytes, path} or bytes), the class and the caption, if any."""
+    """The columns of the image ({bytes, path} or bytes) and, if any, the class and the caption."""
 
     image: str
     label: str | None = None
@@ -38,14 +38,14 @@ def encoded(
     wanted: Iterator[bool],
     resolve: Resolve,
 ) -> Iterator[Encoded]:
-    """The wanted rows of a table; each is called NAME/row.
+    """The selected rows of a table, named NAME/row.
 
     Args:
         batches: the table.
-        columns: which of it count.
-        name: of the table.
-        wanted: whether a row is, one for each.
-        resolve: finds the file that a row's path means.
+        columns: the columns to read.
+        name: the table's name.
+        wanted: for each row, whether to read it.
+        resolve: maps a row's path to a file.
     """
     row = -1
     for batch in batches:
@@ -62,7 +62,7 @@ def encoded(
 
 
 def recognized(columns: Columns, name: str, data: ImageData, target: Target) -> ImageData:
-    """CIFAR-10 under its name and with its images counted, if that is what the data set holds."""
+    """The data set; if it is CIFAR-10, with its name and with notes on missing images."""
     n, m, labels = len(data.train.images), len(data.test.images), data.train.labels
     if (
         (columns.image, columns.label) == ("img", "label")
@@ -78,7 +78,7 @@ def recognized(columns: Columns, name: str, data: ImageData, target: Target) -> 
 
 
 def holds_images(kind: "pa.DataType") -> bool:
-    """Whether a column of that type can be one of images."""
+    """Whether a column of this type can hold images."""
     import pyarrow as pa
 
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
@@ -87,14 +87,14 @@ def holds_images(kind: "pa.DataType") -> bool:
 
 
 def holds_labels(kind: "pa.DataType") -> bool:
-    """Whether a column of that type can be one of classes, which are int64."""
+    """Whether a column of this type can hold int64 classes."""
     import pyarrow as pa
 
     return bool(pa.types.is_integer(kind) and kind != pa.uint64())
 
 
 def holds_text(kind: "pa.DataType") -> bool:
-    """Whether a column of that type can be one of captions or paths."""
+    """Whether a column of this type can hold captions or paths."""
     import pyarrow as pa
 
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
@@ -108,7 +108,7 @@ class _Images:
 
         self.bytes, self.paths = column, None
         if pa.types.is_struct(column.type):
-            # With the nulls of the struct, which its fields do not have.
+            # flatten() applies the nulls of the struct to its fields.
             parts = dict(zip((field.name for field in column.type), column.flatten(), strict=True))
             paths = parts.get("path")
             self.bytes = parts["bytes"]
@@ -125,14 +125,14 @@ class _Images:
 
 
 def _text(cell: Any) -> str | None:
-    """Text of a cell, cut where it is very long; bytes that are not UTF-8 are replaced."""
+    """A cell's text, truncated if very long; bytes that are not UTF-8 are replaced."""
     if not cell.is_valid:
         return None
     return bytes(cell.as_buffer()[:LONGEST_CAPTION]).decode("utf-8", "replace")
 
 
 def inside(root: Path, path: str) -> Path | None:
-    """A regular file below a folder that a path means, absolute or in that folder; None if none."""
+    """The regular file inside a folder that an absolute or relative path names, or None."""
     try:
         found = (root / path).resolve()
         return found if found.is_relative_to(root.resolve()) and found.is_file() else None

@@ -1,4 +1,4 @@
-"""Pixels of any mode to 8-bit grey or sRGB: ranges, colour profiles, transparency."""
+"""Converts any image mode to 8-bit gray or sRGB: ranges, color profiles, transparency."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from rotvq.data_processing.image_formats import Unreadable
 
 _GREY = frozenset({"1", "L", "LA", "La"})
 _LARGEST_PROFILE = 2**23
-"""Bytes; those of printers have up to 3 MB."""
+"""Bytes; printer profiles have up to 3 MB."""
 _SAME = 1
-"""Levels of 256 by which a profile may differ from sRGB and not be converted."""
+"""Profiles within this many of 256 levels of sRGB are taken for sRGB."""
 _TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
 
 Convert = Callable[[Image.Image], Image.Image]
 
 
 class ProfileError(ValueError):
-    """A colour profile that is damaged, or of another kind of image than the one it lies in."""
+    """A color profile that is damaged or does not match the image's mode."""
 
 
 def stored_bits(image: Image.Image) -> int | None:
-    """Bits that a grey image of more than 8 declares; None where it has no more than 8.
+    """Bits per pixel of a gray image with more than 8; None for any other image.
 
     Raises:
-        Unreadable: floats, or integers of which no range is known.
+        Unreadable: the pixels are floats, or integers of unknown range.
     """
     if image.mode.startswith("I;16"):
         if image.format == "TIFF":
@@ -44,10 +44,10 @@ def stored_bits(image: Image.Image) -> int | None:
 
 
 def scaled(image: Image.Image, bits: int) -> Image.Image:
-    """Bring integers from 0 to 2**bits − 1 to 8-bit grey.
+    """Scale integers from 0 to 2**bits − 1 to 8-bit gray.
 
     Raises:
-        Unreadable: a value is beyond.
+        Unreadable: a value exceeds this range.
     """
     values = np.asarray(image)
     if values.max() >= 2**bits:
@@ -59,11 +59,11 @@ def scaled(image: Image.Image, bits: int) -> Image.Image:
 
 
 def to_srgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
-    """Bring an 8-bit image of any mode to L or RGB: sRGB, transparent parts over white.
+    """Convert an image to L or sRGB, composited over white.
 
     Args:
-        image: of a mode that has 8 bits a channel, or one.
-        profile: ICC profile of its colours.
+        image: any mode with at most 8 bits per channel.
+        profile: its ICC color profile.
     """
     alpha = None
     if image.has_transparency_data:
@@ -87,14 +87,14 @@ def to_srgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
 
 @lru_cache(maxsize=16)
 def _to_srgb(profile: bytes, mode: str) -> Convert | None:
-    """What brings an image of the mode to sRGB; None where the profile is sRGB's.
+    """A conversion from the profile to sRGB; None if the profile is sRGB.
 
     Raises:
-        ProfileError: it is none for this mode.
+        ProfileError: the profile is damaged or does not match the mode.
     """
     if len(profile) > _LARGEST_PROFILE:
         raise ProfileError(f"{len(profile):,} bytes")
-    # The quick way through tables is off by 10 levels in dark greys: of 256 values, each is exact.
+    # The optimized tables are off by 10 levels in dark grays; 256 gray values can be exact.
     flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
     try:
         transform = ImageCms.buildTransform(
@@ -110,7 +110,7 @@ def _to_srgb(profile: bytes, mode: str) -> Convert | None:
 
     if mode == "CMYK":
         return convert
-    # Most profiles are some edition of sRGB: those images stay as they are, to the bit.
+    # Most profiles are a variant of sRGB: those images stay bit-identical.
     every = np.arange(256, dtype=np.uint8)
     before = every if mode == "L" else np.array([*product(every[::15], repeat=3)], np.uint8)
     after = np.asarray(convert(Image.fromarray(before[None])))[0]

@@ -1,4 +1,4 @@
-"""Crops of pictures that are larger than the images a model trains on: new ones every epoch."""
+"""Random crops, new in every epoch, from pictures larger than the training size."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from PIL import Image
 from rotvq.data_processing.room import room
 
 KEEP = 4
-"""Pictures are kept at up to so many times the size of a crop in height and width."""
+"""Pictures are stored at up to this many times the height and width of a crop."""
 
 EPOCH = 50_000
-"""Crops an epoch takes of all pictures together, at most; one of each, at least."""
+"""Maximum number of crops in an epoch; every picture gives at least one."""
 
 BLOCK = 2**26
-"""Bytes that are set aside for pictures at a time."""
+"""Bytes allocated at a time for pictures."""
 
 Pixels = NDArray[np.uint8]
 
 
 class Store:
-    """Pictures of several sizes in few blocks of memory, or of the disk where memory is full."""
+    """Pictures of different sizes in a few blocks of memory, or on disk if memory is full."""
 
     def __init__(self) -> None:
         self.pictures: list[Pixels] = []
         self._block, self._used = np.empty(0, np.uint8), 0
 
     def add(self, pixels: Pixels) -> None:
-        """Keep a copy of a picture (c, h, w), as (h, w, c)."""
+        """Store a copy of a picture (c, h, w) as (h, w, c)."""
         if self._used + pixels.size > len(self._block):
             self._block, self._used = room((max(BLOCK, pixels.size),)), 0
         c, h, w = pixels.shape
@@ -42,7 +42,7 @@ class Store:
 
 
 def whole(image: Image.Image, height: int, width: int, keep: int) -> Image.Image:
-    """An image that covers a size: reduced to `keep` times that, or enlarged if it is too small."""
+    """The image, reduced to at most `keep` times a size or enlarged to cover it."""
     fit = min(image.height / height, image.width / width)
     scale = min(max(fit, 1), keep) / fit
     if scale == 1:
@@ -52,9 +52,9 @@ def whole(image: Image.Image, height: int, width: int, keep: int) -> Image.Image
 
 
 def crops_each(pictures: Sequence[Pixels], sides: tuple[int, int]) -> int:
-    """How many crops of each picture (h, w, c) an epoch takes.
+    """Number of crops per picture (h, w, c) in an epoch.
 
-    As many as fit into a picture side by side, on average, but no more than make EPOCH together.
+    As many as fit side by side in an average picture, but at most EPOCH in total.
     """
     fitting = sum(picture.shape[0] * picture.shape[1] for picture in pictures)
     fitting //= len(pictures) * sides[0] * sides[1]
@@ -62,15 +62,15 @@ def crops_each(pictures: Sequence[Pixels], sides: tuple[int, int]) -> int:
 
 
 def crop(picture: Pixels, sides: tuple[int, int], key: Sequence[int]) -> Pixels:
-    """A random part of a picture, at a random scale; a pure function of its arguments.
+    """A random part of a picture at a random scale; a pure function of its arguments.
 
-    The logarithm of the scale is uniform between that of the picture, and the one at which the
+    The logarithm of the scale is uniform between full resolution and the scale at which the whole
     picture just covers the crop.
 
     Args:
-        picture: (h, w, c), at least as high and wide as the crop.
+        picture: (h, w, c), at least as large as the crop.
         sides: height and width of the crop.
-        key: seeds the choice.
+        key: the random seed.
 
     Returns:
         (c, height, width), uint8.

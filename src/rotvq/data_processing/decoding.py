@@ -1,4 +1,4 @@
-"""Encoded images (PNG, JPEG, WebP, …) to uint8 arrays of one shape."""
+"""Decodes images (PNG, JPEG, WebP, …) to uint8 arrays of one shape."""
 
 import os
 from collections import deque
@@ -21,11 +21,11 @@ from rotvq.data_processing.skipped import Skipped, summary
 from rotvq.data_processing.splits import ImageSplit
 from rotvq.errors import UserError, first_line
 
-# Bytes of an encoded image from which threads are used. For images of 1 to 2 KiB two threads took
-# 1.5 to 2 times as long as one (2 cores, Pillow 13): the hand-over costs more than the decoding.
 WORTH_A_THREAD = 16 * 2**10
+"""Bytes of an encoded image from which threads are used: for images of 1 to 2 KiB, two threads took
+1.5 to 2 times as long as one (2 cores, Pillow 13)."""
 IN_FLIGHT = 2**25
-"""Pixels that are decoded ahead, together; Pillow takes 4 bytes for each, and for each copy."""
+"""Maximum number of pixels decoded ahead; Pillow takes 4 bytes for each in every copy."""
 
 
 _ORIENTATIONS = {
@@ -41,9 +41,9 @@ _ORIENTATIONS = {
 
 
 class Encoded(NamedTuple):
-    """One image not yet decoded: its name in the source, its class and its caption.
+    """An image before decoding, with its name in the source, class and caption.
 
-    `content` is its bytes, its file, its pixels (c, h, w), or why it has none.
+    `content` is its bytes, file or pixels (c, h, w), or the reason why it has none.
     """
 
     name: str
@@ -55,10 +55,11 @@ class Encoded(NamedTuple):
 def decode(content: bytes | Path, target: Target) -> Pixels:
     """Decode one image to uint8 (c, h, w).
 
-    EXIF orientation is applied, colours are converted to sRGB, transparency is composited over
-    white, grey of more than 8 bits is scaled to 8, an animation gives its first frame.
+    Applies the EXIF orientation, converts colors to sRGB, composites transparency over white,
+    scales gray of more than 8 bits to 8, and takes the first frame of an animation.
 
-    Raises Unreadable for what is not decoded, and whatever Pillow raises for a damaged file.
+    Raises:
+        Unreadable: the image is not supported. A damaged file raises whatever Pillow raises.
     """
     return _decode(content, target).pixels
 
@@ -71,9 +72,9 @@ def convert(image: Image.Image, target: Target) -> Pixels:
 class _Decoded(NamedTuple):
     pixels: Pixels
     skipped: tuple[tuple[str, str], ...]
-    """Reason and detail of each part that is left out, such as further frames."""
+    """Reason and detail of each part left out, such as further frames."""
     used_bits: int | None
-    """Of an image with 16 bits a pixel, all taken: how many its values take."""
+    """The bits that the values of a 16-bit image use."""
 
 
 def _decode(content: bytes | Path, target: Target) -> _Decoded:
@@ -90,7 +91,7 @@ def _convert(image: Image.Image, target: Target) -> _Decoded:
     profile = image.info.get("icc_profile")
     image.load()
     orientation = None
-    with suppress(Exception):  # damaged EXIF beside whole pixels
+    with suppress(Exception):  # damaged EXIF, intact pixels
         orientation = _ORIENTATIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     plain = image
     if bits == 16 and image.format in ("PNG", "TIFF"):
@@ -111,21 +112,21 @@ def _convert(image: Image.Image, target: Target) -> _Decoded:
 
 @dataclass
 class Findings:
-    """What decoding found beside pixels: what was passed over, and what is worth a note."""
+    """What decoding reports besides pixels: skipped items and notes."""
 
     skipped: list[Skipped] = field(default_factory=list)
     used_bits: int = 0
-    """Of all images with 16 bits a pixel together: how many their values take."""
+    """The bits that the values of all 16-bit images use."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A line for each reason to pass something over, and one on images that are too dark."""
+        """One line per reason for skipping, and one if 16-bit images come out dark."""
         lines = summary(self.skipped)
         fits = next((bits for bits in (8, 10, 12, 14) if self.used_bits <= bits), None)
         if self.used_bits and fits:
             lines.append(
-                f"16-bit grey images with no value above {2**fits - 1:,} come out dark: if they "
-                f"hold {fits} bits, pass --data.bits {fits} (--bits {fits} to encode and "
+                f"16-bit gray images with no value above {2**fits - 1:,} come out dark: if they "
+                f"use {fits} bits, pass --data.bits {fits} (--bits {fits} to encode and "
                 "reconstruct)"
             )
         return tuple(lines)
@@ -134,9 +135,10 @@ class Findings:
 def decode_split(
     items: Iterable[Encoded], count: int, target: Target, split: str, findings: Findings
 ) -> ImageSplit:
-    """Decode at most `count` images to a split of one shape; the findings grow.
+    """Decode at most `count` images to a split of one shape; adds to the findings.
 
-    Raises UserError where no image is readable or two have different shapes.
+    Raises:
+        UserError: no image is readable, or two have different shapes.
     """
     images: Pixels | None = None
     larger = Store()
@@ -172,10 +174,9 @@ def decode_split(
 def decoded(
     items: Iterable[Encoded], target: Target, findings: Findings
 ) -> Iterator[tuple[Encoded, Pixels]]:
-    """Decode in order, in threads where the images are large; one that is damaged is passed over.
+    """Decode in order, large images in threads; damaged ones are skipped and added to the findings.
 
-    What is passed over, and why, is added to the findings. Few images are decoded ahead, and no
-    more than IN_FLIGHT pixels together.
+    At most a few images and IN_FLIGHT pixels are decoded ahead.
     """
     for item, found in _attempts(items, target):
         if isinstance(found, Exception):
@@ -197,7 +198,7 @@ def _attempts(
             if isinstance(item.content, np.ndarray):
                 return _Decoded(conform_pixels(item.content, target), (), None)
             return _decode(item.content, target)
-        # Damaged files raise almost anything in Pillow's plug-ins; one must not end the run.
+        # Pillow's plug-ins raise almost anything for damaged files.
         except Exception as error:
             return error
 
@@ -230,7 +231,7 @@ def _is_large(item: Encoded) -> bool:
 
 
 def _pixels(item: Encoded, target: Target) -> int:
-    """How many are decoded; 0 where the attempt will fail."""
+    """Pixels to decode; 0 if decoding will fail."""
     if not isinstance(item.content, bytes | Path):
         return 0
     try:
@@ -241,7 +242,7 @@ def _pixels(item: Encoded, target: Target) -> int:
 
 
 def _reason(error: Exception) -> tuple[str, str]:
-    """A reason that many share, and the detail of this one."""
+    """A reason shared by many images, and the detail of this one."""
     if isinstance(error, Unreadable):
         return error.reason, error.detail
     if isinstance(error, PermissionError):
@@ -249,7 +250,7 @@ def _reason(error: Exception) -> tuple[str, str]:
     if isinstance(error, FileNotFoundError):
         return "no such file", ""
     if isinstance(error, MemoryError):
-        return "too large", "memory does not hold it"
+        return "too large", "does not fit in memory"
     return "damaged image", first_line(error)
 
 

@@ -1,4 +1,4 @@
-"""Any folder of images, with or without train/ and test/ inside."""
+"""A folder of images, with or without train/ and test/ subfolders."""
 
 import os
 from collections import deque
@@ -17,10 +17,10 @@ _OF_A_RUN = {
 
 
 def open_folder(folder: Path) -> ImageSource:
-    """The images below a folder, recursively; labels are None.
+    """Open the images in a folder, recursively, without labels.
 
-    The splits are train/ and test/ (or validation/, valid/, val/); otherwise a tenth of the
-    files is held out by a hash of the path inside the folder.
+    The splits are train/ and test/ (or validation/, valid/, val/). Without them, a tenth of the
+    files is held out, chosen by a hash of their paths inside the folder.
     """
     test = next((folder / name for name in TEST_NAMES if (folder / name).is_dir()), None)
     parts = {"all": folder}
@@ -40,16 +40,16 @@ def _reader(folder: Path, part: Path) -> Reader:
 
 
 def images_below(folder: Path) -> tuple[list[Path], list[Skipped]]:
-    """The image files in a folder and its folders, in order, and what is passed over there.
+    """The image files in a folder and its subfolders, in order, and the skipped entries.
 
-    Links are followed. Each folder is read once: under its own name where it lies inside,
-    otherwise under its first link. Hidden files and folders and the folders of runs are passed
-    over; one that is hidden, closed or of a run is one entry, whatever it holds.
+    Links are followed. Each folder is read once: by its own name if it is inside, otherwise by its
+    first link. Hidden files and folders, unreadable folders and run folders are skipped; a skipped
+    folder is a single entry.
     """
     paths: list[Path] = []
     skipped: list[Skipped] = []
     seen: set[tuple[int, int]] = set()
-    # Links come after all folders that lie inside, in order.
+    # Links come after all real subfolders.
     folders, links = deque([folder]), deque[Path]()
     while folders or links:
         current = (folders or links).popleft()
@@ -61,11 +61,11 @@ def images_below(folder: Path) -> tuple[list[Path], list[Skipped]]:
             skipped.append(Skipped(name, _unreadable(error), ""))
             continue
         if (status.st_dev, status.st_ino) in seen:
-            skipped.append(Skipped(name, "link to a folder that is read already"))
+            skipped.append(Skipped(name, "link to a folder that was already read"))
             continue
         seen.add((status.st_dev, status.st_ino))
         if _is_run({entry.name for entry in entries}):
-            skipped.append(Skipped(name, "folder of a run"))
+            skipped.append(Skipped(name, "run folder"))
             continue
         for entry in entries:
             path = current / entry.name
@@ -79,7 +79,7 @@ def images_below(folder: Path) -> tuple[list[Path], list[Skipped]]:
 
 
 def _why_not(entry: os.DirEntry[str]) -> str | None:
-    """Why a folder's entry is passed over by what it is; None where it is not."""
+    """Why an entry of a folder is skipped, judging by its kind and name; None if it is not."""
     if entry.name.startswith("."):
         return "hidden"
     try:

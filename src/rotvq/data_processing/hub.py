@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, downloaded and cached on first use."""
+"""Data sets on the Hugging Face Hub, downloaded on first use and cached."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -31,9 +31,10 @@ ROWS_AT_A_TIME = 256
 
 
 def open_hub(identifier: str) -> ImageSource:
-    """Open a hub data set `owner/name`; its image column is found from its features.
+    """Open a Hub data set `owner/name`; its features say which column holds images.
 
-    Raises UserError where it cannot be reached or has no column of images.
+    Raises:
+        UserError: it cannot be reached, or has no column of images.
     """
     telemetry.switch_off()
     import datasets
@@ -44,7 +45,7 @@ def open_hub(identifier: str) -> ImageSource:
             splits = datasets.load_dataset(identifier)
     # Network, cache, permission and format errors share no base class.
     except Exception as error:
-        reason = "the hub cannot be reached and the cache does not hold it"
+        reason = "the hub cannot be reached and the data set is not cached"
         if reachable:
             reason = first_line(error)
         raise UserError(
@@ -66,15 +67,15 @@ def open_hub(identifier: str) -> ImageSource:
 
 
 def _is_reachable(identifier: str) -> bool:
-    """Ask the hub once: without an answer, `datasets` would retry for half a minute."""
+    """Ask the Hub once: offline, `datasets` would retry for half a minute."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         HfApi().dataset_info(identifier, timeout=ANSWER_SECONDS)
     except (HfHubHTTPError, HFValidationError):
-        return True  # load_dataset says what is wrong
-    # Connection and offline-mode errors; their classes change with the HTTP library.
+        return True  # load_dataset reports the error
+    # Connection and offline errors; their classes depend on the HTTP library.
     except Exception:
         return False
     return True
@@ -109,7 +110,7 @@ def _columns(identifier: str, features: "datasets.Features") -> Columns:
 
 def _reader(split: "datasets.Dataset", identifier: str, name: str) -> Reader:
     columns = _columns(identifier, split.features)
-    # The arrow format gives the encoded bytes; any other would decode every image twice.
+    # The arrow format gives encoded bytes; any other would decode the images.
     names = [name for name in columns if name is not None]
     table = split.select_columns(names).with_format("arrow")
 
@@ -122,7 +123,7 @@ def _reader(split: "datasets.Dataset", identifier: str, name: str) -> Reader:
 
 
 def _downloaded(identifier: str, path: str) -> Path | None:
-    """A file that came with the data set; a row may name any other file of this machine too."""
+    """The downloaded file that a row names, or None: a row could name any file on this machine."""
     import datasets
     from huggingface_hub.constants import HF_HUB_CACHE
 

@@ -1,4 +1,4 @@
-"""Which image files are opened, and what is checked before anything is decoded."""
+"""The image formats that are opened, and what is checked before decoding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-# An allow-list: fewer parsers meet foreign bytes, and none of these starts another program, as
+# An allow-list: fewer parsers handle untrusted bytes, and none of these runs another program, as
 # the decoders of EPS (Ghostscript) and WMF do. TGA has no signature: see `_formats`.
 _PLUGINS = (
     "Png", "Jpeg", "Mpo", "WebP", "Bmp", "Gif", "Tiff", "Ppm", "Jpeg2K", "Avif", "Ico", "Pcx",
@@ -23,17 +23,17 @@ _ALLOWED = {
 }  # fmt: skip
 
 LARGEST = 160_000_000
-"""Pixels that are decoded of one image; Pillow takes 4 bytes for each, and for each copy."""
+"""Maximum number of pixels in an image; Pillow takes 4 bytes for each in every copy."""
 
 _SCANNED = 2**30
-"""Pixels times scans of a JPEG: each scan, even an empty one, passes over all pixels."""
+"""Maximum pixels times scans of a JPEG: even an empty scan visits every pixel."""
 _USUAL_SCANS = 20
 _LARGEST_JPEG = 2**29
-"""Bytes of a JPEG that is searched for scans."""
+"""Maximum bytes of a JPEG."""
 
 
 class Unreadable(ValueError):
-    """An image that is passed over: a reason that many share, and what is known of this one."""
+    """An image that is skipped: a reason shared by many, and the detail of this one."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -49,24 +49,24 @@ def _register() -> None:
 
 
 _register()
-# Not MPO, which the decoder of JPEG recognizes.
+# Without MPO, which the JPEG decoder recognizes.
 FORMATS = tuple(name for name in Image.OPEN if name in _ALLOWED - {"TGA", "MPO"})
-"""Names of the formats, as Pillow calls them."""
+"""Pillow's names of the formats."""
 
 SUFFIXES = frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in _ALLOWED)
-"""Endings of their files, in lower case, with a dot."""
+"""Their file suffixes, in lower case, with a dot."""
 
 _TGA = frozenset(suffix for suffix, name in Image.EXTENSION.items() if name == "TGA")
 _HEIC = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 
 
 def why_not(suffix: str) -> str | None:
-    """Why files of this ending are not opened; None where they are."""
+    """Why files with this suffix are not opened; None if they are."""
     suffix = suffix.lower()
     if suffix in SUFFIXES:
         return None
     if suffix in _HEIC:
-        return "HEIC image, which needs: pip install pillow-heif"
+        return "HEIC image, which requires: pip install pillow-heif"
     return "not an image file"
 
 
@@ -75,16 +75,16 @@ def open_image(source: bytes | Path, wanted: tuple[int, int] | None = None) -> I
 
     Args:
         source: an encoded image or its file.
-        wanted: height and width that suffice. A JPEG at least four times as large is decoded at a
-            half, a quarter or an eighth of its size, never below twice what is wanted.
+        wanted: the height and width needed. A JPEG at least four times as large is decoded at
+            1/2, 1/4 or 1/8 of its size, but never below twice the size needed.
 
     Raises:
-        Unreadable: the image is empty, of no known format, or would take too much to decode.
+        Unreadable: the image is empty, of an unknown format, or too expensive to decode.
         OSError: the file cannot be read, or its header is damaged.
     """
     if isinstance(source, Path):
         status = source.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
+        if not stat.S_ISREG(status.st_mode):  # a pipe or device may never end
             raise Unreadable("not a regular file")
     if not (status.st_size if isinstance(source, Path) else len(source)):
         raise Unreadable("empty file")
@@ -97,7 +97,7 @@ def open_image(source: bytes | Path, wanted: tuple[int, int] | None = None) -> I
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Unreadable("too large", f"more than {LARGEST // 10**6} megapixels") from None
     pixels = image.width * image.height
-    if wanted is not None:  # EXIF may turn it, so both sides must suffice for the longer one
+    if wanted is not None:  # EXIF may rotate it, so both sides must suffice for the longer one
         image.draft(None, (2 * max(wanted), 2 * max(wanted)))
     try:
         _check_size(image)
@@ -110,7 +110,7 @@ def open_image(source: bytes | Path, wanted: tuple[int, int] | None = None) -> I
 
 
 def has_more_frames(image: Image.Image) -> bool:
-    """Whether frames or pages follow the first; those of an MPO are previews and depths of it."""
+    """Whether it has more frames or pages; those of an MPO are previews and depth maps."""
     if image.format == "MPO":
         return False
     try:
@@ -120,7 +120,7 @@ def has_more_frames(image: Image.Image) -> bool:
 
 
 def _formats(source: bytes | Path) -> tuple[str, ...]:
-    # Pillow takes almost any bytes for TGA: only where the name or the footer says so.
+    # Pillow accepts almost any bytes as TGA: require the suffix or the footer.
     if isinstance(source, Path):
         is_tga = source.suffix.lower() in _TGA
     else:
@@ -142,16 +142,16 @@ def _check_scans(source: bytes | Path, pixels: int) -> None:
             raise Unreadable("too large", f"{size:,} bytes")
         source = source.read_bytes()
     most = max(_USUAL_SCANS, _SCANNED // pixels)
-    # The count of bytes is quick; it takes what lies in thumbnails and behind the end for more.
+    # Counting bytes is quick, but includes thumbnails and what follows the image.
     if source.count(b"\xff\xda") > most and (scans := count_scans(source)) > most:
         raise Unreadable("too many scans", f"{scans:,}, more than {most:,}")
 
 
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # those with a length, and the end
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # markers with a length, and the end marker
 
 
 def count_scans(jpeg: bytes) -> int:
-    """Scans of a JPEG up to its end; what follows, such as a video, does not count."""
+    """The number of scans of a JPEG, without what follows its end, such as a video."""
     scans, position = 0, 2
     while found := _MARKER.search(jpeg, position):
         marker = jpeg[found.start() + 1]

@@ -1,4 +1,4 @@
-"""Parquet files in the layouts of the Hugging Face hub: train-*.parquet, or train/0000.parquet."""
+"""Parquet files in the layouts of the Hugging Face Hub: train-*.parquet or train/0000.parquet."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -32,25 +32,27 @@ if TYPE_CHECKING:
 
 
 def find_parquet(folder: Path) -> Path | None:
-    """The folder itself, or its one subfolder (`data`, `default`, …), with the files of `train`.
+    """The folder, or its only subfolder (`data`, `default`, …), that holds the files of `train`.
 
-    Raises UserError where several subfolders qualify.
+    Raises:
+        UserError: several subfolders qualify.
     """
     if _files(folder, "train"):
         return folder
     found = [sub for sub in sorted(folder.iterdir()) if sub.is_dir() and _files(sub, "train")]
     if len(found) > 1:
         raise UserError(
-            f"{folder} holds several data sets ({', '.join(sub.name for sub in found)}): "
-            "give the path of one of them"
+            f"{folder}: expected one data set; got several data sets "
+            f"({', '.join(sub.name for sub in found)}). Pass the path of one of them."
         )
     return found[0] if found else None
 
 
 def open_parquet(path: Path) -> ImageSource:
-    """One Parquet file, or a folder with those of `train` and perhaps of `test`.
+    """Open a Parquet file, or a folder with those of `train` and perhaps `test`.
 
-    Raises UserError, naming the file, where the first is damaged or has no column of images.
+    Raises:
+        UserError: the first file is damaged or has no column of images.
     """
     if path.is_file():
         train, test = [path], []
@@ -58,7 +60,7 @@ def open_parquet(path: Path) -> ImageSource:
         train = _files(path, "train")
         test = next((found for name in TEST_NAMES if (found := _files(path, name))), [])
     columns = _first_columns(train[0])
-    # A single file has no folder of its own, in which the paths of its rows could lie.
+    # Paths in the rows of a single file have no folder to be relative to.
     root, resolve = (path.parent, _nowhere) if path.is_file() else (path, partial(inside, path))
     splits = {"train" if test else "all": partial(_reader, root, train, columns, resolve)}
     if test:
@@ -83,7 +85,7 @@ def _reader(root: Path, paths: Sequence[Path], columns: Columns, resolve: Resolv
         chosen = repeat(True) if wanted is None else iter(wanted)
         for path in paths:
             with _opened(path) as file:
-                its_own = _columns(file.schema_arrow) or columns  # perhaps without captions
+                its_own = _columns(file.schema_arrow) or columns  # captions may be missing
                 leaves = _leaves(file.schema_arrow, its_own)
                 batches = parquet_pages.batches(file, path, leaves)
                 name = path.relative_to(root).as_posix()
@@ -108,14 +110,18 @@ def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
         with parquet_pages.open_file(path) as file:
             yield file
     except (pa.ArrowException, PageError, OSError, MemoryError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as Parquet: {first_line(error)}") from None
+        raise UserError(
+            f"{path}: expected a Parquet file; it cannot be read: {first_line(error)}."
+        ) from None
 
 
 def _rows(path: Path, columns: Columns) -> int:
     with _opened(path) as file:
         if (_columns(file.schema_arrow) or ())[:2] != columns[:2]:
             names = ", ".join(name for name in columns[:2] if name is not None)
-            raise UserError(f"{path} lacks the columns {names} of its sister files")
+            raise UserError(
+                f"{path}: expected the columns {names} of the other files; it lacks them."
+            )
         return parquet_pages.count_rows(file, path)
 
 
@@ -125,8 +131,8 @@ def _first_columns(path: Path) -> Columns:
     columns = _columns(schema)
     if columns is None:
         raise UserError(
-            f"{path} has no column of images: expected 'img' or 'image' {{bytes, path}}, "
-            f"received {', '.join(schema.names) or 'no columns'}"
+            f"{path}: expected a column of images, such as 'image' {{bytes, path}}; got "
+            f"{', '.join(schema.names) or 'no columns'}."
         )
     return columns
 
@@ -143,7 +149,7 @@ def _columns(schema: "pa.Schema") -> Columns | None:
 
 
 def _leaves(schema: "pa.Schema", columns: Columns) -> list[str]:
-    """The columns as Parquet names them; of an image, bytes and path alone."""
+    """The Parquet names of the columns; of an image, only bytes and path."""
     import pyarrow as pa
 
     kind = schema.field(columns.image).type

@@ -1,9 +1,9 @@
-"""Batches of a Parquet file, of bounded bytes.
+"""Reads a Parquet file in batches of bounded size.
 
-A dictionary page of a few kilobytes can stand for any number of long values, and what the footer
-says of sizes need not be true. A value, however, is never longer than the page that it lies on, and
-the page's own header says how much Arrow will unpack: so every header is read before the first
-page is, and a batch has so few rows that each of them may be as long as the longest page.
+A dictionary page of a few kilobytes can stand for any number of long values, and the sizes in the
+footer may be wrong. A value, however, is never longer than its page, and the page's header states
+how much Arrow will unpack. So all headers are read before the first page, and a batch has so few
+rows that each may be as long as the longest page.
 
 Source: parquet-format, `parquet.thrift`.
 """
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 2**26
 ROWS = 1024
-"""Of a batch, at most."""
+"""Maximum number of rows in a batch."""
 PAGE_BYTES, EXPANSION = 2**26, 20
-"""A page may unpack to so many bytes and, beyond them, to so many times its size."""
+"""A page may unpack to PAGE_BYTES + EXPANSION times its size."""
 ROW_EXPANSION = 100
 HEADER_BYTES = (2**12, 2**24)
-"""Of a page's header, which may hold the smallest and the largest value: usual, and at most."""
+"""Usual and maximum bytes of a page's header, which may hold the smallest and largest value."""
 
 # Fields of PageHeader, FileMetaData, RowGroup, ColumnChunk and ColumnMetaData.
 _UNPACKED, _PACKED = 2, 3
@@ -40,27 +40,27 @@ _DAMAGED = "the header of a page is damaged"
 _DAMAGED_FOOTER = "its footer is damaged"
 
 Leaf = str
-"""A column as Parquet names it: the path in the schema, "image.bytes"."""
+"""Parquet's name of a column: its path in the schema, such as "image.bytes"."""
 
 
 class Chunk(NamedTuple):
-    """A column of a row group: its name, and the numbers of its metadata by field."""
+    """A column of a row group: its name and the integers of its metadata, by field."""
 
     leaf: Leaf
     numbers: dict[int, int]
 
 
 class PageError(ValueError):
-    """Pages that are damaged, or made to unpack to far more than their size."""
+    """Pages that are damaged, or unpack to far more than their size."""
 
 
 @contextmanager
 def open_file(path: Path) -> Iterator[pq.ParquetFile]:
-    """The file, to be read in small pieces: otherwise Arrow reads a whole column at once."""
+    """Open a file for reading in small pieces; by default, Arrow reads a whole column at once."""
     import pyarrow.parquet as pq
 
     with (
-        path.open("rb") as raw,  # Arrow opens no path that is not UTF-8.
+        path.open("rb") as raw,  # Arrow cannot open a path that is not UTF-8.
         pq.ParquetFile(raw, pre_buffer=False, buffer_size=2**16) as file,
     ):
         yield file
@@ -69,16 +69,16 @@ def open_file(path: Path) -> Iterator[pq.ParquetFile]:
 def batches(
     file: pq.ParquetFile, path: Path, leaves: Sequence[Leaf], expansion: int = ROW_EXPANSION
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of some columns, in batches of at most BATCH_BYTES, or of one row.
+    """The rows of some columns, in batches of at most BATCH_BYTES or one row.
 
     Args:
         file: from `open_file`.
-        path: of the file.
-        leaves: the columns.
-        expansion: times its size on the disk that all rows together may take, beyond PAGE_BYTES.
+        path: the file's path.
+        leaves: the columns to read.
+        expansion: all rows may take PAGE_BYTES + expansion times the file's size.
 
     Raises:
-        PageError: a header is damaged, or the rows would unpack to far more than the file's size.
+        PageError: a header is damaged, or the rows unpack to far more than the file's size.
     """
     with path.open("rb") as raw:
         room = PAGE_BYTES + expansion * os.fstat(raw.fileno()).st_size
@@ -91,15 +91,15 @@ def batches(
             for batch in file.iter_batches(rows, row_groups=[group], columns=[*leaves]):
                 room -= batch.nbytes
                 if room < 0:
-                    raise PageError("its rows take far more room than it should")
+                    raise PageError("its rows take far more room than its size allows")
                 yield batch
 
 
 def count_rows(file: pq.ParquetFile, path: Path) -> int:
-    """The number of rows; no file of images has more of them than bytes.
+    """The number of rows; a file of images never has more rows than bytes.
 
     Raises:
-        PageError: it claims more.
+        PageError: the file claims more rows.
     """
     rows: int = file.metadata.num_rows
     size = path.stat().st_size
@@ -109,12 +109,12 @@ def count_rows(file: pq.ParquetFile, path: Path) -> int:
 
 
 def longest_page(raw: IO[bytes], group: Sequence[Chunk], leaves: Sequence[Leaf]) -> int:
-    """The most bytes that a page of these columns unpacks to.
+    """The bytes that the longest page of some columns unpacks to.
 
     Args:
         raw: the file.
         group: the columns of a row group.
-        leaves: columns to look at.
+        leaves: the names of the columns to check.
 
     Raises:
         PageError: a page unpacks to far more than its size, or a header is damaged.
@@ -136,7 +136,7 @@ def longest_page(raw: IO[bytes], group: Sequence[Chunk], leaves: Sequence[Leaf])
 def row_groups(raw: IO[bytes]) -> list[list[Chunk]]:
     """The columns of each row group, from the footer.
 
-    pyarrow would end the whole process over a column whose statistics contradict themselves.
+    pyarrow's own accessor aborts the process if a column's statistics contradict each other.
 
     Raises:
         PageError: the footer is damaged.
@@ -187,9 +187,9 @@ def _column(footer: Compact) -> Chunk:
 
 
 def _pages(raw: IO[bytes], position: int, end: int, size: int) -> Iterator[tuple[int, int]]:
-    """Bytes of each page, unpacked and as stored."""
+    """The unpacked and stored bytes of each page."""
     if not 0 <= position <= end <= size:
-        raise PageError("its pages lie outside of it: the file is damaged or cut off")
+        raise PageError("its pages lie outside the file: it is damaged or truncated")
     while position < end:
         length, sizes = _header(raw, position)
         unpacked, packed = sizes.get(_UNPACKED, -1), sizes.get(_PACKED, -1)
@@ -200,7 +200,7 @@ def _pages(raw: IO[bytes], position: int, end: int, size: int) -> Iterator[tuple
 
 
 def _header(raw: IO[bytes], position: int) -> tuple[int, dict[int, int]]:
-    """Length of a page's header, and its numbers."""
+    """The length of a page's header, and its integers."""
     for most in HEADER_BYTES:
         raw.seek(position)
         header = Compact(raw.read(most))

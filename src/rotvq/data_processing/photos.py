@@ -1,4 +1,4 @@
-"""The embedded data: patches of scikit-learn's two sample photographs, without a download."""
+"""The bundled data set: patches of the two sample photos of scikit-learn, no download needed."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,18 +13,19 @@ from rotvq.data_processing.splits import ImageData, ImageSplit
 from rotvq.errors import UserError
 
 SIZE = 32
-# Of the width: part of the pagoda and of the flower. Training has what lies on both sides.
+# Shares of the width, with part of the pagoda and of the flower; training takes both sides.
 TEST_BAND = (0.325, 0.575)
-# Neither stride shares a factor with the 8-pixel blocks of JPEG, so patches meet every phase.
+# Coprime to the 8-pixel blocks of JPEG, so that patches start at every offset in a block.
 TRAIN_STRIDE, TEST_STRIDE = 9, 13
 
 Pixels = NDArray[np.uint8]
 
 
 def load_photos(target: Target) -> ImageData:
-    """Cut patches, 32x32 unless a size is given, from china.jpg and flower.jpg (427x640 each).
+    """Cut patches, by default 32x32, from china.jpg and flower.jpg (427x640 each).
 
-    Raises UserError for a size that does not fit into the test region (160 pixels wide).
+    Raises:
+        UserError: the size does not fit in the test region, which is 160 pixels wide.
     """
     from sklearn.datasets import load_sample_image
 
@@ -32,7 +33,7 @@ def load_photos(target: Target) -> ImageData:
 
 
 def open_photos(target: Target) -> ImageSource:
-    """The same patches as a source; cut when they are asked for."""
+    """The same patches as a source, cut when they are read."""
 
     def reader(split: str) -> Reader:
         data = load_photos(target)
@@ -45,10 +46,10 @@ def open_photos(target: Target) -> ImageSource:
 
 
 def patches(photos: Sequence[Pixels], target: Target) -> ImageData:
-    """Cut every photograph (h, w, 3) on a grid, at full and at half resolution.
+    """Cut photos (h, w, 3) on a grid, at full and at half resolution.
 
-    The photograph is divided before it is reduced, so no test pixel enters a training patch. A
-    patch's label is the number of its photograph.
+    Photos are divided before they are reduced, so that no test pixel enters a training patch. A
+    patch's label is the number of its photo.
     """
     train, test = [], []
     for label, photo in enumerate(photos):
@@ -69,8 +70,8 @@ def _cut(region: Pixels, stride: int, target: Target) -> Pixels:
     height, width = size = target.sides or (SIZE, SIZE)
     if height > region.shape[0] or width > region.shape[1]:
         raise UserError(
-            f"photo patches are at most {region.shape[0]}x{region.shape[1]} pixels, not "
-            f"{height}x{width}"
+            f"data.size: expected at most {region.shape[0]}x{region.shape[1]} for photo patches; "
+            f"got {height}x{width}."
         )
     image = Image.fromarray(region).convert("L" if target.channels == 1 else "RGB")
     half = image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)

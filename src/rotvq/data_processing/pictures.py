@@ -1,4 +1,4 @@
-"""Single pictures at their own sizes, by path; for coding, where training wants one shape."""
+"""Images at their own sizes, by path; for encoding, while training needs one shape."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from rotvq.errors import UserError
 from rotvq.text import encodable
 
 Picture = tuple[str, Path]
-"""Its name, with / between folders, and its file."""
+"""An image's name, with / between folders, and its file."""
 
 
 def open_pictures(words: Sequence[str], split: str | None, target: Target) -> Reader:
-    """Images to code: pictures, folders of them, or data sources as `load` takes them.
+    """Open image files, folders of them, or data sources as for `load`.
 
     Args:
         words: paths, or names of data sources.
         split: "train", "test" or "all" of a data source; None for its test split, if it has one.
-        target: what the images will become.
+        target: what to convert the images to.
 
     Raises:
-        UserError: a word names nothing, there are no pictures, or a source is damaged.
+        UserError: a word names nothing, there are no images, or a source is damaged.
     """
     if all(map(is_source, words)):
         opened = [sources.open_source(word, target).reader(split) for word in words]
@@ -39,17 +39,17 @@ def open_pictures(words: Sequence[str], split: str | None, target: Target) -> Re
 
 
 def find(words: Sequence[str], skipped: list[Skipped]) -> list[Picture]:
-    """Pictures of files and folders.
+    """Find images in files and folders.
 
-    The names are paths inside a folder, and begin with the folder's own where there are several.
-    Bytes of a path that are not UTF-8 are written as %XX.
+    An image's name is its path inside the folder, prefixed by the folder's name if there are
+    several. Bytes of a path that are not UTF-8 are written as %XX.
 
     Args:
         words: paths.
-        skipped: grows by what is passed over: other files, closed folders, broken links.
+        skipped: receives the skipped entries: other files, unreadable folders, broken links.
 
     Raises:
-        UserError: no pictures at all, a word that names nothing, or two pictures of one name.
+        UserError: there are no images, a path does not exist, or two images have the same name.
     """
     found: list[Picture] = []
     passed_over: list[Skipped] = []
@@ -64,28 +64,28 @@ def find(words: Sequence[str], skipped: list[Skipped]) -> list[Picture]:
             ]
         elif not path.exists():
             raise UserError(
-                f"{word}: expected a picture or a folder of pictures; there is no such file."
+                f"{word}: expected an image or a folder of images; there is no such file."
             )
-        elif (reason := why_not(path.suffix)) is not None:  # as *, which names all files
+        elif (reason := why_not(path.suffix)) is not None:  # as the shell's * names all files
             passed_over.append(Skipped(path.name, reason))
         else:
             found.append((path.name, path))
     if not found:
         reasons = "".join(f"; {line}" for line in summary(passed_over))
-        raise UserError(f"{', '.join(words)}: expected pictures; found none{reasons}.")
+        raise UserError(f"{', '.join(words)}: expected images; found none{reasons}.")
     skipped += passed_over
     found = [(encodable(name), path) for name, path in found]
     ((name, times),) = Counter(name for name, _ in found).most_common(1)
     if times > 1:
         raise UserError(
-            f"{name}: expected pictures of different names; got {times} of this one. Give the "
-            "folder that holds them all."
+            f"{name}: expected images with different names; got {times} with this one. Pass the "
+            "folder that contains them all."
         )
     return found
 
 
 def is_source(word: str) -> bool:
-    """Tell whether a word names a data source instead of pictures or a folder of them.
+    """Whether a word names a data source instead of images or a folder of them.
 
     Raises:
         UserError: it names nothing.

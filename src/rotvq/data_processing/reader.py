@@ -1,4 +1,4 @@
-"""One interface to images, whatever holds them: folders, shards, Parquet, the hub, arrays."""
+"""A common interface to images in folders, shards, Parquet files, the Hub and arrays."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from rotvq.data_processing.splits import ImageData, ImageSplit, held_out
 from rotvq.errors import UserError
 
 SPLITS = ("train", "test", "all")
-NO_TEST_SPLIT = "no test split found: 10 % of the images held out"
-TEST_SPLIT = "only the test split is read: --split all takes every image, --split train the others"
+NO_TEST_SPLIT = "no test split found: 10 % of the images are held out"
+TEST_SPLIT = "only the test split is read: pass --split all or --split train for other images"
 LONGEST_CAPTION = 2**16
-"""Bytes of a caption that are read."""
+"""Maximum bytes of a caption; longer ones are truncated."""
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Images in order, not yet decoded, read as often as wanted.
+    """Images in order, before decoding; can be read more than once.
 
     Args:
-        count: of the images, readable or not.
-        items: yields them all, or those of a mask, which has an entry for each.
-        keys: what decides which of them are held out, one for each.
-        skipped: what was passed over before an image was opened.
-        notes: what is worth knowing.
+        count: the number of images, readable or not.
+        items: yields all images, or those selected by a mask of `count` entries.
+        keys: one key per image, which decides whether it is held out.
+        skipped: what was skipped before any image was opened.
+        notes: remarks for the user.
     """
 
     count: int
@@ -47,7 +47,7 @@ class Reader:
         return self.items(None)
 
     def only(self, mask: Mask) -> Reader:
-        """A reader of some of these images."""
+        """A reader of the selected images."""
         chosen = np.flatnonzero(mask)
 
         def items(part: Mask | None) -> Iterator[Encoded]:
@@ -63,12 +63,12 @@ class Reader:
 
 @dataclass(frozen=True, eq=False)
 class ImageSource:
-    """A data set, of which nothing is read before it is asked for.
+    """A data set that is read on demand.
 
     Args:
-        name: for people.
-        splits: opens a reader for "train" and "test" where the source has them; "all" otherwise.
-        finished: adds what is known of the whole data set, decoded for a target.
+        name: the displayed name.
+        splits: opens a reader for "train" and "test" if the source has them, otherwise for "all".
+        finished: adds name and notes to the decoded data set.
     """
 
     name: str
@@ -79,8 +79,8 @@ class ImageSource:
         """The images of a split.
 
         Args:
-            split: "train", "test" or "all"; None is "test" where the source has a test split and
-                "all" where it has none. Of a source without splits, a tenth is held out as "test".
+            split: "train", "test" or "all"; None means "test" if the source has a test split,
+                otherwise "all". In a source without splits, a tenth is held out as "test".
 
         Raises:
             UserError: the source has no such split, or is damaged.
@@ -94,12 +94,12 @@ class ImageSource:
         if split == "all":
             return joined([make() for make in self.splits.values()])
         if "all" not in self.splits:
-            raise UserError(f"{self.name} has no {split} split, only {', '.join(self.splits)}")
+            raise UserError(f"{self.name} has no {split} split, only {', '.join(self.splits)}.")
         every = self.splits["all"]()
         if every.count < 2:
             reasons = "".join(f"; {line}" for line in summary(every.skipped))
             raise UserError(
-                f"{self.name} holds {every.count} images: expected at least two{reasons}"
+                f"{self.name}: expected at least two images; got {every.count}{reasons}."
             )
         held = held_out(every.keys())
         part = every.only(held if split == "test" else ~held)
@@ -109,10 +109,10 @@ class ImageSource:
         """Decode both splits to memory.
 
         Args:
-            target: what their images become; only those of the training split are kept larger.
+            target: what to convert the images to; `keep` applies only to the training split.
 
         Raises:
-            UserError: a split has no readable image, or its images have several shapes.
+            UserError: a split has no readable image, or its images differ in shape.
         """
         findings = Findings()
         notes: list[str] = []
@@ -125,7 +125,7 @@ class ImageSource:
 
         train = decoded("train", "training", target)
         test = decoded("test", "test", target._replace(keep=1))
-        # Where a part of the source is held out, both splits are read from the same reader.
+        # With a held-out part, both splits come from the same reader.
         findings.skipped = [*dict.fromkeys(findings.skipped)]
         told = (*dict.fromkeys(notes), *findings.notes)
         data = ImageData(self.name, train, test, told, skipped=tuple(findings.skipped))
@@ -133,11 +133,11 @@ class ImageSource:
 
 
 def of_files(files: Sequence[tuple[str, Path]], skipped: Sequence[Skipped] = ()) -> Reader:
-    """A reader of image files with their names.
+    """A reader of image files.
 
     Args:
         files: names and paths.
-        skipped: what was passed over when they were found.
+        skipped: what was skipped while finding them.
     """
 
     def items(wanted: Mask | None) -> Iterator[Encoded]:
@@ -153,7 +153,7 @@ def of_arrays(images: NDArray[np.uint8], labels: NDArray[np.int64], name: str) -
     Args:
         images: (n, c, h, w).
         labels: (n,).
-        name: of what holds them; the images' own are name/row.
+        name: the source's name; images are named name/row.
     """
     names = [f"{name}/{row:06d}" for row in range(len(images))]
 
@@ -165,7 +165,7 @@ def of_arrays(images: NDArray[np.uint8], labels: NDArray[np.int64], name: str) -
 
 
 def joined(readers: Sequence[Reader]) -> Reader:
-    """Readers one after the other."""
+    """A reader of several readers' images, one after the other."""
     ends = np.cumsum([reader.count for reader in readers])
 
     def items(wanted: Mask | None) -> Iterator[Encoded]:

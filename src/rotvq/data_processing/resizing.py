@@ -1,4 +1,4 @@
-"""Images resized and cropped to one shape, uint8 (c, h, w)."""
+"""Resizes and crops images to one shape, uint8 (c, h, w)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Pixels = NDArray[np.uint8]
 
 
 class Target(NamedTuple):
-    """What every image becomes.
+    """What images are converted to.
 
     Args:
-        size: a side or (height, width); None keeps each image's own.
+        size: a side or (height, width); None keeps the size of each image.
         channels: 1 or 3.
-        bits: of grey images that are stored in 16 bits; None takes them all.
-        keep: times the size at which larger images are kept whole, to take crops from; with 1 they
-            are cropped to the size.
+        bits: bits used by gray images stored in 16 bits; None means all 16.
+        keep: larger images are kept uncropped at up to this many times the size, to take crops
+            from; 1 crops them to the size.
     """
 
     size: int | tuple[int, int] | None = None
@@ -37,19 +37,20 @@ class Target(NamedTuple):
 
     @property
     def sides(self) -> tuple[int, int] | None:
-        """Height and width; None where every image keeps its own."""
+        """Height and width; None if every image keeps its own."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     @property
     def needed(self) -> tuple[int, int] | None:
-        """Height and width of what is decoded, at least."""
+        """Minimum height and width to decode; None for full resolution."""
         return self.sides and (self.keep * self.sides[0], self.keep * self.sides[1])
 
 
 def parse_size(size: int | str | None) -> tuple[int, int] | None:
-    """Height and width of "48x64", 64 or "64".
+    """Parse "48x64", 64 or "64" as height and width.
 
-    Raises UserError for anything else, and for sides below MINIMUM_SIDE.
+    Raises:
+        UserError: it is anything else, or a side is below MINIMUM_SIDE.
     """
     if size is None:
         return None
@@ -64,7 +65,7 @@ def parse_size(size: int | str | None) -> tuple[int, int] | None:
 
 
 def conform(image: Image.Image, target: Target) -> Pixels:
-    """Resize until one side fits (Lanczos), crop the centre, and lay out as (c, h, w)."""
+    """Resize until one side fits (Lanczos), crop the center, and return (c, h, w)."""
     if min(image.size) < MINIMUM_SIDE:
         raise Unreadable(f"below {MINIMUM_SIDE} pixels a side", f"{image.height}x{image.width}")
     if target.sides is not None:
@@ -75,7 +76,7 @@ def conform(image: Image.Image, target: Target) -> Pixels:
 
 
 def conform_pixels(pixels: Pixels, target: Target) -> Pixels:
-    """Pixels (c, h, w) as `conform` gives them; those that fit already as they are."""
+    """The same for pixels (c, h, w); those that already fit are returned unchanged."""
     if pixels.shape[0] == target.channels and target.sides in (None, pixels.shape[1:]):
         return pixels
     grey = len(pixels) == 1
@@ -83,8 +84,8 @@ def conform_pixels(pixels: Pixels, target: Target) -> Pixels:
 
 
 def _cropped(image: Image.Image, height: int, width: int) -> Image.Image:
-    # In one step, so that a long thin image never grows; the offset is whole output pixels, so
-    # that an image of which one side fits already is cropped and not resampled.
+    # In one step, so that a long thin image is never enlarged. The offset is in whole output
+    # pixels, so that an image with one fitting side is cropped without resampling.
     wanted = (width, height)
     scale = min(side / new for side, new in zip(image.size, wanted, strict=True))
     pairs = [*zip(image.size, wanted, strict=True)]

@@ -1,4 +1,4 @@
-"""Tar files of images in the layout of WebDataset: 000042.jpg beside 000042.cls and 000042.txt."""
+"""Tar files in the WebDataset layout: 000042.jpg next to 000042.cls and 000042.txt."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from rotvq.text import encodable
 
 LABEL, CAPTION = ".cls", ".txt"
 DIGITS = 18
-"""Of a class: what int64 holds."""
+"""Maximum digits of a class, so that it fits in int64."""
 LARGEST = 2**30
-"""Bytes of an image."""
+"""Maximum bytes of an image."""
 
 Files = dict[str, Member]
-"""A sample by field: .jpg, .cls, .txt."""
+"""The files of a sample by field: .jpg, .cls, .txt."""
 
 
 def find_shards(folder: Path) -> list[Path]:
@@ -37,16 +37,16 @@ def find_shards(folder: Path) -> list[Path]:
 
 
 def holds_shards(folder: Path) -> bool:
-    """Whether the folder is a data set of shards: tar files, and no pictures beside or below."""
+    """Whether a folder is a data set of shards: it holds tar files and no images."""
     return bool(find_shards(folder)) and not images_below(folder)[0]
 
 
 def open_shards(paths: Sequence[Path], name: str) -> ImageSource:
-    """Shards; test-*.tar (or validation-, valid-, val-) are the test split, if there are some.
+    """Open shards; test-*.tar (or validation-, valid-, val-), if any, are the test split.
 
-    A sample is what files of one key (the name up to its first dot) stand next to each other. Its
-    class is the number in its .cls, its caption the text in its .txt. A tenth that is held out is
-    decided by a hash of each key.
+    A sample is a run of files with the same key (the name up to the first dot). Its class is the
+    number in its .cls file, its caption the text in its .txt file. Without a test split, a hash of
+    each key decides which tenth is held out.
     """
     test = [path for path in paths if path.name.startswith(TEST_NAMES)]
     train = [path for path in paths if path not in test]
@@ -59,7 +59,7 @@ def open_shards(paths: Sequence[Path], name: str) -> ImageSource:
 
 
 def _reader(shards: Sequence[Path]) -> Reader:
-    """Images of shards; only their headers are read before the images are asked for."""
+    """The images of shards; opening them reads only the headers."""
     keys = [key for shard in shards for key, _, _ in _images(shard)]
 
     def items(wanted: Mask | None) -> Iterator[Encoded]:
@@ -74,19 +74,19 @@ def _reader(shards: Sequence[Path]) -> Reader:
 
 
 def _images(shard: Path) -> Iterator[tuple[str, Member, Files]]:
-    """The images in order, with key and sample; a sample without one has its first file instead."""
+    """The images in order, with key and sample; for a sample without one, its first file."""
     for key, files in _samples(shard):
         for image in _pictures(files) or [next(iter(files.values()))]:
             yield f"{shard.name}/{key}", image, files
 
 
 def _samples(shard: Path) -> Iterator[tuple[str, Files]]:
-    """Files of one key that stand next to each other; a hidden one stands for itself."""
+    """Adjacent files with the same key; a hidden file is a sample of its own."""
     key, files = "", dict[str, Member]()
     with _opened(shard) as file:
         for member in tar.members(file, os.fstat(file.fileno()).st_size):
             its_key, field = _split(member.name)
-            if _is_hidden(member):  # as ._000.jpg of macOS, between the files of a sample
+            if _is_hidden(member):  # such as macOS's ._000.jpg between the files of a sample
                 yield member.name, {field: member}
                 continue
             if files and (its_key != key or field in files):
@@ -99,7 +99,7 @@ def _samples(shard: Path) -> Iterator[tuple[str, Files]]:
 
 
 def _pictures(files: Files) -> list[Member]:
-    """Those with an ending of images: .jpg, and not .mask.png beside it unless that is all."""
+    """The image files: .jpg, and .mask.png only if there is no plain one."""
     plain = [each for field, each in files.items() if field in SUFFIXES]
     return plain or [each for each in files.values() if _is_image(each)]
 
@@ -137,10 +137,12 @@ def _opened(shard: Path) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             if _is_compressed(shard):
                 raise UserError(
-                    f"{shard} is a compressed archive: expected a plain tar file, as its images "
-                    "are compressed already. Unpack it first"
+                    f"{shard}: expected a plain tar file; got a compressed one. Decompress it: "
+                    "its images are compressed already."
                 ) from None
-        raise UserError(f"{shard} is not a whole tar file: {first_line(error)}") from None
+        raise UserError(
+            f"{shard}: expected a tar file; got a damaged or truncated one ({first_line(error)})."
+        ) from None
 
 
 def _is_compressed(path: Path) -> bool:
@@ -157,13 +159,13 @@ def _is_image(member: Member) -> bool:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """The key of a file and its field: "a/000" and ".jpg" of "./a/000.jpg"."""
+    """A file's key and field: "./a/000.jpg" gives "a/000" and ".jpg"."""
     folder, slash, file = name.removeprefix("./").rpartition("/")
     stem, dot, field = file.partition(".")
     return folder + slash + stem, (dot + field).lower()
 
 
 def _plain(name: str) -> str:
-    """The name as a path inside a folder, and as text."""
+    """The name as a relative path that is valid text."""
     inside = (part for part in PurePosixPath(name).parts if part not in ("/", "//", ".."))
     return encodable("/".join(inside))

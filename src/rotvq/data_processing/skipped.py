@@ -1,4 +1,4 @@
-"""What a data source passed over, and why: counted for people, listed in a file for programs."""
+"""What a data source skipped, and why: a summary for the user, a list in a file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rotvq.text import printable
 
 
 class Skipped(NamedTuple):
-    """One file, row or sample that was passed over.
+    """A file, row or sample that was skipped.
 
     Args:
-        path: as the source names it: a path inside the folder, or `shard.tar/key`, or
+        path: its name in the source: a path inside the folder, `shard.tar/key` or
             `file.parquet/row`.
-        reason: a few words that many share, such as "damaged image" or "no permission"; skipped
-            items are counted by it.
-        detail: what is known of this one, such as the decoder's message; may be empty.
+        reason: a few words shared by many, such as "damaged image" or "no permission"; skipped
+            items are counted by reason.
+        detail: details of this one, such as the decoder's message; may be empty.
     """
 
     path: str
@@ -28,7 +28,7 @@ class Skipped(NamedTuple):
 
 
 def summary(skipped: Sequence[Skipped]) -> list[str]:
-    """One line for each reason: how many, and the first of them."""
+    """One line per reason: the count and the first item."""
     first = {each.reason: each for each in reversed(skipped)}
     counts = Counter(each.reason for each in skipped)
     return [
@@ -46,7 +46,7 @@ def to_tsv(skipped: Iterable[Skipped]) -> str:
 
 
 def write(path: Path, skipped: Sequence[Skipped]) -> bool:
-    """Write the list to a file, if anything was skipped; one of an earlier time does not stay.
+    """Write the list to a file; if nothing was skipped, remove a previous list.
 
     Returns:
         Whether there is a list.

@@ -1,4 +1,4 @@
-"""One way in: a source, written as one word, to images in memory."""
+"""Loads a data source, given as a single string, into memory."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rotvq.errors import UserError, first_line
 
 ACCEPTED = (
     "embedded:photos (or photos), cifar10, the path of cifar-10-python.tar.gz, of a folder "
-    "cifar-10-batches-py, of Parquet files (train-*.parquet), of WebDataset shards (*.tar), of one "
-    "of these or of images, or a hub data set hub:owner/name (or owner/name)"
+    "cifar-10-batches-py, of Parquet files (train-*.parquet), of WebDataset shards (*.tar), of a "
+    "folder of images, or a data set on the Hub, hub:owner/name (or owner/name)"
 )
 HUB_NAME = r"\w[\w.-]*/\w[\w.-]*"
 ARCHIVES = {".tar", ".gz", ".tgz", ".bz2", ".xz"}
@@ -26,7 +26,7 @@ FILE_SUFFIXES = SUFFIXES | ARCHIVES | {".zip", ".parquet"}
 
 
 class Place(NamedTuple):
-    """What a source word names: one of these is set."""
+    """What a source names; exactly one field is set."""
 
     path: Path | None = None
     hub: str | None = None
@@ -34,12 +34,13 @@ class Place(NamedTuple):
 
 
 def resolve(source: str) -> Place:
-    """What a word names, for every command alike: a path that exists, else a name.
+    """What a source names, in every command: an existing path, otherwise a name.
 
-    `embedded:photos` and `hub:owner/name` name the others whatever paths there are; `photos`,
-    `cifar10` and `owner/name` are short for them where there is no such path.
+    `embedded:photos` and `hub:owner/name` are never paths; `photos`, `cifar10` and `owner/name` are
+    short for them unless such a path exists.
 
-    Raises UserError for a word that names nothing.
+    Raises:
+        UserError: it names nothing.
     """
     kind, _, name = source.partition(":")
     if kind == "hub" and name:
@@ -57,8 +58,8 @@ def resolve(source: str) -> Place:
     if re.fullmatch(HUB_NAME, source) and suffix.lower() not in FILE_SUFFIXES:
         return Place(hub=source)
     if kind == "embedded" or not ("/" in source or "\\" in source or suffix):
-        raise UserError(f"unknown data source '{source}': expected {ACCEPTED}")
-    raise UserError(f"the data source '{source}' does not exist: expected {ACCEPTED}")
+        raise UserError(f"unknown data source '{source}': expected {ACCEPTED}.")
+    raise UserError(f"the data source '{source}' does not exist: expected {ACCEPTED}.")
 
 
 def load(
@@ -72,45 +73,52 @@ def load(
 ) -> ImageData:
     """Load a data set into memory, as uint8 splits of one shape.
 
-    `source` is a path that exists, `embedded:photos` (offline), `cifar10` (downloaded from the
-    hub and cached) or another data set of the hub: see `resolve`. With `size`, a side in pixels
-    or "HEIGHTxWIDTH", images are reduced until one side fits, and the centre is kept; with
-    `channels` 1, grey. `bits` are those of grey images that are stored in 16 bits.
-    With `crops`, training images that are larger than the size are kept larger too, to take crops
-    from. With `validation`, so many training images are held out to choose on.
+    Args:
+        source: an existing path, `embedded:photos` (offline), `cifar10` (downloaded from the Hub
+            and cached) or another data set on the Hub; see `resolve`.
+        size: a side in pixels or "HEIGHTxWIDTH"; images are resized until one side fits, and
+            cropped at the center.
+        channels: 3 for RGB, 1 for gray.
+        validation: number of training images to hold out for validation.
+        bits: bits used by gray images that are stored in 16 bits.
+        crops: also keep larger training images, to take crops from.
 
-    Raises UserError where the source is not known, damaged, or not of one shape.
+    Raises:
+        UserError: the source is unknown or damaged, or its images differ in shape.
     """
     if channels not in (1, 3):
-        raise UserError(f"data.channels must be 1 (grey) or 3 (colour), received {channels}")
+        raise UserError(f"data.channels: expected 1 (gray) or 3 (RGB); got {channels}.")
     sides = parse_size(size)
     try:
         target = Target(sides, channels, bits, KEEP if crops and sides else 1)
         data = open_source(source, target).load(target)
     except OSError as error:
-        raise UserError(f"cannot read the data source '{source}': {first_line(error)}") from None
+        raise UserError(
+            f"{source}: expected a readable data source; got {first_line(error)}."
+        ) from None
     except MemoryError:
         raise UserError(
-            f"the images of '{source}' do not fit into memory: pass a smaller --data.size"
+            f"{source}: expected images that fit in memory; they do not. Pass a smaller "
+            "--data.size."
         ) from None
     train, test = data.train.images.shape[1:], data.test.images.shape[1:]
     if train != test:
         raise UserError(
-            f"training images are {train[1]}x{train[2]} and test images {test[1]}x{test[2]}: "
-            "pass --data.size to resize and crop them"
+            f"{source}: expected images of one size; training images are {train[1]}x{train[2]} and "
+            f"test images {test[1]}x{test[2]}. Pass --data.size to resize and crop them."
         )
     return for_choosing(data, validation) if validation else data
 
 
 def open_source(source: str, target: Target) -> ImageSource:
-    """Open a data set, of which only what is asked for is read.
+    """Open a data set to be read on demand.
 
     Args:
         source: as for `load`.
-        target: what its images will become, which decides how photographs are cut.
+        target: what images will be converted to; determines how the bundled photos are cut.
 
     Raises:
-        UserError: the source is not known, or damaged.
+        UserError: the source is unknown or damaged.
     """
     place = resolve(source)
     if place.embedded is not None:
@@ -129,7 +137,7 @@ def _open_file(path: Path) -> ImageSource:
         return shards.open_shards([path], path.name)
     if suffix in ARCHIVES:
         return cifar10.open_archive(path)
-    raise UserError(f"'{path}' is a file of another kind: expected {ACCEPTED}")
+    raise UserError(f"'{path}': expected {ACCEPTED}; got another kind of file.")
 
 
 def _open_folder(path: Path) -> ImageSource:

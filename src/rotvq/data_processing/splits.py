@@ -1,4 +1,4 @@
-"""What a data source gives: images in memory, split into training and test."""
+"""Images in memory, split into training and test."""
 
 import hashlib
 import os
@@ -14,14 +14,14 @@ from rotvq.errors import UserError
 
 HELD_OUT = 0.1
 AT_A_TIME = 4096
-"""Images that are copied at a time."""
+"""Images copied at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
     """Images (n, c, h, w), uint8, C-contiguous; labels (n,), int64, or None.
 
-    `pictures` are the same images where they are kept larger, to take crops from: (h, w, c) each.
+    `pictures` are the same images at larger sizes, to take crops from: (h, w, c) each.
     """
 
     images: NDArray[np.uint8]
@@ -29,7 +29,7 @@ class ImageSplit:
     pictures: tuple[NDArray[np.uint8], ...] | None = None
 
     def __post_init__(self) -> None:
-        """Reject arrays that the rest of the package would misread."""
+        """Reject arrays of other types and shapes."""
         images, labels = self.images, self.labels
         if images.dtype != np.uint8 or images.ndim != 4 or not images.flags.c_contiguous:
             raise ValueError(
@@ -42,7 +42,7 @@ class ImageSplit:
             )
 
     def subset(self, chosen: NDArray[np.int64]) -> "ImageSplit":
-        """The images with these numbers, in this order."""
+        """The images with these indices, in this order."""
         images = room((len(chosen), *self.images.shape[1:]))
         for start in range(0, len(chosen), AT_A_TIME):
             some = chosen[start : start + AT_A_TIME]
@@ -52,7 +52,7 @@ class ImageSplit:
         return ImageSplit(images, labels, pictures)
 
     def fingerprint(self) -> str:
-        """16 hex digits of the SHA-256 of shape and pixels (labels do not count)."""
+        """16 hex digits of the SHA-256 of shape and pixels, without labels."""
         digest = hashlib.sha256(repr(tuple(map(int, self.images.shape))).encode())
         digest.update(self.images.data)
         return digest.hexdigest()[:16]
@@ -60,9 +60,9 @@ class ImageSplit:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A data set: a name for people, splits of one image shape, and what is worth knowing.
+    """A data set: its displayed name, splits of one image shape, and notes for the user.
 
-    `skipped` lists what the source holds and the splits do not.
+    `skipped` lists the items of the source that are not in the splits.
     """
 
     name: str
@@ -74,9 +74,10 @@ class ImageData:
 
 
 def for_choosing(data: ImageData, images: int) -> ImageData:
-    """Some training images, spread evenly, become the validation split, and are trained on no more.
+    """Move some training images, evenly spaced, to a validation split.
 
-    Raises UserError where nothing would be left to train on.
+    Raises:
+        UserError: no training images would be left.
     """
     total = len(data.train.images)
     if images >= total:
@@ -93,12 +94,12 @@ def for_choosing(data: ImageData, images: int) -> ImageData:
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order of an epoch: a permutation of 0…n-1, a pure function of (seed, epoch, n)."""
+    """The order of images in an epoch: a permutation of 0…n-1 that depends on (seed, epoch, n)."""
     return np.random.default_rng([seed, epoch, n]).permutation(n)
 
 
 def held_out(keys: Sequence[str]) -> NDArray[np.bool_]:
-    """Mark a tenth of the keys (at least one): those whose SHA-256 is smallest, in any order."""
+    """Select a tenth of the keys, at least one: those with the smallest SHA-256."""
     ranked = sorted(range(len(keys)), key=lambda i: hashlib.sha256(os.fsencode(keys[i])).digest())
     mask = np.zeros(len(keys), dtype=np.bool_)
     mask[ranked[: max(1, round(HELD_OUT * len(keys)))]] = True

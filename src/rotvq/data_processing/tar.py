@@ -1,9 +1,9 @@
-"""The headers of a tar file, read with bounds of our own.
+"""Reads the headers of a tar file, with bounds.
 
-Python's tarfile believes what a header says: a negative size sends it back, without end (3.11.7),
-a sparse file of 5 KB unfolds to gigabytes, an extended header is read whole whatever its length,
-and a damaged header in the middle ends the archive without a word. Here every header moves forward,
-names are short, sparse files are refused, and damage is an error.
+Python's tarfile trusts the headers: a negative size makes it loop forever (3.11.7), a sparse file
+of 5 KB unpacks to gigabytes, an extended header of any length is read whole, and a damaged header
+in the middle ends the archive silently. Here, every header moves forward, names are short, sparse
+files are refused, and damage is an error.
 
 Source: POSIX.1-2001, "pax Interchange Format" and "ustar Interchange Format"; the GNU tar manual,
 "Basic Tar Format", for long names (type L) and numbers in base 256.
@@ -16,23 +16,23 @@ from typing import IO, NamedTuple
 
 BLOCK = 512
 LONGEST_HEADER = 2**20
-"""Bytes of an extended header; real ones have a few hundred."""
+"""Maximum bytes of an extended header; real ones have a few hundred."""
 LONGEST_NAME = 4096
 MOST_ZEROS = 2048
-"""Empty blocks in a row after which the archive has ended; tar writes 2 to 20."""
+"""Consecutive empty blocks that end an archive; tar writes 2 to 20."""
 
 _EXTENDED, _GLOBAL, _LONG_NAME, _LONG_LINK, _SPARSE = b"x", b"g", b"L", b"K", b"S"
 _FOLDER = b"5"
 _EMPTY = (b"1", b"2", b"3", b"4", _FOLDER, b"6")
-"""Links, devices, folders, pipes: without content, whatever their size says."""
+"""Links, devices, folders and pipes, which have no content whatever their size."""
 
 
 class TarError(ValueError):
-    """A tar file that is damaged, cut off, or made to do harm."""
+    """A tar file that is damaged, truncated or malicious."""
 
 
 class Member(NamedTuple):
-    """A file of the archive: its path, and where its content lies; None for links and devices."""
+    """A file of the archive: its path and the offset of its content; None for links and devices."""
 
     name: str
     offset: int | None
@@ -40,15 +40,15 @@ class Member(NamedTuple):
 
 
 def members(file: IO[bytes], end: int) -> Iterator[Member]:
-    """The files of an archive, in order; archives joined end to end are read through.
+    """The files of an archive, in order; concatenated archives are read to the end.
 
     Args:
-        file: seekable, at least forward; may be moved between two members.
-        end: bytes that it has, or may have.
+        file: seekable, at least forward; its position may change between two members.
+        end: its maximum size in bytes.
 
     Raises:
-        TarError: a header is damaged, sparse, or longer than any real one; the file is cut off or
-            longer than `end`.
+        TarError: a header is damaged, sparse or too long; the file is truncated or longer than
+            `end`.
     """
     position = zeros = 0
     extended: dict[str, bytes] = {}
@@ -61,13 +61,13 @@ def members(file: IO[bytes], end: int) -> Iterator[Member]:
         _check_sum(block)
         kind = block[156:157]
         size = _octal(block[124:136])
-        if "size" in extended:  # Of a file, more than the digits of its own header hold.
+        if "size" in extended:  # For a file whose size has more digits than its header can hold.
             size = _decimal(extended["size"])
         if kind == _SPARSE:
             raise TarError("it holds a sparse file")
         start, position = position, position + (0 if kind in _EMPTY else -(-size // BLOCK) * BLOCK)
         if position > end:
-            raise TarError("it is cut off")
+            raise TarError("it is truncated")
         if kind in (_EXTENDED, _GLOBAL, _LONG_NAME, _LONG_LINK):
             if size > LONGEST_HEADER:
                 raise TarError(f"it has an extended header of {size:,} bytes")
@@ -83,10 +83,10 @@ def members(file: IO[bytes], end: int) -> Iterator[Member]:
 
 
 def content(file: IO[bytes], member: Member) -> bytes:
-    """A member's bytes; none of a link.
+    """A member's bytes; a link has none.
 
     Raises:
-        TarError: the file is cut off.
+        TarError: the file is truncated.
     """
     return b"" if member.offset is None else _read(file, member.offset, member.size)
 
@@ -95,12 +95,12 @@ def _read(file: IO[bytes], offset: int, size: int, may_end: bool = False) -> byt
     file.seek(offset)
     found = file.read(size)
     if len(found) != size and (found or not may_end):
-        raise TarError("it is cut off")
+        raise TarError("it is truncated")
     return found
 
 
 def _check_sum(block: bytes) -> None:
-    """See that a header's bytes add up; its checksum counts as eight spaces."""
+    """Verify a header's checksum, which itself counts as eight spaces."""
     plain = block[:148] + b" " * 8 + block[156:]
     stated, unsigned = _octal(block[148:156]), sum(plain)
     # Some old writers summed signed bytes.
@@ -109,7 +109,7 @@ def _check_sum(block: bytes) -> None:
 
 
 def _octal(field: bytes) -> int:
-    """A number in octal digits, or in base 256 where the first bit is set."""
+    """A number in octal digits, or in base 256 if the first bit is set."""
     if field[0] & 0x80:
         if field[0] & 0x40:
             raise TarError("it holds a file of a negative size")
@@ -124,7 +124,7 @@ def _octal(field: bytes) -> int:
 
 
 def _records(extended: bytes) -> dict[str, bytes]:
-    """Path and size of an extended header: lines `LENGTH KEY=VALUE`, whose length counts itself."""
+    """Path and size in an extended header: lines `LENGTH KEY=VALUE`; the length includes itself."""
     records: dict[str, bytes] = {}
     start = 0
     while start < len(extended):
@@ -149,7 +149,7 @@ def _decimal(digits: bytes) -> int:
 
 def _name(block: bytes) -> bytes:
     name, prefix = (block[a:b].partition(b"\0")[0] for a, b in ((0, 100), (345, 500)))
-    posix = block[257:263] == b"ustar\0"  # GNU's own format has times in the place of a prefix.
+    posix = block[257:263] == b"ustar\0"  # The GNU format has times in place of a prefix.
     return prefix + b"/" + name if posix and prefix else name
 
 

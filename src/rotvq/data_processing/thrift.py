@@ -1,4 +1,4 @@
-"""Reads structs in Thrift's compact protocol, in which Parquet writes its footer and page headers.
+"""Reads Thrift's compact protocol, the encoding of Parquet's footer and page headers.
 
 Source: thrift-compact-protocol.md of Apache Thrift.
 """
@@ -12,24 +12,24 @@ LIST, STRUCT = 9, 12
 
 
 class ThriftError(ValueError):
-    """Bytes that are not a struct."""
+    """Bytes that are not a valid struct."""
 
 
 class Compact:
-    """A struct that is read from its start to its end.
+    """A struct, read from start to end.
 
     Args:
-        content: the struct, and perhaps more behind it.
+        content: the struct; bytes after it are ignored.
     """
 
     def __init__(self, content: bytes) -> None:
         self.content, self.position = content, 0
 
     def fields(self) -> Iterator[tuple[int, int]]:
-        """Number and kind of each field; read or skip it before you go on to the next.
+        """The number and kind of each field; read or skip its value before the next one.
 
         Raises:
-            IndexError: the content ends before the struct, here and in all other methods.
+            IndexError: the content ends too early, here and in all other methods.
         """
         field = 0
         while kind := self.byte():
@@ -37,10 +37,10 @@ class Compact:
             yield field, kind & 15
 
     def elements(self) -> tuple[int, int]:
-        """Number and kind of the elements of a list that follows.
+        """The number and kind of the elements of the list that follows.
 
         Raises:
-            ThriftError: there are more of them than bytes.
+            ThriftError: it has more elements than bytes.
         """
         header = self.byte()
         number = self.varint() if header >> 4 == 15 else header >> 4
@@ -49,10 +49,10 @@ class Compact:
         return number, header & 15
 
     def skip(self, kind: int, depth: int = 8) -> None:
-        """Go past a value.
+        """Skip a value.
 
         Raises:
-            ThriftError: it is nested too deeply, or of no known kind.
+            ThriftError: it is nested too deeply or of an unknown kind.
         """
         if not depth:
             raise ThriftError("structs are nested too deeply")
@@ -67,7 +67,7 @@ class Compact:
         elif kind in (LIST, 10):
             number, inner = self.elements()
             for _ in range(number):
-                # A truth value is a part of its field's kind, but a byte of its own in a list.
+                # A boolean is part of its field's kind, but a byte in a list.
                 self.skip(3 if inner in (1, 2) else inner, depth - 1)
         elif kind == STRUCT:
             for _, inner in self.fields():

@@ -1,8 +1,8 @@
-"""Read the pickles of CIFAR-10 without running what they say.
+"""Reads the pickles of CIFAR-10 without executing them.
 
-A pickle is a program. This one may build lists, dictionaries, numbers, strings and one kind of
-array; the three NumPy names it calls for are answered by inert records, so that neither NumPy's
-own reconstruction nor any other function is reachable from a file.
+A pickle is a program. Here it can only build lists, dictionaries, numbers, strings and one kind of
+array; the NumPy names that it looks up are inert records, so that a file reaches neither NumPy's
+reconstruction nor any other function.
 """
 
 import io
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from rotvq.errors import UserError
 
 TUPLES = 20
-"""Of a batch, at most: an array takes about seven."""
+"""Maximum number of tuples in a batch; an array takes about seven."""
 
 
 class Batch(NamedTuple):
-    """One batch file: rows (n, 3072), uint8, channel planes one after the other; labels (n,)."""
+    """A batch file: rows (n, 3072), uint8, in planes of channels; labels (n,), int64."""
 
     rows: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
 
 class _Dtype:
-    """Stands for numpy.dtype: remembers its code and ignores the rest."""
+    """Stands in for numpy.dtype: keeps its code and ignores the rest."""
 
     def __init__(self, code: object = None, *_: object) -> None:
         self.code = code
@@ -38,7 +38,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for numpy.ndarray: remembers (version, shape, dtype, fortran, data)."""
+    """Stands in for numpy.ndarray: keeps (version, shape, dtype, fortran, data)."""
 
     def __init__(self, *_: object) -> None:
         self.state: object = None
@@ -48,9 +48,9 @@ class _Array:
 
 
 def _encode(text: object, *_: object) -> bytes:
-    """Stands for _codecs.encode, which Python 3 calls to write bytes in protocol 2."""
+    """Stands in for _codecs.encode, which Python 3 uses for bytes in protocol 2."""
     if not isinstance(text, str):
-        raise UserError("it writes bytes as something that is no text")
+        raise UserError("its bytes are not written as text")
     return text.encode("latin-1")
 
 
@@ -71,9 +71,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_batch(content: bytes, name: str) -> Batch:
-    """Read one official batch file (Python 2 pickle) without running it.
+    """Read a batch file (a Python 2 pickle) without executing it.
 
-    Raises UserError, naming the file, for anything but uint8 rows of 3,072 and labels 0…9.
+    Raises:
+        UserError: it holds anything but uint8 rows of 3,072 and labels 0…9.
     """
     try:
         _check_program(content)
@@ -89,19 +90,19 @@ def read_batch(content: bytes, name: str) -> Batch:
 
 
 def _check_program(content: bytes) -> None:
-    """See that a pickle takes no more memory and time than its size lets expect.
+    """Check that a pickle takes no more memory and time than its size suggests.
 
     Raises:
-        UserError: a place in its memory beyond its steps, or tuples of tuples, whose use as a key
-            takes twice the time for each level.
+        UserError: a memo index exceeds the number of steps, or tuples are nested; as a key, each
+            level would double the time.
     """
     tuples = 0
     for steps, (code, argument, _) in enumerate(pickletools.genops(content)):
         if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > steps:
-            raise UserError("it asks for more memory than it can fill")
+            raise UserError("it allocates more memory than it can fill")
         tuples += code.name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
         if tuples > TUPLES or code.name in ("DUP", "FROZENSET"):
-            raise UserError("it nests what no batch nests")
+            raise UserError("its nesting is not that of a batch")
 
 
 def _batch(content: object) -> Batch:
