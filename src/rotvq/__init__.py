@@ -1,4 +1,4 @@
-"""RotVQ: discrete image tokenizers whose gradients turn with the codebook.
+"""RotVQ: VQ-VAE image tokenizers trained with the rotation trick.
 
 Names are imported on first use, so that `rotvq --help` need not wait for torch.
 """
