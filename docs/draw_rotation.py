@@ -28,7 +28,10 @@ PANELS = {
 }
 
 
-def main() -> None:
+PICTURE = Path(__file__).parent / "pictures" / "rotation.png"
+
+
+def main(path: Path = PICTURE) -> None:
     axis = torch.linspace(-1.55, 1.55, 20)
     z = torch.cartesian_prod(axis, axis)
     index = nearest(z, CODES)
@@ -41,7 +44,6 @@ def main() -> None:
             ESTIMATORS[name](leaf, q).backward(g)
             assert leaf.grad is not None
             _draw(axes, z.numpy(), -leaf.grad.numpy(), index.numpy(), title)
-        path = Path(__file__).parent / "pictures" / "rotation.png"
         path.write_bytes(style.png(figure))
 
 
