@@ -1,0 +1,186 @@
+"""The tables of results in the documentation say what the records say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RECORDS = ROOT / "results"
+ABLATIONS, PAPER = "ablations/cpu", "cpu"
+
+
+def runs(folder: str) -> list[dict[str, float]]:
+    """The metrics of a record, or of every seed of a variant."""
+    files = [RECORDS / folder / "evaluation.json"]
+    files = files if files[0].exists() else sorted(RECORDS.glob(f"{folder}/seed_*/evaluation.json"))
+    assert files, folder
+    return [json.loads(file.read_text())["metrics"] for file in files]
+
+
+def number(name: str, digits: int, times: float = 1, spread: bool = False, unit: str = ""):
+    """A cell: the mean of a metric over the seeds, with ± their standard deviation if asked for."""
+
+    def cell(seeds: list[dict[str, float]]) -> str:
+        values = [seed[name] * times for seed in seeds]
+        deviation = f" ± {stdev(values):.{digits}f}" if spread and len(values) > 1 else ""
+        return f"{mean(values):,.{digits}f}{unit}{deviation}"
+
+    return cell
+
+
+def used(digits: int) -> Callable[[list[dict[str, float]]], str]:
+    return number("usage", digits, times=100, unit=" %")
+
+
+def of_all(seeds: list[dict[str, float]]) -> str:
+    (seed,) = seeds
+    return f"{seed['codes_used']:,.0f} of {seed['codes_used'] / seed['usage']:,.0f}"
+
+
+def row(label: str, folder: str, *cells: Callable[[list[dict[str, float]]], str] | str) -> str:
+    """A line of a table, without the emphasis of its best numbers."""
+    seeds = runs(folder)
+    shown = [cell if isinstance(cell, str) else cell(seeds) for cell in cells]
+    return f"| {' | '.join([label, *shown])} |"
+
+
+PSNR, PSNR_SPREAD = number("psnr", 2), number("psnr", 2, spread=True)
+PER_IMAGE = number("psnr_per_image", 2, spread=True)
+MSE, THOUSANDTHS = number("mse", 4), number("mse", 2, times=1000, spread=True)
+MSE_SPREAD = number("mse", 4, spread=True)
+SSIM, PERPLEXITY = number("ssim", 3), number("perplexity", 0)
+RELATIVE = number("relative_error", 3)
+
+BEST, PLAIN = f"{ABLATIONS}/best/best", f"{ABLATIONS}/plain/plain"
+BATCHES = f"{ABLATIONS}/steps/batch_64"
+STEPS = {
+    "the paper's recipe: rotation, EMA": "paper",
+    "+ k-means initialization, dead codes restart": "revival",
+    "+ straight-through gradient": "straight",
+    "+ network on patches": "patches",
+    "+ one cycle of the learning rate, clipped gradients": "one_cycle",
+    "+ batches of 64": "batch_64",
+    "+ γ from 0.9 to 0.99": "decay",
+    "+ width 96 instead of 64: the preset `best`": "wide",
+}
+GRADIENTS = {
+    "straight-through": BATCHES,
+    "rotation": f"{ABLATIONS}/options/rotation",
+    "rotation without rescaling": f"{ABLATIONS}/options/rotation_alone",
+    "lifted rotation": f"{ABLATIONS}/options/lifted",
+    "rotation, normalized latents": f"{ABLATIONS}/options/rotation_sphere",
+    "straight-through, normalized latents *": f"{ABLATIONS}/options/sphere",
+}
+OPTIONS = {
+    "none": "",
+    "attention": "attention",
+    "codebook learned by gradient": "gradient",
+    "restarts more often, drawn by error (removed)": "error",
+    "normalized latents, β = 0.1": "sphere_beta",
+    "rotation, normalized latents, β = 0.1": "rotation_sphere_beta",
+    "codes of length 16": "dim_16",
+    "β from 0.25 to 1 (removed)": "final_beta",
+    "entropy loss, weight 0.002": "evenness",
+    "mirrored images (removed)": "flip",
+    "one linear map of a frozen codebook (SimVQ)": "linear",
+    "entropy loss, weight 0.005": "more_even",
+    "finite scalar quantization, 4x4x4x4x4": "fsq",
+    "rotation, β = 4": "rotation_beta",
+}
+HALF_HOUR = {
+    "straight-through, literal EMA": "straight_through",
+    "rotation, literal EMA": "rotation",
+    "rotation, k-means initialization, dead codes restart": "rotation_restart",
+}
+ESTIMATORS = {
+    "straight-through": "straight_through",
+    "rotation": "rotation",
+    "rotation without rescaling": "rotation_without_rescaling",
+    "rescaling alone": "rescaling",
+    "straight-through, dead codes restart": "straight_through_restart",
+}
+ROWS = {
+    "README.md": [
+        row("RotVQ, plain straight-through", PLAIN, PER_IMAGE, "", SSIM, used(0), PERPLEXITY),
+    ],
+    "docs/results.md": [
+        row("plain straight-through with EMA (30 epochs, three seeds)", PLAIN, "0.4 M", PER_IMAGE,
+            PSNR_SPREAD, "", SSIM, used(0), PERPLEXITY),
+        row("plain straight-through", PLAIN, MSE_SPREAD, PSNR, SSIM, used(0), PERPLEXITY),
+        row("best", BEST, number("mse", 5, spread=True), PSNR, SSIM, used(0), PERPLEXITY)
+        .replace("| best |", "| `best` |"),
+        *(row(label, f"half_hour/{name}", MSE, PSNR, SSIM, of_all, PERPLEXITY,
+              number("commitment_loss", 4)) for label, name in HALF_HOUR.items()),
+        *(row(label, f"{ABLATIONS}/steps/{name}", THOUSANDTHS, SSIM, PERPLEXITY)
+          for label, name in STEPS.items()),
+        *(row(label, folder, THOUSANDTHS, SSIM, PERPLEXITY, RELATIVE)
+          for label, folder in GRADIENTS.items()),
+        *(row(label, f"{ABLATIONS}/options/{name}" if name else BATCHES, THOUSANDTHS, SSIM,
+              PERPLEXITY, lambda seeds: str(len(seeds))) for label, name in OPTIONS.items()),
+    ],
+    "docs/paper.md": [
+        row(label, f"{PAPER}/estimators/{name}", MSE_SPREAD, SSIM, PERPLEXITY, used(0))
+        .removesuffix(" |") for label, name in ESTIMATORS.items()
+    ],
+}  # fmt: skip
+
+
+def page(name: str) -> str:
+    """A page without emphasis."""
+    return (ROOT / name).read_text(encoding="utf-8").replace("**", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        pytest.param(name, line, id=f"{name} {line.split('|')[1].strip()}")
+        for name in ROWS
+        for line in ROWS[name]
+    ],
+)
+def test_the_row_says_what_the_records_say(name, line):
+    assert line in page(name)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+def test_the_published_row_says_what_was_published(name):
+    published = json.loads((RECORDS / "published.json").read_text())["straight_through_restarts"]
+    (line,) = (line for line in page(name).splitlines() if line.startswith("| best published"))
+    cells = [cell.strip() for cell in line.split("|")]
+    assert f"{published['psnr']:.2f}" in cells
+    assert f"{published['ssim_uniform_7x7']:.3f}" in cells
+    assert f"{published['perplexity']:.0f}" in cells
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+def test_the_row_of_best_says_what_the_records_say(name):
+    (line,) = (
+        line for line in page(name).splitlines() if "preset `best`" in line and "0.8 M" in line
+    )
+    seeds = runs(BEST)
+    cells = [cell.strip() for cell in line.split("|")]
+    assert PER_IMAGE(seeds) in cells
+    assert SSIM(seeds) in cells
+    assert PERPLEXITY(seeds) in cells
+
+
+def test_best_exceeds_the_best_published_psnr_in_every_seed():
+    published = json.loads((RECORDS / "published.json").read_text())["straight_through_restarts"]
+    assert min(seed["psnr_per_image"] for seed in runs(BEST)) > published["psnr"]
+
+
+@pytest.mark.parametrize("k", [1024, 4096, 8192, 16384, 65536])
+def test_the_row_of_a_codebook_size_says_what_its_record_says(k):
+    folder = f"{ABLATIONS}/codebooks/k_{k}"
+    (seed,) = runs(folder)
+    bound = json.loads((RECORDS / folder / "seed_0" / "bound.json").read_text())
+    least = bound["metrics"]["gaussian_distortion"]
+    share = used(0 if seed["usage"] > 0.9995 else 1)
+    cells = [f"{k:,}", f"{seed['bits_per_image']:,.0f}", THOUSANDTHS([seed]), f"{least * 1000:.2f}",
+             SSIM([seed]), share([seed]), PERPLEXITY([seed])]  # fmt: skip
+    assert f"| {' | '.join(cells)} |" in page("docs/results.md")
