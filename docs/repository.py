@@ -1,4 +1,4 @@
-"""Links of a page to files outside docs/: pictures become part of the site, other files their paths."""
+"""Links to files outside docs/: pictures become part of the site, other files their paths."""
 
 import re
 from pathlib import Path

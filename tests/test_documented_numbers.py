@@ -46,7 +46,7 @@ def row(label: str, folder: str, *cells: Callable[[list[dict[str, float]]], str]
     """A line of a table, without the emphasis of its best numbers."""
     seeds = runs(folder)
     shown = [cell if isinstance(cell, str) else cell(seeds) for cell in cells]
-    return f"| {' | '.join([label, *shown])} |"
+    return f"| {' | '.join([label, *shown])} |".replace("|  |", "| |")
 
 
 PSNR, PSNR_SPREAD = number("psnr", 2), number("psnr", 2, spread=True)
