@@ -85,5 +85,5 @@ def test_several_quantizers_in_a_model(quantizer, shape):
         assert model.decode(indices[..., :1]).shape == (4, 3, 16, 16)
     with pytest.raises(UserError, match=r"expected shape \(batch, rows, columns, .\)"):
         model.decode(indices[..., 0])
-    with pytest.raises(UserError, match=r"expected a quantizer with one codebook; a .* of . has"):
+    with pytest.raises(UserError, match=r"expected a quantizer with a single codebook; got a"):
         fingerprint(model)

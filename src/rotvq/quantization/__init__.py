@@ -3,10 +3,12 @@
 from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.fsq import FiniteScalarQuantizer
+from rotvq.quantization.grouped import GroupedQuantizer
 from rotvq.quantization.health import Health, health
-from rotvq.quantization.quantizer import Quantized, VectorQuantizer
+from rotvq.quantization.interface import Quantized, Quantizer
+from rotvq.quantization.quantizer import VectorQuantizer
+from rotvq.quantization.residual import ResidualQuantizer
 from rotvq.quantization.search import nearest
-from rotvq.quantization.several import GroupedQuantizer, ResidualQuantizer
 from rotvq.quantization.updates import EMA, UPDATES, GradientLearned, LinearMap, Restart, Update
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "Health",
     "LinearMap",
     "Quantized",
+    "Quantizer",
     "ResidualQuantizer",
     "Restart",
     "Update",

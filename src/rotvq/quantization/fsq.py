@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rotvq.errors import UserError
 from rotvq.quantization.estimators import straight_through
-from rotvq.quantization.quantizer import Quantized
+from rotvq.quantization.interface import Quantized, Quantizer
 from rotvq.quantization.tensors import channels_at, channels_last, checked_indices
 
 MARGIN = 1e-3
@@ -99,7 +99,7 @@ class Grid(nn.Module):
             self.register_buffer(name, torch.tensor(values, device=device), persistent=False)
 
 
-class FiniteScalarQuantizer(nn.Module):
+class FiniteScalarQuantizer(Quantizer):
     """Round each channel to one of a few levels; in the place of a `VectorQuantizer`.
 
     A channel of L levels is bound by a tanh, rounded, and scaled to [-1, 1]; the gradient passes
@@ -124,8 +124,6 @@ class FiniteScalarQuantizer(nn.Module):
         (torch.Size([2, 100, 4]), torch.Size([2, 100]), 1000)
     """
 
-    index_shape: tuple[int, ...] = ()
-
     def __init__(self, levels: Sequence[int], channel_dim: int = -1) -> None:
         super().__init__()
         if not levels or min(levels) < 2:
@@ -139,6 +137,11 @@ class FiniteScalarQuantizer(nn.Module):
         self.channel_dim = channel_dim
         self.codebook = Grid(levels)
         self.dim = len(self.levels)
+        self.defer_update = False
+
+    @property
+    def codebook_sizes(self) -> tuple[int]:
+        return (len(self.codebook),)
 
     def forward(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.entropy import entropy_loss
 from rotvq.quantization.estimators import Estimator, named
+from rotvq.quantization.interface import Quantized, Quantizer
 from rotvq.quantization.processes import whole
 from rotvq.quantization.search import nearest
 from rotvq.quantization.state import Init
@@ -24,27 +24,7 @@ WAITING = 100
 """Forward passes without an update that no gradient accumulation has: a call is missing."""
 
 
-class Quantized(NamedTuple):
-    """What the quantizer returns.
-
-    Attributes:
-        z_q: the codes in z's shape and dtype, with the estimator's gradient for z.
-        indices: int64 in [0, k), −1 where masked; z's shape without its channels.
-        commitment_loss: mean of (z − sg[q])² over elements, float32; multiply it by β (eq. 6).
-        codebook_loss: mean of (sg[z] − q)² over elements, float32; has a gradient only where the
-            codebook is learned by gradient.
-        entropy_loss: log k − H of the codes' soft use in this batch, in nats, float32 (see
-            `entropy.entropy_loss`); 0 unless requested, and in evaluation.
-    """
-
-    z_q: Float[Tensor, "..."]
-    indices: Int64[Tensor, "..."]
-    commitment_loss: Float[Tensor, ""]
-    codebook_loss: Float[Tensor, ""]
-    entropy_loss: Float[Tensor, ""]
-
-
-class VectorQuantizer(nn.Module):
+class VectorQuantizer(Quantizer):
     """Replace each vector by its nearest code (eqs. 2-6).
 
     In training a forward pass also gathers statistics and moves the codebook, after its own codes
@@ -76,8 +56,6 @@ class VectorQuantizer(nn.Module):
         (torch.Size([8, 100, 64]), torch.Size([8, 100]))
     """
 
-    index_shape: tuple[int, ...] = ()
-
     def __init__(
         self,
         codebook_size: int = 1024,
@@ -99,6 +77,10 @@ class VectorQuantizer(nn.Module):
         self.defer_update = defer_update
         self.dim = dim
         self.waiting = 0
+
+    @property
+    def codebook_sizes(self) -> tuple[int]:
+        return (len(self.codebook),)
 
     def forward(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None

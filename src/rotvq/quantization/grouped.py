@@ -1,0 +1,80 @@
+"""Grouped (product) quantization: each quantizer codes some of the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from rotvq.errors import UserError
+from rotvq.quantization._composite import Composite, one_step
+from rotvq.quantization.interface import Quantized, Quantizer
+
+
+class GroupedQuantizer(Composite):
+    """Split the channels into groups and quantize each on its own (Jégou et al. 2011).
+
+    Args:
+        quantizers: of any kind, with the same channel_dim; residual ones with the same number of
+            levels. Their dims add up to the number of channels.
+
+    Raises:
+        UserError: no quantizer, or quantizers that differ in channel_dim or number of levels.
+
+    Example:
+        >>> quantizer = GroupedQuantizer([VectorQuantizer(64, 8), VectorQuantizer(256, 24)])
+        >>> out = quantizer(torch.randn(2, 100, 32))
+        >>> out.z_q.shape, out.indices.shape
+        (torch.Size([2, 100, 32]), torch.Size([2, 100, 2]))
+    """
+
+    def __init__(self, quantizers: Sequence[Quantizer]) -> None:
+        super().__init__(quantizers)
+        self.dim = sum(self._dims())
+
+    def forward(
+        self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
+    ) -> Quantized:
+        """Quantize; arguments and errors as in `VectorQuantizer.forward`.
+
+        Returns:
+            As from a `VectorQuantizer`. `indices` has one more dimension for the groups, before
+            that of the levels of residual quantizers; the losses are the means over the groups.
+        """
+        with one_step(self):
+            parts = [quantizer(group, mask) for quantizer, group in self._groups(z)]
+        return self._combine(torch.cat([part.z_q for part in parts], self.channel_dim), parts)
+
+    def encode(
+        self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
+    ) -> Int64[Tensor, "... l"]:
+        """The indices alone, in the shape that `forward` returns."""
+        return self._stack([quantizer.encode(group, mask) for quantizer, group in self._groups(z)])
+
+    def lookup(self, indices: Int64[Tensor, "... l"]) -> Float[Tensor, "..."]:
+        """The codes side by side, float32; zeros for −1.
+
+        Raises:
+            UserError: indices of another dtype or number of groups, or out of range.
+        """
+        parts = self._unstack(indices, fewest=len(self.quantizers))
+        codes = [quantizer.lookup(i) for quantizer, i in zip(self._each(), parts, strict=True)]
+        return torch.cat(codes, self.channel_dim)
+
+    def initialize_codebook(
+        self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
+    ) -> None:
+        """Place the codes by k-means, those of each quantizer over its channels of z."""
+        for quantizer, group in self._groups(z):
+            quantizer.initialize_codebook(group, mask)
+
+    def _groups(self, z: Tensor) -> list[tuple[Quantizer, Tensor]]:
+        dims = self._dims()
+        if z.ndim < 1 or z.shape[self.channel_dim] != self.dim:
+            raise UserError(
+                f"z: expected {self.dim} channels at dimension {self.channel_dim}, the sum of the "
+                f"dims {dims}; got shape {tuple(z.shape)}. Match the dims of the quantizers."
+            )
+        return list(zip(self._each(), z.split(dims, self.channel_dim), strict=True))

@@ -1,0 +1,128 @@
+"""Residual quantization: each quantizer codes what the ones before it left over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from rotvq.errors import UserError
+from rotvq.quantization._composite import Composite, one_step
+from rotvq.quantization.estimators import reflection
+from rotvq.quantization.interface import Quantized
+from rotvq.quantization.quantizer import VectorQuantizer
+from rotvq.quantization.tensors import channels_at, channels_last
+
+
+class ResidualQuantizer(Composite):
+    """Quantize in levels, each of which codes the residual of the levels before; codes add up.
+
+    The gradient crosses all levels in one step, by the first one's estimator between z and the sum
+    of the codes, so it is that of a single quantizer whatever the number of levels. (Chained
+    straight-through estimators would multiply it.) Also known as multi-stage vector quantization
+    (Juang and Gray 1982; SoundStream, arXiv 2107.03312).
+
+    Args:
+        quantizers: `VectorQuantizer`s of the same dim and channel_dim, with any estimator whose
+            value is the code (all but the reflection).
+
+    Raises:
+        UserError: no quantizer, different dims, or quantizers of another kind.
+
+    Example:
+        >>> quantizer = ResidualQuantizer([VectorQuantizer(64, 16) for _ in range(4)])
+        >>> out = quantizer(torch.randn(2, 100, 16))
+        >>> out.z_q.shape, out.indices.shape
+        (torch.Size([2, 100, 16]), torch.Size([2, 100, 4]))
+    """
+
+    def __init__(self, quantizers: Sequence[VectorQuantizer]) -> None:
+        for quantizer in quantizers:
+            if not isinstance(quantizer, VectorQuantizer):
+                raise UserError(
+                    "quantizers: expected VectorQuantizers, whose codes adapt to the residual; got "
+                    f"a {type(quantizer).__name__}. GroupedQuantizer takes any kind; instead of "
+                    "several FiniteScalarQuantizers, use one with more levels."
+                )
+            if quantizer.estimator is reflection:
+                raise UserError(
+                    "estimator: expected one whose value is the code, because the next level codes "
+                    "the residual; got the reflection. Use the rotation."
+                )
+        super().__init__(quantizers)
+        if len(set(self._dims())) > 1:
+            raise UserError(
+                f"quantizers: expected the same dim in all of them; got {self._dims()}. Each level "
+                "codes all channels; to split the channels, use GroupedQuantizer."
+            )
+        self.dim = quantizers[0].dim
+
+    def forward(
+        self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
+    ) -> Quantized:
+        """Quantize; arguments and errors as in `VectorQuantizer.forward`.
+
+        Returns:
+            As from a `VectorQuantizer`. `indices` has one more dimension at the end, for the
+            levels; the losses are the means over the levels.
+        """
+        channels_last(z, mask, self.dim, self.channel_dim)
+        if mask is not None:
+            z = z.where(mask.unsqueeze(self.channel_dim), 0.0)
+        residual = _at_least_float32(z)
+        parts, codes = [], []
+        with one_step(self):
+            for quantizer in self._each():
+                parts.append(quantizer(residual, mask))
+                codes.append(parts[-1].z_q.detach().float())
+                residual = residual - codes[-1]
+        estimator = cast(VectorQuantizer, self.quantizers[0]).estimator
+        z_q = estimator(
+            z.movedim(self.channel_dim, -1), _added(codes).movedim(self.channel_dim, -1)
+        )
+        return self._combine(channels_at(z_q, self.channel_dim), parts)
+
+    def encode(
+        self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
+    ) -> Int64[Tensor, "... l"]:
+        """The indices alone, one for each level in the last dimension."""
+        residual = _at_least_float32(z)
+        indices = []
+        for quantizer in self._each():
+            indices.append(quantizer.encode(residual, mask))
+            residual = residual - quantizer.lookup(indices[-1])
+        return self._stack(indices)
+
+    def lookup(self, indices: Int64[Tensor, "... l"]) -> Float[Tensor, "..."]:
+        """The sums of the codes, float32; zeros for −1.
+
+        Args:
+            indices: of all levels, or of the first few: `indices[..., :2]` decodes to the
+                approximation of the first two levels.
+
+        Raises:
+            UserError: indices of another dtype or number of levels, or out of range.
+        """
+        pairs = zip(self._each(), self._unstack(indices, fewest=1), strict=False)
+        return _added([quantizer.lookup(level) for quantizer, level in pairs])
+
+    def initialize_codebook(
+        self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
+    ) -> None:
+        """Place the codes by k-means, those of each level over the residual of z that it sees."""
+        residual = _at_least_float32(z)
+        for quantizer in self._each():
+            quantizer.initialize_codebook(residual, mask)
+            residual = residual - quantizer.lookup(quantizer.encode(residual, mask))
+
+
+def _at_least_float32(z: Tensor) -> Tensor:
+    return z if z.dtype == torch.float64 else z.float()
+
+
+def _added(codes: Sequence[Tensor]) -> Tensor:
+    """The sum of the levels' codes, always in the same order, so that it has the same bits."""
+    return sum(codes[1:], codes[0])

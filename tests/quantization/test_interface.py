@@ -1,0 +1,131 @@
+"""The protocol that every quantizer meets, and the result of its forward pass."""
+
+import dataclasses
+
+import pytest
+import torch
+from every_quantizer import OF_EACH_KIND, D, K, each, made, vectors
+from torch.utils import _pytree
+
+from rotvq.quantization import (
+    Codebook,
+    FiniteScalarQuantizer,
+    GroupedQuantizer,
+    Quantized,
+    Quantizer,
+    ResidualQuantizer,
+    VectorQuantizer,
+)
+
+
+@each(OF_EACH_KIND)
+def test_sizes_and_shapes_describe_the_indices(make):
+    quantizer = made(make)
+    assert isinstance(quantizer, Quantizer)
+    z = vectors(quantizer, 2, 50)
+    out = quantizer.eval()(z)
+    assert out.indices.shape == (2, 50, *quantizer.index_shape)
+    sizes = quantizer.codebook_sizes
+    by_position = out.indices.flatten(2) if quantizer.index_shape else out.indices.unsqueeze(2)
+    assert len(sizes) == by_position.shape[2] and quantizer.codebook_size == max(sizes)
+    for position, size in enumerate(sizes):
+        assert by_position[..., position].max() < size
+
+
+def test_sizes_are_flattened_in_the_order_of_the_index_shape():
+    def layers(*sizes):
+        return ResidualQuantizer([VectorQuantizer(size, 3) for size in sizes])
+
+    quantizer = GroupedQuantizer([layers(4, 5), layers(6, 7)])
+    assert quantizer.codebook_sizes == (4, 5, 6, 7) and quantizer.codebook_size == 7
+    assert quantizer.index_shape == (2, 2) and quantizer.dim == 6
+    assert VectorQuantizer(9, 3).codebook_sizes == (9,)
+    assert FiniteScalarQuantizer([3, 2, 4]).codebook_sizes == (24,)
+
+
+def test_codebooks_lists_each_codebook_once():
+    single = VectorQuantizer(K, D)
+    assert single.codebooks == (single.codebook,)
+    assert FiniteScalarQuantizer([3, 2]).codebooks == ()
+    levels = [VectorQuantizer(K, D) for _ in range(3)]
+    assert ResidualQuantizer(levels).codebooks == tuple(level.codebook for level in levels)
+    levels[2].codebook = levels[0].codebook
+    shared = ResidualQuantizer(levels)
+    assert shared.codebooks == (levels[0].codebook, levels[1].codebook)
+    assert all(isinstance(codebook, Codebook) for codebook in shared.codebooks)
+
+
+@each(OF_EACH_KIND)
+def test_a_deferred_update_waits_for_its_call(make):
+    quantizer = made(make)
+    assert not quantizer.defer_update
+    quantizer.defer_update = True
+    assert quantizer.defer_update
+    counts = [codebook.cluster_size.clone() for codebook in quantizer.codebooks]
+
+    def moved() -> list[bool]:
+        pairs = zip(quantizer.codebooks, counts, strict=True)
+        return [not torch.equal(codebook.cluster_size, before) for codebook, before in pairs]
+
+    quantizer(vectors(quantizer, 50))
+    assert not any(moved())
+    quantizer.update_codebook()
+    assert all(moved())
+    quantizer.defer_update = False
+    counts = [codebook.cluster_size.clone() for codebook in quantizer.codebooks]
+    quantizer(vectors(quantizer, 50))
+    assert all(moved())
+
+
+def test_a_composite_defers_only_if_all_its_quantizers_do():
+    levels = [VectorQuantizer(K, D, defer_update=defer) for defer in (True, False)]
+    quantizer = ResidualQuantizer(levels)
+    assert not quantizer.defer_update
+    quantizer.defer_update = True
+    assert quantizer.defer_update and levels[1].defer_update
+
+
+# The result
+
+
+def result() -> Quantized:
+    numbers = (torch.tensor(x) for x in (2.0, 3.0, 5.0))
+    return Quantized(torch.zeros(4, D), torch.zeros(4, dtype=torch.int64), *numbers)
+
+
+def test_the_loss_is_the_weighted_sum():
+    assert result().loss() == 3 + 0.25 * 2
+    assert result().loss(beta=2.0, entropy_weight=10.0) == 3 + 2 * 2 + 10 * 5
+
+
+def test_the_result_cannot_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'z_q'"):
+        result().z_q = torch.ones(1)
+    assert dataclasses.replace(result(), indices=torch.ones(1)).indices == 1
+
+
+def test_the_result_is_a_pytree():
+    out = result()
+    leaves, structure = _pytree.tree_flatten(out)
+    assert all(a is b for a, b in zip(leaves, vars(out).values(), strict=True))
+    back = _pytree.tree_unflatten(leaves, structure)
+    assert isinstance(back, Quantized) and back.indices is out.indices
+
+
+def test_torch_func_maps_over_whole_results():
+    quantizer = VectorQuantizer(K, D).eval()
+    z = torch.randn(3, 5, D)
+    out = torch.func.vmap(quantizer)(z)
+    assert isinstance(out, Quantized) and out.commitment_loss.shape == (3,)
+    assert torch.equal(out.indices, quantizer(z).indices)
+
+
+@each({name: OF_EACH_KIND[name] for name in ("vq rotation ema", "fsq", "residual", "grouped")})
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_exported_forward_pass_returns_whole_results(make):
+    quantizer = made(make).eval()
+    z = vectors(quantizer, 9)
+    batch = ({0: torch.export.Dim("batch")},)
+    out = torch.export.export(quantizer, (z,), dynamic_shapes=batch).module()(z[:4])
+    assert isinstance(out, Quantized)
+    torch.testing.assert_close(vars(out), vars(quantizer(z[:4])))
