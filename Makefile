@@ -1,17 +1,17 @@
-# make demo: set up, train rotation beside straight-through on embedded photographs, write a page.
-# make test: set up, pass the tests.      make lint: style, types, direction of imports.
-# make test-all: also the slow tests: kills, several processes, compilers, a browser, whole studies.
-# make oldest: the same tests with the oldest versions allowed.
-# make kill, soak, fuzz: the long runs behind docs/long-runs.md.      make audit: known weaknesses.
+# make demo: install, compare the rotation trick with straight-through on bundled photos.
+# make test: install, run the tests (minutes).    make lint: style, types, direction of imports.
+# make test-all: also the slow tests (kills, several processes, compilers, a browser, whole studies).
+# make oldest: run the tests with the oldest versions allowed.
+# make kill, soak, fuzz: the long runs behind docs/long-runs.md.    make audit: known vulnerabilities.
 PYTHON ?= python3
 BIN := .venv/bin
-# A worker for each core, each with one thread: more would only slow each other down.
+# One worker per core, each with one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test test-slow test-all oldest lint bench docs kill soak fuzz audit lock clean
 
-demo: .venv/.core
+demo: .venv/.train
 	$(BIN)/rotvq demo
 
 test: .venv/.dev
@@ -22,8 +22,8 @@ test-slow: .venv/.dev
 
 test-all: test test-slow
 
-# The tests with the oldest versions that pyproject.toml allows; torch comes with all of CUDA here.
-# datasets 3.0 takes no later fsspec.
+# The oldest versions that pyproject.toml allows; torch comes with CUDA here.
+# datasets 3.0 requires the older fsspec.
 oldest: .venv/.lock
 	$(BIN)/uv venv --quiet --allow-existing --python 3.11 .venv/oldest
 	$(BIN)/uv pip install --quiet --python .venv/oldest/bin/python --resolution lowest-direct \
@@ -41,17 +41,17 @@ bench: .venv/.bench
 	$(BIN)/python benchmarks/training_throughput.py
 	$(BIN)/python benchmarks/collectives.py
 
-kill soak: .venv/.core
+kill soak: .venv/.train
 	$(BIN)/python robustness/$@.py
 
 fuzz: .venv/.fuzz
 	$(BIN)/python robustness/fuzz.py
 
-# What is installed, against the advisories of osv.dev.
+# Checks installed packages against the advisories of osv.dev.
 audit: .venv/.audit
 	$(BIN)/pip-audit --vulnerability-service osv --skip-editable
 
-# torch and what it brings differ between machines; constraints.txt names its version.
+# torch and its dependencies differ between machines; constraints.txt pins torch.
 lock: .venv/.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --constraint constraints.txt --generate-hashes --no-header --no-annotate --quiet \
@@ -69,8 +69,8 @@ $(BIN)/python:
 	  { echo "expected Python 3.11 or newer; got $$($(PYTHON) --version). Use make PYTHON=python3.11"; exit 2; }
 	$(PYTHON) -m venv .venv
 
-.venv/.core: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) -e .
+.venv/.train: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[train]'
 	touch $@
 
 .venv/.dev: requirements-dev.lock pyproject.toml constraints.txt | $(BIN)/python
@@ -78,17 +78,17 @@ $(BIN)/python:
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
 	  -r requirements-dev.lock
 	$(INSTALL) -e '.[dev]'
-	touch $@ .venv/.core
+	touch $@ .venv/.train
 
-.venv/.bench: .venv/.core
-	$(INSTALL) -e '.[bench]'
+.venv/.bench: .venv/.train
+	$(INSTALL) -e '.[train,bench]'
 	touch $@
 
-.venv/.fuzz: .venv/.core
-	$(INSTALL) -e '.[fuzz]'
+.venv/.fuzz: .venv/.train
+	$(INSTALL) -e '.[train,fuzz]'
 	touch $@
 
-.venv/.audit: .venv/.core
+.venv/.audit: .venv/.train
 	$(INSTALL) pip-audit
 	touch $@
 
@@ -96,6 +96,6 @@ $(BIN)/python:
 	$(INSTALL) uv
 	touch $@
 
-.venv/.docs: .venv/.core
-	$(INSTALL) -e '.[docs]'
+.venv/.docs: .venv/.train
+	$(INSTALL) -e '.[train,docs]'
 	touch $@

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rotvq.cli.main import VERBS, main
+from rotvq.cli.main import COMMANDS, main
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
 
@@ -149,12 +149,12 @@ def test_a_line_that_does_not_work_is_found(line, complaint, elsewhere, monkeypa
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_named_commands_exist(page):
     named = re.findall(r"(?:^|`)rotvq ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
-    assert set(named) <= set(VERBS)
+    assert set(named) <= set(COMMANDS)
 
 
 def test_every_command_is_documented():
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
-    assert [verb for verb in VERBS if f"rotvq {verb}" not in text] == ["demo"]
+    assert [command for command in COMMANDS if f"rotvq {command}" not in text] == ["demo"]
     assert "make demo" in text
 
 

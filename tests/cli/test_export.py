@@ -79,7 +79,7 @@ def test_full_folders_and_no_model(rotvq, trained, tmp_path):
 def test_a_package_that_is_missing(rotvq, trained, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     error = rotvq("export", trained, "--to", "onnx", "-o", tmp_path / "e").error
-    assert "pip install -c constraints.txt -e '.[onnx]'" in error
+    assert "pip install 'rotvq[onnx]'" in error
 
 
 def test_programs_that_fail_their_check_replace_nothing(rotvq, trained, tmp_path, monkeypatch):

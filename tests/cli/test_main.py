@@ -1,4 +1,4 @@
-"""The entry: verbs, statuses, one line for every error, no torch for help."""
+"""The entry point: commands, exit statuses, one-line errors, help without torch."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import pytest
 
 import rotvq as package
 from rotvq.cli import doctor, main
-from rotvq.cli.main import VERBS
+from rotvq.cli.main import COMMANDS
 from rotvq.errors import UserError
+
+HELP = [["--help"], *([command, "--help"] for command in sorted(COMMANDS))]
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
-def test_help_names_every_verb(rotvq, word):
+def test_help_names_every_command(rotvq, word):
     answer = rotvq(word)
     assert (answer.status, answer.err) == (0, "")
-    assert set(VERBS) == {
+    assert set(COMMANDS) == {
         "demo", "train", "evaluate", "encode", "decode", "reconstruct", "export", "serve",
         "reproduce", "ablate", "classifier", "report", "completion", "doctor",
     }  # fmt: skip
-    assert all(f"  {verb} " in answer.out for verb in VERBS)
+    assert all(f"  {command} " in answer.out for command in COMMANDS)
 
 
 def test_no_words_at_all_get_the_help_and_status_2(rotvq):
@@ -36,31 +38,33 @@ def test_version(rotvq, word):
     assert rotvq(word) == (0, f"rotvq {package.__version__}\n", "")
 
 
-def test_an_unknown_verb_is_told_what_there_is(rotvq):
+def test_an_unknown_command_gets_the_list(rotvq):
     error = rotvq("trian").error
     assert "'trian'" in error
-    assert all(verb in error for verb in VERBS)
+    assert all(command in error for command in COMMANDS)
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
-def test_every_verb_has_help(rotvq, verb):
-    answer = rotvq(verb, "--help")
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_help(rotvq, command):
+    answer = rotvq(command, "--help")
     assert (answer.status, answer.err) == (0, "")
-    assert answer.out.startswith(f"usage: rotvq {verb}")
+    assert answer.out.startswith(f"usage: rotvq {command}")
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
-def test_an_unknown_option_is_named(rotvq, verb):
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_an_unknown_option_is_named(rotvq, command):
     coding = ["x", "--model", "y", "-o", "z"]
     needed = dict.fromkeys(["encode", "decode", "reconstruct"], coding)
     needed |= {"evaluate": ["x"], "report": ["x"], "export": ["x", "--to", "onnx", "-o", "z"]}
     needed |= {"serve": ["x"], "completion": ["bash"]}
-    error = rotvq(verb, *needed.get(verb, []), "--no-such-option", "1").error
+    error = rotvq(command, *needed.get(command, []), "--no-such-option", "1").error
     assert "no-such-option" in error
-    assert f"rotvq {verb} --help" in error
+    assert f"rotvq {command} --help" in error
 
 
-@pytest.mark.parametrize("words", [["--help"], *([verb, "--help"] for verb in sorted(VERBS))])
+@pytest.mark.parametrize(
+    "words", [["--help"], *([command, "--help"] for command in sorted(COMMANDS))]
+)
 def test_help_does_not_import_torch(words):
     code = (
         "import sys\n"
@@ -77,8 +81,8 @@ def test_help_does_not_import_torch(words):
     assert (done.returncode, done.stderr) == (0, "[]\n")
 
 
-class _Verb:
-    """A verb that fails as told."""
+class _Command:
+    """A command that raises an error."""
 
     def __init__(self, error):
         self.error = error
@@ -93,12 +97,12 @@ class _Verb:
         (UserError("expected this\n  got that"), 2, "rotvq: expected this got that\n"),
         (KeyboardInterrupt(), 130, "rotvq: Stopped.\n"),
         (PermissionError(13, "Permission denied", "/x"), 2, "rotvq: expected a readable"),
-        (ZeroDivisionError("a\nb"), 1, "rotvq: a fault in rotvq (ZeroDivisionError: a b)"),
+        (ZeroDivisionError("a\nb"), 1, "rotvq: internal error (ZeroDivisionError: a b)"),
     ],
 )
 def test_what_goes_wrong_becomes_one_line(rotvq, monkeypatch, error, status, text):
     monkeypatch.delenv("ROTVQ_DEBUG", raising=False)
-    monkeypatch.setattr(doctor, "run", _Verb(error))
+    monkeypatch.setattr(doctor, "run", _Command(error))
     answer = rotvq("doctor")
     assert (answer.status, answer.out) == (status, "")
     assert answer.err.startswith(text)
@@ -106,12 +110,12 @@ def test_what_goes_wrong_becomes_one_line(rotvq, monkeypatch, error, status, tex
 
 
 def test_a_fault_shows_its_traceback_on_demand(rotvq, monkeypatch):
-    monkeypatch.setattr(doctor, "run", _Verb(ZeroDivisionError("oh")))
+    monkeypatch.setattr(doctor, "run", _Command(ZeroDivisionError("oh")))
     monkeypatch.setenv(main.DEBUG, "1")
     answer = rotvq("doctor")
     assert answer.status == 1
     assert "Traceback" in answer.err
-    assert answer.err.splitlines()[-1].startswith("rotvq: a fault in rotvq")
+    assert answer.err.splitlines()[-1].startswith("rotvq: internal error")
 
 
 def test_a_closed_pipe_is_no_error():
@@ -165,7 +169,9 @@ def test_what_is_printed_into_a_closed_stream_gets_into_no_file(tmp_path):
     assert (tmp_path / "file").read_text() == "written"
 
 
-@pytest.mark.parametrize("words", [["--help"], *([verb, "--help"] for verb in sorted(VERBS))])
+@pytest.mark.parametrize(
+    "words", [["--help"], *([command, "--help"] for command in sorted(COMMANDS))]
+)
 def test_help_is_printed_whatever_the_terminal_can_show(words):
     done = command_line(words, "", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert (done.returncode, done.stderr) == (0, b"")

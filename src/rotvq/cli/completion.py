@@ -1,67 +1,90 @@
-"""rotvq completion: a script that completes verbs and options in a shell."""
+"""rotvq completion: a script that completes commands, options and their values in a shell."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+import argparse
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
-from io import StringIO
+from itertools import chain
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
-from rotvq.cli.main import VERBS
+from rotvq.cli.main import COMMANDS
 from rotvq.cli.options import Parser
-
-BASH = """\
-_rotvq() {{
-  local word="${{COMP_WORDS[COMP_CWORD]}}" words="{verbs}"
-  if [ "$COMP_CWORD" -gt 1 ]; then
-    case "${{COMP_WORDS[1]}}" in
-{cases}
-    esac
-  fi
-  COMPREPLY=($(compgen -W "$words" -- "$word"))
-}}
-complete -o bashdefault -o default -F _rotvq rotvq
-"""
-ZSH = "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n"
 
 
 def run(argv: Sequence[str]) -> int:
     """Print the script. Returns the exit status."""
     parser = Parser(
         prog="rotvq completion",
-        description="Print a script that completes verbs, options and file names.",
-        epilog='example: eval "$(rotvq completion bash)", for good in ~/.bashrc',
+        description="Print a script that completes commands, options, their values and file names.",
+        epilog='example: eval "$(rotvq completion bash)"; add the line to ~/.bashrc to keep it',
     )
     parser.add_argument("shell", choices=["bash", "zsh", "fish"])
     shell = parser.parse_args(argv).shell
-    options = {verb: _options(verb) for verb in VERBS}
-    print(_fish(options) if shell == "fish" else ZSH * (shell == "zsh") + _bash(options), end="")
+    import shtab
+
+    print(shtab.complete(_whole(), shell))
     return 0
 
 
-def _options(verb: str) -> list[str]:
-    """The long options that the verb's help names."""
-    said = StringIO()
-    with redirect_stdout(said):
-        try:
-            import_module(f"rotvq.cli.{verb}").run(["--help"])
-        except SystemExit:
-            pass
-    return sorted(set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", said.getvalue())))
+def _whole() -> argparse.ArgumentParser:
+    """One parser with every command as a subcommand."""
+    whole = argparse.ArgumentParser(prog="rotvq")
+    whole.add_argument("-V", "--version", action="version", help="show the version")
+    commands = whole.add_subparsers()
+    for name, summary in COMMANDS.items():
+        options = _parser(name)
+        known = [word for action in options._actions for word in action.option_strings]
+        for action in options._actions:
+            _complete(action)
+            # jsonargparse adds an option --training beside --training.epochs; rotvq refuses it.
+            if any(word.startswith(f"{name}.") for name in action.option_strings for word in known):
+                action.help = argparse.SUPPRESS
+        command = commands.add_parser(
+            name, help=summary, parents=[options], add_help=False, conflict_handler="resolve"
+        )
+        for short in getattr(import_module(f"rotvq.cli.{name}"), "SHORT", ()):
+            _complete(command.add_argument(short))
+    return whole
 
 
-def _bash(options: Mapping[str, Sequence[str]]) -> str:
-    cases = [f'      {verb}) words="{" ".join(found)}" ;;' for verb, found in options.items()]
-    return BASH.format(verbs=" ".join(options), cases="\n".join(cases))
+def _parser(command: str) -> argparse.ArgumentParser:
+    """The parser of a command: the one that prints its help."""
+    found: list[argparse.ArgumentParser] = []
+    original = argparse.ArgumentParser.print_help
+    argparse.ArgumentParser.print_help = lambda self, file=None: found.append(self)  # type: ignore[method-assign]
+    try:
+        with suppress(SystemExit):
+            import_module(f"rotvq.cli.{command}").run(["--help"])
+    finally:
+        argparse.ArgumentParser.print_help = original  # type: ignore[method-assign]
+    return found[0]
 
 
-def _fish(options: Mapping[str, Sequence[str]]) -> str:
-    lines = []
-    for verb, found in options.items():
-        said = VERBS[verb].replace("'", "\\'")
-        lines.append(f"complete -c rotvq -n __fish_use_subcommand -f -a {verb} -d '{said}'")
-        for option in found:
-            seen = f"'__fish_seen_subcommand_from {verb}'"
-            lines.append(f"complete -c rotvq -n {seen} -l {option.removeprefix('--')}")
-    return "\n".join(lines) + "\n"
+def _complete(action: argparse.Action) -> None:
+    """Tell shtab what an option or argument takes: one of some choices, a file, or neither."""
+    # jsonargparse keeps the annotation of a configuration's field here.
+    kind = getattr(action, "_typehint", action.type)
+    if action.choices or action.nargs == 0:
+        return
+    if choices := _choices(kind):
+        action.choices = choices
+    elif {None, str, Path} & {kind, *get_args(kind)}:
+        import shtab
+
+        action.complete = shtab.FILE  # type: ignore[attr-defined]
+
+
+def _choices(kind: Any) -> list[str]:
+    """The values of a type that has only a few; empty for any other."""
+    if kind is bool:
+        return ["true", "false"]
+    if kind is NoneType:
+        return ["null"]
+    if get_origin(kind) is Literal:
+        return [str(value) for value in get_args(kind)]
+    parts = [_choices(part) for part in get_args(kind)]
+    return [*chain.from_iterable(parts)] if all(parts) else []

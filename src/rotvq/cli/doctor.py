@@ -1,15 +1,17 @@
-"""rotvq doctor: what this machine and this installation can do, and what is amiss."""
+"""rotvq doctor: what this machine and installation can do, and what is missing."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from rotvq import __version__
+from rotvq.cli import extras
 from rotvq.cli.options import Parser
-from rotvq.errors import UserError
-from rotvq.text import printable
+from rotvq.cli.terminal import Terminal
+from rotvq.errors import UserError, installation
 
 PLACES = (
     "data/cifar10",
@@ -21,22 +23,25 @@ PLACES = (
 
 
 def run(argv: Sequence[str]) -> int:
-    """Print the findings; 0 if training can start, 1 if something stands in its way."""
+    """Print the findings; returns 0 if training can start, 1 if something prevents it."""
     parser = Parser(
         prog="rotvq doctor",
-        description="Tell versions, devices, precision, threads and where data was found.",
+        description="Show versions, extras, devices, precision, threads and available data.",
     )
-    parser.add_argument("--data", action="append", default=[], help="a source to try to load too")
+    parser.add_argument("--data", action="append", default=[], help="also try to load this source")
     options = parser.parse_args(argv)
+    terminal = Terminal()
     for name, finding in [*_software(), *_machine()]:
-        print(printable(f"{name:<10} {finding}"))
+        terminal.say(f"{name:<10} {finding}")
     broken = False
     for place in [*(p for p in PLACES if Path(p).exists()), *options.data, "embedded:photos"]:
         finding, failed = _data(place)
         broken = broken or (failed and place in [*options.data, "embedded:photos"])
-        print(printable(f"{'data':<10} {place}: {finding}"))
+        terminal.say(f"{'data':<10} {place}: {finding}")
     if not any(Path(p).exists() for p in PLACES):
-        print(f"{'data':<10} no CIFAR-10 here ({', '.join(PLACES)}); --data cifar10 downloads it")
+        terminal.say(
+            f"{'data':<10} CIFAR-10 not found ({', '.join(PLACES)}); --data cifar10 downloads it"
+        )
     return 1 if broken else 0
 
 
@@ -45,12 +50,20 @@ def _software() -> Iterator[tuple[str, str]]:
 
     yield "rotvq", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"
     yield "packages", ", ".join(f"{name} {number}" for name, number in versions().items())
+    for extra, modules in extras.EXTRAS.items():
+        absent = [module for module in modules if _absent(module)]
+        if absent:
+            yield "extra", f"{extra}: no {', '.join(absent)}. {installation(extra)}"
     try:
         import torchvision  # type: ignore[import-not-found,unused-ignore] # noqa: F401
     except ImportError:
         pass
     except Exception as error:
         yield "warning", f"torchvision is installed but broken ({error}): pip uninstall torchvision"
+
+
+def _absent(module: str) -> bool:
+    return find_spec(module) is None
 
 
 def _machine() -> Iterator[tuple[str, str]]:
@@ -72,19 +85,24 @@ def _machine() -> Iterator[tuple[str, str]]:
             f"precision auto = {precision}",
         )
     if len(devices) == 1:
-        yield "gpu", "none: training runs on the processor (--preset cpu is made for that)"
+        yield "gpu", "none: training runs on the CPU (use --preset cpu)"
     if torch.get_float32_matmul_precision() != "highest":
-        yield "warning", "float32 products are not exact: code search may differ from float32's"
+        yield "warning", "float32 matrix products have reduced precision: codes may differ"
 
 
 def _data(source: str) -> tuple[str, bool]:
-    """What a source holds, and whether it failed to load."""
+    """A description of a source, and whether it failed to load."""
     from rotvq.data_processing import load
 
     try:
         data = load(source)
     except UserError as error:
         return f"not usable: {error}", True
+    except ModuleNotFoundError as error:
+        remedy = extras.remedy(error)
+        if remedy is None:
+            raise
+        return f"not usable: {remedy}", True
     _, c, h, w = data.train.images.shape
     return (
         f"{data.name}, {len(data.train.images):,} training and {len(data.test.images):,} test "

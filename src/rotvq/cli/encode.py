@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from rotvq.cli.coding import Source, add_model, add_pictures, check_batch_size, load_model
@@ -32,6 +33,8 @@ def run(argv: Sequence[str]) -> int:
         raise UserError(f"--out: expected a name in {', '.join(KINDS)}; got {options.out}.")
     if options.out.exists() and not options.overwrite:
         raise UserError(f"--out: {options.out} exists already. Choose another, or --overwrite it.")
+    if options.out.suffix == ".parquet":
+        import_module("pyarrow")  # missing, it is reported before the images are encoded
     # Late: torch takes its time, and bad options are answered before.
     from rotvq.tokens.coding import codable, encode
 

@@ -1,4 +1,4 @@
-"""`rotvq VERB …`: finds the verb, and turns what goes wrong into one line and an exit status."""
+"""`rotvq COMMAND …`: runs the command; errors become one line and an exit status."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from rotvq import __version__, telemetry
-from rotvq.cli import streams
+from rotvq.cli import extras, streams
 from rotvq.cli.signals import Terminated, orderly_end
 from rotvq.errors import UserError
 from rotvq.text import printable
 
-VERBS = {
-    "demo": "train rotation beside straight-through on embedded photographs (under 3 minutes)",
+COMMANDS = {
+    "demo": "compare the rotation trick with straight-through on bundled photos (under 3 minutes)",
     "train": "train a tokenizer",
-    "evaluate": "measure a trained run over a whole split",
-    "encode": "turn pictures into a file of tokens",
-    "decode": "turn a file of tokens into pictures",
-    "reconstruct": "see pictures after their tokens, with the error",
-    "export": "write a model as ONNX, torch.export or for the hub",
-    "serve": "open a page to play with a model's tokens",
-    "reproduce": "run the paper's tables and figures and report them beside the paper's",
+    "evaluate": "evaluate a trained model on a whole split",
+    "encode": "encode images to a token file",
+    "decode": "decode a token file to images",
+    "reconstruct": "encode and decode images, and report the error",
+    "export": "export a model to ONNX, torch.export or the Hugging Face Hub format",
+    "serve": "explore a model's tokens in the browser",
+    "reproduce": "reproduce the paper's tables and figures",
     "ablate": "measure what each option adds to the paper's recipe",
-    "classifier": "train the classifier that reconstructions are measured with",
-    "report": "write HTML and Markdown about one run or several",
-    "completion": "print a script that completes words in a shell",
-    "doctor": "tell versions, devices, precision and where data was found",
+    "classifier": "train the classifier behind the classifier metrics",
+    "report": "write an HTML and Markdown report on one or more runs",
+    "completion": "print a shell completion script",
+    "doctor": "show versions, devices, precision and available data",
 }
 DEBUG = "ROTVQ_DEBUG"
 
@@ -38,10 +38,10 @@ DEBUG = "ROTVQ_DEBUG"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status.
 
-    0 is success, 2 bad input, 128 + n a stop by signal n, 1 a fault of our own.
+    0 means success, 2 bad input, 128 + n a stop by signal n, 1 a bug in rotvq.
     """
     telemetry.switch_off()
-    # Of images that are too large or slightly damaged: what is passed over is counted and listed.
+    # Pillow warns of very large or slightly damaged images; the commands count and list them.
     warnings.filterwarnings("ignore", module="PIL")
     arguments = list(sys.argv[1:] if argv is None else argv)
     return answering(lambda: _answer(arguments))
@@ -54,22 +54,22 @@ def _answer(arguments: list[str]) -> int:
     if arguments[0] in ("-V", "--version"):
         print(f"rotvq {__version__}")
         return 0
-    verb, rest = arguments[0], arguments[1:]
-    if verb not in VERBS:
-        known = ", ".join(VERBS)
-        complain(f"rotvq: expected a verb, one of {known}; got {verb!r}. See rotvq --help.")
+    command, rest = arguments[0], arguments[1:]
+    if command not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        complain(f"rotvq: expected a command ({known}); got {command!r}. See rotvq --help.")
         return 2
-    status: int = import_module(f"rotvq.cli.{verb}").run(rest)
+    status: int = import_module(f"rotvq.cli.{command}").run(rest)
     return status
 
 
 def complain(line: str) -> None:
-    """Print to standard error, with what would steer a terminal as escapes."""
+    """Print a line to standard error; control characters are escaped."""
     print(printable(line), file=sys.stderr)
 
 
 def answering(run: Callable[[], int], say: Callable[[str], object] = complain) -> int:
-    """Call a verb; what goes wrong becomes a line and an exit status."""
+    """Run a command; returns its exit status, and reports an error with `say`, in one line."""
     streams.prepare()
     try:
         with orderly_end():
@@ -86,7 +86,7 @@ def answering(run: Callable[[], int], say: Callable[[str], object] = complain) -
         streams.discard_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
-        message, status = f"expected a readable and writable file system; {error}.", 2
+        message, status = f"expected a readable and writable file system; got {error}.", 2
     except Exception as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()
@@ -96,20 +96,23 @@ def answering(run: Callable[[], int], say: Callable[[str], object] = complain) -
 
 
 def _unexpected(error: Exception) -> tuple[str, int]:
+    if isinstance(error, ModuleNotFoundError) and (remedy := extras.remedy(error)):
+        return remedy, 2
     kind = type(error).__name__
     if kind == "OutOfMemoryError":
         return (
-            "expected the batch to fit the GPU's memory; it does not. Pass a smaller "
-            "--training.micro_batch_size to train, or --batch-size to other verbs.",
+            "expected the batch to fit in GPU memory; it does not. Pass a smaller "
+            "--training.micro_batch_size to train, or a smaller --batch-size to other commands.",
             2,
         )
-    return f"a fault in rotvq ({kind}: {error}). {DEBUG}=1 shows the traceback.", 1
+    return f"internal error ({kind}: {error}). Set {DEBUG}=1 to see the traceback.", 1
 
 
 def _usage() -> str:
-    width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {command:<{width}}  {text}" for command, text in COMMANDS.items())
     return (
-        f"usage: rotvq VERB [options]\n\nRotVQ {__version__}: discrete image tokenizers whose "
-        f"gradients turn with the codebook.\n\n{verbs}\n\nrotvq VERB --help tells a verb's options."
+        f"usage: rotvq COMMAND [options]\n\nRotVQ {__version__}: VQ-VAE image tokenizers trained "
+        f"with the rotation trick.\n\n{commands}\n\n"
+        "Run rotvq COMMAND --help to list the options of a command."
     )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from rotvq.cli.terminal import BAR, Live, Speed, Terminal, counted
+from rotvq.cli.bars import BAR, Live, Speed
+from rotvq.cli.terminal import Terminal, counted
 from rotvq.data_processing import ImageData, load
 from rotvq.text import printable
 from rotvq.training.config import Config

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rotvq.cli.coding import load_model
 from rotvq.cli.options import Parser
 from rotvq.cli.terminal import Terminal
-from rotvq.errors import UserError, installation
+from rotvq.errors import UserError
 
 
 def run(argv: Sequence[str]) -> int:
@@ -33,14 +33,8 @@ def run(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if not 0 <= options.port < 65536:
         raise UserError(f"--port: expected 0 to 65535; got {options.port}.")
-    try:
-        from rotvq.serving.app import make
-        from rotvq.serving.listening import listen, resolve, server
-    except ImportError:
-        raise UserError(
-            "serve: expected starlette and uvicorn; they are not installed. "
-            + installation("serve")
-        ) from None
+    from rotvq.serving.app import make
+    from rotvq.serving.listening import listen, resolve, server
     from rotvq.serving.session import Session
 
     address = resolve(options.host, options.name)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, TextColumn
 
+from rotvq.cli.bars import BAR, Live
 from rotvq.cli.progress import TrainingProgress
-from rotvq.cli.terminal import BAR, Live, Terminal, duration
+from rotvq.cli.terminal import Terminal, duration
 from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
 from rotvq.studies.plan import Run

@@ -1,104 +1,97 @@
-"""Lines and bars on standard output."""
+"""Lines and progress on standard output: with rich where it is installed, else plain text."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from rotvq.text import printable
 
-BAR = 24
-"""Characters of a bar: with what stands beside it, a line fits 80 columns."""
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LINE_EVERY = 60.0
-"""Seconds between two lines about progress where there is no terminal to draw a bar in."""
-
-
-class Speed(ProgressColumn):
-    """Images a second, over the last while."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} images/s" if task.speed else "… images/s")
-
-
-class Live(Progress):
-    """Bars that are gone at the end, with a line of details below them.
-
-    Args:
-        columns: of the bar's line.
-        console: to draw on; where it is no terminal, nothing is drawn.
-        hidden: draw nothing in a terminal either.
-    """
-
-    details = ""
-
-    def __init__(self, *columns: ProgressColumn, console: Console, hidden: bool = False) -> None:
-        disable = hidden or not console.is_terminal
-        super().__init__(*columns, console=console, transient=True, disable=disable)
-
-    def get_renderables(self) -> Iterator[RenderableType]:
-        """The bars, then the details cut to the terminal's width."""
-        yield from super().get_renderables()
-        if self.details:
-            yield Text(self.details, no_wrap=True, overflow="ellipsis", end="")
+"""Seconds between progress lines where no bar is drawn."""
 
 
 class Terminal:
-    """Prints what a verb has to say.
+    """Prints a command's output.
 
     Args:
         quiet: print nothing.
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
+        self.console = _console(quiet)
         self.last_line = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Print a line, with what would steer a terminal as escapes."""
+        """Print a line; control characters are escaped."""
         self.console.print(printable(text), markup=False)
         self.last_line = time.monotonic()
 
     def log(self, text: Callable[[], str]) -> None:
-        """Print a progress line at most once a minute, and only where no bar is drawn."""
+        """Print a progress line, at most one per minute and only where no bar is drawn."""
         if not self.console.is_terminal and time.monotonic() - self.last_line >= LINE_EVERY:
             self.say(text())
 
     @contextmanager
     def counting(self, total: int | None, doing: str) -> Iterator[Callable[[int], None]]:
-        """A bar over so many images; call the yielded function with each batch's number."""
-        columns = (TextColumn(doing), BarColumn(BAR), Speed(), TimeRemainingColumn())
-        since = time.monotonic()
-        with Live(*columns, console=self.console) as bar:
-            task = bar.add_task("", total=total)
+        """Show progress over `total` images; call the yielded function with each batch's size."""
+        since, done = time.monotonic(), 0
+        with self._bar(total, doing) as draw:
 
             def advance(images: int) -> None:
-                bar.advance(task, images)
-                done = bar.tasks[0].completed
+                nonlocal done
+                done += images
+                draw(images)
                 self.log(lambda: f"{doing}: {counted(done, total, time.monotonic() - since)}")
 
             yield advance
 
+    def _bar(
+        self, total: int | None, doing: str
+    ) -> AbstractContextManager[Callable[[int], object]]:
+        if not self.console.is_terminal:
+            return nullcontext(lambda images: None)
+        from rotvq.cli.bars import bar
+
+        return bar(self.console, total, doing)
+
+
+class _PlainConsole:
+    """The part of rich's Console that is used here, without rich."""
+
+    is_terminal = False
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def print(self, text: str, **_: Any) -> None:
+        if not self._quiet:
+            print(text, flush=True)
+
+    def status(self, text: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def _console(quiet: bool) -> Console:
+    try:
+        from rotvq.cli.bars import PipedConsole
+    except ModuleNotFoundError:
+        return _PlainConsole(quiet)  # type: ignore[return-value]
+    return PipedConsole(highlight=False, soft_wrap=True, quiet=quiet)
+
 
 def counted(done: float, total: float | None, seconds: float, before: float = 0) -> str:
-    """How far something is, as "1,200 of 5,000 images, 400 images/s, 10 s left".
+    """Progress as text, such as "1,200 of 5,000 images, 400 images/s, 10 s left".
 
     Args:
-        done: images so far, `before` of them before the clock was started.
-        total: images in all, if that is known.
-        seconds: on the clock.
+        done: images so far, of which `before` were done before the clock started.
+        total: all images, if known.
+        seconds: elapsed time.
     """
     speed = (done - before) / seconds
     if total is None:
@@ -108,7 +101,7 @@ def counted(done: float, total: float | None, seconds: float, before: float = 0)
 
 
 def duration(seconds: float) -> str:
-    """As "1 h 05 min", "12 min" or "40 s"."""
+    """A duration as text, such as "1 h 05 min", "12 min" or "40 s"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from rotvq.errors import UserError
 from rotvq.evaluation.metrics import Totals, psnr
@@ -144,6 +143,9 @@ def _ssim(a: Tensor, b: Tensor) -> Tensor:
     """SSIM of each image; nan where the window of 11 pixels does not fit."""
     if min(a.shape[2:]) < 11:
         return torch.full((len(a),), math.nan, device=a.device)
+    # Late: coding images to tokens takes this module too, and must not need torchmetrics.
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     # On [0, 1]: SSIM compares means too, so it depends on where black lies.
     a, b = (a + 1) / 2, (b + 1) / 2
     each = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")

@@ -31,8 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
@@ -81,6 +79,8 @@ def read(path: Path) -> Tokens:
         raise UserError(f"{path}: expected a token file; there is none.")
     try:
         return reader(path)
+    except ModuleNotFoundError:
+        raise
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     # A file that someone made up can make its library raise anything.
@@ -128,6 +128,9 @@ def _read_safetensors(path: Path) -> Tokens:
 
 
 def _write_parquet(path: Path, tokens: Tokens) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     ends = np.cumsum([0, *map(tokens.codec.bytes_of, tokens.sizes)])
     packed = [tokens.packed[a:b] for a, b in pairwise(ends)]
     columns = {
@@ -157,6 +160,8 @@ def _write_parquet(path: Path, tokens: Tokens) -> None:
 
 
 def _read_parquet(path: Path) -> Tokens:
+    import pyarrow as pa
+
     with parquet_pages.open_file(path) as file:
         schema = file.schema_arrow
         columns = [name for name in _COLUMNS if name in schema.names]
