@@ -27,7 +27,7 @@ from rotvq.files import to_json, write_text
 from rotvq.training import environment
 from rotvq.training.collapse import advised
 from rotvq.training.config import Config, DataConfig, ModelConfig, TrainingConfig
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 Settings = dict[str, Any]
 

@@ -26,11 +26,12 @@ from typing import Any
 import torch
 from outcome import outcome, report_of
 
+from rotvq import run_folder
 from rotvq.data_processing import ImageData, ImageSplit, load
 from rotvq.files import TEMPORARY, write_json
-from rotvq.training import checkpoint, environment, loop, run_folder
+from rotvq.training import checkpoint, environment, loop
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 CONFIG = Config(
     data=DataConfig(train_images=48, test_images=16),
@@ -41,7 +42,7 @@ CONFIG = Config(
     ),
 )
 PARTS: dict[str, tuple[Any, str]] = {
-    "making the folder": (run_folder, "prepare"),
+    "making the folder": (loop, "prepare"),
     "describing the run": (Trainer, "_describe"),
     "resuming": (Trainer, "resume"),
     "choosing a checkpoint": (checkpoint, "settle"),

@@ -32,9 +32,10 @@ from rotvq.model import VQVAE
 from rotvq.quantization import VectorQuantizer
 from rotvq.tokens import file as token_file
 from rotvq.tokens.collection import Codec, Packer
-from rotvq.training import checkpoint, run_folder
+from rotvq.training import checkpoint
 from rotvq.training.checkpoint_check import load_checked
 from rotvq.training.config import Config
+from rotvq.training.folder import read_config
 
 MEMORY = Path("/dev/shm")
 TARGET = Target((8, 8))
@@ -80,7 +81,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "tokens.parquet": _tokens,
     "checkpoint.pt": checkpoint.load,
     "checkpoint.pkl": _resumed,
-    "config.yaml": lambda path: run_folder.read_config(path.parent),
+    "config.yaml": lambda path: read_config(path.parent),
     "config.json": _model,
     "model.safetensors": _model,
     "run": render_report,

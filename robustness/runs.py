@@ -12,10 +12,10 @@ from markdown_it import MarkdownIt
 from rotvq.data_processing import ImageData, ImageSplit
 from rotvq.report import style
 from rotvq.report.page import build_page
-from rotvq.report.records import load_runs
 from rotvq.report.templating import render
+from rotvq.run_record import load_runs
 from rotvq.training.config import Config
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 FILES = (
     "run.json",
@@ -76,7 +76,7 @@ def whole_runs(folder: Path) -> Iterator[bytes]:
     trainer.begin("rotvq train --data noise")
     trainer.run()
     yield packed(folder)
-    (folder / "evaluation.json").write_text('{"format": 1, "images": 12, "metrics": {}}')
+    (folder / "evaluation.json").write_text('{"format": 2, "images": 12, "metrics": {}}')
     (folder / "config.yaml").write_text("model: {width: 8}")
     yield packed(folder)
 

@@ -20,15 +20,25 @@ import torch
 from rotvq.data_processing import ImageData, ImageSplit, load
 from rotvq.files import write_json
 from rotvq.training import environment
+from rotvq.training.callbacks import Callback
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
-from rotvq.training.listener import Listener
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 STEPS_AN_EPOCH = 1000
 BATCH = 4
 
 GROWTH = 1.02
 """Of the memory over the second half of the run that still counts as flat."""
+
+
+class _Sampler(Callback):
+    """Samples the process after each epoch."""
+
+    def __init__(self, samples: list[dict[str, Any]]) -> None:
+        self.samples = samples
+
+    def on_epoch_end(self, record: dict[str, Any]) -> None:
+        self.samples.append(_sample(record))
 
 
 def main() -> None:
@@ -38,11 +48,12 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_num_threads(1)
-    since, samples = time.monotonic(), []
+    since = time.monotonic()
+    samples: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
         trainer = Trainer(_config(options.steps), _images(), Path(place) / "run")
         trainer.begin()
-        trainer.run(Listener(epoch=lambda record: samples.append(_sample(record))))
+        trainer.run([_Sampler(samples)])
     record = {
         "what": "a tiny model trained for long: resident memory, open files and threads",
         **_summary(samples),

@@ -7,9 +7,10 @@ a few times the size of the file.
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +26,9 @@ LARGEST_YAML = 2**18
 
 DEEPEST = 32
 """Levels of nesting."""
+
+LARGEST_NUMBER = 1e38
+"""About the largest float32: no metric is beyond it, and sums of those below it are finite."""
 
 
 def open_regular(path: Path, within: Path | None = None) -> BinaryIO:
@@ -117,6 +121,41 @@ def parse_json(content: bytes | str, where: str) -> Any:
         UserError: it is not JSON, nests too deep, or holds an integer of more than 64 bits.
     """
     return _plain(lambda: json.loads(content), "JSON", where)
+
+
+def mapping(value: Any, where: str) -> Mapping[str, Any]:
+    """The value, if it is a mapping of names.
+
+    Raises:
+        UserError: it is something else; `where` names it.
+    """
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected a mapping of names; got {type(value).__name__}.")
+    return value
+
+
+def numbers(record: Mapping[str, Any], key: str, where: str) -> Mapping[str, float]:
+    """The numbers in the mapping at a key of a record; null and non-finite ones are nan.
+
+    Raises:
+        UserError: something in it is not a number, or is beyond `LARGEST_NUMBER`.
+    """
+    values = mapping(record.get(key), f"{where}: {key}")
+    return {name: _number(value, f"{where}: {key}.{name}") for name, value in values.items()}
+
+
+def _number(value: Any, where: str) -> float:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return math.nan
+    if not isinstance(value, int | float) or abs(value) > LARGEST_NUMBER:
+        raise UserError(f"{where}: expected a number up to {LARGEST_NUMBER:g}; got {shown(value)}.")
+    return float(value)
+
+
+def shown(value: Any) -> str:
+    """A value for an error message: one line of at most 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _plain(parse: Callable[[], Any], kind: str, where: str) -> Any:

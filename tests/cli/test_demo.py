@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from rotvq.training.folder import read_config
 from rotvq.training.presets import PRESETS
-from rotvq.training.run_folder import read_config
 
 
 def test_the_small_demo_compares_two_estimators_and_is_done_once(rotvq, tmp_path):

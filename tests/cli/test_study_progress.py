@@ -41,7 +41,7 @@ def data():
 
 def finish(run, measures=()):
     run.folder.mkdir(parents=True, exist_ok=True)
-    record = {"format": 1, "images": 1, "metrics": METRICS}
+    record = {"format": 2, "images": 1, "metrics": METRICS}
     (run.folder / "evaluation.json").write_text(json.dumps(record))
     for name in measures:
         (run.folder / f"{name}.json").write_text("{}")
@@ -92,15 +92,15 @@ def test_each_end_is_a_line_and_failures_are_counted(capsys, clock, plan, data):
     progress = StudyProgress(plan)
     finish(plan[0])
     means = SimpleNamespace(reconstruction_loss=0.5)
-    with progress.following(data) as audience:
-        audience.begins(plan[1])
+    with progress.following(data) as callback:
+        callback.on_run_begin(plan[1])
         clock.now += 20
-        audience.images(plan[1], 512, means)
-        audience.measures(plan[1], "yardstick")
+        callback.on_images(512, means)
+        callback.on_measure(plan[1], "yardstick")
         finish(plan[1])
-        audience.ends(plan[1])
-        audience.begins(plan[2])
-        audience.fails(plan[2], UserError("training: the [loss] is nan."))
+        callback.on_run_end(plan[1])
+        callback.on_run_begin(plan[2])
+        callback.on_run_failed(plan[2], UserError("training: the [loss] is nan."))
     assert progress.failed == [plan[2]]
     lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines == [
@@ -114,18 +114,18 @@ def test_each_end_is_a_line_and_failures_are_counted(capsys, clock, plan, data):
 
 def test_a_metric_that_is_not_finite_is_told_so(capsys, plan, data, monkeypatch):
     monkeypatch.setitem(METRICS, "ssim", None)
-    with StudyProgress(plan).following(data) as audience:
-        audience.begins(plan[0])
+    with StudyProgress(plan).following(data) as callback:
+        callback.on_run_begin(plan[0])
         finish(plan[0])
-        audience.ends(plan[0])
+        callback.on_run_end(plan[0])
     assert "test MSE 0.1235, SSIM nan, perplexity 17" in capsys.readouterr().out
 
 
 def test_one_of_several_processes_says_what_it_did_and_no_more(capsys, clock, plan, data):
-    with StudyProgress(plan, live=False).following(data) as audience:
-        audience.begins(plan[0])
+    with StudyProgress(plan, live=False).following(data) as callback:
+        callback.on_run_begin(plan[0])
         clock.now += 1
         finish(plan[0])
-        audience.ends(plan[0])
+        callback.on_run_end(plan[0])
     (line,) = capsys.readouterr().out.strip().splitlines()
     assert line.startswith("[1/5] table3/beta_0.1/seed_0: ") and line.endswith("; 4 s left")

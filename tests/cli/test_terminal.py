@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from rotvq.cli.progress import TrainingProgress
+from rotvq.cli.progress import TrainingProgress, epoch_lines
 from rotvq.cli.study_progress import StudyProgress
 from rotvq.cli.terminal import Terminal, counted, duration
 from rotvq.evaluation.metrics import Means
@@ -72,7 +72,7 @@ def drawn(text: StringIO) -> list[str]:
 def trainer(epoch: int = 0, images: int = 0) -> SimpleNamespace:
     """Ten epochs of a thousand batches, of which some are done."""
     return SimpleNamespace(
-        steps=1000,
+        images_per_epoch=128_000,
         position=SimpleNamespace(images=images, epoch=epoch),
         model=torch.nn.Linear(2, 2),
         precision="fp32",
@@ -99,10 +99,10 @@ def record() -> dict:
 def test_training_in_80_columns_shows_epoch_bar_speed_and_time_with_details_below():
     progress = TrainingProgress(training())
     text = drawing(progress)
-    with progress.following(trainer(99, 99 * 128_000)) as listener:
-        listener.images(99 * 128_000 + 64_000, WORST)
-        listener.epoch(record())
-        listener.images(99 * 128_000 + 96_000, WORST)
+    with progress.following(trainer(99, 99 * 128_000)) as callback:
+        callback.on_images(99 * 128_000 + 64_000, WORST)
+        callback.on_epoch_end(record())
+        callback.on_images(99 * 128_000 + 96_000, WORST)
     _, *lines = drawn(text)
     assert max(map(len, lines)) <= 80, max(lines, key=len)
     place = next(i for i, line in enumerate(lines) if re.match("epoch 100/100 [━╸╺ ]+", line))
@@ -115,19 +115,17 @@ def test_studies_in_80_columns_show_how_much_is_left_with_the_run_below(tmp_path
     progress = StudyProgress(plan)
     text = drawing(progress)
     data = SimpleNamespace(train=SimpleNamespace(images=range(600)))
-    with progress.following(data) as audience:
-        audience.begins(plan[0])
-        audience.images(plan[0], 512, WORST)
+    with progress.following(data) as callback:
+        callback.on_run_begin(plan[0])
+        callback.on_images(512, WORST)
     _, *lines = drawn(text)
     assert max(map(len, lines)) <= 80, max(lines, key=len)
     assert re.match(r"all runs [━╸╺ ]+ \d+ %, .* left", lines[-2])
     assert lines[-1].rstrip() == f"{plan[0].name}  mse 0.1235"
 
 
-def test_an_epoch_is_two_lines_of_at_most_80_columns(capsys):
-    progress = TrainingProgress(training().replace(data={"validation": 5}))
-    progress._epoch(record())
-    first, second = capsys.readouterr().out.splitlines()
+def test_an_epoch_is_two_lines_of_at_most_80_columns():
+    first, second = epoch_lines(record(), training().replace(data={"validation": 5}))
     assert first.startswith("epoch 100  train mse 0.1235  validation mse 0.1235  psnr 13.46 dB")
     assert "65,535 dead" in second and second.endswith("123,456 images/s")
     assert max(len(first), len(second)) <= 80
@@ -135,11 +133,11 @@ def test_an_epoch_is_two_lines_of_at_most_80_columns(capsys):
 
 def test_without_a_terminal_progress_is_a_line_a_minute(capsys, clock):
     progress = TrainingProgress(training(10))
-    with progress.following(trainer()) as listener:
+    with progress.following(trainer()) as callback:
         capsys.readouterr()
         for seconds in range(1, 200):  # 128 images a second
             clock.now += 1
-            listener.images(128 * seconds, WORST)
+            callback.on_images(128 * seconds, WORST)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith(
@@ -150,12 +148,12 @@ def test_without_a_terminal_progress_is_a_line_a_minute(capsys, clock):
 
 def test_an_epochs_lines_put_the_next_one_off(capsys, clock):
     progress = TrainingProgress(training(10))
-    with progress.following(trainer()) as listener:
+    with progress.following(trainer()) as callback:
         for seconds in range(1, 200):
             clock.now += 1
-            listener.images(128 * seconds, WORST)
+            callback.on_images(128 * seconds, WORST)
             if seconds % 50 == 0:
-                listener.epoch(record())
+                callback.on_epoch_end(record())
     assert "of 1,280,000 images" not in capsys.readouterr().out
 
 
@@ -172,7 +170,7 @@ def test_counting_without_a_terminal_is_a_line_a_minute_too(capsys, clock):
 
 def test_one_of_several_processes_prints_nothing(capsys, clock):
     progress = TrainingProgress(training(10), quiet=True)
-    with progress.following(trainer()) as listener:
+    with progress.following(trainer()) as callback:
         clock.now += 100
-        listener.images(128, WORST)
+        callback.on_images(128, WORST)
     assert capsys.readouterr().out == ""

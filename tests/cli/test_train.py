@@ -21,8 +21,8 @@ from rotvq.cli.train import parse
 from rotvq.data_processing import load
 from rotvq.errors import UserError
 from rotvq.training.config import Config
+from rotvq.training.folder import prepare, read_config
 from rotvq.training.presets import PRESETS
-from rotvq.training.run_folder import prepare, read_config
 
 # ---------------------------------------------------------------------- options
 

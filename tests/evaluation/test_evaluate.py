@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from rotvq.evaluation.evaluate import PROTOCOL, _ssim, batches, evaluate, totals_over
+from rotvq.evaluation.evaluate import (
+    PROTOCOL,
+    SEVERAL_CODEBOOKS,
+    _ssim,
+    batches,
+    evaluate,
+    totals_over,
+)
 from rotvq.evaluation.pixels import normalized
-from rotvq.quantization import ESTIMATORS
+from rotvq.model import VQVAE
+from rotvq.quantization import ESTIMATORS, FiniteScalarQuantizer, GroupedQuantizer
 
 DISCRETE = sorted(set(ESTIMATORS) - {"reflection"})
 
@@ -102,6 +110,29 @@ def test_every_metric_equals_its_definition(make_model, make_images):
     assert metrics["bits_per_image"] == 4 * 4 * 4
     assert metrics["bits_per_pixel"] == 4 * 4 * 4 / 256
     assert (record["format"], record["split"], record["images"]) == (1, "test", 12)
+
+
+def test_several_codebooks_are_listed_and_their_bits_added(make_images):
+    torch.manual_seed(0)
+    grids = [
+        FiniteScalarQuantizer(levels, channel_dim=1) for levels in ([4, 4], [3, 5], [8, 2, 2, 2])
+    ]
+    model = VQVAE(width=8, dim=8, depth=1, quantizer=GroupedQuantizer(grids)).eval()
+    record = evaluate(model, make_images(), beta=0.25, batch_size=5)
+    with torch.no_grad():
+        indices = model.encode(normalized(make_images())).flatten(0, 2)
+    counts = [np.bincount(indices[:, i], minlength=k) for i, k in enumerate((16, 15, 64))]
+    assert record["counts"] == np.concatenate(counts).tolist()
+    assert [each["size"] for each in record["codebooks"]] == [16, 15, 64]
+    assert [each["codes_used"] for each in record["codebooks"]] == [(c > 0).sum() for c in counts]
+    metrics = record["metrics"]
+    for name in ("perplexity", "usage"):
+        mean = np.mean([each[name] for each in record["codebooks"]])
+        assert metrics[name] == pytest.approx(mean)
+    assert metrics["codes_used"] == sum((c > 0).sum() for c in counts)
+    assert metrics["bits_per_image"] == pytest.approx(16 * np.log2(16 * 15 * 64))
+    assert record["protocol"] == PROTOCOL | SEVERAL_CODEBOOKS
+    assert json.loads(json.dumps(record)) == record
 
 
 @pytest.mark.parametrize("estimator", DISCRETE)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from rotvq.errors import UserError
 from rotvq.evaluation.metrics import Totals, perplexity, psnr, usage
 from rotvq.model import VQVAEOutput
 
@@ -73,7 +75,9 @@ def output(images, seed):
     losses = torch.rand(3, generator=generator)
     moments = torch.rand(2, 5, generator=generator) + 1
     indices = torch.randint(0, 6, (images, 2, 3), generator=generator)
-    return VQVAEOutput(torch.zeros(images, 3, 8, 8), indices, *losses, torch.zeros(()), moments)
+    latents = torch.zeros(images, 5, 2, 3)
+    zero = torch.zeros(())
+    return VQVAEOutput(torch.zeros(images, 3, 8, 8), indices, latents, *losses, zero, moments)
 
 
 SIZES = (5, 8, 1, 3)
@@ -81,7 +85,7 @@ SIZES = (5, 8, 1, 3)
 
 def test_totals_equal_what_is_computed_directly():
     outputs = [output(n, seed) for seed, n in enumerate(SIZES)]
-    totals = Totals((8, 5))
+    totals = Totals([8], 5)
     for one in outputs:
         totals.add(one)
     means = totals.means(beta=0.3)
@@ -112,23 +116,59 @@ def test_totals_equal_what_is_computed_directly():
     assert (totals.images, totals.batches) == (sum(SIZES), len(SIZES))
 
 
+def test_each_codebook_is_counted_alone_and_the_headline_is_the_mean():
+    sizes, generator = [4, 9, 6], torch.Generator().manual_seed(3)
+    outputs = [
+        replace(
+            output(n, 0),
+            indices=torch.stack(
+                [torch.randint(0, k - 1, (n, 2, 3), generator=generator) for k in sizes], -1
+            ),
+        )
+        for n in (5, 2)
+    ]
+    totals = Totals(sizes, 5)
+    for one in outputs:
+        totals.add(one)
+
+    def counted(some):
+        together = torch.cat([one.indices for one in some])
+        return [np.bincount(together[..., i].flatten(), minlength=k) for i, k in enumerate(sizes)]
+
+    counts, means = counted(outputs), totals.means(0.25)
+    assert totals.counts.tolist() == np.concatenate(counts).tolist()
+    for each, wanted in zip(totals.codebooks, counts, strict=True):
+        assert (each.size, each.codes_used) == (len(wanted), (wanted > 0).sum())
+        assert each.perplexity == pytest.approx(entropy_oracle(wanted), rel=1e-5)
+        assert each.usage == pytest.approx((wanted > 0).mean())
+    assert means.perplexity == pytest.approx(np.mean([*map(entropy_oracle, counts)]), rel=1e-5)
+    assert means.usage == pytest.approx(np.mean([(c > 0).mean() for c in counts]))
+    by_batch = [np.mean([*map(entropy_oracle, counted([one]))]) for one in outputs]
+    assert means.batch_perplexity == pytest.approx(np.mean(by_batch), rel=1e-5)
+
+
+def test_more_codes_than_can_be_counted_are_refused():
+    with pytest.raises(UserError, match="at most 16,777,216 codes to count the use of; got 2"):
+        Totals([2**31], 5)
+
+
 def test_totals_wait_for_no_gradient():
     one = output(2, 0)
     loss = one.reconstruction_loss.clone().requires_grad_()
-    totals = Totals((8, 5))
-    totals.add(one._replace(reconstruction_loss=loss * 2))
+    totals = Totals([8], 5)
+    totals.add(replace(one, reconstruction_loss=loss * 2))
     assert not totals.sums.requires_grad
 
 
 def test_totals_of_nothing_are_nan():
-    means = Totals((4, 5)).means(0.25)
+    means = Totals([4], 5).means(0.25)
     assert math.isnan(means.loss)
     assert math.isnan(means.batch_perplexity)
     assert (means.perplexity, means.usage) == (1.0, 0.0)
 
 
 def test_totals_go_on_from_their_state():
-    whole, first, second = Totals((8, 5)), Totals((8, 5)), Totals((8, 5))
+    whole, first, second = Totals([8], 5), Totals([8], 5), Totals([8], 5)
     for seed in range(4):
         whole.add(output(3, seed))
         if seed < 2:
@@ -143,7 +183,7 @@ def test_totals_go_on_from_their_state():
 
 
 def test_reduce_does_nothing_in_one_process():
-    totals = Totals((8, 5))
+    totals = Totals([8], 5)
     totals.add(output(3, 0))
     before = totals.means(0.25)
     totals.reduce()
@@ -151,7 +191,7 @@ def test_reduce_does_nothing_in_one_process():
 
 
 def test_a_nan_loss_is_not_hidden():
-    totals = Totals((8, 5))
+    totals = Totals([8], 5)
     totals.add(output(3, 0))
-    totals.add(output(3, 1)._replace(codebook_loss=torch.tensor(math.nan)))
+    totals.add(replace(output(3, 1), codebook_loss=torch.tensor(math.nan)))
     assert math.isnan(totals.means(0.25).loss)

@@ -2,9 +2,12 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import save_file
 
 from rotvq.errors import UserError
@@ -81,7 +84,7 @@ def test_there_and_back(tmp_path, quantizer, changes):
 def test_codes_that_quantizers_share_are_not_saved(tmp_path):
     shared = VectorQuantizer(20, 6, channel_dim=1)
     net = VQVAE(width=8, dim=6, depth=1, quantizer=ResidualQuantizer([shared, shared]))
-    with pytest.raises(UserError, match="got several that share one codebook"):
+    with pytest.raises(UserError, match="got several quantizers that share one"):
         net.save_pretrained(tmp_path / "m")
 
 
@@ -100,19 +103,14 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path, quantizer, bad):
 
 
 @pytest.mark.parametrize("quantizer", ["ema", "linear"])
-@pytest.mark.parametrize("older", [False, True])
-def test_a_loaded_model_trains_as_the_one_that_was_saved(tmp_path, quantizer, older):
-    """However its trainer stepped the codebook, which is no property of the model."""
+def test_a_loaded_model_trains_as_the_one_that_was_saved(tmp_path, quantizer):
+    """The trainer's `defer_update` is not a property of the model, and not saved."""
     net = model(quantizer)
     net.quantizer.defer_update = True
     net.save_pretrained(tmp_path)
     net.quantizer.defer_update = False
     description = json.loads((tmp_path / "config.json").read_text())
     assert "defer_update" not in description["quantizer"]
-    if older:  # files of before, which held the trainer's setting and no entropy loss
-        description["quantizer"]["defer_update"] = True
-        net.quantizer.entropy_loss = description["quantizer"].pop("entropy_loss") and False
-        (tmp_path / "config.json").write_text(json.dumps(description))
     back = VQVAE.from_pretrained(tmp_path).train()
     for number in range(2):
         losses = []
@@ -142,7 +140,9 @@ def test_training_goes_on_after_loading(saved):
 def test_an_estimator_of_ones_own_cannot_be_saved(tmp_path):
     net = model()
     net.quantizer.estimator = lambda z, q: q
-    with pytest.raises(UserError, match="expected an estimator of rotvq"):
+    with pytest.raises(
+        UserError, match=r"expected an estimator from rotvq\.ESTIMATORS; got <lambda>"
+    ):
         net.save_pretrained(tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
@@ -174,7 +174,8 @@ def change(path, **values):
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"version": 2}, "expected version 1 .* got 2. Update rotvq"),
+        ({"version": 1}, "expected version 2 .* got version 1. Train the model again"),
+        ({"version": 3}, "expected version 2 .* got version 3. Update rotvq"),
         ({"model__size": 3}, "unexpected keyword argument 'size'"),
         ({"quantizer__kind": "other"}, "the quantizer is 'other'"),
         ({"quantizer__update": "other"}, "'other'"),
@@ -190,15 +191,6 @@ def test_wrong_arguments_are_told(saved, values, message):
     assert "\n" not in str(caught.value)
 
 
-def test_two_levels_of_an_older_version_are_refused(tmp_path):
-    model("finite").save_pretrained(tmp_path)
-    description = json.loads((tmp_path / "config.json").read_text())
-    del description["quantizer"]["two_levels"]
-    (tmp_path / "config.json").write_text(json.dumps(description))
-    with pytest.raises(UserError, match="of an older version, where they were -1 and 0"):
-        VQVAE.from_pretrained(tmp_path)
-
-
 def test_damaged_weights_are_told(saved):
     path = saved / "model.safetensors"
     whole = path.read_bytes()
@@ -206,7 +198,9 @@ def test_damaged_weights_are_told(saved):
     with pytest.raises(UserError, match=r"model\.safetensors: expected the weights of the model"):
         VQVAE.from_pretrained(saved)
     save_file({"other": torch.zeros(1)}, path)
-    with pytest.raises(UserError, match="of another model: fetch or write it again"):
+    with pytest.raises(
+        UserError, match="belongs to another model: download it or save the model again"
+    ):
         VQVAE.from_pretrained(saved)
 
 
@@ -215,16 +209,17 @@ def test_a_name_that_is_none(tmp_path):
         VQVAE.from_pretrained("nothing")
 
 
-def test_models_of_the_hub(saved, monkeypatch):
+def test_a_model_on_the_hub_is_downloaded_without_other_files(saved, monkeypatch):
     asked = []
 
-    def download(name, revision, allow_patterns):
-        asked.append((name, revision, allow_patterns))
+    def download(name, **options):
+        asked.append((name, options))
         return str(saved)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    VQVAE.from_pretrained("owner/name", revision="v1")
-    assert asked == [("owner/name", "v1", ["config.json", "model.safetensors"])]
+    VQVAE.from_pretrained("owner/name", revision="v1", token="secret")
+    files = ["config.json", "model.safetensors"]
+    assert asked == [("owner/name", {"revision": "v1", "allow_patterns": files, "token": "secret"})]
 
 
 def test_a_hub_that_does_not_answer_is_one_line(monkeypatch):
@@ -239,18 +234,41 @@ def test_a_hub_that_does_not_answer_is_one_line(monkeypatch):
         model().push_to_hub("owner/name")
 
 
-def test_what_is_pushed(monkeypatch):
-    pushed = {}
+def test_a_push_uploads_the_two_files_and_a_card_in_one_commit(monkeypatch, tmp_path):
+    created, commits = [], []
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.create_repo", lambda self, *a, **k: created.append((a, k))
+    )
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.create_commit", lambda self, *a, **k: commits.append((a, k))
+    )
+    net = model()
+    address = net.push_to_hub("owner/name", private=True)
+    assert address.endswith("/owner/name")
+    assert created == [(("owner/name",), {"private": True, "exist_ok": True})]
+    (name, operations), _ = commits.pop()
+    assert name == "owner/name"
+    files = {each.path_in_repo: each.path_or_fileobj for each in operations}
+    net.save_pretrained(tmp_path)
+    saved_files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    card = hub.card(net.quantizer, 3, 4, "owner/name").encode()
+    assert files == saved_files | {"README.md": card}
+    net.push_to_hub("owner/name", card="# Mine")
+    (_, operations), _ = commits.pop()
+    assert operations[-1].path_or_fileobj == b"# Mine"
 
-    def upload(self, repo_id, folder_path, commit_message):
-        pushed[repo_id] = {path.name: path.read_bytes() for path in folder_path.iterdir()}
 
-    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda self, *a, **k: pushed.update(k))
-    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload)
-    address = model().push_to_hub("owner/name", private=True)
-    assert address.endswith("/owner/name") and pushed["private"] is True
-    files = pushed["owner/name"]
-    assert set(files) == {"config.json", "model.safetensors", "README.md"}
-    assert files["README.md"].decode() == hub.card(model())
-    model().push_to_hub("owner/name", card="# Mine")
-    assert pushed["owner/name"]["README.md"] == b"# Mine"
+def test_the_card_has_metadata_and_the_models_numbers():
+    card = ModelCard(hub.card(model().quantizer, 3, 4, "owner/name"))
+    assert card.data.library_name == "rotvq" and "vq-vae" in card.data.tags
+    assert "20 codes of length 6, and one token for every\n4x4 pixels (0.270 bits" in card.text
+    assert 'VQVAE.from_pretrained("owner/name")' in card.text
+
+
+@pytest.mark.slow
+def test_importing_the_model_neither_loads_the_hub_nor_changes_the_environment():
+    code = (
+        "import os, sys; before = dict(os.environ); import rotvq.model; "
+        "assert 'huggingface_hub' not in sys.modules and dict(os.environ) == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rotvq.model import VQVAE
-from rotvq.model.vqvae import NormalizedLatents
+from rotvq.model.blocks import NormalizedLatents
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,15 +1,17 @@
 """The model's shapes, losses, tokens and refusals."""
 
 import math
+from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 import rotvq
 from rotvq.errors import UserError
-from rotvq.model import VQVAE
-from rotvq.quantization import GradientLearned, Restart, VectorQuantizer
+from rotvq.model import VQVAE, VQVAEOutput
+from rotvq.quantization import GradientLearned, Restart, VectorQuantizer, distances
 
 
 def small(channels: int = 3, stages: int = 2, dim: int = 8, **options) -> VQVAE:
@@ -121,8 +123,8 @@ def test_the_losses_do_not_depend_on_the_batch_size():
     model = small().eval()
     x = images()
     once, twice = model(x), model(torch.cat([x, x]))
-    for a, b in zip(once[2:], twice[2:], strict=True):
-        torch.testing.assert_close(a, b)
+    for name in ("reconstruction_loss", "codebook_loss", "commitment_loss", "latent_moments"):
+        torch.testing.assert_close(getattr(once, name), getattr(twice, name))
 
 
 def test_beta_multiplies_the_commitment_loss_alone():
@@ -192,8 +194,34 @@ def test_a_saved_model_is_the_model(tmp_path):
     torch.save(model.state_dict(), tmp_path / "model.pt")
     loaded = small(init="data")
     loaded.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
-    for a, b in zip(model.eval()(images()), loaded.eval()(images()), strict=True):
-        assert torch.equal(a, b)
+    same = tree_map(torch.equal, model.eval()(images()), loaded.eval()(images()))
+    assert all(vars(same).values())
+
+
+def test_the_output_is_frozen_and_a_pytree_of_tensors():
+    out = small()(images())
+    with pytest.raises(FrozenInstanceError, match="cannot assign to field 'latents'"):
+        out.latents = None
+    halves = tree_map(lambda t: t / 2, out)
+    assert isinstance(halves, VQVAEOutput)
+    for name, value in vars(out).items():
+        assert torch.equal(getattr(halves, name), value / 2), name
+
+
+def test_the_output_holds_the_latents_without_their_gradient():
+    model = small()
+    out = model(images())
+    assert torch.equal(out.latents, model.encoder(images())) and not out.latents.requires_grad
+
+
+def test_distances_between_latents_and_codes_explain_the_indices():
+    model = small().eval()
+    indices, z_e = model.encode(images(), return_latents=True)
+    assert torch.equal(indices, model.encode(images()))
+    codes = model.quantizer.codebook.embeddings
+    found = distances(z_e, codes, channel_dim=1)
+    assert found.shape == (*indices.shape, len(codes))
+    assert torch.equal(found.argmin(-1), indices)
 
 
 # Refusals

@@ -52,7 +52,7 @@ def write_run(
     bits = float(np.log2(codes)) * (side // 4) ** 2
     split = {"channels": 3, "height": side, "width": side, "fingerprint": fingerprint}
     run = {
-        "format": 1,
+        "format": 2,
         "rotvq": "0.1.0",
         "command": command,
         "started": "2025-01-02T03:04:05Z",
@@ -116,7 +116,7 @@ def write_run(
         } | dict(metrics or {})
         measured.setdefault("forward_mse", measured["mse"])
         evaluation = {
-            "format": 1,
+            "format": 2,
             "split": "test",
             "images": 9827,
             "metrics": measured,

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from rotvq.report import figures, style
-from rotvq.report.records import load_run, load_runs
+from rotvq.run_record import load_run, load_runs
 
 
 def _pixels(png: bytes) -> np.ndarray:

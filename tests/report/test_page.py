@@ -11,8 +11,8 @@ import pytest
 from rotvq.errors import UserError
 from rotvq.report import figures, write_report
 from rotvq.report.page import build_page
-from rotvq.report.records import load_runs
 from rotvq.report.templating import markdown
+from rotvq.run_record import load_runs
 
 EVIL = "<script>alert(1)</script>"
 
@@ -160,7 +160,7 @@ def test_a_torn_line_is_said(make_run, tmp_path):
     with (path / "epochs.jsonl").open("a") as file:
         file.write('{"epoch":')
     for text in _report(tmp_path / "out", path):
-        assert "torn: The last line of epochs.jsonl is torn and was left out." in text
+        assert "torn: The last line of epochs.jsonl is incomplete and was ignored." in text
 
 
 @pytest.mark.usefixtures("no_plots")
@@ -199,7 +199,7 @@ def test_a_diverged_run_is_reported(make_run, tmp_path):
 
 def test_records_with_little_in_them_are_reported(make_run, tmp_path):
     path = make_run("bare", evaluated=False, epochs=1)
-    (path / "run.json").write_text('{"format": 1}')
+    (path / "run.json").write_text('{"format": 2}')
     (path / "config.yaml").write_text("{quantizer: null}")
     (path / "epochs.jsonl").write_text('{"epoch": 1, "train": {}, "test": {}, "timing": {}}')
     (path / "reconstructions" / "epoch_0001.png").unlink()

@@ -17,8 +17,8 @@ from PIL import Image
 from rotvq.errors import UserError
 from rotvq.report import figures, write_report
 from rotvq.report.page import build_page
-from rotvq.report.records import load_runs
 from rotvq.report.templating import render
+from rotvq.run_record import load_runs
 from rotvq.text import printable
 
 markdown_it = pytest.importorskip("markdown_it")

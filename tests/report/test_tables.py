@@ -3,8 +3,8 @@ import math
 import pytest
 
 from rotvq.report import tables
-from rotvq.report.records import load_run, load_runs
 from rotvq.report.tables import MISSING
+from rotvq.run_record import load_run, load_runs
 
 
 def _rows(runs):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from rotvq.errors import UserError
 from rotvq.report import tiles
-from rotvq.report.records import load_run, load_runs
+from rotvq.run_record import load_run, load_runs
 
 
 def test_tiles_are_cut_in_reading_order(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from rotvq import run_folder
 from rotvq.files import to_json
 from rotvq.studies.milestones import CODEBOOK, milestone
 from rotvq.studies.paper import results
@@ -200,4 +201,4 @@ def _uses(size: int, used: float) -> list[int]:
 
 
 def _write(run: Run, name: str, record: Mapping[str, Any]) -> None:
-    (run.folder / name).write_text(to_json({"format": 1, **record}))
+    (run.folder / name).write_text(to_json({"format": run_folder.FORMAT, **record}))

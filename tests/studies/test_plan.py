@@ -118,17 +118,20 @@ class TestCheck:
         assert f"training.epochs: 7 → {epochs}" in str(caught.value)
         assert "beta_0.5" in str(caught.value)
 
-    @pytest.mark.parametrize("field", ["rotvq", "format"])
-    def test_another_version_is_refused(self, run, field):
+    @pytest.mark.parametrize(
+        ("field", "message"),
+        [("rotvq", "rotvq: 0.0.1 →"), ("format", r"run\.json: expected format 2; got '0.0.1'")],
+    )
+    def test_another_version_is_refused(self, run, field, message):
         path = run.folder / "run.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), field: "0.0.1"}))
-        with pytest.raises(UserError, match=f"{field}: 0.0.1 →"):
+        with pytest.raises(UserError, match=message):
             check(run)
 
-    @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1'])
+    @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 2', '{"format": 2}'])
     def test_a_damaged_record_is_refused(self, run, content):
         (run.folder / "run.json").write_text(content)
-        with pytest.raises(UserError, match="damaged"):
+        with pytest.raises(UserError, match=r"run\.json: expected"):
             check(run)
 
 

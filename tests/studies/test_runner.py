@@ -15,11 +15,12 @@ from filelock import FileLock
 
 from rotvq.data_processing import ImageData, ImageSplit
 from rotvq.errors import UserError
+from rotvq.studies.callbacks import StudyCallback
 from rotvq.studies.classifier import obtain
 from rotvq.studies.gradients import codebook_file, gradient_norms, read_codebook, uses
 from rotvq.studies.measures import MEASURES
 from rotvq.studies.plan import Run
-from rotvq.studies.runner import LOCKS, Audience, work
+from rotvq.studies.runner import LOCKS, work
 from rotvq.studies.study import Variant
 from rotvq.training.build import build_model, load_model
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
@@ -45,8 +46,12 @@ def a_run(out: Path, name: str = "a", measures: tuple[str, ...] = (), **training
     return Run("study", Variant(name, name, {}), 0, config, out / "study" / name, measures)
 
 
-def do(plan, data, out, **audience) -> None:
-    work(plan, data, out, command=lambda run: f"make {run.name}", audience=Audience(**audience))
+def do(plan, data, out, **methods) -> None:
+    callback = StudyCallback()
+    for name, method in methods.items():
+        assert hasattr(StudyCallback, name)
+        setattr(callback, name, method)
+    work(plan, data, out, command=lambda run: f"make {run.name}", callback=callback)
 
 
 def record(folder: Path) -> dict[str, object]:
@@ -68,11 +73,11 @@ def record(folder: Path) -> dict[str, object]:
 def test_runs_are_done_once(data, tmp_path):
     plan = [a_run(tmp_path, "a"), a_run(tmp_path, "b", seed=1)]
     ended: list[str] = []
-    do(plan, data, tmp_path, ends=lambda run: ended.append(run.variant.name))
+    do(plan, data, tmp_path, on_run_end=lambda run: ended.append(run.variant.name))
     assert ended == ["a", "b"]
     assert all(run.done for run in plan)
     assert json.loads((plan[0].folder / "run.json").read_text())["command"] == "make study/a/seed_0"
-    do(plan, data, tmp_path, begins=lambda run: pytest.fail(f"{run.name} again"))
+    do(plan, data, tmp_path, on_run_begin=lambda run: pytest.fail(f"{run.name} again"))
 
 
 @contextmanager
@@ -99,16 +104,16 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("at", [8, 40, 48, 80, 120])
 def test_a_run_killed_anywhere_goes_on_and_ends_the_same(data, tmp_path, at, monkeypatch):
-    monkeypatch.setattr("rotvq.training.loop.LOOK_EVERY", 0)
+    monkeypatch.setattr("rotvq.training.monitor.READ_EVERY", 0)
     whole, killed = a_run(tmp_path, "whole"), a_run(tmp_path, "killed")
 
-    def kill(run, images, means):
+    def kill(images, means):
         if images == at:
             raise Killed
 
     do([whole], data, tmp_path)
     with pytest.raises(Killed):
-        do([killed], data, tmp_path, images=kill)
+        do([killed], data, tmp_path, on_images=kill)
     assert not killed.done
     do([killed], data, tmp_path)
     assert record(killed.folder) == record(whole.folder)
@@ -125,7 +130,7 @@ def test_a_kill_between_what_is_kept_and_the_checkpoint_changes_nothing(
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("rotvq.training.loop.Trainer._save", die)
+        patch.setattr("rotvq.training.run.Run.save", die)
         with pytest.raises(Killed):
             do([killed], data, tmp_path)
     do([killed], data, tmp_path)
@@ -139,7 +144,7 @@ def test_a_missing_measurement_is_made_without_training_again(data, tmp_path, mo
     asked = a_run(tmp_path, measures=("count",))
     assert asked.trained
     assert not asked.done
-    do([asked], data, tmp_path, images=lambda *_: pytest.fail("trained again"))
+    do([asked], data, tmp_path, on_images=lambda *_: pytest.fail("trained again"))
     assert json.loads((asked.folder / "count.json").read_text()) == {"format": 1, "n": 0}
 
 
@@ -151,7 +156,7 @@ def test_a_run_that_diverges_is_told_of_and_the_others_are_done(data, tmp_path, 
     monkeypatch.setattr("rotvq.training.loop.Trainer._check", check)
     plan = [a_run(tmp_path, "bad", seed=1), a_run(tmp_path, "good")]
     failed: list[str] = []
-    do(plan, data, tmp_path, fails=lambda run, error: failed.append(run.variant.name))
+    do(plan, data, tmp_path, on_run_failed=lambda run, error: failed.append(run.variant.name))
     assert failed == ["bad"]
     assert [run.done for run in plan] == [False, True]
 
@@ -166,7 +171,7 @@ def test_what_another_process_holds_is_left_to_the_end(data, tmp_path):
             if run.variant.name == "free":
                 threading.Timer(0.1, release.set).start()
 
-        do(plan, data, tmp_path, ends=ends)
+        do(plan, data, tmp_path, on_run_end=ends)
     assert order == ["free", "taken"]
 
 
@@ -181,7 +186,7 @@ def test_what_another_process_finished_meanwhile_is_not_done_again(data, tmp_pat
             release.set()
 
         threading.Timer(0.2, finish).start()
-        do([run], data, tmp_path, begins=lambda run: pytest.fail("done twice"))
+        do([run], data, tmp_path, on_run_begin=lambda run: pytest.fail("done twice"))
     assert run.done
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from outcome import outcome
 
 from rotvq.data_processing import ImageData, ImageSplit
+from rotvq.training.callbacks import Callback
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 TINY = Config(
     data=DataConfig(source="smooth"),
@@ -85,6 +87,44 @@ def resumed() -> Callable[..., Trainer]:
         trainer = Trainer(config, data, folder)
         trainer.resume()
         return trainer
+
+    return make
+
+
+@pytest.fixture
+def callback() -> Callable[..., Callback]:
+    """A callback of functions: callback(on_epoch_end=print)."""
+
+    def make(**methods: Callable[..., object]) -> Callback:
+        made = Callback()
+        for name, method in methods.items():
+            assert hasattr(Callback, name)
+            setattr(made, name, method)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def interrupt_at(callback: Callable[..., Callback]) -> Callable[..., list[Callback]]:
+    """Callbacks that send a signal once, after a number of images or of epochs."""
+
+    def make(
+        images: int | None = None, epoch: int | None = None, number: signal.Signals = signal.SIGINT
+    ) -> list[Callback]:
+        sent: list[bool] = []
+
+        def send(due: bool) -> None:
+            if due and not sent:
+                sent.append(True)
+                signal.raise_signal(number)
+
+        return [
+            callback(
+                on_images=lambda count, means: send(count == images),
+                on_epoch_end=lambda record: send(record["epoch"] == epoch),
+            )
+        ]
 
     return make
 

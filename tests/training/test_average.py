@@ -17,7 +17,7 @@ def test_what_is_saved_is_the_average_with_the_codebook_as_it_is(tmp_path, data,
         now = weight.detach().clone()
         average = now if average is None else average * DECAY + now * (1 - DECAY)
 
-    trainer.optimizer.register_step_post_hook(look)
+    trainer.state.optimizer.register_step_post_hook(look)
     trainer.run()
     saved = load_file(tmp_path / "run/model.safetensors")
     name = next(n for n, p in trainer.model.named_parameters() if p is weight)
@@ -39,7 +39,7 @@ def test_the_average_is_what_is_tested(tmp_path, data, tiny, begin):
             parameter.zero_()
     from rotvq.evaluation.evaluate import evaluate
 
-    again = evaluate(trainer.eval_model, trainer.test_images, beta=0.25)["metrics"]["mse"]
+    again = evaluate(trainer.eval_model, trainer.images.test, beta=0.25)["metrics"]["mse"]
     assert again == tested
 
 

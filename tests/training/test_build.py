@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 from rotvq.errors import UserError
 from rotvq.quantization import EMA, ESTIMATORS, GradientLearned, Restart
-from rotvq.training import run_folder
 from rotvq.training.build import build_model, load_model
 from rotvq.training.checkpoint import save_weights
 from rotvq.training.config import Config, ModelConfig, QuantizerConfig
+from rotvq.training.folder import prepare
 from rotvq.training.presets import PRESETS
 
 
@@ -65,7 +65,7 @@ def test_the_global_generator_decides(tiny):
 
 
 def saved(folder, config):
-    run_folder.prepare(folder, config)
+    prepare(folder, config)
     model = build_model(config)
     save_weights(folder / "model.safetensors", model)
     return model
@@ -80,14 +80,14 @@ def test_a_saved_model_loads_in_evaluation_mode(tmp_path, tiny):
 
 
 def test_weights_that_are_not_there_yet_are_told(tmp_path, tiny):
-    run_folder.prepare(tmp_path, tiny())
+    prepare(tmp_path, tiny())
     with pytest.raises(UserError, match=r"rotvq train --out .* --resume") as error:
         load_model(tmp_path)
     assert "\n" not in str(error.value)
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):
-    with pytest.raises(UserError, match="found none in"):
+    with pytest.raises(UserError, match="expected a run folder; it has no"):
         load_model(tmp_path)
 
 

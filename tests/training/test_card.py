@@ -10,9 +10,9 @@ import yaml
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
 from rotvq.quantization import VectorQuantizer
-from rotvq.training import run_folder
 from rotvq.training.card import card
 from rotvq.training.config import Config
+from rotvq.training.folder import read_config
 
 markdown_it = pytest.importorskip("markdown_it")
 python_markdown = pytest.importorskip("markdown")
@@ -42,13 +42,13 @@ def write_run(folder, text="text"):
     config = asdict(Config().replace(data={"source": text}))
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     run = {
-        "format": 1, "rotvq": text, "precision": text, "versions": {"torch": text},
+        "format": 2, "rotvq": text, "precision": text, "versions": {"torch": text},
         "hardware": {"name": text}, "data": {"name": text}, "model": {"parameters": 1234},
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(run))
     (folder / "epochs.jsonl").write_text('{"epoch": 1, "train": {}, "test": {}, "timing": {}}')
     evaluation = {
-        "format": 1, "split": text, "images": 12, "metrics": {"mse": 0.25, "psnr": None},
+        "format": 2, "split": text, "images": 12, "metrics": {"mse": 0.25, "psnr": None},
         "protocol": {text: text},
     }  # fmt: skip
     (folder / "evaluation.json").write_text(json.dumps(evaluation))
@@ -72,9 +72,9 @@ def test_text_of_the_run_is_no_markup(model, tmp_path, renderer, text, monkeypat
     (tmp_path / "plain").mkdir()
     render = RENDERERS[renderer]
     plain = card(model, write_run(tmp_path / "plain"))
-    config = run_folder.read_config(tmp_path / "plain")
+    config = read_config(tmp_path / "plain")
     object.__setattr__(config.data, "size", text)  # as if a field took any text
-    monkeypatch.setattr(run_folder, "read_config", lambda folder: config)
+    monkeypatch.setattr("rotvq.training.card.read_config", lambda folder: config)
     found = card(model, write_run(tmp_path / "evil", text))
     assert Elements(render(found)).found == Elements(render(plain)).found
 
@@ -95,11 +95,11 @@ def test_a_run_without_evaluation_has_no_numbers(model, tmp_path):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("evaluation.json", '{"format": 1, "images": 1, "metrics": {"mse": "a"}}', "metrics.mse"),
-        ("evaluation.json", '{"format": 1, "metrics": {}}', "images"),
+        ("evaluation.json", '{"format": 2, "images": 1, "metrics": {"mse": "a"}}', "metrics.mse"),
+        ("evaluation.json", '{"format": 2, "metrics": {}}', "images"),
         ("run.json", "[]", "mapping"),
         ("config.yaml", "data: 3", "configuration"),
-        ("epochs.jsonl", "", "finished epoch"),
+        ("epochs.jsonl", "", "completed epoch"),
     ],
 )
 def test_a_damaged_record_is_one_line(model, tmp_path, name, content, message):

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from rotvq.training.bad_steps import BadSteps
 from safetensors.torch import load_file
 from sealed import write_sealed
 
 from rotvq.errors import UserError
 from rotvq.training import checkpoint
-from rotvq.training.bad_steps import BadSteps
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
 

@@ -15,7 +15,7 @@ from sealed import write_sealed
 
 from rotvq.errors import UserError
 from rotvq.training import archive, checkpoint
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 
@@ -204,7 +204,7 @@ def test_moments_are_laid_out_as_their_parameters(run, data, layout):
     trainer = Trainer(config, data, path.parent)
     trainer.resume()
     for i, parameter in enumerate(trainer.model.parameters()):
-        found = trainer.optimizer.state[parameter]
+        found = trainer.state.optimizer.state[parameter]
         moments = found["exp_avg"], found["exp_avg_sq"]
         for name, moment in zip(("exp_avg", "exp_avg_sq"), moments, strict=True):
             assert moment.stride() == parameter.stride()

@@ -104,7 +104,7 @@ def test_differing_names_fields_and_values():
 
 def test_the_configuration_does_not_need_torch():
     code = (
-        "import sys, rotvq.training.config, rotvq.training.presets, rotvq.training.run_folder\n"
+        "import sys, rotvq.training.config, rotvq.training.presets, rotvq.training.folder\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

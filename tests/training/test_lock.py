@@ -11,7 +11,7 @@ import pytest
 
 from rotvq.errors import UserError
 from rotvq.training.lock import RunLock
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 HOLD = """
 import sys

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from rotvq import run_folder
 from rotvq.data_processing import ImageData, ImageSplit, epoch_order
 from rotvq.errors import UserError
 from rotvq.evaluation.pixels import normalized
-from rotvq.training import bad_steps, checkpoint, environment, loop, run_folder
+from rotvq.training import bad_steps, checkpoint, environment, loop
 from rotvq.training.build import load_model
+from rotvq.training.folder import read_config
 from rotvq.training.interrupt import Stopped
-from rotvq.training.listener import Listener
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 PLAIN = {}
 LIVELY = {"restart": 0.3, "init": "data", "decay": 0.5}
@@ -33,29 +34,12 @@ def look_at_every_step(monkeypatch):
     monkeypatch.setattr(loop, "LOOK_EVERY", -1.0)
 
 
-def interrupt_at(images=None, epoch=None, number=signal.SIGINT):
-    """A listener that signals once, after so many images or so many epochs."""
-    sent = []
-
-    def seen(count, means):
-        if count == images and not sent:
-            sent.append(True)
-            signal.raise_signal(number)
-
-    def closed(record):
-        if record["epoch"] == epoch and not sent:
-            sent.append(True)
-            signal.raise_signal(number)
-
-    return Listener(images=seen, epoch=closed)
-
-
 @pytest.mark.parametrize("quantizer", [PLAIN, LIVELY, {"update": "gradient"}])
 @pytest.mark.parametrize(
     "moment", [{"images": 8}, {"images": 64}, {"images": 80}, {"epoch": 1}, {"epoch": 2}]
 )
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
-    tmp_path, data, tiny, begin, resumed, outcome, uninterrupted, quantizer, moment
+    tmp_path, data, tiny, begin, resumed, outcome, uninterrupted, quantizer, moment, interrupt_at
 ):
     config = tiny(quantizer=quantizer)
     with pytest.raises(Stopped) as stopped:
@@ -72,7 +56,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
 @pytest.mark.parametrize("quantizer", [LIVELY | {"final_decay": 0.9}, {"update": "linear"}])
 @pytest.mark.parametrize("training", [{}, MOVING])
 def test_a_run_may_be_stopped_after_every_step(
-    tmp_path, data, tiny, begin, resumed, outcome, uninterrupted, quantizer, training
+    tmp_path, data, tiny, begin, resumed, outcome, uninterrupted, quantizer, training, interrupt_at
 ):
     config = tiny(quantizer=quantizer, training={"epochs": 2, **training})
     trainer, stops = begin(config, data, tmp_path / "parts"), 0
@@ -86,7 +70,9 @@ def test_a_run_may_be_stopped_after_every_step(
     assert outcome(tmp_path / "parts") == uninterrupted(config)
 
 
-def test_a_signal_at_the_very_end_does_not_lose_the_evaluation(tmp_path, data, tiny, begin):
+def test_a_signal_at_the_very_end_does_not_lose_the_evaluation(
+    tmp_path, data, tiny, begin, interrupt_at
+):
     config = tiny(training={"epochs": 1})
     with pytest.raises(Stopped, match="finished"):
         begin(config, data, tmp_path / "run").run(interrupt_at(epoch=1))
@@ -97,7 +83,7 @@ def test_a_signal_at_the_very_end_does_not_lose_the_evaluation(tmp_path, data, t
     assert {**written, "seconds": 0} == {**record, "seconds": 0}
 
 
-def test_handlers_of_before_are_back_after_a_run(tmp_path, data, tiny, begin):
+def test_handlers_of_before_are_back_after_a_run(tmp_path, data, tiny, begin, interrupt_at):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped):
         begin(tiny(), data, tmp_path / "run").run(interrupt_at(images=16))
@@ -140,12 +126,12 @@ def test_a_crash_between_any_two_writes_costs_nothing(
 
 
 def test_checkpoints_may_be_rarer_than_epochs(
-    monkeypatch, tmp_path, data, tiny, begin, resumed, outcome, uninterrupted
+    monkeypatch, tmp_path, data, tiny, begin, resumed, outcome, uninterrupted, callback
 ):
     config = tiny(training={"checkpoint_every": 2})
     begun = begin(config, data, tmp_path / "parts")
     with pytest.raises(SystemError, match="lost"):
-        begun.run(Listener(epoch=lambda record: crash_after(record, 1)))
+        begun.run([callback(on_epoch_end=lambda record: crash_after(record, 1))])
     assert not (tmp_path / "parts/checkpoint.pt").exists()
     resumed(config, data, tmp_path / "parts").run()
     assert outcome(tmp_path / "parts") == uninterrupted(config)
@@ -185,7 +171,7 @@ def test_micro_batches_equal_one_batch(tmp_path, data, tiny, begin, quantizer):
         }  # fmt: skip
         trainer = begin(tiny(quantizer=quantizer, training=options), data, tmp_path / f"{micro}")
         # Adam would hide a wrong scale of the gradient and blow up rounding errors.
-        trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.5)
+        trainer.state.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.5)
         start = {name: t.clone() for name, t in trainer.model.state_dict().items()}
         trainer.run()
         states.append(trainer.model.state_dict())
@@ -296,7 +282,7 @@ def test_run_json_says_what_ran(tmp_path, data, tiny):
     assert not (tmp_path / "run").exists()
     trainer.begin("rotvq train --out run")
     run = json.loads((tmp_path / "run/run.json").read_text())
-    assert run["format"] == 1
+    assert run["format"] == run_folder.FORMAT
     assert run["command"] == "rotvq train --out run"
     assert run["hardware"]["device"] == "cpu"
     assert run["precision"] == environment.resolve_precision("auto", torch.device("cpu"))
@@ -356,7 +342,7 @@ def spoil(trainer):
 
 
 def test_gradients_that_stay_bad_stop_the_run(
-    monkeypatch, tmp_path, data, tiny, begin, resumed, outcome, uninterrupted
+    monkeypatch, tmp_path, data, tiny, begin, resumed, outcome, uninterrupted, callback
 ):
     monkeypatch.setattr(bad_steps, "PATIENCE", 3)
     config = tiny()
@@ -369,7 +355,7 @@ def test_gradients_that_stay_bad_stop_the_run(
             spoil(trainer)
 
     with pytest.raises(UserError, match=r"not finite in 3 steps in a row after 72 im") as error:
-        trainer.run(Listener(images=seen, trouble=told.append))
+        trainer.run([callback(on_images=seen, on_bad_step=told.append)])
     assert "\n" not in str(error.value)
     assert "learning_rate" in str(error.value)
     assert [sentence.split(" was")[0] for sentence in told] == ["Step 7", "Step 8", "Step 9"]
@@ -382,7 +368,7 @@ def test_gradients_that_stay_bad_stop_the_run(
 @pytest.mark.parametrize("where", ["forward", "gradient"])
 @pytest.mark.parametrize("looks", [-1.0, 3600.0])
 def test_a_bad_step_is_left_out_and_reported(
-    monkeypatch, tmp_path, data, tiny, begin, where, looks
+    monkeypatch, tmp_path, data, tiny, begin, where, looks, callback
 ):
     monkeypatch.setattr(loop, "LOOK_EVERY", looks)
     trainer = begin(tiny(training={"epochs": 1}), data, tmp_path / "run")
@@ -407,7 +393,7 @@ def test_a_bad_step_is_left_out_and_reported(
     layer.register_forward_hook(after)
     if where == "gradient":
         layer.weight.register_hook(backward)
-    trainer.run(Listener(trouble=told.append))
+    trainer.run([callback(on_bad_step=told.append)])
     assert torch.equal(kept["weight"], kept["after"])
     assert len(told) == 1 and told[0].startswith("Step 3 was left out")
     report = json.loads((tmp_path / "run/bad_steps/step_00000003.json").read_text())
@@ -436,7 +422,7 @@ def test_an_absurd_learning_rate_is_told(tmp_path, data, tiny, begin):
 
 
 def test_weights_that_break_in_an_epochs_last_step_do_not_reach_the_checkpoint(
-    tmp_path, data, tiny, begin
+    tmp_path, data, tiny, begin, callback
 ):
     trainer = begin(tiny(), data, tmp_path / "run")
 
@@ -445,7 +431,7 @@ def test_weights_that_break_in_an_epochs_last_step_do_not_reach_the_checkpoint(
             spoil(trainer)
 
     with pytest.raises(UserError, match="the loss over the images tested on is nan after 80 i"):
-        trainer.run(Listener(images=seen))
+        trainer.run([callback(on_images=seen)])
     state = checkpoint.load(tmp_path / "run/checkpoint.pt")
     assert state.position.epoch == 1
     assert all(t.isfinite().all() for t in state.model.values() if t.is_floating_point())
@@ -505,7 +491,9 @@ def test_half_written_files_of_a_killed_process_are_removed(
 
 
 @pytest.mark.parametrize(("done", "step", "allowed"), [(2, 0, 2), (2, 1, 3), (3, 0, 3)])
-def test_epochs_that_are_done_cannot_be_undone(tmp_path, data, tiny, begin, done, step, allowed):
+def test_epochs_that_are_done_cannot_be_undone(
+    tmp_path, data, tiny, begin, done, step, allowed, interrupt_at
+):
     """Otherwise the configuration would be one that the weights were never trained with."""
     folder = tmp_path / "run"
     trainer = begin(tiny(training={"epochs": 4}), data, folder)
@@ -520,4 +508,4 @@ def test_epochs_that_are_done_cannot_be_undone(tmp_path, data, tiny, begin, done
         assert (folder / "config.yaml").read_bytes() == config
     for epochs in range(allowed, 6):
         Trainer(tiny(training={"epochs": epochs}), data, folder).resume()
-        assert run_folder.read_config(folder).training.epochs == epochs
+        assert read_config(folder).training.epochs == epochs

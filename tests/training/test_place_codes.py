@@ -26,7 +26,7 @@ def test_a_small_codebook_starts_from_the_first_batch(tmp_path, data, tiny, begi
     encoder = trainer.model.encoder
     order = torch.from_numpy(loop_order(trainer))
     with torch.no_grad():
-        expected = encoder(normalized(trainer.train_images[order[:8]]))
+        expected = encoder(normalized(trainer.images.train[order[:8]]))
     (z,) = seen_by(trainer, monkeypatch)
     torch.testing.assert_close(z, expected)
 
@@ -45,11 +45,11 @@ def test_more_codes_than_all_images_have_vectors_for(tmp_path, data, tiny, begin
     config = tiny(quantizer={"init": "data", "codebook_size": 500}, training={"epochs": 1})
     trainer = begin(config, data, tmp_path / "run")
     (z,) = seen_by(trainer, monkeypatch)
-    assert len(z) == len(trainer.train_images)
+    assert len(z) == len(trainer.images.train)
     assert trainer.model.quantizer.codebook.embeddings.isfinite().all()
 
 
 def loop_order(trainer: Trainer):
     from rotvq.data_processing import epoch_order
 
-    return epoch_order(len(trainer.train_images), trainer.config.training.seed, 0)
+    return epoch_order(len(trainer.images.train), trainer.config.training.seed, 0)

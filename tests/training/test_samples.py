@@ -14,7 +14,6 @@ from rotvq.data_processing import ImageSplit
 from rotvq.data_processing.crops import crop
 from rotvq.errors import UserError
 from rotvq.training.interrupt import Stopped
-from rotvq.training.listener import Listener
 from rotvq.training.samples import Samples
 
 
@@ -68,13 +67,13 @@ def photographs(make_data):
 
 
 def test_a_run_on_crops_says_so_and_goes_on_bit_for_bit(
-    photographs, tiny, begin, resumed, outcome, tmp_path
+    photographs, tiny, begin, resumed, outcome, tmp_path, callback
 ):
     config = tiny(data={"crops": "random"}, training={"epochs": 3, "flip": True})
     begin(config, photographs, tmp_path / "whole").run()
     cut = begin(config, photographs, tmp_path / "cut")
     with pytest.raises(Stopped, match="everything is saved"):
-        cut.run(Listener(epoch=lambda record: signal.raise_signal(signal.SIGINT)))
+        cut.run([callback(on_epoch_end=lambda record: signal.raise_signal(signal.SIGINT))])
     resumed(config, photographs, tmp_path / "cut").run()
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
     data = json.loads((tmp_path / "whole/run.json").read_text())["data"]

@@ -33,7 +33,7 @@ def test_a_run_follows_its_schedule(tmp_path, data, tiny, begin):
     def look(optimizer, *_):
         rates.append(optimizer.param_groups[0]["lr"])
 
-    trainer.optimizer.register_step_pre_hook(look)
+    trainer.state.optimizer.register_step_pre_hook(look)
     trainer.run()
     assert rates == pytest.approx([1e-3 * cosine(n / total) for n in range(total)])
 
@@ -54,7 +54,7 @@ def test_beta_and_decay_move_evenly(tmp_path, data, tiny, begin, monkeypatch):
     def look(*_):
         seen.append((trainer.beta, trainer.model.quantizer.codebook.update.decay))
 
-    trainer.optimizer.register_step_pre_hook(look)
+    trainer.state.optimizer.register_step_pre_hook(look)
     record = trainer.run()
     shares = [n / total for n in range(total)]
     assert sum(seen, ()) == pytest.approx([v for s in shares for v in (0.25 + s, 0.5 + 0.4 * s)])

@@ -15,9 +15,8 @@ from rotvq.model import VQVAE
 from rotvq.quantization import EMA, FiniteScalarQuantizer, Restart, VectorQuantizer
 from rotvq.training.build import build_model
 from rotvq.training.interrupt import Stopped
-from rotvq.training.listener import Listener
-from rotvq.training.loop import Trainer
 from rotvq.training.starting_point import like, load
+from rotvq.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -65,7 +64,7 @@ def test_a_codebook_that_came_with_the_model_is_not_placed_again(tiny, data, beg
 
 @pytest.mark.parametrize("moment", ["begun", "stopped"])
 def test_a_run_goes_on_without_the_model_it_began_from(
-    onwards, finished, begin, resumed, outcome, tmp_path, moment
+    onwards, finished, begin, resumed, outcome, tmp_path, moment, callback
 ):
     config, images = onwards
     begin(config, images, tmp_path / "whole").run()
@@ -73,7 +72,7 @@ def test_a_run_goes_on_without_the_model_it_began_from(
     shutil.rmtree(finished.folder)
     if moment == "stopped":
         with pytest.raises(Stopped, match="everything is saved"):
-            trainer.run(Listener(epoch=lambda record: signal.raise_signal(signal.SIGINT)))
+            trainer.run([callback(on_epoch_end=lambda record: signal.raise_signal(signal.SIGINT))])
     trainer.lock.release()
     resumed(config, images, tmp_path / "cut").run()
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")

@@ -9,7 +9,6 @@ import pytest
 from rotvq.errors import UserError
 from rotvq.training import checkpoint
 from rotvq.training.config import TrainingConfig
-from rotvq.training.listener import Listener
 
 
 @pytest.mark.parametrize("value", [0, -1])
@@ -39,39 +38,32 @@ def test_epochs_in_between_are_not_tested_and_the_last_always_is(
         assert ours[name] == whole[name], name
 
 
-def test_closing_comes_before_the_epochs_checkpoint_and_its_line_after(tmp_path, data, tiny, begin):
+def test_an_epoch_ends_before_its_checkpoint_is_written(tmp_path, data, tiny, begin, callback):
     trainer = begin(tiny(), data, tmp_path / "run")
-    path, told = tmp_path / "run/checkpoint.pt", []
+    path, calls = tmp_path / "run/checkpoint.pt", []
 
-    def saved():
-        return checkpoint.load(path).position.epoch if path.exists() else 0
+    def on_epoch_end(record):
+        saved = checkpoint.load(path).position.epoch if path.exists() else 0
+        calls.append((record["epoch"], saved))
 
-    trainer.run(
-        Listener(
-            closing=lambda record: told.append(("closing", record["epoch"], saved())),
-            epoch=lambda record: told.append(("epoch", record["epoch"], saved())),
-        )
-    )
-    assert told == [
-        ("closing", 1, 0), ("epoch", 1, 1), ("closing", 2, 1), ("epoch", 2, 2),
-        ("closing", 3, 2), ("epoch", 3, 3),
-    ]  # fmt: skip
+    trainer.run([callback(on_epoch_end=on_epoch_end)])
+    assert calls == [(1, 0), (2, 1), (3, 2)]
 
 
 @pytest.mark.parametrize("crash", [1, 2, 3])
-def test_after_a_crash_before_the_checkpoint_closing_comes_again(
-    tmp_path, data, tiny, begin, resumed, outcome, uninterrupted, crash
+def test_after_a_crash_before_the_checkpoint_the_epoch_ends_again(
+    tmp_path, data, tiny, begin, resumed, outcome, uninterrupted, callback, crash
 ):
     config, told = tiny(quantizer={"restart": 0.3}), []
 
-    def closing(record):
+    def on_epoch_end(record):
         told.append(json.loads(json.dumps({**record, "timing": None})))
         if len(told) == crash:
             raise SystemError("lost")
 
     with pytest.raises(SystemError, match="lost"):
-        begin(config, data, tmp_path / "parts").run(Listener(closing=closing))
-    resumed(config, data, tmp_path / "parts").run(Listener(closing=closing))
+        begin(config, data, tmp_path / "parts").run([callback(on_epoch_end=on_epoch_end)])
+    resumed(config, data, tmp_path / "parts").run([callback(on_epoch_end=on_epoch_end)])
     epochs = [record["epoch"] for record in told]
     assert epochs == [*range(1, crash + 1), *range(crash, 4)]
     assert told[crash] == told[crash - 1]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rotvq import run_folder
 from rotvq.cli.options import Parser
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing import pictures, skipped
@@ -14,7 +15,6 @@ from rotvq.data_processing.reader import SPLITS
 from rotvq.data_processing.resizing import Target
 from rotvq.errors import UserError
 from rotvq.tokens.collection import Picture
-from rotvq.training import run_folder
 
 if TYPE_CHECKING:
     from rotvq.model import VQVAE

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rotvq import run_folder
 from rotvq.cli.options import Parser
 from rotvq.cli.progress import TrainingProgress, summary
 from rotvq.errors import UserError
 from rotvq.guarded import read_json
-from rotvq.training import run_folder
 from rotvq.training.config import DataConfig
+from rotvq.training.folder import check_same_data, read_config
 
 
 def run(argv: Sequence[str]) -> int:
@@ -37,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
         raise UserError("--data: expected --out FILE too; the run's own record is of its own data.")
     if options.out:
         _check_record(options.out)
-    config = run_folder.read_config(options.run)
+    config = read_config(options.run)
     if options.data:
         config = replace(
             config,
@@ -58,7 +59,7 @@ def run(argv: Sequence[str]) -> int:
         "test": on_device(data.test, config.data.test_images, "cpu"),
     }
     if not options.data:
-        run_folder.check_same(options.run, sizes(images))
+        check_same_data(options.run, sizes(images))
     wanted = images[options.split]
     asked = {name: getattr(options, name) for name in perceptual.NETWORKS}
     networks = {

@@ -15,12 +15,12 @@ from rotvq.cli.bars import BAR, Live, Speed
 from rotvq.cli.terminal import Terminal, counted
 from rotvq.data_processing import ImageData, load
 from rotvq.text import printable
+from rotvq.training.callbacks import Callback
 from rotvq.training.config import Config
 
 if TYPE_CHECKING:
     from rotvq.evaluation.metrics import Means
-    from rotvq.training.listener import Listener
-    from rotvq.training.loop import Trainer
+    from rotvq.training.trainer import Trainer
 
 
 class TrainingProgress(Terminal):
@@ -57,16 +57,14 @@ class TrainingProgress(Terminal):
         return data
 
     @contextmanager
-    def following(self, trainer: Trainer) -> Iterator[Listener]:
-        """A listener for the run; the bar is drawn while entered."""
-        from rotvq.training.listener import Listener
-
-        options, at = self.config.training, trainer.position
-        per_epoch = trainer.steps * options.batch_size
+    def following(self, trainer: Trainer) -> Iterator[Callback]:
+        """A callback for the run; the bar is shown while the context is open."""
+        options, images = self.config.training, trainer.position.images
+        total = options.epochs * trainer.images_per_epoch
         parameters = sum(p.numel() for p in trainer.model.parameters())
-        begin = f" from image {at.images:,} on" if at.images else ""
+        resumed = f", resuming at image {images:,}" if images else ""
         self.say(
-            f"Training {parameters:,} parameters for {options.epochs} epochs{begin}, "
+            f"Training {parameters:,} parameters for {options.epochs} epochs{resumed}, "
             f"{self.config.quantizer.estimator}, {trainer.precision} on {trainer.device}."
         )
         if trainer.samples.note:
@@ -77,57 +75,67 @@ class TrainingProgress(Terminal):
             Speed(),
             TimeRemainingColumn(),
         )
-        first, since = at.images, time.monotonic()
         with Live(*columns, console=self.console) as bar:
-            total = options.epochs * per_epoch
-            task = bar.add_task("", total=total, completed=at.images, epoch=at.epoch + 1)
-
-            def images(seen: int, means: Means) -> None:
-                epoch = (seen - 1) // per_epoch + 1
-                bar.details = (
-                    f"loss {means.loss:.4f}  mse {means.reconstruction_loss:.4f}  "
-                    f"perplexity {means.perplexity:.0f}  usage {means.usage:.0%}  "
-                    f"error {means.relative_error:.1%} of var(z_e)"
-                )
-                bar.update(task, completed=seen, epoch=epoch)
-                far = counted(seen, total, time.monotonic() - since, first)
-                self.log(lambda: f"epoch {epoch}/{options.epochs}: {far}, {bar.details}")
-
-            warned = False
-
-            def epoch(record: dict[str, Any]) -> None:
-                nonlocal warned
-                self._epoch(record)
-                advice = record["codebook"].get("warning")
-                if advice and not warned:
-                    warned = True
-                    self.say(f"  {advice}")
-
-            yield Listener(images=images, trouble=self.say, epoch=epoch)
-
-    def _epoch(self, record: dict[str, Any]) -> None:
-        train, test, timing = record["train"], record["test"], record["timing"]
-        shown = test or train
-        split = "validation" if self.config.data.validation else "test"
-        measured = (
-            f"{split} mse {test['reconstruction_loss']:.4f}  psnr {test['psnr']:.2f} dB  "
-            if test
-            else "not tested  "
-        )
-        self.say(
-            f"epoch {record['epoch']:>3}  train mse {train['reconstruction_loss']:.4f}  {measured}"
-            f"usage {shown['usage']:.0%}"
-        )
-        self.say(
-            f"  perplexity {shown['perplexity']:.0f}  error {shown['relative_error']:.1%} of "
-            f"var(z_e)  {_dead(record)}{timing['images_per_second']:,.0f} images/s"
-        )
+            epoch = trainer.position.epoch + 1
+            bar.add_task("", total=total, completed=images, epoch=epoch)
+            yield _Following(self, bar, images)
 
     def finish(self, record: dict[str, Any], folder: Path) -> None:
         """The result, and what can be done with it."""
         for line in summary(record):
             self.say(line)
         self.say(f"Saved in {folder}. A page about it: rotvq report {folder}")
+
+
+class _Following(Callback):
+    """Updates the bar, and prints two lines per epoch."""
+
+    def __init__(self, progress: TrainingProgress, bar: Live, images: int) -> None:
+        self.progress, self.bar, self.first = progress, bar, images
+        self.since = time.monotonic()
+        self.warned = False
+
+    def on_images(self, images: int, means: Means) -> None:
+        bar, epochs = self.bar, self.progress.config.training.epochs
+        total = bar.tasks[0].total or 0
+        epoch = (images - 1) * epochs // int(total) + 1
+        bar.details = (
+            f"loss {means.loss:.4f}  mse {means.reconstruction_loss:.4f}  "
+            f"perplexity {means.perplexity:.0f}  usage {means.usage:.0%}  "
+            f"error {means.relative_error:.1%} of var(z_e)"
+        )
+        bar.update(bar.task_ids[0], completed=images, epoch=epoch)
+        far = counted(images, total, time.monotonic() - self.since, self.first)
+        self.progress.log(lambda: f"epoch {epoch}/{epochs}: {far}, {bar.details}")
+
+    def on_bad_step(self, message: str) -> None:
+        self.progress.say(message)
+
+    def on_epoch_end(self, record: dict[str, Any]) -> None:
+        for line in epoch_lines(record, self.progress.config):
+            self.progress.say(line)
+        advice = record["codebook"].get("warning")
+        if advice and not self.warned:
+            self.warned = True
+            self.progress.say(f"  {advice}")
+
+
+def epoch_lines(record: dict[str, Any], config: Config) -> list[str]:
+    """The record of an epoch in two lines."""
+    train, test, timing = record["train"], record["test"], record["timing"]
+    shown = test or train
+    split = "validation" if config.data.validation else "test"
+    measured = (
+        f"{split} mse {test['reconstruction_loss']:.4f}  psnr {test['psnr']:.2f} dB  "
+        if test
+        else "not tested  "
+    )
+    return [
+        f"epoch {record['epoch']:>3}  train mse {train['reconstruction_loss']:.4f}  {measured}"
+        f"usage {shown['usage']:.0%}",
+        f"  perplexity {shown['perplexity']:.0f}  error {shown['relative_error']:.1%} of "
+        f"var(z_e)  {_dead(record)}{timing['images_per_second']:,.0f} images/s",
+    ]
 
 
 def _dead(record: dict[str, Any]) -> str:

@@ -107,8 +107,8 @@ def _work(
         return shlex.join(["rotvq", suite.verb, run.study, *_common(options, out), *which])
 
     try:
-        with progress.following(data) as audience:
-            work(plan, data, out, command=command, audience=audience)
+        with progress.following(data) as callback:
+            work(plan, data, out, command=command, callback=callback)
     except Stopped as stopped:
         return 128 + stopped.number
     return 1 if progress.failed else 0

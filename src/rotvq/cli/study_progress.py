@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, TextColumn
 
+from rotvq import run_folder
 from rotvq.cli.bars import BAR, Live
 from rotvq.cli.progress import TrainingProgress
 from rotvq.cli.terminal import Terminal, duration
 from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
+from rotvq.run_record import load_evaluation
+from rotvq.studies.callbacks import StudyCallback
 from rotvq.studies.plan import Run
-from rotvq.training import run_folder
 
 if TYPE_CHECKING:
     from rotvq.evaluation.metrics import Means
-    from rotvq.studies.runner import Audience
 
 
 class StudyProgress(Terminal):
@@ -43,10 +44,8 @@ class StudyProgress(Terminal):
         return TrainingProgress(self.plan[0].config, quiet=not self.live).load_data()
 
     @contextmanager
-    def following(self, data: ImageData) -> Iterator[Audience]:
-        """What the runner is to tell; the live line stands while entered."""
-        from rotvq.studies.runner import Audience
-
+    def following(self, data: ImageData) -> Iterator[StudyCallback]:
+        """A callback for the runner; the bar is shown while the context is open."""
         work = _Work(self.plan, len(data.train.images))
         if self.live:
             left = sum(not run.done for run in self.plan)
@@ -60,34 +59,43 @@ class StudyProgress(Terminal):
             TextColumn("{task.percentage:.0f} %, {task.fields[left]}"),
         )
         with Live(*columns, console=self.console, hidden=not self.live) as bar:
-            task = bar.add_task("", total=work.total, completed=work.done(), left="")
+            bar.add_task("", total=work.total, completed=work.done(), left="")
+            yield _Following(self, bar, work)
 
-            def begins(run: Run) -> None:
-                work.begins(run)
-                bar.details = run.name
 
-            def images(run: Run, seen: int, means: Means) -> None:
-                work.sees(run, seen)
-                bar.details = f"{run.name}  mse {means.reconstruction_loss:.4f}"
-                bar.update(task, completed=work.done(), left=work.time_left())
-                if self.live:
-                    percent = f"{work.done() / work.total:.0%}"
-                    self.log(lambda: f"{bar.details}; {percent} of all, {work.time_left()}")
+class _Following(StudyCallback):
+    """Updates the bar, and prints a line per run."""
 
-            def measures(run: Run, name: str) -> None:
-                bar.details = f"{run.name}  measuring {name}"
+    def __init__(self, progress: StudyProgress, bar: Live, work: _Work) -> None:
+        self.progress, self.bar, self.work = progress, bar, work
 
-            def ends(run: Run) -> None:
-                done = sum(each.done for each in self.plan)
-                self.say(
-                    f"[{done}/{len(self.plan)}] {run.name}: {_result(run)}; {work.time_left()}"
-                )
+    def on_run_begin(self, run: Run) -> None:
+        self.run = run
+        self.work.begins(run)
+        self.bar.details = run.name
 
-            def fails(run: Run, error: UserError) -> None:
-                self.failed.append(run)
-                self.say(f"{run.name} failed: {error}")
+    def on_images(self, images: int, means: Means) -> None:
+        bar, work = self.bar, self.work
+        work.sees(self.run, images)
+        bar.details = f"{self.run.name}  mse {means.reconstruction_loss:.4f}"
+        bar.update(bar.task_ids[0], completed=work.done(), left=work.time_left())
+        if self.progress.live:
+            percent = f"{work.done() / work.total:.0%}"
+            self.progress.log(lambda: f"{bar.details}; {percent} of all, {work.time_left()}")
 
-            yield Audience(begins, images, measures, ends, fails)
+    def on_measure(self, run: Run, name: str) -> None:
+        self.bar.details = f"{run.name}  measuring {name}"
+
+    def on_run_end(self, run: Run) -> None:
+        plan = self.progress.plan
+        done = sum(each.done for each in plan)
+        self.progress.say(
+            f"[{done}/{len(plan)}] {run.name}: {_result(run)}; {self.work.time_left()}"
+        )
+
+    def on_run_failed(self, run: Run, error: UserError) -> None:
+        self.progress.failed.append(run)
+        self.progress.say(f"{run.name} failed: {error}")
 
 
 class _Work:
@@ -134,8 +142,6 @@ class _Work:
 
 
 def _result(run: Run) -> str:
-    from rotvq.report.records import load_evaluation  # late: it loads matplotlib
-
     metrics = defaultdict(lambda: math.nan, load_evaluation(run.folder).metrics)
     return (
         f"test MSE {metrics['mse']:.4f}, SSIM {metrics['ssim']:.3f}, perplexity "

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from rotvq import run_folder
 from rotvq.cli.options import Parser, guarded, with_configs
 from rotvq.cli.progress import TrainingProgress
 from rotvq.errors import UserError
-from rotvq.training import run_folder
 from rotvq.training.config import GROUPS, Config, differing
+from rotvq.training.folder import check_free, read_config
 from rotvq.training.presets import PRESETS
 
 EPILOG = """\
@@ -68,14 +69,13 @@ def execute(config: Config, options: Options, command: str) -> int:
     if resume:
         _check_same(options.out, config)
     else:
-        run_folder.check_free(options.out, options.overwrite)
+        check_free(options.out, options.overwrite)
     progress = TrainingProgress(config, quiet=not main)
     data = progress.load_data()
     # Late: torch takes its time, and bad options or data are answered before.
     from rotvq.training import tracking
     from rotvq.training.interrupt import Stopped
-    from rotvq.training.listener import both
-    from rotvq.training.loop import Trainer
+    from rotvq.training.trainer import Trainer
 
     tracking.check(options.track)
     trainer = Trainer(config, data, options.out)
@@ -89,9 +89,9 @@ def execute(config: Config, options: Options, command: str) -> int:
             progress.say(f"  What was skipped is listed in {options.out / run_folder.SKIPPED}.")
     trackers = tracking.start(options.track if main else (), config, options.out)
     try:
-        with progress.following(trainer) as listener:
+        with progress.following(trainer) as callback:
             record = trainer.run(
-                both(listener, tracking.listening(trackers, trainer, progress.say))
+                [callback, tracking.TrackerCallback(trackers, trainer, progress.say)]
             )
     except Stopped as stopped:
         progress.say(str(stopped))
@@ -111,7 +111,7 @@ def execute(config: Config, options: Options, command: str) -> int:
 
 
 def _check_same(folder: Path, config: Config) -> None:
-    before = run_folder.read_config(folder)
+    before = read_config(folder)
     changed = [c for c in differing(before, config) if not c.startswith("training.epochs:")]
     if changed:
         raise UserError(
@@ -140,11 +140,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
         parser.add_class_arguments(kind, group)
     parser.add_argument("--config", action="config", help="options from a YAML file")
     options = _options(words)
-    before = (
-        run_folder.read_config(options.out)
-        if options.resume and run_folder.is_run(options.out)
-        else None
-    )
+    before = read_config(options.out) if options.resume and run_folder.is_run(options.out) else None
     base = PRESETS[options.preset] if options.preset else before or Config()
     start = _init_from(words)
     if start and before:

@@ -5,12 +5,15 @@ from collections import deque
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from rotvq import run_folder
 from rotvq.data_processing.arrow import TEST_NAMES
 from rotvq.data_processing.image_formats import why_not
 from rotvq.data_processing.reader import ImageSource, Reader, of_files
 from rotvq.data_processing.skipped import Skipped
 
-_RUN = ("config.yaml", ("run.json", "epochs.jsonl", "checkpoint.pt", "reconstructions"))
+_OF_A_RUN = {
+    run_folder.RUN, run_folder.EPOCHS, run_folder.CHECKPOINT, run_folder.RECONSTRUCTIONS,
+}  # fmt: skip
 
 
 def open_folder(folder: Path) -> ImageSource:
@@ -90,7 +93,7 @@ def _why_not(entry: os.DirEntry[str]) -> str | None:
 
 
 def _is_run(names: set[str]) -> bool:
-    return _RUN[0] in names and not names.isdisjoint(_RUN[1])
+    return run_folder.CONFIG in names and not names.isdisjoint(_OF_A_RUN)
 
 
 def _unreadable(error: OSError) -> str:

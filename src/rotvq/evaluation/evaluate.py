@@ -1,4 +1,4 @@
-"""Evaluation of a model over a whole split, with its protocol in words."""
+"""Every metric of a model over a whole split, with the protocol in words."""
 
 from __future__ import annotations
 
@@ -6,34 +6,47 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.evaluation.metrics import Totals, psnr
 from rotvq.evaluation.pixels import normalized
 from rotvq.model import VQVAE
+from rotvq.model.quantizers import codebook_sizes
 
 PROTOCOL = {
     "images": "every image of the split, once, in order, at its own size",
     "range": "pixels x/127.5 - 1 in [-1, 1]; the decoder's output is neither rounded nor clipped",
     "precision": "float32 throughout, the model in evaluation mode; nothing in it changes",
     "mse": "mean squared error on [-1, 1] of images decoded from their indices alone",
-    "forward_mse": "the same of the forward pass; differs from mse where the quantizer's output "
-    "is not a code (the released reflection)",
-    "psnr": "10 log10(4 / mse) of the split's mse, in dB; psnr_per_image is the mean of each "
-    "image's own, up to 100 dB each",
+    "forward_mse": "the same for the forward pass; differs from mse if the quantizer's output is "
+    "not a code (the released reflection)",
+    "psnr": "10 log10(4 / mse) of the split's mse, in dB; psnr_per_image is the mean over images "
+    "of each image's PSNR, at most 100 dB each",
     "ssim": "on [0, 1] with data range 1: torchmetrics, Gaussian window of 11x11 with sigma 1.5, "
     "borders mirrored, mean over pixels, channels and images",
     "perplexity": "exp of the entropy of code use, counted over all tokens of the split",
     "usage": "share of the codes used at least once in the split",
     "losses": "means over elements; loss = forward_mse + codebook + beta * commitment",
     "relative_error": "commitment loss over the variance of z_e within each channel",
-    "bits": "tokens an image times log2 of the codebook size, as a fixed-length code",
+    "bits": "tokens per image times log2 of the codebook size, as a fixed-length code",
 }
+
+SEVERAL_CODEBOOKS = {
+    "perplexity": PROTOCOL["perplexity"] + ", for each codebook; `perplexity` is the mean over the "
+    "codebooks, and `codebooks` lists them",
+    "usage": PROTOCOL["usage"] + ", for each codebook; `usage` is the mean over the codebooks, "
+    "`codes_used` their sum, and `codebooks` lists them",
+    "bits": "positions per image times the sum of log2 of the codebook sizes, as a fixed-length "
+    "code",
+}
+"""What the protocol says instead if each position has several indices."""
 
 
 def batches(images: Tensor, batch_size: int) -> Iterator[Tensor]:
@@ -44,7 +57,7 @@ def batches(images: Tensor, batch_size: int) -> Iterator[Tensor]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and true float32 convolutions (no TF32) while entered."""
+    """Evaluation mode and full float32 convolutions (no TF32) inside the context."""
     training = model.training
     model.eval()
     try:
@@ -61,8 +74,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def totals_over(model: VQVAE, images: UInt8[Tensor, "n c h w"], batch_size: int) -> Totals:
-    """Losses and code use of the forward pass over images, the model in evaluation mode."""
-    totals = Totals(model.quantizer.codebook.embeddings.shape, images.device)
+    """Losses and code use of the forward pass over images, with the model in evaluation mode."""
+    totals = Totals(codebook_sizes(model.quantizer), model.quantizer.dim, images.device)
     with evaluating(model):
         for x in batches(images, batch_size):
             totals.add(model(x))
@@ -79,21 +92,26 @@ def evaluate(
     batch_size: int = 128,
     progress: Callable[[int], object] = lambda images: None,
 ) -> dict[str, Any]:
-    """Every metric over a split, as the record `evaluation.json`.
+    """Compute every metric over a split; returns the record of `evaluation.json`.
 
     Args:
-        model: put into evaluation mode for the time of the call.
+        model: in evaluation mode during the call.
         images: uint8, on the model's device.
         beta: weight of the commitment loss in `loss`.
-        split: the split's name in the record.
+        split: name of the split in the record.
         batch_size: images at a time.
-        progress: told after each batch how many images it had.
+        progress: called after each batch with its number of images.
+
+    Returns:
+        `metrics`, their `protocol` in words, and `counts`: how often each code was used, the
+        codebooks one after the other. With several codebooks also `codebooks`: size, perplexity,
+        usage and codes used of each.
 
     Raises:
-        UserError: a loss is not finite, as images or weights are not.
+        UserError: the loss is not finite, because images or weights are not.
     """
     started = time.perf_counter()
-    totals = Totals(model.quantizer.codebook.embeddings.shape, images.device)
+    totals = Totals(codebook_sizes(model.quantizer), model.quantizer.dim, images.device)
     errors: list[Tensor] = []
     similarities: list[Tensor] = []
     with evaluating(model):
@@ -112,9 +130,11 @@ def evaluate(
         )
     error = torch.cat(errors).cpu().double()
     mse = error.mean().item()
-    bits = output.indices[0].numel() * math.log2(len(model.quantizer.codebook))
-    return {
-        "format": 1,
+    use = totals.codebooks
+    grid = output.indices.shape[1] * output.indices.shape[2]
+    bits = grid * sum(math.log2(codebook.size) for codebook in use)
+    record = {
+        "format": run_folder.FORMAT,
         "split": split,
         "images": totals.images,
         "metrics": {
@@ -129,7 +149,7 @@ def evaluate(
             "relative_error": means.relative_error,
             "perplexity": means.perplexity,
             "usage": means.usage,
-            "codes_used": int((totals.counts > 0).sum()),
+            "codes_used": sum(codebook.codes_used for codebook in use),
             "bits_per_image": bits,
             "bits_per_pixel": bits / (images.shape[2] * images.shape[3]),
         },
@@ -137,10 +157,14 @@ def evaluate(
         "counts": totals.counts.tolist(),
         "seconds": round(time.perf_counter() - started, 2),
     }
+    if len(use) > 1:
+        record["protocol"] = PROTOCOL | SEVERAL_CODEBOOKS
+        record["codebooks"] = [asdict(codebook) for codebook in use]
+    return record
 
 
 def _ssim(a: Tensor, b: Tensor) -> Tensor:
-    """SSIM of each image; nan where the window of 11 pixels does not fit."""
+    """SSIM of each image; nan for images smaller than the window of 11 pixels."""
     if min(a.shape[2:]) < 11:
         return torch.full((len(a),), math.nan, device=a.device)
     # Late: coding images to tokens takes this module too, and must not need torchmetrics.

@@ -1,8 +1,9 @@
-"""What is measured, as pure functions, and sums that build it up batch by batch."""
+"""Metrics as pure functions, and sums that accumulate them batch by batch."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,17 +11,21 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from rotvq.errors import UserError
 from rotvq.model import VQVAEOutput
+
+MAX_COUNTED = 2**24
+"""Codes whose use is counted, at most."""
 
 
 def perplexity(counts: Int64[Tensor, " k"]) -> Float[Tensor, ""]:
-    """exp of the entropy of code use: 1 where one code takes all, k where all are used alike.
+    """exp of the entropy of code use: 1 if one code is always chosen, k if all are used equally.
 
     Args:
         counts: how often each code was used.
 
     Returns:
-        A float32 scalar in [1, k]; 1 for no counts at all.
+        A float32 scalar in [1, k]; 1 without any counts.
     """
     p = counts / counts.sum().clamp_min(1)
     return torch.exp(torch.special.entr(p).sum())
@@ -40,18 +45,21 @@ def psnr(mse: float) -> float:
 
 @dataclass(frozen=True)
 class Means:
-    """Means over the images seen, with code use over all their tokens.
+    """Means over the images seen so far, with code use over all their tokens.
+
+    With several codebooks (residual or grouped quantizers), `perplexity`, `batch_perplexity` and
+    `usage` are means over the codebooks; `Totals.codebooks` lists them one by one.
 
     Args:
         loss: reconstruction + codebook + β·commitment (eq. 7).
         reconstruction_loss: mean squared error on [-1, 1].
-        codebook_loss: mean (sg[z_e] − e)².
-        commitment_loss: mean (z_e − sg[e])², without β.
-        relative_error: commitment loss over the variance of z_e, the share of its information that
-            quantization takes; the scale of z_e, which no loss fixes, cancels.
+        codebook_loss: mean of (sg[z_e] − e)².
+        commitment_loss: mean of (z_e − sg[e])², without β.
+        relative_error: commitment loss over the variance of z_e: the share of its information that
+            quantization loses. The scale of z_e, which no loss fixes, cancels.
         perplexity: of the counts over all batches.
-        batch_perplexity: mean over the forward passes (micro-batches of a process) of each one's
-            perplexity, as the paper's training curves have it.
+        batch_perplexity: mean of the perplexities of the forward passes (the micro-batches of one
+            process), as in the paper's training curves.
         usage: share of the codes used at least once.
     """
 
@@ -65,21 +73,56 @@ class Means:
     usage: float
 
 
-class Totals:
-    """Running sums on the device; reading them is the only time the host waits.
+@dataclass(frozen=True)
+class CodebookUse:
+    """How one codebook was used.
 
     Args:
-        shape: (K, D) of the codebook.
-        device: where the sums live.
+        size: number of codes.
+        perplexity: exp of the entropy of code use, 1 to size.
+        usage: share of the codes used at least once.
+        codes_used: number of codes used at least once.
     """
 
-    def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
+    size: int
+    perplexity: float
+    usage: float
+    codes_used: int
+
+
+class Totals:
+    """Running sums on the device; the host waits for them only when they are read.
+
+    Args:
+        codebook_sizes: number of codes for each index of a vector.
+        dim: channels of z_e.
+        device: of the sums.
+
+    Attributes:
+        counts: how often each code was used, int64; the codebooks one after the other.
+
+    Raises:
+        UserError: there are more codes than can be counted.
+    """
+
+    def __init__(
+        self, codebook_sizes: Sequence[int], dim: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.codebook_sizes = list(codebook_sizes)
+        k = sum(codebook_sizes)
+        if k > MAX_COUNTED:
+            raise UserError(
+                f"quantizer: expected at most {MAX_COUNTED:,} codes to count the use of; got "
+                f"{k:,}. Use fewer levels, or a GroupedQuantizer of several grids."
+            )
         # Sums of the three losses and of the moments of z_e, each times images; of perplexities,
         # images and batches. In float64 where the device has it, so that equal means stay equal.
         wide = torch.float32 if torch.device(device).type == "mps" else torch.float64
         self.sums = torch.zeros(6, device=device, dtype=wide)
-        self.moments = torch.zeros(2, shape[1], device=device, dtype=wide)
-        self.counts = torch.zeros(shape[0], dtype=torch.int64, device=device)
+        self.moments = torch.zeros(2, dim, device=device, dtype=wide)
+        self.counts = torch.zeros(k, dtype=torch.int64, device=device)
+        # Where each codebook starts in `counts`.
+        self._offsets = torch.tensor([0, *self.codebook_sizes[:-1]], device=device).cumsum(0)
 
     @torch.no_grad()
     def add(self, output: VQVAEOutput, counts: Bool[Tensor, ""] | None = None) -> None:
@@ -93,11 +136,16 @@ class Totals:
         means = (output.reconstruction_loss, output.codebook_loss, output.commitment_loss)
         mean, variance = output.latent_moments.to(self.moments.dtype)
         used = torch.zeros_like(self.counts)
-        indices = output.indices.flatten()
+        indices = (output.indices.reshape(-1, len(self._offsets)) + self._offsets).flatten()
         used.index_add_(0, indices, torch.ones_like(indices))
         one = torch.ones_like(self.sums[0])
         sums = torch.stack(
-            [*(mean * images for mean in means), perplexity(used), one * images, one]
+            [
+                *(mean * images for mean in means),
+                self._mean_over_codebooks(perplexity, used),
+                one * images,
+                one,
+            ]
         )
         moments = torch.stack([mean, variance + mean**2]) * images
         if counts is not None:
@@ -116,8 +164,21 @@ class Totals:
         """Batches seen."""
         return int(self.sums[5])
 
+    @property
+    def codebooks(self) -> list[CodebookUse]:
+        """How each codebook was used, in the order of `codebook_sizes`."""
+        return [
+            CodebookUse(
+                len(counts),
+                perplexity(counts).item(),
+                usage(counts).item(),
+                int((counts > 0).sum()),
+            )
+            for counts in self.counts.split(self.codebook_sizes)
+        ]
+
     def means(self, beta: float) -> Means:
-        """The means so far, nan before the first batch.
+        """The means so far; nan before the first batch.
 
         Args:
             beta: weight of the commitment loss in `loss`.
@@ -133,13 +194,13 @@ class Totals:
             codebook_loss=codebook,
             commitment_loss=commitment,
             relative_error=commitment / variance if variance else math.nan,
-            perplexity=perplexity(self.counts).item(),
+            perplexity=self._mean_over_codebooks(perplexity, self.counts).item(),
             batch_perplexity=sums[3] / batches,
-            usage=usage(self.counts).item(),
+            usage=self._mean_over_codebooks(usage, self.counts).item(),
         )
 
     def reduce(self) -> None:
-        """Sum over all processes, where there are several."""
+        """Sum over all processes, if there are several."""
         if not (dist.is_available() and dist.is_initialized()):
             return
         for t in self.state_dict().values():
@@ -150,6 +211,9 @@ class Totals:
         return {"sums": self.sums, "moments": self.moments, "counts": self.counts}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take up the sums of `state_dict`."""
+        """Continue from the sums of `state_dict`."""
         for name, t in self.state_dict().items():
             t.copy_(state[name])
+
+    def _mean_over_codebooks(self, metric: Callable[[Tensor], Tensor], counts: Tensor) -> Tensor:
+        return torch.stack([metric(each) for each in counts.split(self.codebook_sizes)]).mean()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,6 +24,15 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return F.relu(x + self.second(F.relu(self.first(x))))
+
+
+class NormalizedLatents(nn.Module):
+    """Scale each vector of D channels to length √D, so that only its direction is quantized."""
+
+    def forward(self, z: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+        work = z.float()
+        mean_square = work.square().mean(1, keepdim=True)
+        return (work * torch.rsqrt(mean_square + torch.finfo(work.dtype).eps)).to(z.dtype)
 
 
 class Encoder(nn.Sequential):

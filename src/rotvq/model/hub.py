@@ -1,92 +1,115 @@
-"""Saved models on the Hugging Face hub."""
+"""Saved models on the Hugging Face hub: download, upload and model card.
+
+huggingface_hub is imported on first use, with its telemetry switched off.
+"""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rotvq import telemetry
 from rotvq.errors import UserError, first_line
-from rotvq.model.pretrained import CONFIG, WEIGHTS
+from rotvq.model.quantizers import Quantizer
 
-if TYPE_CHECKING:
-    from rotvq.model.vqvae import VQVAE
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
-NAME = r"[\w.-]+/[\w.-]+"
+_NAME = r"[\w.-]+/[\w.-]+"
 
 
-def local(name: str | Path, revision: str | None = None) -> Path:
-    """The folder of that name, or that of a hub model, fetched and cached.
+def local(name: str | Path, revision: str | None = None, **download: Any) -> Path:
+    """A local folder with the files of a model, downloaded and cached if it is on the hub.
+
+    Args:
+        name: a folder, or owner/name on the hub.
+        revision: branch, tag or commit on the hub.
+        download: more options of `huggingface_hub.snapshot_download`.
 
     Raises:
-        UserError: there is neither, or the hub cannot be reached.
+        UserError: there is no such folder or model, or the hub cannot be reached.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if not re.fullmatch(NAME, str(name)):
-        raise UserError(f"{name}: expected the folder of a saved model, or owner/name on the hub.")
+    if not re.fullmatch(_NAME, str(name)):
+        raise UserError(
+            f"{name}: expected the folder of a saved model, or owner/name on the hub; there is no "
+            "such folder."
+        )
     telemetry.switch_off()
     from huggingface_hub import snapshot_download
 
     try:
         return Path(
-            snapshot_download(str(name), revision=revision, allow_patterns=[CONFIG, WEIGHTS])
+            snapshot_download(
+                str(name), revision=revision, allow_patterns=[CONFIG, WEIGHTS], **download
+            )
         )
-    # The hub's client, and what it stands on, raise almost anything.
+    # The hub's client and the libraries below it raise almost anything.
     except Exception as error:
         raise UserError(
-            f"{name}: expected a folder or a model on the hub; there is no such folder, and the "
+            f"{name}: expected a folder, or a model on the hub; there is no such folder, and the "
             f"hub answers: {first_line(error)}."
         ) from None
 
 
-def upload(folder: Path, name: str, private: bool) -> str:
-    """Upload a folder as the model of that name; returns the address.
+def upload(files: Mapping[str, bytes], name: str, private: bool) -> str:
+    """Upload files as one commit to a model repository, created if needed; returns its address.
 
     Raises:
-        UserError: the hub refuses, or cannot be reached.
+        UserError: the hub refuses or cannot be reached.
     """
     telemetry.switch_off()
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi()
+    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
     try:
         api.create_repo(name, private=private, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload model")
+        api.create_commit(name, operations, commit_message="Upload model")
     except Exception as error:
         raise UserError(
-            f"{name}: expected the hub to take the model; it answers: {first_line(error)}. Log in "
-            "with hf auth login, and upload to a name of your own."
+            f"{name}: expected the hub to accept the model; it answers: {first_line(error)}. Log "
+            "in with hf auth login, and upload to a repository of your own."
         ) from None
     return f"{api.endpoint}/{name}"
 
 
-def card(model: VQVAE, name: str = "owner/name") -> str:
-    """What a model is and how to use it, in Markdown with the hub's metadata.
+def card(quantizer: Quantizer, channels: int, stride: int, name: str = "owner/name") -> str:
+    """A model card: Markdown that says what the model is and how to use it, with metadata.
 
     Args:
-        model: any.
-        name: on the hub.
+        quantizer: of the model.
+        channels: of the images.
+        stride: height and width in pixels that one token covers.
+        name: of the model on the hub.
     """
-    k, d = len(model.quantizer.codebook), model.quantizer.dim
-    return f"""---
-library_name: rotvq
-tags: [vq-vae, image-tokenizer, vector-quantization]
+    telemetry.switch_off()
+    from huggingface_hub import ModelCard, ModelCardData
+
+    metadata = ModelCardData(
+        library_name="rotvq", tags=["vq-vae", "image-tokenizer", "vector-quantization"]
+    )
+    k, d = len(quantizer.codebook), quantizer.dim
+    return str(
+        ModelCard(f"""---
+{metadata.to_yaml()}
 ---
 
 # An image tokenizer
 
-A VQ-VAE of RotVQ: {k:,} codes of length {d}, a token for every
-{model.stride}x{model.stride} pixels ({math.log2(k) / model.stride**2:.3f} bits a pixel).
+A VQ-VAE trained with RotVQ: {k:,} codes of length {d}, and one token for every
+{stride}x{stride} pixels ({math.log2(k) / stride**2:.3f} bits per pixel).
 
 ```python
 from rotvq import VQVAE
 
 model = VQVAE.from_pretrained("{name}")  # or a folder
-indices = model.encode(images)  # float (b, {model.channels}, h, w) in [-1, 1]
-images = model.decode(indices)  # int64 (b, h / {model.stride}, w / {model.stride})
+indices = model.encode(images)  # float (b, {channels}, h, w) in [-1, 1]
+images = model.decode(indices)  # int64 (b, h / {stride}, w / {stride})
 ```
-"""
+""")
+    )

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rotvq.report import style
-from rotvq.report.records import RunRecord
+from rotvq.run_record import RunRecord
 
 LEGEND_LENGTH = 48  # characters
 

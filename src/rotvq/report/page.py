@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.files import write_bytes, write_text
 from rotvq.guarded import check_not_linked
 from rotvq.report import figures, style, tables, tiles
-from rotvq.report.records import RunRecord, load_runs
 from rotvq.report.templating import render
+from rotvq.run_record import RunRecord, load_runs
 
 
 class Picture(NamedTuple):
@@ -225,7 +226,7 @@ def _commands(run: RunRecord) -> tuple[str, ...]:
     """From the configuration saved with the run: the user's own file may have changed since."""
     path = _shown(run.path)
     again = path.with_name(f"{path.name}-again") if path.name else Path("again")
-    saved, out = shlex.quote(str(path / "config.yaml")), shlex.quote(str(again))
+    saved, out = shlex.quote(str(path / run_folder.CONFIG)), shlex.quote(str(again))
     return f"rotvq train --config {saved} --out {out}", _evaluate(run)
 
 

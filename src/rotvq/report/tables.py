@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rotvq.report.records import RunRecord, lookup
+from rotvq.run_record import RunRecord, lookup
 
 MISSING = "—"
 

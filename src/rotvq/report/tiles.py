@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from rotvq import run_folder
 from rotvq.errors import UserError, first_line
 from rotvq.guarded import read_bytes
 from rotvq.report import style
-from rotvq.report.records import RunRecord, lookup
+from rotvq.run_record import RunRecord, lookup
 
 Tiles = NDArray[np.uint8]  # (columns, height, width, 3), 0..255
 
@@ -89,7 +90,7 @@ def pairs_of(run: RunRecord, epoch: int) -> Pairs:
     height, width = (lookup(run.run, f"data.test.{side}") for side in ("height", "width"))
     if not all(type(side) is int and side > 0 for side in (height, width)):  # True is an int, too
         raise UserError(
-            f"{run.path / 'run.json'}: expected data.test.height and .width in pixels, got "
+            f"{run.path / run_folder.RUN}: expected data.test.height and .width in pixels, got "
             f"{style.shorten(f'{height!r} and {width!r}', 60)}"
         )
     return read_pairs(run.pictures[epoch], height, width)

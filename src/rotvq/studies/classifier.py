@@ -20,8 +20,7 @@ from rotvq.evaluation.classifier import (
     save_classifier,
     train_classifier,
 )
-from rotvq.guarded import read_json
-from rotvq.report.records import mapping
+from rotvq.guarded import mapping, read_json
 from rotvq.training import environment
 from rotvq.training.images import on_device
 

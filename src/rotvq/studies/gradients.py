@@ -6,7 +6,6 @@ the run do that epoch again, and write the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,18 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor
 
+from rotvq import run_folder
 from rotvq.errors import UserError, first_line
 from rotvq.evaluation.evaluate import batches, evaluating
 from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_bytes, write_json
-from rotvq.guarded import read_bytes, read_json
+from rotvq.guarded import mapping, numbers, read_bytes, read_json
 from rotvq.model import VQVAE
-from rotvq.report.records import mapping, numbers
 from rotvq.studies.milestones import CODEBOOK, milestone
 from rotvq.studies.plan import GRADIENTS
-from rotvq.training import run_folder
+from rotvq.training.callbacks import Callback
 from rotvq.training.checkpoint import save_weights
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 BEST = "best.safetensors"
 LARGEST_CODEBOOK = 2**28  # bytes
@@ -42,23 +41,30 @@ def codebook_file(folder: Path, epoch: int) -> Path:
     return folder / run_folder.CODEBOOKS / f"epoch_{epoch:04d}.safetensors"
 
 
-def observer(trainer: Trainer) -> Callable[[dict[str, Any]], None]:
-    """What to call as `Listener.closing` of the trainer's run."""
-    model, folder, options = trainer.eval_model, trainer.folder, trainer.config.training
-    batch = _spread(trainer.train_images, options.batch_size)
-    used = _spread(trainer.val_images, USE_IMAGES)
-    snapshots = {milestone(epoch, options.epochs) for epoch in CODEBOOK}
+class RunObserver(Callback):
+    """Writes gradient norms, codebook snapshots and the best model at the end of each epoch.
 
-    def closing(record: dict[str, Any]) -> None:
-        epoch = record["epoch"]
-        _add_norms(folder / GRADIENTS, epoch, gradient_norms(trainer.model, batch, trainer.beta))
-        if epoch in snapshots:
-            _write_codebook(codebook_file(folder, epoch), model, used)
+    Args:
+        trainer: whose run it follows.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        options = trainer.config.training
+        self._trainer = trainer
+        self._batch = _spread(trainer.images.train, options.batch_size)
+        self._used = _spread(trainer.images.val, USE_IMAGES)
+        self._snapshots = {milestone(epoch, options.epochs) for epoch in CODEBOOK}
+
+    def on_epoch_end(self, record: dict[str, Any]) -> None:
+        """Write what belongs to the epoch."""
+        trainer, folder, epoch = self._trainer, self._trainer.folder, record["epoch"]
+        norms = gradient_norms(trainer.model, self._batch, trainer.config.training.beta)
+        _add_norms(folder / GRADIENTS, epoch, norms)
+        if epoch in self._snapshots:
+            _write_codebook(codebook_file(folder, epoch), trainer.eval_model, self._used)
         tests = [past["test"]["loss"] for past in trainer.position.history if past["test"]]
         if record["test"] and record["test"]["loss"] == min(tests):
-            save_weights(folder / BEST, model)
-
-    return closing
+            save_weights(folder / BEST, trainer.eval_model)
 
 
 def read_codebook(file: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from rotvq import __version__
+from rotvq import __version__, run_folder
 from rotvq.errors import UserError
-from rotvq.guarded import read_json
 from rotvq.studies.study import Preset, Study, Suite, Variant
 from rotvq.studies.suites import PAPER
-from rotvq.training import run_folder
 from rotvq.training.config import Config, differing
+from rotvq.training.folder import read_config
 
 T = TypeVar("T")
 
@@ -117,21 +116,20 @@ def check(run: Run) -> None:
     """
     if not run_folder.is_run(run.folder):
         return
-    before = run_folder.read_config(run.folder)
+    before = read_config(run.folder)
     before = before.replace(data={"source": run.config.data.source})
     changed = differing(before, run.config)
     path = run.folder / run_folder.RUN
     if path.exists():
         try:
-            record = read_json(path)
-            made = {"format": record["format"], "rotvq": record["rotvq"]}
-        except (ValueError, KeyError, TypeError):
+            made = run_folder.read_record(run.folder, run_folder.RUN)["rotvq"]
+        except KeyError:
             raise UserError(
                 f"{path}: expected the record of a run; it is damaged. Remove {run.folder} to "
                 "train it again."
             ) from None
-        now = {"format": run_folder.FORMAT, "rotvq": __version__}
-        changed += [f"{key}: {made[key]} → {now[key]}" for key in now if made[key] != now[key]]
+        if made != __version__:
+            changed.append(f"rotvq: {made} → {__version__}")
     if changed:
         raise UserError(
             f"{run.folder}: expected the record of {run.name}; it is another's: "

@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from rotvq import run_folder
 from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
-from rotvq.evaluation.metrics import Means
 from rotvq.files import write_json
-from rotvq.studies.gradients import observer
+from rotvq.studies.callbacks import StudyCallback
+from rotvq.studies.gradients import RunObserver
 from rotvq.studies.measures import MEASURES, Bench
 from rotvq.studies.plan import Run, check
-from rotvq.training import run_folder
+from rotvq.training.folder import check_same_data
 from rotvq.training.images import on_device, sizes
-from rotvq.training.listener import Listener
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 LOCKS = ".locks"
-
-
-@dataclass(frozen=True)
-class Audience:
-    """Who wants to know how a plan goes; every call is optional.
-
-    Args:
-        begins: told a run that is taken up.
-        images: told a run, how many images it was trained on in all, and the epoch's means.
-        measures: told a run, and which measurement comes now.
-        ends: told a run that is done.
-        fails: told a run that could not be done, and why.
-    """
-
-    begins: Callable[[Run], object] = lambda run: None
-    images: Callable[[Run, int, Means], object] = lambda run, images, means: None
-    measures: Callable[[Run, str], object] = lambda run, name: None
-    ends: Callable[[Run], object] = lambda run: None
-    fails: Callable[[Run, UserError], object] = lambda run, error: None
 
 
 def check_images(plan: Sequence[Run], data: ImageData) -> None:
@@ -57,7 +37,7 @@ def check_images(plan: Sequence[Run], data: ImageData) -> None:
         if limits not in known:
             splits = zip(("train", "test"), (data.train, data.test), limits, strict=True)
             known[limits] = sizes({n: on_device(split, some, "cpu") for n, split, some in splits})
-        run_folder.check_same(run.folder, known[limits])
+        check_same_data(run.folder, known[limits])
 
 
 def work(
@@ -66,7 +46,7 @@ def work(
     out: Path,
     *,
     command: Callable[[Run], str],
-    audience: Audience | None = None,
+    callback: StudyCallback | None = None,
 ) -> None:
     """Do what is left of a plan, in order.
 
@@ -78,25 +58,25 @@ def work(
         data: the images of all of them.
         out: folder of all records.
         command: the command line that makes a run alone, for its record.
-        audience: is told how it goes.
+        callback: follows the runs.
 
     Raises:
         Stopped: a signal came; the run's checkpoint is written.
         UserError: a folder holds the record of another configuration.
     """
-    audience = audience or Audience()
+    callback = callback or StudyCallback()
     for run in plan:
         check(run)
     (out / LOCKS).mkdir(parents=True, exist_ok=True)
     bench = Bench(data, plan[0].config.data.test_images, out)
     # What others hold is waited for at the end: it may be left undone, or be another study's too.
-    taken = [run for run in plan if not _take(run, bench, command, audience, wait=False)]
+    taken = [run for run in plan if not _take(run, bench, command, callback, wait=False)]
     for run in taken:
-        _take(run, bench, command, audience, wait=True)
+        _take(run, bench, command, callback, wait=True)
 
 
 def _take(
-    run: Run, bench: Bench, command: Callable[[Run], str], audience: Audience, *, wait: bool
+    run: Run, bench: Bench, command: Callable[[Run], str], callback: StudyCallback, *, wait: bool
 ) -> bool:
     """Do what is left of a run, unless another process holds it; returns whether none did."""
     # Runs that share a folder share a lock.
@@ -105,29 +85,24 @@ def _take(
         with lock.acquire(timeout=-1 if wait else 0):
             if run.done:
                 return True
-            audience.begins(run)
+            callback.on_run_begin(run)
             if not run.trained:
-                _train(run, bench.data, command(run), audience)
+                _train(run, bench.data, command(run), callback)
             for name in run.missing:
-                audience.measures(run, name)
+                callback.on_measure(run, name)
                 write_json(run.folder / f"{name}.json", MEASURES[name](run, bench))
-            audience.ends(run)
+            callback.on_run_end(run)
     except Timeout:
         return False
     except UserError as error:
-        audience.fails(run, error)
+        callback.on_run_failed(run, error)
     return True
 
 
-def _train(run: Run, data: ImageData, command: str, audience: Audience) -> None:
+def _train(run: Run, data: ImageData, command: str, callback: StudyCallback) -> None:
     trainer = Trainer(run.config, data, run.folder)
     if run_folder.is_run(run.folder):
         trainer.resume()
     else:
         trainer.begin(command)
-    trainer.run(
-        Listener(
-            images=lambda images, means: audience.images(run, images, means),
-            closing=observer(trainer),
-        )
-    )
+    trainer.run([callback, RunObserver(trainer)])

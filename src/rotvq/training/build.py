@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
 from rotvq.model.pretrained import load_weights
 from rotvq.quantization import UPDATES, FiniteScalarQuantizer, Restart, VectorQuantizer
-from rotvq.training import run_folder
 from rotvq.training.config import Config
+from rotvq.training.folder import read_config
 
 
 def build_model(config: Config) -> VQVAE:
@@ -59,7 +60,7 @@ def load_model(folder: Path, weights: str = run_folder.WEIGHTS) -> VQVAE:
     Raises:
         UserError: the folder holds no run, or no whole weights for its configuration.
     """
-    config = run_folder.read_config(folder)
+    config = read_config(folder)
     if not (folder / weights).exists():
         raise UserError(
             f"{folder}: expected trained weights in {weights}; found none. They are written "

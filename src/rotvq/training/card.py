@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
+from rotvq import run_folder
 from rotvq.model import VQVAE, hub
-from rotvq.report.records import Evaluation, RunRecord, load_run, lookup
+from rotvq.run_record import Evaluation, RunRecord, load_run, lookup
 from rotvq.text import markdown, printable
-from rotvq.training import run_folder
+from rotvq.training.folder import read_config
 
 METRICS = {
     "mse": "MSE on [-1, 1]",
@@ -35,7 +36,7 @@ def card(model: VQVAE, folder: Path, name: str = "owner/name") -> str:
     Raises:
         UserError: a record of the run is damaged.
     """
-    text = hub.card(model, name)
+    text = hub.card(model.quantizer, model.channels, model.stride, name)
     if not (folder / run_folder.EVALUATION).is_file():
         return text
     run = load_run(folder)
@@ -65,7 +66,7 @@ def _results(run: RunRecord, evaluation: Evaluation) -> list[str]:
 
 
 def _making(run: RunRecord) -> list[str]:
-    config = asdict(run_folder.read_config(run.path))
+    config = asdict(read_config(run.path))
     config["data"].pop("source", None)  # a path of one's own, perhaps
     parameters = lookup(run.run, "model.parameters")
     size = f"{parameters:,}" if isinstance(parameters, int) else "?"

@@ -17,9 +17,9 @@ from rotvq.files import write_atomically, write_bytes
 from rotvq.guarded import open_regular
 from rotvq.model import VQVAE
 from rotvq.training import archive
-from rotvq.training.bad_steps import BadSteps
+from rotvq.training.monitor import BadSteps
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass

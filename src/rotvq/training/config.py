@@ -153,13 +153,11 @@ class TrainingConfig:
         learning_rate: of Adam; its peak, where the schedule moves it.
         schedule: constant, or up over the first tenth of the steps and down to 0 as a cosine.
         beta: β, the weight of the commitment loss.
-        final_beta: β after the last step, reached in even steps; null keeps it as it is.
         entropy_weight: weight of the entropy loss, which favours even use of the codes; 0 disables
             it.
         ema_decay: decay of a moving average of the weights, which is what is tested and saved; 0 is
             off.
         gradient_clip: largest norm of all gradients together; 0 is off.
-        flip: mirror every other training image, at random.
         seed: of weights, order of images and restarts.
         precision: of the network; auto is bf16 where the processor has it. Search is always fp32.
         device: auto is a GPU if there is one.
@@ -175,11 +173,9 @@ class TrainingConfig:
     learning_rate: float = 2e-4
     schedule: Literal["constant", "cosine"] = "constant"
     beta: float = 0.25
-    final_beta: float | None = None
     entropy_weight: float = 0.0
     ema_decay: float = 0.0
     gradient_clip: float = 0.0
-    flip: bool = False
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: Literal["auto", "cpu"] = "auto"
@@ -201,11 +197,7 @@ class TrainingConfig:
         )
         rate = self.learning_rate
         _require(0 < rate < float("inf"), "training.learning_rate", "a positive number", rate)
-        for name in ("beta", "final_beta"):
-            value = getattr(self, name)
-            fits = value is None or 0 <= value < float("inf")
-            _require(fits, f"training.{name}", "0 or more", value)
-        for name in ("entropy_weight", "gradient_clip"):
+        for name in ("beta", "entropy_weight", "gradient_clip"):
             value = getattr(self, name)
             _require(0 <= value < float("inf"), f"training.{name}", "0 or more", value)
         _require(0 <= self.ema_decay < 1, "training.ema_decay", "0 to below 1", self.ema_decay)
@@ -220,6 +212,16 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """The configuration of values by group, as `dataclasses.asdict` returns them.
+
+        Raises:
+            UserError: a value is not allowed.
+            KeyError, TypeError: a group is missing, or an option is unknown.
+        """
+        return cls(**{group: kind(**values[group]) for group, kind in GROUPS.items()})
 
     def replace(self, **parts: Mapping[str, Any]) -> Config:
         """The same configuration with other values, as `replace(training={"seed": 1})`."""

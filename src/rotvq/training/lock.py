@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rotvq.errors import UserError
-from rotvq.training.run_folder import LOCK
+from rotvq.run_folder import LOCK
 
 
 class RunLock:

@@ -1,24 +1,55 @@
-"""What the processes of one run agree on."""
+"""The processes of one run: how they share a batch, and what they agree on."""
 
 from __future__ import annotations
 
 import signal
+import warnings
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from rotvq.errors import UserError
+from rotvq.training import environment
 from rotvq.training.config import TrainingConfig
 from rotvq.training.interrupt import Interrupt
 
 AGREE_EVERY = 16
-"""Steps between the moments at which several processes agree on whether to stop."""
+"""Steps after which several processes agree on whether to stop."""
+
+
+def make_accelerator(options: TrainingConfig) -> Accelerator:
+    """The accelerator of this process; it picks the device."""
+    AcceleratorState._reset_state()
+    # All processes update their codebooks alike, so no buffer has to be broadcast.
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    # Without a GPU, accelerate joins the processes only if it is told to use the CPU.
+    cpu = options.device == "cpu" or environment.accelerator().type == "cpu"
+    # The loop has an autocast of its own: accelerate's would wrap the model's evaluation too.
+    return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=handlers)
+
+
+def wrap(accelerator: Accelerator, model: nn.Module) -> nn.Module:
+    """The model, wrapped so that processes exchange gradients; a single one needs no wrapper."""
+    with warnings.catch_warnings():
+        # Newer versions of torch rename the argument; older ones do not know the new name.
+        warnings.filterwarnings("ignore", ".broadcast_buffers. is deprecated", FutureWarning)
+        return accelerator.prepare_model(model)
+
+
+def accumulate(
+    accelerator: Accelerator, wrapped: nn.Module, last: bool
+) -> AbstractContextManager[Any]:
+    """Exchange gradients in the backward pass of the last micro-batch alone."""
+    return nullcontext() if last else accelerator.no_sync(wrapped)
 
 
 def share(options: TrainingConfig, processes: int) -> int:
-    """Images of a batch for each process.
+    """Images of each batch that one process takes.
 
     Raises:
         UserError: the batch does not divide into processes and micro-batches.
@@ -26,23 +57,23 @@ def share(options: TrainingConfig, processes: int) -> int:
     size, rest = divmod(options.batch_size, processes)
     if rest or size % (options.micro_batch_size or size):
         raise UserError(
-            f"training.batch_size: expected micro-batch x accumulation x processes; got "
-            f"{options.batch_size} for {processes} processes and micro-batches of "
-            f"{options.micro_batch_size or 'any size'}."
+            f"training.batch_size: expected a multiple of the micro-batch size times the number of "
+            f"processes; got {options.batch_size} for {processes} processes and micro-batches of "
+            f"{options.micro_batch_size or 'any size'}. Choose another batch size."
         )
     return size
 
 
 def check_shared(accelerator: Accelerator, folder: Path, seen: int) -> None:
-    """See that all processes found the same in a folder; waits for all of them.
+    """Check that all processes found the same content in a folder; waits for all of them.
 
     Args:
         accelerator: of this process.
         folder: of the run.
-        seen: a number for what this process found there.
+        seen: a number that stands for what this process found.
 
     Raises:
-        UserError: others found something else.
+        UserError: another process found something else.
     """
     found = accelerator.gather(torch.tensor([seen], device=accelerator.device))
     if (found != found[0]).any():
@@ -54,20 +85,20 @@ def check_shared(accelerator: Accelerator, folder: Path, seen: int) -> None:
 
 
 def agree_to_stop(accelerator: Accelerator, interrupt: Interrupt, step: int) -> bool:
-    """Whether a signal came to any process; several processes ask only every AGREE_EVERY steps."""
+    """Whether any process received a signal; several processes ask every `AGREE_EVERY` steps."""
     if accelerator.num_processes == 1:
         return interrupt.signal is not None
     if step % AGREE_EVERY:
         return False
-    wish = torch.tensor(interrupt.signal or 0, device=accelerator.device)
-    wish = accelerator.gather(wish.unsqueeze(0)).max()
-    if wish and interrupt.signal is None:
-        interrupt.signal = signal.Signals(int(wish))
-    return bool(wish)
+    received = torch.tensor([interrupt.signal or 0], device=accelerator.device)
+    received = accelerator.gather(received).max()
+    if received and interrupt.signal is None:
+        interrupt.signal = signal.Signals(int(received))
+    return bool(received)
 
 
-def hold_the_same(accelerator: Accelerator, model: nn.Module) -> bool:
-    """Whether all processes hold the same model, to the bit."""
+def hold_equal_models(accelerator: Accelerator, model: nn.Module) -> bool:
+    """Whether the models of all processes are bit-identical."""
     if accelerator.num_processes == 1:
         return True
     values = [t.double().sum() for t in model.state_dict().values()]

@@ -1,62 +1,68 @@
-"""run.json: what a run was made from, so that its numbers can be made again."""
+"""run.json: what a run was made from, so that you can reproduce its numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
 
-from jaxtyping import UInt8
-from torch import Tensor
-
-from rotvq import __version__
-from rotvq.data_processing import ImageData
-from rotvq.model import VQVAE
-from rotvq.training import environment, run_folder
+from rotvq import __version__, run_folder
+from rotvq.data_processing import ImageData, skipped
+from rotvq.files import write_json
+from rotvq.model import VQVAE, pretrained
+from rotvq.model.quantizers import codebook_sizes
+from rotvq.training import environment
 from rotvq.training.config import Config
-from rotvq.training.images import sizes
+from rotvq.training.images import RunImages, sizes
+from rotvq.training.samples import Samples
 
 
-def describe(
+def write_run_record(
+    folder: Path,
+    *,
     config: Config,
     data: ImageData,
-    images: Mapping[str, UInt8[Tensor, "n c h w"]],
+    images: RunImages,
+    samples: Samples,
     model: VQVAE,
     precision: str,
     command: str,
     start: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """The record of a run that begins now.
+) -> None:
+    """Write run.json, the arguments of the model and the list of skipped images.
 
     Args:
+        folder: of a run that starts now.
         config: of the run.
         data: where the images come from.
-        images: those in use, by split, on the device.
+        images: those in use, on the device.
+        samples: what an epoch takes of them.
         model: as built.
         precision: of the network.
         command: the command line.
-        start: which model the weights come from, if they are not new.
+        start: the model whose weights the run starts from; None for random ones.
     """
-    test = images["test"]
-    height, width = test.shape[2:]
+    height, width = images.test.shape[2:]
     tokens = (height // model.stride) * (width // model.stride)
-    bits = tokens * math.log2(config.quantizer.codebook_size)
-    return {
+    bits = tokens * sum(math.log2(size) for size in codebook_sizes(model.quantizer))
+    notes = [*data.notes, samples.note] if samples.note else [*data.notes]
+    record = {
         "format": run_folder.FORMAT,
         "rotvq": __version__,
         "command": command,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": environment.versions(),
-        "hardware": environment.hardware(test.device),
+        "hardware": environment.hardware(images.test.device),
         "precision": precision,
         "git": environment.git_state(),
         "from": dict(start) if start else None,
         "data": {
             "name": data.name,
             "source": config.data.source,
-            "notes": list(data.notes),
-            **sizes(images),
+            "notes": notes,
+            **sizes(images.splits),
+            **samples.record,
         },
         "model": {
             "parameters": sum(p.numel() for p in model.parameters()),
@@ -65,3 +71,7 @@ def describe(
             "bits_per_pixel": bits / (height * width),
         },
     }
+    # The folder of a run can be loaded as a saved model too.
+    write_json(folder / run_folder.MODEL, pretrained.describe(model))
+    write_json(folder / run_folder.RUN, record)
+    skipped.write(folder / run_folder.SKIPPED, data.skipped)

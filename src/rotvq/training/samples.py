@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from rotvq.data_processing import ImageSplit, crops
+from rotvq.data_processing import ImageSplit, crops, epoch_order
 
 THREADS = 8
 
@@ -37,6 +37,11 @@ class Samples:
 
     def __len__(self) -> int:
         return self.times * len(self.images)
+
+    def order(self, epoch: int) -> Int64[Tensor, " n"]:
+        """The numbers of an epoch's samples, shuffled; on the device of the images."""
+        order = epoch_order(len(self), self.seed, epoch)
+        return torch.from_numpy(order).to(self.images.device)
 
     def take(self, numbers: Int64[Tensor, " b"], epoch: int) -> UInt8[Tensor, "b c h w"]:
         """Samples of an epoch by their numbers, on the device of the images."""

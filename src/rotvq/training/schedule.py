@@ -1,20 +1,23 @@
-"""How the learning rate, β and γ move over a run."""
+"""How the learning rate and the decay of the codebook change over a run."""
 
 from __future__ import annotations
 
 import math
 
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
 WARMUP = 0.1
-"""Share of a run over which the learning rate rises."""
+"""Share of a run over which the cosine schedule raises the learning rate."""
 
 
 def constant(progress: float) -> float:
-    """Always the whole learning rate."""
+    """Always the full learning rate."""
     return 1.0
 
 
 def cosine(progress: float) -> float:
-    """Linearly up to the whole learning rate, then down to 0 as a cosine (one cycle).
+    """Linear warmup to the full learning rate, then a cosine down to 0 (one cycle).
 
     Args:
         progress: share of the run's steps that are done, 0 to 1.
@@ -27,11 +30,11 @@ def cosine(progress: float) -> float:
     return (1 + math.cos(math.pi * (progress - WARMUP) / (1 - WARMUP))) / 2
 
 
-def even(first: float, last: float | None, progress: float) -> float:
-    """From the first value to the last in even steps; the first throughout, where there is no last.
+def linear(first: float, last: float | None, progress: float) -> float:
+    """Linear interpolation from the first value to the last; constant if there is no last.
 
     Args:
-        first: the value at the beginning.
+        first: the value at the start.
         last: the value at the end, or None.
         progress: share of the run's steps that are done, 0 to 1.
     """
@@ -39,3 +42,23 @@ def even(first: float, last: float | None, progress: float) -> float:
 
 
 SCHEDULES = {"constant": constant, "cosine": cosine}
+
+
+def lr_scheduler(
+    optimizer: Optimizer, schedule: str, peak: float, steps: int, done: int
+) -> LambdaLR:
+    """The scheduler of a run, at the step where the run stands.
+
+    It has no state of its own: a resumed run, perhaps of more epochs, derives it from its position.
+
+    Args:
+        optimizer: whose learning rate it sets.
+        schedule: one of `SCHEDULES`.
+        peak: the full learning rate.
+        steps: of the run.
+        done: steps that are done.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] = peak
+    share = SCHEDULES[schedule]
+    return LambdaLR(optimizer, lambda step: share(step / steps), last_epoch=done - 1)

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.model import VQVAE, hub, pretrained
-from rotvq.training import run_folder
 from rotvq.training.config import Config, ModelConfig, QuantizerConfig, differing
+from rotvq.training.folder import read_config
 
 STRUCTURE = ("model.", "quantizer.codebook_size:", "quantizer.levels:")
 """Fields that decide which weights there are, or what they mean."""
@@ -42,7 +43,7 @@ def like(config: Config, name: str) -> Config:
     """
     folder = hub.local(name)
     if run_folder.is_run(folder):
-        saved = run_folder.read_config(folder)
+        saved = read_config(folder)
         return replace(config, model=saved.model, quantizer=saved.quantizer)
     description = pretrained.describe(VQVAE.from_pretrained(folder))
     return replace(

@@ -1,9 +1,10 @@
-"""A run's state: into a checkpoint, and back from one."""
+"""The state of a run: what a checkpoint saves, and how it is restored."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import cast
 
 import torch
 from torch.optim import Optimizer
@@ -12,71 +13,91 @@ from torch.optim.swa_utils import AveragedModel
 from rotvq.errors import UserError
 from rotvq.evaluation.metrics import Totals
 from rotvq.model import VQVAE
+from rotvq.model.quantizers import codebook_sizes
 from rotvq.training.checkpoint import Checkpoint, Position
 from rotvq.training.checkpoint_check import load_checked, placed
 from rotvq.training.config import TrainingConfig
 
 
-class Parts(NamedTuple):
-    """What changes while a run trains, apart from its position."""
+@dataclass
+class TrainingState:
+    """Everything that changes while a run trains.
+
+    Args:
+        model: that is trained.
+        average: the moving average of the model, if there is one.
+        optimizer: of the model's parameters.
+        scaler: of the loss, for fp16; it also skips steps with non-finite gradients.
+        position: where the run stands.
+    """
 
     model: VQVAE
     average: AveragedModel | None
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
-    totals: Totals
+    position: Position = field(default_factory=Position)
 
+    def __post_init__(self) -> None:
+        self.reset_totals()
 
-def capture(parts: Parts, position: Position) -> Checkpoint:
-    """The state of this process as it is now, torch's generator included."""
-    return Checkpoint(
-        model=parts.model.state_dict(),
-        average=parts.average.state_dict() if parts.average else None,
-        optimizer=parts.optimizer.state_dict(),
-        scaler=parts.scaler.state_dict(),
-        generator=torch.get_rng_state(),
-        totals=parts.totals.state_dict(),
-        position=position,
-    )
+    @property
+    def eval_model(self) -> VQVAE:
+        """The model that is tested and saved: the moving average, if there is one."""
+        return cast(VQVAE, self.average.module) if self.average else self.model
 
+    def reset_totals(self) -> None:
+        """Start the sums of a new epoch."""
+        quantizer, device = self.model.quantizer, next(self.model.parameters()).device
+        self.totals = Totals(codebook_sizes(quantizer), quantizer.dim, device)
 
-def restore(
-    parts: Parts, path: Path, options: TrainingConfig, steps: int, *, sums: bool
-) -> Position:
-    """Load a checkpoint once all of it is known to belong to this run.
+    def is_finite(self) -> bool:
+        """Whether all weights and codes are finite."""
+        return all(bool(t.isfinite().all()) for t in self.model.state_dict().values())
 
-    Args:
-        parts: of the run before its first step.
-        path: of the checkpoint, in the folder of the run.
-        options: of the run.
-        steps: of an epoch.
-        sums: whether this process takes up the totals, which are those of all processes.
-
-    Returns:
-        Where the run stands.
-
-    Raises:
-        UserError: the checkpoint is damaged or of another run, or the run is past its epochs.
-    """
-    parameters = [*parts.model.parameters()]
-    fresh = capture(parts, Position())
-    saved = load_checked(path, fresh, parameters, steps, options.batch_size)
-    begun = saved.position.epoch + (saved.position.step > 0)
-    if options.epochs < begun:
-        raise UserError(
-            f"training.epochs: expected {begun} or more, as the run in {path.parent} has begun "
-            f"epoch {begun}; got {options.epochs}. Choose another --out for a shorter run."
+    def capture(self) -> Checkpoint:
+        """The state of this process as it is now, including torch's generator."""
+        return Checkpoint(
+            model=self.model.state_dict(),
+            average=self.average.state_dict() if self.average else None,
+            optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
+            generator=torch.get_rng_state(),
+            totals=self.totals.state_dict(),
+            position=self.position,
         )
-    for module, values in ((parts.model, saved.model), (parts.average, saved.average)):
-        if module is not None and values is not None:
-            # Its own state dict, as the versions of modules beside the values are not checked.
-            own = module.state_dict()
-            own.update(values)
-            module.load_state_dict(own)
-    parts.optimizer.load_state_dict(placed(saved.optimizer, parts.optimizer, parameters))
-    if saved.scaler:
-        parts.scaler.load_state_dict(saved.scaler)
-    torch.set_rng_state(saved.generator)
-    if sums:
-        parts.totals.load_state_dict(saved.totals)
-    return saved.position
+
+    def restore(self, path: Path, options: TrainingConfig, steps: int, *, totals: bool) -> None:
+        """Load a checkpoint after checking that all of it belongs to this run.
+
+        Args:
+            path: of the checkpoint, in the folder of the run.
+            options: of the run.
+            steps: of an epoch.
+            totals: whether this process takes the sums, which are those of all processes.
+
+        Raises:
+            UserError: the checkpoint is damaged or belongs to another run, or the run is past its
+                epochs.
+        """
+        parameters = [*self.model.parameters()]
+        saved = load_checked(path, self.capture(), parameters, steps, options.batch_size)
+        started = saved.position.epoch + (saved.position.step > 0)
+        if options.epochs < started:
+            raise UserError(
+                f"training.epochs: expected {started} or more, because the run in {path.parent} "
+                f"has started epoch {started}; got {options.epochs}. Choose another --out for a "
+                "shorter run."
+            )
+        for module, values in ((self.model, saved.model), (self.average, saved.average)):
+            if module is not None and values is not None:
+                # In the module's own state dict, whose metadata holds the versions of modules.
+                own = module.state_dict()
+                own.update(values)
+                module.load_state_dict(own)
+        self.optimizer.load_state_dict(placed(saved.optimizer, self.optimizer, parameters))
+        if saved.scaler:
+            self.scaler.load_state_dict(saved.scaler)
+        torch.set_rng_state(saved.generator)
+        if totals:
+            self.totals.load_state_dict(saved.totals)
+        self.position = saved.position

@@ -11,12 +11,12 @@ import numpy as np
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 from PIL import Image
 
+from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.quantization import Codebook
-from rotvq.training import run_folder
+from rotvq.training.callbacks import Callback
 from rotvq.training.config import Config
-from rotvq.training.listener import Listener
-from rotvq.training.loop import Trainer
+from rotvq.training.trainer import Trainer
 
 PROJECT = "rotvq"
 
@@ -48,35 +48,40 @@ def start(names: Sequence[str], config: Config, folder: Path) -> list[GeneralTra
     return [_started(name, config, folder) for name in names]
 
 
-def listening(
-    trackers: Sequence[GeneralTracker], trainer: Trainer, say: Callable[[str], object]
-) -> Listener:
-    """A listener that tells them of every completed epoch; steps count images.
+class TrackerCallback(Callback):
+    """Logs every epoch to the trackers; steps count images.
 
     Args:
-        trackers: that were started. One that fails is told no more; the run goes on.
+        trackers: as `start` returns them. One that fails is dropped, and the run continues.
         trainer: of the run.
-        say: told of one that fails.
+        say: called with a sentence about a tracker that fails.
     """
-    told = [*trackers]
 
-    def tell(tracker: GeneralTracker, record: dict[str, Any]) -> None:
-        picture = f"{run_folder.RECONSTRUCTIONS}/epoch_{record['epoch']:04d}.png"
-        tracker.log(dict(_numbers(record)), step=record["images"])
-        _show(tracker, trainer.folder / picture, record["images"])
-        if tracker.name == "tensorboard":
-            _codebook(tracker.writer, trainer, record)
+    def __init__(
+        self,
+        trackers: Sequence[GeneralTracker],
+        trainer: Trainer,
+        say: Callable[[str], object],
+    ) -> None:
+        self._trackers, self._trainer, self._say = [*trackers], trainer, say
 
-    def epoch(record: dict[str, Any]) -> None:
-        for tracker in [*told]:
+    def on_epoch_end(self, record: dict[str, Any]) -> None:
+        """Log the numbers, the reconstructions and, to TensorBoard, the codebook."""
+        for tracker in [*self._trackers]:
             try:
-                tell(tracker, record)
+                self._log(tracker, record)
             # Trackers talk to services, which fail in ways of their own.
             except Exception as error:
-                told.remove(tracker)
-                say(f"  {tracker.name} is told no more: {type(error).__name__}: {error}")
+                self._trackers.remove(tracker)
+                kind = type(error).__name__
+                self._say(f"  Logging to {tracker.name} stopped after an error: {kind}: {error}")
 
-    return Listener(epoch=epoch)
+    def _log(self, tracker: GeneralTracker, record: dict[str, Any]) -> None:
+        tracker.log(dict(_numbers(record)), step=record["images"])
+        picture = self._trainer.folder / run_folder.reconstruction(record["epoch"])
+        _show(tracker, picture, record["images"])
+        if tracker.name == "tensorboard":
+            _codebook(tracker.writer, self._trainer, record)
 
 
 def finish(trackers: Sequence[GeneralTracker]) -> None:

@@ -2,7 +2,7 @@ import math
 from dataclasses import replace
 
 from rotvq.report import style
-from rotvq.report.records import Epoch
+from rotvq.run_record import Epoch
 from rotvq.studies.paper import figures, paper
 
 

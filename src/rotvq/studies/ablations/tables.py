@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from rotvq.report.records import lookup
+from rotvq.run_record import lookup
 from rotvq.studies.paper.results import Result, Results
 from rotvq.studies.paper.tables import (
     Metric,

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from rotvq import run_folder
 from rotvq.errors import UserError, first_line
-from rotvq.guarded import read_json
-from rotvq.report.records import LARGEST_NUMBER, RunRecord, load_run, lookup, mapping, numbers
+from rotvq.guarded import LARGEST_NUMBER, mapping, numbers, read_json
+from rotvq.run_record import RunRecord, load_run, lookup
 from rotvq.studies.milestones import CODEBOOK
 from rotvq.studies.plan import Run
 
@@ -101,7 +102,7 @@ def _result(run: Run) -> Result:
     wanted = run.config.training.epochs
     if recorded != list(range(1, wanted + 1)) or not record.epochs[-1].test:
         raise UserError(
-            f"{run.folder / 'epochs.jsonl'}: expected {wanted} epochs, the last one tested; got "
+            f"{run.folder / run_folder.EPOCHS}: expected {wanted} epochs, the last one tested; got "
             f"{len(recorded)} or others. Remove {run.folder} to train it again."
         )
     return Result(run, record, {name: _measured(run, name) for name in run.measures})

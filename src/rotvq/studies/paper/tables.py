@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from rotvq.report.records import LARGEST_NUMBER
+from rotvq.guarded import LARGEST_NUMBER
 from rotvq.studies.milestones import RECONSTRUCTIONS, milestone
 from rotvq.studies.paper import paper
 from rotvq.studies.paper.results import Result, Results

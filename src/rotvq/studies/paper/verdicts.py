@@ -11,7 +11,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-from rotvq.report.records import lookup
+from rotvq.run_record import lookup
 from rotvq.studies.milestones import RECONSTRUCTIONS, milestone
 from rotvq.studies.paper import paper
 from rotvq.studies.paper.results import Result, Results

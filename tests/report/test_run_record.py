@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rotvq.errors import UserError
-from rotvq.report.records import load_run, load_runs, lookup
+from rotvq.run_record import load_run, load_runs, lookup
 
 
 def test_a_finished_run_is_read_whole(make_run):
@@ -37,7 +37,7 @@ def test_a_run_without_evaluation_takes_its_codebook_size_from_the_configuration
 
 
 @pytest.mark.parametrize("torn", ['{"epoch": 9, "tra', "\0\0\0\0", '{"epoch": 9, "a": "\udce9'])
-def test_a_torn_last_line_is_left_out_and_noted(make_run, torn):
+def test_an_incomplete_last_line_is_ignored_with_a_note(make_run, torn):
     path = make_run(epochs=8)
     with (path / "epochs.jsonl").open("ab") as file:
         file.write(torn.encode(errors="surrogateescape"))
@@ -45,7 +45,7 @@ def test_a_torn_last_line_is_left_out_and_noted(make_run, torn):
     run = load_run(path)
 
     assert len(run.epochs) == 8
-    assert "torn" in run.notes[0]
+    assert "incomplete" in run.notes[0]
 
 
 def test_a_repeated_epoch_is_read_from_its_later_line(make_run):
@@ -80,20 +80,21 @@ def _damage(path: Path, name: str, content: str) -> Path:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("run.json", '{"format": 1,', "damaged"),
+        ("run.json", '{"format": 2,', "damaged"),
         ("run.json", "[1]", "mapping"),
-        ("run.json", '{"format": 2}', "expected format 1, got 2"),
-        ("run.json", "{}", "expected format 1, got None"),
+        ("run.json", '{"format": 1}', "got 1, written by an earlier version of rotvq"),
+        ("run.json", '{"format": 3}', "got 3, written by a later version of rotvq"),
+        ("run.json", "{}", "expected format 2; got None"),
         ("config.yaml", "a: [1", "YAML"),
         ("config.yaml", "just text", "mapping"),
         ("evaluation.json", "", "damaged"),
         ("evaluation.json", '{"format": 7}', "format"),
-        ("evaluation.json", '{"format": 1, "images": 3}', "metrics"),
-        ("evaluation.json", '{"format": 1, "images": 3, "metrics": {"mse": "low"}}', "metrics.mse"),
-        ("evaluation.json", '{"format": 1, "images": 3, "counts": [-1]}', "counts"),
-        ("evaluation.json", '{"format": 1, "metrics": {}}', "images"),
-        ("epochs.jsonl", "", "finished epoch"),
-        ("epochs.jsonl", '{"epo', "finished epoch"),
+        ("evaluation.json", '{"format": 2, "images": 3}', "metrics"),
+        ("evaluation.json", '{"format": 2, "images": 3, "metrics": {"mse": "low"}}', "metrics.mse"),
+        ("evaluation.json", '{"format": 2, "images": 3, "counts": [-1]}', "counts"),
+        ("evaluation.json", '{"format": 2, "metrics": {}}', "images"),
+        ("epochs.jsonl", "", "completed epoch"),
+        ("epochs.jsonl", '{"epo', "completed epoch"),
         ("epochs.jsonl", '{"epo\n{"epoch": 1}\n', "line 1"),
         ("epochs.jsonl", '{"epoch": 0}', "integer from 1"),
         ("epochs.jsonl", '{"epoch": 1}', "train"),
@@ -113,14 +114,14 @@ def test_a_damaged_file_is_one_line_that_names_it(make_run, name, content, said)
 
 
 def test_another_folder_is_no_run(tmp_path):
-    with pytest.raises(UserError, match=r"expected a run folder, found no run\.json"):
+    with pytest.raises(UserError, match=r"expected a run folder; it has no run\.json"):
         load_run(tmp_path)
 
 
 def test_a_run_without_epochs_file_has_no_epochs(make_run):
     path = make_run(epochs=1)
     (path / "epochs.jsonl").unlink()
-    with pytest.raises(UserError, match="finished epoch"):
+    with pytest.raises(UserError, match="completed epoch"):
         load_run(path)
 
 

@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.files import write_atomically
-from rotvq.training import run_folder
 from rotvq.training.config import Config, TrainingConfig
+from rotvq.training.folder import check_free, check_same_data, prepare, prepare_resume, read_config
 
 
 def one_line(error, *, about):
@@ -24,9 +25,9 @@ def one_line(error, *, about):
 def test_a_new_folder_is_made_with_its_configuration(tmp_path, tiny):
     config = tiny(data={"source": "Größe", "size": 16}, quantizer={"restart": 0.03})
     folder = tmp_path / "a/b/run"
-    run_folder.prepare(folder, config)
+    prepare(folder, config)
     assert run_folder.is_run(folder)
-    assert run_folder.read_config(folder) == config
+    assert read_config(folder) == config
     values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     assert list(values) == ["data", "model", "quantizer", "training"]
     assert values["training"]["learning_rate"] == 0.001
@@ -36,27 +37,27 @@ def test_a_new_folder_is_made_with_its_configuration(tmp_path, tiny):
 @pytest.mark.parametrize("rate", [1e-3, 2e-4, 1e-5, 3e-7, 1e30, 5e-324])
 def test_every_number_survives_yaml(tmp_path, rate):
     config = Config(training=TrainingConfig(learning_rate=rate))
-    run_folder.prepare(tmp_path / "run", config)
-    assert run_folder.read_config(tmp_path / "run") == config
+    prepare(tmp_path / "run", config)
+    assert read_config(tmp_path / "run") == config
 
 
 def test_an_empty_folder_will_do(tmp_path):
-    run_folder.prepare(tmp_path, Config())
+    prepare(tmp_path, Config())
     assert run_folder.is_run(tmp_path)
 
 
 def test_a_run_is_not_replaced_unasked(tmp_path, tiny):
-    run_folder.prepare(tmp_path / "run", tiny())
-    for call in (run_folder.check_free, lambda f: run_folder.prepare(f, Config())):
+    prepare(tmp_path / "run", tiny())
+    for call in (check_free, lambda f: prepare(f, Config())):
         with pytest.raises(UserError, match=r"--resume.*--overwrite") as error:
             call(tmp_path / "run")
         one_line(error, about=tmp_path / "run")
-    assert run_folder.read_config(tmp_path / "run") == tiny()
+    assert read_config(tmp_path / "run") == tiny()
 
 
 def test_overwrite_removes_the_runs_own_files_and_no_others(tmp_path, tiny):
     folder = tmp_path / "run"
-    run_folder.prepare(folder, tiny())
+    prepare(folder, tiny())
     own = [
         "run.json", "epochs.jsonl", "evaluation.json", "evaluation-train.json", "checkpoint.pt",
         "model.safetensors", "reconstructions/epoch_0001.png", "report.html", "report.md",
@@ -66,8 +67,8 @@ def test_overwrite_removes_the_runs_own_files_and_no_others(tmp_path, tiny):
     for name in [*own, *others]:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("old")
-    run_folder.prepare(folder, Config(), overwrite=True)
-    assert run_folder.read_config(folder) == Config()
+    prepare(folder, Config(), overwrite=True)
+    assert read_config(folder) == Config()
     assert [name for name in own if (folder / name).exists()] == []
     assert all((folder / name).read_text() == "old" for name in others)
 
@@ -77,7 +78,7 @@ def test_someone_elses_folder_is_left_alone(tmp_path, overwrite):
     (tmp_path / "thesis.tex").write_text("years of work")
     (tmp_path / "figures").mkdir()
     with pytest.raises(UserError, match="holds other files") as error:
-        run_folder.prepare(tmp_path, Config(), overwrite=overwrite)
+        prepare(tmp_path, Config(), overwrite=overwrite)
     one_line(error, about=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figures", "thesis.tex"]
 
@@ -86,14 +87,14 @@ def test_someone_elses_folder_is_left_alone(tmp_path, overwrite):
 def test_a_file_is_no_folder(tmp_path, overwrite):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(UserError, match="is a file") as error:
-        run_folder.check_free(tmp_path / "run", overwrite)
+        check_free(tmp_path / "run", overwrite)
     one_line(error, about=tmp_path / "run")
     assert (tmp_path / "run").read_text() == "a file"
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(UserError, match="found none in") as error:
-        run_folder.read_config(tmp_path)
+    with pytest.raises(UserError, match="expected a run folder; it has no") as error:
+        read_config(tmp_path)
     one_line(error, about=tmp_path)
 
 
@@ -117,7 +118,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 def test_a_damaged_configuration_is_told_in_one_line(tmp_path, content):
     (tmp_path / "config.yaml").write_bytes(content)
     with pytest.raises(UserError) as error:
-        run_folder.read_config(tmp_path)
+        read_config(tmp_path)
     assert "\n" not in str(error.value)
 
 
@@ -126,7 +127,7 @@ def test_a_value_of_another_kind_is_damage_too(tmp_path, training):
     text = f"data: {{}}\nmodel: {{}}\nquantizer: {{}}\ntraining: {training}\n"
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(UserError):
-        run_folder.read_config(tmp_path)
+        read_config(tmp_path)
 
 
 SPLITS = {
@@ -136,14 +137,14 @@ SPLITS = {
 
 
 def record(folder, **changes):
-    content = {"precision": "bf16", "data": {"name": "smooth", **SPLITS}, **changes}
+    content = {"format": 2, "precision": "bf16", "data": {"name": "smooth", **SPLITS}, **changes}
     (folder / "run.json").write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize("precision", [None, "bf16"])
 def test_the_same_data_passes(tmp_path, precision):
     record(tmp_path)
-    run_folder.check_same(tmp_path, SPLITS, precision)
+    check_same_data(tmp_path, SPLITS, precision)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -151,14 +152,14 @@ def test_other_data_is_named(tmp_path, split):
     record(tmp_path)
     other = {**SPLITS, split: {"images": 7, "fingerprint": "cc"}}
     with pytest.raises(UserError, match=rf"own {split} images, .* got 7 of cc") as error:
-        run_folder.check_same(tmp_path, other)
+        check_same_data(tmp_path, other)
     one_line(error, about=f"{SPLITS[split]['images']} of {SPLITS[split]['fingerprint']}")
 
 
 def test_another_precision_is_named(tmp_path):
     record(tmp_path)
     with pytest.raises(UserError, match="own precision bf16; got fp32") as error:
-        run_folder.check_same(tmp_path, SPLITS, "fp32")
+        check_same_data(tmp_path, SPLITS, "fp32")
     one_line(error, about=tmp_path)
 
 
@@ -169,15 +170,15 @@ def test_a_damaged_record_is_told_in_one_line(tmp_path, content):
     path = tmp_path / "run.json"
     path.write_bytes(content)
     with pytest.raises(UserError, match=re.escape(str(path))) as error:
-        run_folder.check_same(tmp_path, SPLITS)
+        check_same_data(tmp_path, SPLITS)
     assert "\n" not in str(error.value)
 
 
 def test_more_epochs_are_written_down(tmp_path, tiny):
-    run_folder.prepare(tmp_path, tiny())
+    prepare(tmp_path, tiny())
     (tmp_path / "reconstructions").rmdir()
-    run_folder.take_up(tmp_path, tiny(training={"epochs": 30}))
-    assert run_folder.read_config(tmp_path) == tiny(training={"epochs": 30})
+    prepare_resume(tmp_path, tiny(training={"epochs": 30}))
+    assert read_config(tmp_path) == tiny(training={"epochs": 30})
     found = sorted(path.name for path in tmp_path.iterdir())
     assert found == ["config.yaml", "reconstructions"]
 
@@ -187,25 +188,25 @@ PLACES = ["", "reconstructions", "bad_steps", "figures", "codebooks"]
 
 @pytest.mark.parametrize("place", PLACES)
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path, tiny, place):
-    run_folder.prepare(tmp_path, tiny())
+    prepare(tmp_path, tiny())
     folder = tmp_path / place
     folder.mkdir(exist_ok=True)
     others = [folder / ".download.part", folder / "rotvq-0.part", tmp_path / "mine"]
     for path in (*others, folder / ".rotvq-0123456789abcdef.part"):
         path.write_bytes(b"half")
     (folder / ".rotvq-link.part").symlink_to(tmp_path / "mine")
-    run_folder.take_up(tmp_path, tiny())
+    prepare_resume(tmp_path, tiny())
     assert all(path.read_bytes() == b"half" for path in others)
     assert [path.name for path in folder.glob(".rotvq-*")] == [".rotvq-link.part"]
 
 
 def test_a_file_that_another_process_is_writing_stays(tmp_path, tiny):
     """A report may be written into the folder while a run is taken up."""
-    run_folder.prepare(tmp_path, tiny())
+    prepare(tmp_path, tiny())
 
     def write(target):
         target.write_text("whole")
-        run_folder.take_up(tmp_path, tiny())
+        prepare_resume(tmp_path, tiny())
 
     write_atomically(tmp_path / "report.md", write)
     assert (tmp_path / "report.md").read_text() == "whole"
@@ -214,8 +215,8 @@ def test_a_file_that_another_process_is_writing_stays(tmp_path, tiny):
 @pytest.mark.parametrize("name", [".rotvq-0123456789abcdef.part", ".rotvq-lock"])
 def test_what_a_killed_process_left_does_not_stop_a_new_run(tmp_path, tiny, name):
     (tmp_path / name).write_text("half")
-    run_folder.prepare(tmp_path, tiny())
-    assert run_folder.read_config(tmp_path) == tiny()
+    prepare(tmp_path, tiny())
+    assert read_config(tmp_path) == tiny()
 
 
 LEFT = ".rotvq-0123456789abcdef.part"
@@ -224,7 +225,7 @@ LEFT = ".rotvq-0123456789abcdef.part"
 @pytest.fixture
 def link(tmp_path, tiny):
     """Replace a subfolder of a run by a link to a folder of two files; returns that folder."""
-    run_folder.prepare(tmp_path / "run", tiny())
+    prepare(tmp_path / "run", tiny())
     (tmp_path / "elsewhere").mkdir()
     for name in ("mine.png", LEFT):
         (tmp_path / "elsewhere" / name).write_text("mine")
@@ -240,7 +241,7 @@ def link(tmp_path, tiny):
 @pytest.mark.parametrize("place", [*PLACES[1:], "tracking"])
 def test_overwriting_replaces_a_linked_folder_and_not_what_it_leads_to(link, tmp_path, tiny, place):
     elsewhere = link(place)
-    run_folder.prepare(tmp_path / "run", tiny(), overwrite=True)
+    prepare(tmp_path / "run", tiny(), overwrite=True)
     assert not (tmp_path / "run" / place).is_symlink()
     assert {path.name: path.read_text() for path in elsewhere.iterdir()} == {
         "mine.png": "mine",
@@ -252,21 +253,14 @@ def test_overwriting_replaces_a_linked_folder_and_not_what_it_leads_to(link, tmp
 def test_a_run_with_a_linked_folder_does_not_go_on(link, tmp_path, tiny, place):
     elsewhere = link(place)
     with pytest.raises(UserError, match="expected a folder; it is a link to") as error:
-        run_folder.take_up(tmp_path / "run", tiny(training={"epochs": 30}))
+        prepare_resume(tmp_path / "run", tiny(training={"epochs": 30}))
     one_line(error, about=tmp_path / "run" / place)
     assert sorted(path.name for path in elsewhere.iterdir()) == [LEFT, "mine.png"]
-    assert run_folder.read_config(tmp_path / "run") == tiny(), "nothing is written"
-
-
-def test_epochs_are_written_whole(tmp_path):
-    history = [{"epoch": 1, "note": "γ"}, {"epoch": 2, "note": ""}]
-    run_folder.write_epochs(tmp_path, history)
-    run_folder.write_epochs(tmp_path, history[:1])
-    assert (tmp_path / "epochs.jsonl").read_text(encoding="utf-8") == '{"epoch": 1, "note": "γ"}\n'
+    assert read_config(tmp_path / "run") == tiny(), "nothing is written"
 
 
 def test_configurations_differ_by_content_not_by_folder(tmp_path, tiny):
     a, b = tiny(), replace(tiny())
-    run_folder.prepare(tmp_path / "a", a)
-    run_folder.prepare(tmp_path / "b", b)
-    assert run_folder.read_config(tmp_path / "a") == run_folder.read_config(tmp_path / "b")
+    prepare(tmp_path / "a", a)
+    prepare(tmp_path / "b", b)
+    assert read_config(tmp_path / "a") == read_config(tmp_path / "b")

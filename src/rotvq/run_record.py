@@ -1,32 +1,34 @@
-"""Reading and checking the records of a run folder (format version 1)."""
+"""The record of a run, read from its folder and checked."""
 
-import math
+from __future__ import annotations
+
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from rotvq import run_folder
 from rotvq.errors import UserError
-from rotvq.guarded import parse_json, read_bytes, read_json, read_yaml
+from rotvq.guarded import mapping, numbers, parse_json, shown
 from rotvq.text import printable
 
-T = TypeVar("T")
-
-FORMAT = 1
 MOST_EPOCHS, MOST_CODES = 10**9, 2**20
-LARGEST_NUMBER = 1e38
-"""About the largest float32: no metric is beyond it, and sums of those below it are finite."""
 _PICTURE = re.compile(r"epoch_([0-9]{1,9})\.png")
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of epochs.jsonl; `number` counts from 1, a metric that is not finite is nan.
+    """One line of epochs.jsonl.
 
-    `codebook` says how it was at the epoch's end; empty where that was not recorded.
+    Args:
+        number: of the epoch, from 1.
+        train: means over the training images; a metric that is not finite is nan.
+        test: the same of the images tested on; empty where the epoch was not tested.
+        timing: seconds and images per second.
+        codebook: its health at the end of the epoch; empty where that was not recorded.
     """
 
     number: int
@@ -49,7 +51,17 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder says: `epochs` has at least one entry, `notes` what was passed over."""
+    """Everything recorded in a run folder.
+
+    Args:
+        path: of the folder.
+        label: the folder's name, safe to print and draw.
+        config: config.yaml, by group.
+        run: run.json.
+        epochs: at least one.
+        evaluation: None until the run is evaluated.
+        notes: one sentence for each irregularity that was ignored.
+    """
 
     path: Path
     label: str
@@ -61,7 +73,7 @@ class RunRecord:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """How often each code was used on the evaluated split; empty where that is not known."""
+        """How often each code was used on the evaluated split; empty if unknown."""
         return self.evaluation.counts if self.evaluation and any(self.evaluation.counts) else ()
 
     @property
@@ -75,7 +87,7 @@ class RunRecord:
     @property
     def pictures(self) -> dict[int, Path]:
         """The reconstruction picture of each epoch that has one, in order."""
-        files = (self.path / "reconstructions").glob("epoch_*.png")
+        files = (self.path / run_folder.RECONSTRUCTIONS).glob("epoch_*.png")
         found = {int(m[1]): file for file in files if (m := _PICTURE.fullmatch(file.name))}
         return dict(sorted(found.items()))
 
@@ -83,18 +95,24 @@ class RunRecord:
 def load_run(path: Path) -> RunRecord:
     """Read a run folder; its label is the folder's name.
 
-    Raises UserError where the folder is no run, has no finished epoch, or a file is damaged.
+    Raises:
+        UserError: the folder is not a run, no epoch is complete, a file is damaged, or another
+            version of rotvq wrote it.
     """
     path = Path(path)
-    run = _record(path, "run.json")
-    config = mapping(_read(read_yaml, path, "config.yaml"), str(path / "config.yaml"))
+    run = run_folder.read_record(path, run_folder.RUN)
+    config = run_folder.read_config(path)
     epochs, notes = _epochs(path)
-    evaluation = load_evaluation(path) if (path / "evaluation.json").exists() else None
+    evaluation = load_evaluation(path) if (path / run_folder.EVALUATION).exists() else None
     return RunRecord(path, _label(path.resolve().name), config, run, epochs, evaluation, notes)
 
 
 def load_evaluation(path: Path) -> Evaluation:
-    """Read evaluation.json of a run folder; UserError where it is absent or damaged."""
+    """Read evaluation.json of a run folder.
+
+    Raises:
+        UserError: it is absent or damaged, or another version of rotvq wrote it.
+    """
     try:
         return _evaluation(path)
     except UserError as error:
@@ -103,16 +121,17 @@ def load_evaluation(path: Path) -> Evaluation:
 
 
 def load_runs(paths: Sequence[Path]) -> tuple[RunRecord, ...]:
-    """Read several run folders; equal folder names are told apart by their parent folders.
+    """Read several run folders; the labels of equal folder names include their parent folders.
 
-    Raises UserError as `load_run`, and where there is no folder or one is given twice.
+    Raises:
+        UserError: as `load_run`; also if there are no folders or one is given twice.
     """
     if not paths:
-        raise UserError("expected one or more run folders, got none; name a run to report on")
+        raise UserError("expected one or more run folders; got none. Name a run to report on.")
     full = [Path(path).resolve() for path in paths]
     for path, times in Counter(full).items():
         if times > 1:
-            raise UserError(f"{path}: expected different run folders, got it {times} times")
+            raise UserError(f"{path}: expected different run folders; got it {times} times.")
     labels = _unique_labels(full)
     return tuple(
         replace(load_run(path), label=_label(label))
@@ -143,32 +162,9 @@ def _label(name: str) -> str:
     return printable(name) or "run"
 
 
-def _read(read: Callable[[Path, Path], T], folder: Path, name: str) -> T:
-    """What `read` makes of a file of the run folder, in which it must lie."""
-    try:
-        return read(folder / name, folder)
-    except FileNotFoundError:
-        raise UserError(
-            f"{folder}: expected a run folder, found no {name}; give a folder that `rotvq train` "
-            "wrote"
-        ) from None
-
-
-def _record(folder: Path, name: str) -> Mapping[str, Any]:
-    path = folder / name
-    value = mapping(_read(read_json, folder, name), str(path))
-    if value.get("format") != FORMAT:
-        raise UserError(
-            f"{path}: expected format {FORMAT}, got {_shown(value.get('format'))}; use the version "
-            "of rotvq that wrote it"
-        )
-    return value
-
-
 def _epochs(folder: Path) -> tuple[tuple[Epoch, ...], tuple[str, ...]]:
-    path = folder / "epochs.jsonl"
-    content = read_bytes(path, within=folder) if path.exists() else b""
-    lines = [line for line in content.split(b"\n") if line.strip()]
+    path = folder / run_folder.EPOCHS
+    lines = run_folder.read_epochs(folder)
     epochs: dict[int, Epoch] = {}
     again: list[int] = []
     notes = []
@@ -179,7 +175,7 @@ def _epochs(folder: Path) -> tuple[tuple[Epoch, ...], tuple[str, ...]]:
         except UserError:
             if n < len(lines):
                 raise
-            notes.append("The last line of epochs.jsonl is torn and was left out.")
+            notes.append("The last line of epochs.jsonl is incomplete and was ignored.")
             continue
         epoch = _epoch(value, where)
         if epoch.number in epochs:
@@ -189,7 +185,7 @@ def _epochs(folder: Path) -> tuple[tuple[Epoch, ...], tuple[str, ...]]:
         more = f" (and {len(again) - 1} more)" if len(again) > 1 else ""
         notes.append(f"Epoch {again[0]}{more} is recorded twice; the later record is shown.")
     if not epochs:
-        raise UserError(f"{path}: expected a finished epoch, found none; let the run finish one")
+        raise UserError(f"{path}: expected a completed epoch; got none. Let the run finish one.")
     return tuple(epochs[number] for number in sorted(epochs)), tuple(notes)
 
 
@@ -197,23 +193,23 @@ def _epoch(value: Any, where: str) -> Epoch:
     value = mapping(value, where)
     number = value.get("epoch")
     if not isinstance(number, int) or not 1 <= number <= MOST_EPOCHS:
-        raise UserError(f"{where}: expected `epoch` as an integer from 1, got {_shown(number)}")
+        raise UserError(f"{where}: expected `epoch` as an integer from 1; got {shown(number)}")
     train, test, timing = (numbers(value, key, where) for key in ("train", "test", "timing"))
     codebook = mapping(value.get("codebook", {}), f"{where}: codebook")
     return Epoch(number, train, test, timing, codebook)
 
 
 def _evaluation(folder: Path) -> Evaluation:
-    path = folder / "evaluation.json"
-    value = _record(folder, path.name)
+    path = folder / run_folder.EVALUATION
+    value = run_folder.read_record(folder, path.name)
     counts = value.get("counts", [])
     if not isinstance(counts, list) or not all(isinstance(c, int) and c >= 0 for c in counts):
-        raise UserError(f"{path}: expected `counts` as a list of integers from 0, got another kind")
+        raise UserError(f"{path}: expected `counts` as a list of integers from 0; got another kind")
     if len(counts) > MOST_CODES:
-        raise UserError(f"{path}: expected `counts` of at most {MOST_CODES:,} codes, got more")
+        raise UserError(f"{path}: expected `counts` of at most {MOST_CODES:,} codes; got more")
     images = value.get("images")
     if not isinstance(images, int):
-        raise UserError(f"{path}: expected `images` as an integer, got {_shown(images)}")
+        raise UserError(f"{path}: expected `images` as an integer; got {shown(images)}")
     protocol = mapping(value.get("protocol", {}), f"{path}: protocol")
     return Evaluation(
         split=str(value.get("split")),
@@ -222,31 +218,3 @@ def _evaluation(folder: Path) -> Evaluation:
         protocol={topic: str(sentence) for topic, sentence in protocol.items()},
         counts=tuple(counts),
     )
-
-
-def mapping(value: Any, where: str) -> Mapping[str, Any]:
-    """The value, if it is a mapping of names; UserError otherwise."""
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: expected a mapping of names, got {type(value).__name__}")
-    return value
-
-
-def numbers(record: Mapping[str, Any], key: str, where: str) -> Mapping[str, float]:
-    """The metrics at a key of a record, nan where they are not finite; UserError otherwise."""
-    values = mapping(record.get(key), f"{where}: {key}")
-    return {name: _number(value, f"{where}: {key}.{name}") for name, value in values.items()}
-
-
-def _number(value: Any, where: str) -> float:
-    """A metric; what a run writes for one that is not finite, null, is nan, as are others."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return math.nan
-    if not isinstance(value, int | float) or abs(value) > LARGEST_NUMBER:
-        raise UserError(f"{where}: expected a number up to {LARGEST_NUMBER:g}, got {_shown(value)}")
-    return float(value)
-
-
-def _shown(value: Any) -> str:
-    """A value in a message, which is a line."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"

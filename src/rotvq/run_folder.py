@@ -1,0 +1,139 @@
+"""The folder of a run: what each file is called, what it holds, how it is read and written.
+
+| file | content |
+|---|---|
+| `config.yaml` | the configuration, by group |
+| `run.json` | what the run was made from: data, versions, hardware, model |
+| `epochs.jsonl` | one record per completed epoch |
+| `evaluation.json` | metrics over the whole test split |
+| `model.safetensors`, `config.json` | the weights, and the arguments that rebuild the model |
+| `checkpoint.pt` | everything needed to resume |
+
+Free of torch, so that the command line and the report start quickly. `rotvq.run_record` parses
+these files; `rotvq.training.folder` decides who may write them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from rotvq.errors import UserError
+from rotvq.files import to_json, write_text
+from rotvq.guarded import mapping, read_bytes, read_json, read_yaml, shown
+
+T = TypeVar("T")
+
+FORMAT = 2
+"""Version of run.json and evaluation.json, raised when an older folder can no longer be read."""
+
+CONFIG = "config.yaml"
+MODEL = "config.json"
+RUN = "run.json"
+EPOCHS = "epochs.jsonl"
+EVALUATION = "evaluation.json"
+TRAIN_EVALUATION = "evaluation-train.json"
+CHECKPOINT, CHECKPOINT_BEFORE = "checkpoint.pt", "checkpoint-before.pt"
+WEIGHTS = "model.safetensors"
+RECONSTRUCTIONS = "reconstructions"
+BAD_STEPS = "bad_steps"
+TRACKING = "tracking"
+SKIPPED = "skipped.tsv"
+FIGURES = "figures"
+CODEBOOKS = "codebooks"
+REPORTS = ("report.html", "report.md")
+LOCK = ".rotvq-lock"
+"""Stays when the run has ended: a lock file that is removed can be locked twice."""
+
+SUBFOLDERS = (RECONSTRUCTIONS, BAD_STEPS, TRACKING, FIGURES, CODEBOOKS)
+OUTPUTS = (
+    MODEL, RUN, EPOCHS, EVALUATION, TRAIN_EVALUATION, CHECKPOINT, CHECKPOINT_BEFORE, WEIGHTS,
+    SKIPPED, *REPORTS, *SUBFOLDERS,
+)  # fmt: skip
+"""Everything that a run writes besides its configuration and its lock."""
+
+
+def is_run(folder: Path) -> bool:
+    """Whether the folder holds a run, started or finished."""
+    return (folder / CONFIG).is_file()
+
+
+def reconstruction(epoch: int) -> str:
+    """The picture of an epoch's reconstructions, relative to the folder; epochs count from 1."""
+    return f"{RECONSTRUCTIONS}/epoch_{epoch:04d}.png"
+
+
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """The values of config.yaml, by group; a run of another format is refused.
+
+    Raises:
+        UserError: the folder holds no run, the file is damaged, or another version wrote it.
+    """
+    values = _read(read_yaml, folder, CONFIG)
+    if (folder / RUN).exists():
+        read_record(folder, RUN)
+    return mapping(values, str(folder / CONFIG))
+
+
+def write_config(folder: Path, values: Mapping[str, Any]) -> None:
+    """Write config.yaml; the values come by group."""
+    write_text(folder / CONFIG, yaml.safe_dump(dict(values), sort_keys=False))
+
+
+def read_record(folder: Path, name: str) -> Mapping[str, Any]:
+    """A JSON record of the current format.
+
+    Args:
+        folder: of the run.
+        name: `RUN`, `EVALUATION` or `TRAIN_EVALUATION`.
+
+    Raises:
+        UserError: the file is absent or damaged, or another version wrote it.
+    """
+    path = folder / name
+    record = mapping(_read(read_json, folder, name), str(path))
+    _check_format(record, path)
+    return record
+
+
+def read_epochs(folder: Path) -> list[bytes]:
+    """The lines of epochs.jsonl that are not empty; none where no epoch is complete.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    path = folder / EPOCHS
+    content = read_bytes(path, within=folder) if path.exists() else b""
+    return [line for line in content.split(b"\n") if line.strip()]
+
+
+def write_epochs(folder: Path, history: Iterable[Mapping[str, Any]]) -> None:
+    """Replace epochs.jsonl, so that it always agrees with the checkpoint."""
+    write_text(folder / EPOCHS, "".join(to_json(record) + "\n" for record in history))
+
+
+def _read(read: Callable[[Path, Path], T], folder: Path, name: str) -> T:
+    """Read a file that must lie in the folder itself."""
+    try:
+        return read(folder / name, folder)
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder}: expected a run folder; it has no {name}. Pass a folder that `rotvq train` "
+            "wrote."
+        ) from None
+
+
+def _check_format(record: Mapping[str, Any], path: Path) -> None:
+    version = record.get("format")
+    if type(version) is int and version == FORMAT:
+        return
+    whose = "an unknown version"
+    if type(version) is int:
+        whose = "an earlier version" if version < FORMAT else "a later version"
+    raise UserError(
+        f"{path}: expected format {FORMAT}; got {shown(version)}, written by {whose} of rotvq. "
+        "Open it with the version that wrote it, or train the run again with --overwrite."
+    )

@@ -1,0 +1,39 @@
+"""The one protocol by which progress, trackers and studies follow a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rotvq.evaluation.metrics import Means
+
+
+class Callback:
+    """Base class of everything that follows a run: override the methods that you need.
+
+    Of several processes, the main one calls them.
+    """
+
+    def on_images(self, images: int, means: Means) -> None:
+        """Called about twice a second and at the end of each epoch.
+
+        Args:
+            images: trained on since the start of the run.
+            means: over the images of the current epoch so far.
+        """
+
+    def on_bad_step(self, message: str) -> None:
+        """Called after a step with non-finite gradients was skipped.
+
+        Args:
+            message: one sentence.
+        """
+
+    def on_epoch_end(self, record: dict[str, Any]) -> None:
+        """Called after each epoch, before its checkpoint is written.
+
+        What you write here is written again if the run is killed before its checkpoint.
+
+        Args:
+            record: the line of epochs.jsonl.
+        """

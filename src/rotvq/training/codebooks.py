@@ -1,0 +1,85 @@
+"""The codebooks of a model while it trains: their start, their decay, their health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from rotvq.evaluation.pixels import normalized
+from rotvq.model import VQVAE
+from rotvq.quantization import Codebook, health
+from rotvq.training.samples import Samples
+
+VECTORS_PER_CODE = 2
+"""Latent vectors per code that k-means starts from, if there are as many images."""
+
+
+def codebooks_of(model: VQVAE) -> tuple[Codebook, ...]:
+    """The codebooks of a model's quantizer; none for finite scalar quantization."""
+    return tuple(each for each in model.quantizer.modules() if isinstance(each, Codebook))
+
+
+def set_decay(model: VQVAE, decay: float) -> None:
+    """Set γ of every codebook."""
+    for codebook in codebooks_of(model):
+        codebook.update = replace(codebook.update, decay=decay)
+
+
+def images_to_start_from(model: VQVAE, samples: Samples, batch_size: int) -> int:
+    """How many images codes are placed from: a batch, or more if it has too few vectors."""
+    tokens = samples.sides[0] // model.stride * (samples.sides[1] // model.stride)
+    codes = max(len(codebook) for codebook in codebooks_of(model))
+    return max(batch_size, -(-VECTORS_PER_CODE * codes // tokens))
+
+
+@torch.no_grad()
+def place_codes(
+    model: VQVAE,
+    images: Tensor,
+    micro_batch_size: int,
+    accelerator: Accelerator,
+    autocast: Callable[[], torch.autocast],
+) -> None:
+    """Place the codes of `init: data` by k-means over the latents of some images.
+
+    All processes see the same images, and the codebook counts those of the main one, so any
+    number of processes starts from the same codes.
+
+    Args:
+        model: whose codebooks are not ready yet.
+        images: uint8, on the device.
+        micro_batch_size: images at a time.
+        accelerator: of this process.
+        autocast: the precision of the network.
+    """
+    with autocast():
+        parts = images.split(micro_batch_size)
+        z = torch.cat([model.encoder(normalized(part)) for part in parts])
+    counts = z.new_full(z[:, 0].shape, accelerator.is_main_process, dtype=torch.bool)
+    model.quantizer.initialize_codebook(z, counts)
+
+
+def health_of(model: VQVAE) -> dict[str, Any]:
+    """The health of the codebooks for an epoch's record; empty without a learned codebook.
+
+    Of several codebooks: the sum of dead codes, the greatest age, and the means of the rest.
+    """
+    found = [health(codebook) for codebook in codebooks_of(model)]
+    if not found:
+        return {}
+    if len(found) == 1:
+        return found[0]._asdict()
+    return {
+        "dead": sum(each.dead for each in found),
+        "oldest": max(each.oldest for each in found),
+        "perplexity": sum(each.perplexity for each in found) / len(found),
+        "spread": tuple(
+            sum(values) / len(found)
+            for values in zip(*(each.spread for each in found), strict=True)
+        ),
+    }

@@ -1,0 +1,144 @@
+"""A run from its start to its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rotvq import run_folder
+from rotvq.data_processing import ImageData
+from rotvq.evaluation.evaluate import evaluate
+from rotvq.files import write_json
+from rotvq.training import checkpoint, processes, starting_point
+from rotvq.training.callbacks import Callback
+from rotvq.training.config import Config
+from rotvq.training.folder import check_free, check_same_data, prepare, prepare_resume
+from rotvq.training.images import sizes
+from rotvq.training.interrupt import Interrupt, Stopped
+from rotvq.training.lock import RunLock
+from rotvq.training.loop import train
+from rotvq.training.record import write_run_record
+from rotvq.training.run import Run
+
+
+class Trainer(Run):
+    """One run in one folder: `begin` or `resume` it, then `run` it to the end.
+
+    Args:
+        config: of the run.
+        data: images in memory.
+        folder: of the run. Nothing is written before `begin` or `resume`.
+
+    Raises:
+        UserError: configuration, data and processes do not fit together.
+    """
+
+    def __init__(self, config: Config, data: ImageData, folder: Path) -> None:
+        super().__init__(config, data, folder)
+        self.lock = RunLock(folder)
+
+    def begin(self, command: str = "", *, overwrite: bool = False) -> None:
+        """Create the folder of a new run.
+
+        Args:
+            command: the command line, for the record.
+            overwrite: replace a run in the folder.
+
+        Raises:
+            UserError: the folder is not free, another process is training in it, or the model to
+                start from cannot be loaded.
+        """
+        main, start = self.accelerator.is_main_process, self._load_start()
+        if main:
+            # Before the lock, which creates the folder.
+            check_free(self.folder, overwrite)
+        with self.lock.until_failure(main):
+            if main:
+                prepare(self.folder, self.config, overwrite=overwrite)
+                self._describe(command, start)
+            processes.check_shared(self.accelerator, self.folder, 0)
+            if start:
+                self.save()
+
+    def resume(self) -> str:
+        """Continue from the checkpoint in the folder, or start there if it has none.
+
+        Returns:
+            A sentence if a damaged checkpoint was replaced by the one before it, or nothing.
+
+        Raises:
+            UserError: the run was trained on other images or in another precision, its checkpoints
+                are damaged, it is past its epochs, or another process is training it.
+        """
+        main, path, notice = (
+            self.accelerator.is_main_process,
+            self.folder / run_folder.CHECKPOINT,
+            "",
+        )
+        with self.lock.until_failure(main):
+            if main:
+                if not (self.folder / run_folder.RUN).exists():
+                    self._describe("")
+                splits = sizes(self.images.splits) | self.samples.record
+                check_same_data(self.folder, splits, self.precision)
+                notice = checkpoint.settle(path)
+            self.accelerator.wait_for_everyone()
+            started = path.exists()
+            processes.check_shared(self.accelerator, self.folder, 1 + started)
+            if started:
+                self.state.restore(path, self.config.training, self.steps, totals=main)
+            else:
+                self._load_start()
+            # Last, so that a refusal leaves the folder as it was.
+            if main:
+                prepare_resume(self.folder, self.config)
+                if started:
+                    checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.eval_model)
+                    run_folder.write_epochs(self.folder, self.position.history)
+        return notice
+
+    def run(self, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+        """Train to the end and evaluate; returns the record of the evaluation.
+
+        Raises:
+            Stopped: a signal came, and the checkpoint is written. After the last epoch, the
+                evaluation is completed and written too.
+            UserError: the loss or too many gradients in a row are not finite.
+        """
+        try:
+            with Interrupt() as interrupt:
+                train(self, callbacks, interrupt)
+                beta = self.config.training.beta
+                record = evaluate(self.eval_model, self.images.test, beta=beta)
+            if self.accelerator.is_main_process:
+                run_folder.write_epochs(self.folder, self.position.history)
+                write_json(self.folder / run_folder.EVALUATION, record)
+                checkpoint.before(self.folder / run_folder.CHECKPOINT).unlink(missing_ok=True)
+        finally:
+            self.lock.release()
+        if interrupt.signal is not None:
+            raise Stopped(interrupt.signal, f"Stopped; the run in {self.folder} is finished.")
+        return record
+
+    def _load_start(self) -> dict[str, str] | None:
+        """Load the weights that the run starts from; returns their origin for the record."""
+        name = self.config.training.init_from
+        if name is None:
+            return None
+        start = starting_point.load(name, self.config)
+        self.model.load_state_dict(start.weights)
+        return start.record
+
+    def _describe(self, command: str, start: dict[str, str] | None = None) -> None:
+        write_run_record(
+            self.folder,
+            config=self.config,
+            data=self.data,
+            images=self.images,
+            samples=self.samples,
+            model=self.model,
+            precision=self.precision,
+            command=command,
+            start=start,
+        )
