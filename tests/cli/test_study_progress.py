@@ -11,6 +11,7 @@ import pytest
 from rotvq.cli.study_progress import StudyProgress, _Work
 from rotvq.data_processing import ImageData, ImageSplit
 from rotvq.errors import UserError
+from rotvq.studies.paper import SUITE
 from rotvq.studies.plan import make_plan
 
 RUN = 2 * 512
@@ -30,7 +31,7 @@ def clock(monkeypatch):
 @pytest.fixture
 def plan(tmp_path):
     """The five runs of Table 3."""
-    return make_plan("smoke", tmp_path, studies=["table3"])
+    return make_plan(SUITE, "smoke", tmp_path, studies=["table3"])
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_a_run_sees_no_more_images_than_there_are(plan, images, size):
 
 
 def test_a_record_that_studies_share_counts_once(capsys, tmp_path, data):
-    plan = make_plan("smoke", tmp_path, studies=["training", "figures"])
+    plan = make_plan(SUITE, "smoke", tmp_path, studies=["training", "figures"])
     assert len(plan) == 2 and plan[0].folder == plan[1].folder
     work = _Work(plan, images=600)
     assert work.total == 4 * 512
@@ -96,7 +97,7 @@ def test_each_end_is_a_line_and_failures_are_counted(capsys, clock, plan, data):
         callback.on_run_begin(plan[1])
         clock.now += 20
         callback.on_images(512, means)
-        callback.on_measure(plan[1], "yardstick")
+        callback.on_measure(plan[1], "classifier_metrics")
         finish(plan[1])
         callback.on_run_end(plan[1])
         callback.on_run_begin(plan[2])

@@ -14,6 +14,7 @@ from rotvq.cli.progress import TrainingProgress, epoch_lines
 from rotvq.cli.study_progress import StudyProgress
 from rotvq.cli.terminal import Terminal, counted, duration
 from rotvq.evaluation.metrics import Means
+from rotvq.studies.paper import SUITE
 from rotvq.studies.plan import make_plan
 from rotvq.training.config import Config
 
@@ -111,7 +112,7 @@ def test_training_in_80_columns_shows_epoch_bar_speed_and_time_with_details_belo
 
 
 def test_studies_in_80_columns_show_how_much_is_left_with_the_run_below(tmp_path):
-    plan = make_plan("smoke", tmp_path, studies=["table3"])
+    plan = make_plan(SUITE, "smoke", tmp_path, studies=["table3"])
     progress = StudyProgress(plan)
     text = drawing(progress)
     data = SimpleNamespace(train=SimpleNamespace(images=range(600)))

@@ -1,4 +1,4 @@
-"""Folders of finished studies, in the true format, with smooth and plausible numbers."""
+"""Folders of finished studies in the real format, with plausible numbers; and pixels of figures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,15 @@ from PIL import Image
 
 from rotvq import run_folder
 from rotvq.files import to_json
+from rotvq.studies import paper, results
 from rotvq.studies.milestones import CODEBOOK, milestone
-from rotvq.studies.paper import results
 from rotvq.studies.plan import Run, make_plan
 from rotvq.studies.study import Suite
-from rotvq.studies.suites import PAPER
 
 MakeResults = Callable[..., results.Results]
 SIDE, COLUMNS = 8, 4
 BOUND = 0.0123
-YARDSTICK = {
+CLASSIFIER = {
     "accuracy_original": 0.85,
     "accuracy_reconstruction": 0.4,
     "agreement": 0.42,
@@ -44,17 +44,34 @@ def make_results(tmp_path: Path) -> MakeResults:
     return make
 
 
+@pytest.fixture
+def pixels() -> Callable[[bytes], np.ndarray]:
+    """A PNG as (height, width, 3) uint8."""
+    return lambda png: np.asarray(Image.open(BytesIO(png)).convert("RGB"))
+
+
+@pytest.fixture
+def count(pixels) -> Callable[[bytes, str], int]:
+    """How many pixels of a PNG have a colour, as "#0072B2"."""
+
+    def counted(png: bytes, colour: str) -> int:
+        value = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        return int((pixels(png) == value).all(axis=-1).sum())
+
+    return counted
+
+
 def write_results(
     out: Path,
     *,
-    suite: Suite = PAPER,
+    suite: Suite = paper.SUITE,
     preset: str = "smoke",
     studies: Iterable[str] | None = None,
     variants: Sequence[str] = (),
     seeds: int | None = None,
     values: Callable[[Run], Mapping[str, float]] = lambda run: {},
     used: float = 0.6,
-    yardstick: Callable[[Run], Mapping[str, float]] | None = None,
+    classifier: Callable[[Run], Mapping[str, float]] | None = None,
 ) -> results.Results:
     """Finish the runs of a plan and read them.
 
@@ -64,20 +81,20 @@ def write_results(
         values: metrics of a run at the end of its training that replace the invented ones,
             wherever they are recorded; nan is written as null.
         used: share of the codes in use at the end, 0 to 1; in t-SNE, of every epoch.
-        yardstick: the classifier's metrics of a run of the estimators' study that replace those of
-            YARDSTICK; None leaves the measurement out.
+        classifier: the classifier's metrics of a run of the estimators' study that replace those of
+            CLASSIFIER; None leaves the measurement out.
     """
     plan = []
     chosen = {"studies": studies, "variants": variants, "seeds": seeds}
-    for run in make_plan(preset, out, suite=suite, **chosen):
-        others = tuple(name for name in run.measures if name != "yardstick")
-        wanted = yardstick is not None and run.study == "estimators"
-        run = replace(run, measures=(*others, "yardstick") if wanted else others)
+    for run in make_plan(suite, preset, out, **chosen):
+        others = tuple(name for name in run.measures if name != "classifier_metrics")
+        wanted = classifier is not None and run.study == "estimators"
+        run = replace(run, measures=(*others, "classifier_metrics") if wanted else others)
         if not run.trained:
             place = list(suite.studies[run.study].variants).index(run.variant)
             _write_run(run, {**_metrics(run, place, used), **values(run)})
         for name in run.missing:
-            _write(run, f"{name}.json", _measure(name, run, used, yardstick))
+            _write(run, f"{name}.json", _measure(name, run, used, classifier))
         plan.append(run)
     return results.read(plan)
 
@@ -177,10 +194,10 @@ def _write_run(run: Run, metrics: Mapping[str, float]) -> None:
 
 
 def _measure(
-    name: str, run: Run, used: float, yardstick: Callable[[Run], Mapping[str, float]] | None
+    name: str, run: Run, used: float, classifier: Callable[[Run], Mapping[str, float]] | None
 ) -> dict[str, Any]:
-    if name == "yardstick" and yardstick:
-        metrics = {**YARDSTICK, **yardstick(run)}
+    if name == "classifier_metrics" and classifier:
+        metrics = {**CLASSIFIER, **classifier(run)}
         return {"images": 128, "metrics": metrics, "protocol": {"accuracy": "of a classifier"}}
     if name == "best":
         evaluation = json.loads((run.folder / "evaluation.json").read_text())

@@ -10,6 +10,7 @@ import yaml
 
 from rotvq.errors import UserError
 from rotvq.studies.milestones import CODEBOOK, RECONSTRUCTIONS, milestone
+from rotvq.studies.paper import SUITE
 from rotvq.studies.paper.presets import PRESETS
 from rotvq.studies.paper.studies import BETAS, SIZES, STUDIES
 from rotvq.studies.plan import check, make_plan
@@ -20,13 +21,13 @@ OUT = Path("out")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_study_varies_what_its_table_varies_and_nothing_else(preset):
     base = PRESETS[preset].bases["main"]
-    for run, k in zip(make_plan(preset, OUT, studies=["table2"]), SIZES, strict=True):
+    for run, k in zip(make_plan(SUITE, preset, OUT, studies=["table2"]), SIZES, strict=True):
         assert run.config == base.replace(quantizer={"codebook_size": k})
     base = PRESETS[preset].bases["ablation"]
-    for run, beta in zip(make_plan(preset, OUT, studies=["table3"]), BETAS, strict=True):
+    for run, beta in zip(make_plan(SUITE, preset, OUT, studies=["table3"]), BETAS, strict=True):
         assert run.config == base.replace(training={"beta": beta})
     base = PRESETS[preset].bases["estimators"]
-    for run in make_plan(preset, OUT, studies=["estimators"]):
+    for run in make_plan(SUITE, preset, OUT, studies=["estimators"]):
         changed = {
             "estimator": run.config.quantizer.estimator,
             "restart": run.config.quantizer.restart,
@@ -44,30 +45,30 @@ def test_the_paper_preset_is_the_papers():
 
 
 def test_estimators_meet_the_same_seeds_and_go_seed_by_seed():
-    plan = make_plan("cpu", OUT, studies=["estimators"])
+    plan = make_plan(SUITE, "cpu", OUT, studies=["estimators"])
     assert len(plan) == 10 * 3
     assert [run.seed for run in plan] == [0] * 10 + [1] * 10 + [2] * 10
     assert len({run.variant.name for run in plan[:10]}) == 10
 
 
 def test_one_configuration_is_one_record_whatever_is_asked_for():
-    everything = {run.name: run.folder for run in make_plan("cpu", OUT)}
+    everything = {run.name: run.folder for run in make_plan(SUITE, "cpu", OUT)}
     own = OUT / "training/base/seed_0"
     shared = [name for name, folder in everything.items() if folder == own]
     assert shared == ["training/base/seed_0", "table2/k_1024/seed_0", "figures/base/seed_0"]
     for study in STUDIES:
-        for run in make_plan("cpu", OUT, studies=[study]):
+        for run in make_plan(SUITE, "cpu", OUT, studies=[study]):
             assert everything[run.name] == run.folder
 
 
 def test_every_folder_holds_one_configuration():
-    plan = make_plan("paper", OUT, seeds=2)
+    plan = make_plan(SUITE, "paper", OUT, seeds=2)
     assert len({(run.folder, run.config) for run in plan}) == len({run.folder for run in plan})
 
 
 def test_seeds_variants_and_source_can_be_chosen():
     plan = make_plan(
-        "cpu", OUT, studies=["table3"], variants=["beta_2.0"], seeds=2, source="photos"
+        SUITE, "cpu", OUT, studies=["table3"], variants=["beta_2.0"], seeds=2, source="photos"
     )
     assert [(run.variant.name, run.seed) for run in plan] == [("beta_2.0", 0), ("beta_2.0", 1)]
     assert {run.config.data.source for run in plan} == {"photos"}
@@ -83,13 +84,13 @@ def test_seeds_variants_and_source_can_be_chosen():
 )
 def test_what_does_not_exist_is_answered_with_what_does(wrong, named):
     with pytest.raises(UserError) as caught:
-        make_plan("cpu", OUT, **wrong)
+        make_plan(SUITE, "cpu", OUT, **wrong)
     assert all(name in str(caught.value) for name in named)
 
 
 def test_an_unknown_preset():
     with pytest.raises(UserError, match="smoke, cpu, paper; got 'huge'"):
-        make_plan("huge", OUT)
+        make_plan(SUITE, "huge", OUT)
 
 
 class TestCheck:
@@ -104,7 +105,7 @@ class TestCheck:
         check(run)
 
     def test_no_record_passes(self, tmp_path):
-        for run in make_plan("smoke", tmp_path):
+        for run in make_plan(SUITE, "smoke", tmp_path):
             check(run)
 
     def test_another_configuration_is_refused_with_its_fields(self, run):

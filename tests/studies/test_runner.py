@@ -17,9 +17,9 @@ from rotvq.data_processing import ImageData, ImageSplit
 from rotvq.errors import UserError
 from rotvq.studies.callbacks import StudyCallback
 from rotvq.studies.classifier import obtain
-from rotvq.studies.gradients import codebook_file, gradient_norms, read_codebook, uses
 from rotvq.studies.measures import MEASURES
 from rotvq.studies.plan import Run
+from rotvq.studies.recorder import codebook_file, gradient_norms, read_codebook, uses
 from rotvq.studies.runner import LOCKS, work
 from rotvq.studies.study import Variant
 from rotvq.training.build import build_model, load_model
@@ -139,7 +139,7 @@ def test_a_kill_between_what_is_kept_and_the_checkpoint_changes_nothing(
 
 def test_a_missing_measurement_is_made_without_training_again(data, tmp_path, monkeypatch):
     calls: list[str] = []
-    monkeypatch.setitem(MEASURES, "count", lambda run, bench: {"format": 1, "n": len(calls)})
+    monkeypatch.setitem(MEASURES, "count", lambda run, shared: {"format": 1, "n": len(calls)})
     do([a_run(tmp_path)], data, tmp_path)
     asked = a_run(tmp_path, measures=("count",))
     assert asked.trained
@@ -193,7 +193,7 @@ def test_what_another_process_finished_meanwhile_is_not_done_again(data, tmp_pat
 @pytest.fixture(scope="module", name="run")
 def kept(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("kept")
-    run = a_run(out, measures=("tsne", "best", "yardstick"), epochs=4, learning_rate=3e-3)
+    run = a_run(out, measures=("tsne", "best", "classifier_metrics"), epochs=4, learning_rate=3e-3)
     do([run], data, out)
     return run
 
@@ -247,7 +247,7 @@ class TestKept:
         assert best["metrics"]["loss"] == pytest.approx(min(losses), rel=1e-5)
 
     def test_the_classifier_is_kept_with_its_record(self, run):
-        measured = json.loads((run.folder / "yardstick.json").read_text())["metrics"]
+        measured = json.loads((run.folder / "classifier_metrics.json").read_text())["metrics"]
         record = json.loads((run.folder.parents[1] / "classifier/classifier.json").read_text())
         assert measured["accuracy_original"] == record["accuracy"]
         assert measured["frechet_distance"] > 0

@@ -1,18 +1,13 @@
-"""rotvq ablate: our own studies, each option measured, and a report of them."""
+"""rotvq ablate: run our ablations and report them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from rotvq.cli.reproduce import run_suite
-from rotvq.studies.suites import ABLATIONS
+from rotvq.studies import ablations
 
-EPILOG = """\
-studies:
-{studies}
-
-Runs that are done are not done again; one that was stopped or killed goes on where it was. At the
-end a report is written over everything that is done in the folder. Examples:
+EXAMPLES = """\
   rotvq ablate all --preset smoke
   rotvq ablate steps --preset cpu --data cifar-10-python.tar.gz
   rotvq ablate options --variants rotation attention --seeds 1
@@ -20,8 +15,9 @@ end a report is written over everything that is done in the folder. Examples:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Do what is left of the studies named, write the report. Returns the exit status."""
+    """Finish the runs of the studies named and write the report. Returns the exit status."""
     description = (
-        "Go from the paper's recipe to the best one, an option at a time, and try large codebooks."
+        "Go from the paper's recipe to the best one, one change at a time; try other options and "
+        "large codebooks; and report them."
     )
-    return run_suite(ABLATIONS, "rotvq.studies.ablations", argv, description, EPILOG)
+    return run_suite(ablations.SUITE, ablations.contents, argv, description, EXAMPLES)

@@ -1,30 +1,35 @@
-"""rotvq reproduce: the paper's tables and figures, measured, and a report beside the paper's."""
+"""rotvq reproduce: run the paper's studies and report them next to the paper."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rotvq.cli.options import Parser
 from rotvq.cli.side_by_side import side_by_side
 from rotvq.cli.study_progress import StudyProgress
 from rotvq.errors import UserError
+from rotvq.studies import paper
 from rotvq.studies.plan import Run, check, make_plan
 from rotvq.studies.study import Suite
-from rotvq.studies.suites import PAPER
 from rotvq.text import printable
+
+if TYPE_CHECKING:
+    from rotvq.studies.page import Contents
 
 ALL = "all"
 EPILOG = """\
 studies:
 {studies}
 
-Runs that are done are not done again; one that was stopped or killed goes on where it was. At the
-end a report is written over everything that is done in the folder. Examples:
+Finished runs are not repeated; stopped or killed ones resume. At the end, a report is written over
+all finished runs in the folder. Examples:
+"""
+EXAMPLES = """\
   rotvq reproduce all --preset smoke
   rotvq reproduce table2 table3 --preset cpu --data cifar-10-python.tar.gz
   rotvq reproduce estimators --preset cpu --variants rotation straight_through --seeds 5
@@ -33,38 +38,34 @@ end a report is written over everything that is done in the folder. Examples:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Do the runs of the studies named that are not done, write the report. Returns the status."""
-    description = "Train and measure the paper's studies and report them beside the paper."
-    return run_suite(PAPER, "rotvq.studies.paper", argv, description, EPILOG)
+    """Finish the runs of the studies named and write the report. Returns the exit status."""
+    description = "Train and measure the paper's studies, and report them next to the paper."
+    return run_suite(paper.SUITE, paper.contents, argv, description, EXAMPLES)
 
 
 def run_suite(
-    suite: Suite, package: str, argv: Sequence[str], description: str, epilog: str
+    suite: Suite,
+    contents: Callable[[], Contents],
+    argv: Sequence[str],
+    description: str,
+    examples: str,
 ) -> int:
-    """Do what is left of a suite's studies, write its report. Returns the exit status.
+    """Finish the studies of a suite and write its report. Returns the exit status.
 
     Args:
         suite: the studies.
-        package: whose module `contents` says what the report says. Its last name is that of the
-            folder, if the command line names none.
-        argv: the command line after the verb.
-        description: for --help.
-        epilog: for --help, with a place for the list of {studies}.
+        contents: imports and returns what the report shows.
+        argv: the command line after the command.
+        description, examples: for --help.
     """
-    name = package.rsplit(".", 1)[1]
-    options = _parse(suite, argv, name, description, epilog)
-    out = options.out or Path(name) / options.preset
+    options = _parse(suite, argv, description, examples)
+    out = options.out or Path(suite.name) / options.preset
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: expected a folder; {out} is a file. Choose another name.")
     named = [name for name in options.studies if name != ALL]
     studies = [*suite.studies, *named] if ALL in options.studies else named
     planned = partial(
-        make_plan,
-        options.preset,
-        out,
-        suite=suite,
-        seeds=options.seeds,
-        source=options.data,
+        make_plan, suite, options.preset, out, seeds=options.seeds, source=options.data
     )
     plan = planned(studies=studies, variants=options.variants)
     for each in plan:
@@ -75,15 +76,15 @@ def run_suite(
         work = partial(_work, suite, plan, everything, out, options)
         status = side_by_side(options.jobs, work) if options.jobs > 1 else work()
     if status > 128:
-        print(printable(f"Stopped; everything is saved in {out}. The same command goes on."))
+        print(printable(f"Stopped. Everything is saved in {out}; run the same command to resume."))
     if any(each.done for each in everything):
-        # Late: matplotlib takes its time.
-        from rotvq.studies.paper.page import write_report
+        # Late: importing matplotlib takes time.
+        from rotvq.studies.page import write_report
 
-        contents = import_module(f"{package}.contents").CONTENTS
         seeds = ["--seeds", str(options.seeds)] if options.seeds else []
         command = [*_common(options, out), *seeds]
-        print(printable(f"Report: {write_report(contents, everything, out, command)}"))
+        report = write_report(suite, contents(), everything, out, command)
+        print(printable(f"Report: {report}"))
     return status
 
 
@@ -96,7 +97,7 @@ def _work(
 ) -> int:
     progress = StudyProgress(plan, live=options.jobs == 1)
     data = progress.load_data()
-    # Late: torch takes its time, and bad options or data are answered before.
+    # Late: importing torch takes time, and bad options or data are reported before it.
     from rotvq.studies.runner import check_images, work
     from rotvq.training.interrupt import Stopped
 
@@ -104,7 +105,7 @@ def _work(
 
     def command(run: Run) -> str:
         which = ["--variants", run.variant.name, "--seeds", str(run.seed + 1)]
-        return shlex.join(["rotvq", suite.verb, run.study, *_common(options, out), *which])
+        return shlex.join(["rotvq", suite.command, run.study, *_common(options, out), *which])
 
     try:
         with progress.following(data) as callback:
@@ -115,31 +116,39 @@ def _work(
 
 
 def _common(options: argparse.Namespace, out: Path) -> list[str]:
-    """The options that make a study again."""
+    """The options that repeat a study."""
     source = ["--data", options.data] if options.data else []
     return ["--preset", options.preset, *source, "--out", str(out)]
 
 
 def _parse(
-    suite: Suite, argv: Sequence[str], name: str, description: str, epilog: str
+    suite: Suite, argv: Sequence[str], description: str, examples: str
 ) -> argparse.Namespace:
     width = max(map(len, suite.studies))
-    lines = [f"  {s.name:<{width}}  {s.title} ({s.stands_for})" for s in suite.studies.values()]
+    lines = [f"  {s.name:<{width}}  {s.title} ({s.description})" for s in suite.studies.values()]
     parser = Parser(
-        prog=f"rotvq {suite.verb}",
+        prog=f"rotvq {suite.command}",
         description=description,
-        epilog=epilog.format(studies="\n".join([*lines, f"  {ALL:<{width}}  all of them"])),
+        epilog=EPILOG.format(studies="\n".join([*lines, f"  {ALL:<{width}}  all of them"]))
+        + examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("studies", nargs="+", metavar="STUDY", help="one or more of those below")
     parser.add_argument(
-        "--preset", default="cpu", choices=[*suite.presets], help="size (default: cpu)"
+        "studies", nargs="+", metavar="STUDY", help="one or more of the studies below"
     )
-    parser.add_argument("--data", help="images (default: the preset's own source)")
-    parser.add_argument("--out", type=Path, help=f"folder (default: {name}/PRESET)")
-    parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help="only these rows")
-    parser.add_argument("--seeds", type=int, help="seeds a variant (default: the preset's)")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
+    parser.add_argument(
+        "--preset",
+        default="cpu",
+        choices=[*suite.presets],
+        help="size of the studies (default: cpu)",
+    )
+    parser.add_argument("--data", help="source of the images (default: the preset's)")
+    parser.add_argument("--out", type=Path, help=f"output folder (default: {suite.name}/PRESET)")
+    parser.add_argument(
+        "--variants", nargs="+", default=[], metavar="NAME", help="run only these rows"
+    )
+    parser.add_argument("--seeds", type=int, help="seeds per variant (default: the preset's)")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel runs (default: 1)")
     options = parser.parse_args(argv)
     for option in ("seeds", "jobs"):
         value = getattr(options, option)

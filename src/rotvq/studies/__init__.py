@@ -1,1 +1,1 @@
-"""The paper's studies as data, one runner that resumes, and the report beside the paper."""
+"""Studies: the paper's experiments and our ablations as data, a resumable runner, and reports."""

@@ -1,4 +1,4 @@
-"""From studies and a preset to the runs they need, and what of them is done."""
+"""The runs that studies need at a preset's size, and which of them are done."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import TypeVar
 from rotvq import __version__, run_folder
 from rotvq.errors import UserError
 from rotvq.studies.study import Preset, Study, Suite, Variant
-from rotvq.studies.suites import PAPER
 from rotvq.training.config import Config, differing
 from rotvq.training.folder import read_config
 
 T = TypeVar("T")
 
 GRADIENTS = "gradients.json"
-"""In a run's folder: the norm of the gradient by each parameter, after each epoch."""
+"""In a run's folder: the gradient norm of each parameter after each epoch."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,12 @@ class Run:
     """One training with its measurements: a study's variant at a seed.
 
     Args:
-        study: whose row it is.
-        variant: which row.
+        study: its name.
+        variant: the row of the study.
         seed: of the training.
         config: what is trained.
-        folder: where its record lies; that of another study's run where the configuration is one.
-        measures: names of what is measured of the trained model besides its evaluation.
+        folder: of its record; runs of equal configuration in two studies share one.
+        measures: names of the measurements made of the trained model besides its evaluation.
     """
 
     study: str
@@ -42,7 +41,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """As "table2/k_256/seed_0"."""
+        """Study, variant and seed, as "table2/k_256/seed_0"."""
         return f"{self.study}/{self.variant.name}/seed_{self.seed}"
 
     @property
@@ -52,20 +51,20 @@ class Run:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Measurements that are not made yet."""
+        """The measurements that are not made yet."""
         return tuple(name for name in self.measures if not (self.folder / f"{name}.json").exists())
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether training and all measurements are finished."""
         return self.trained and not self.missing
 
 
 def make_plan(
+    suite: Suite,
     preset: str,
     out: Path,
     *,
-    suite: Suite = PAPER,
     studies: Iterable[str] | None = None,
     variants: Sequence[str] = (),
     seeds: int | None = None,
@@ -74,16 +73,17 @@ def make_plan(
     """The runs of some studies, in order.
 
     Args:
-        preset: one of the suite's.
-        out: the folder of all records.
-        suite: whose studies and presets.
-        studies: some of them; None is all.
-        variants: only these; all if empty.
-        seeds: how many, from 0; for every study. None is the preset's for the repeated studies.
-        source: of the images, instead of the preset's.
+        suite: the studies and presets to choose from.
+        preset: name of the preset.
+        out: folder of all records.
+        studies: names of studies; None selects all.
+        variants: names of variants; empty selects all.
+        seeds: number of seeds, from 0, of every study; None is the preset's number for repeated
+            studies and 1 for the others.
+        source: of the images, in place of the preset's.
 
     Raises:
-        UserError: a preset, study or variant that does not exist.
+        UserError: a preset, study or variant does not exist.
     """
     size = _one(preset, suite.presets, "preset")
     names = suite.studies if studies is None else studies
@@ -92,7 +92,7 @@ def make_plan(
     wanted = {s.name for s in chosen}
     plan: list[Run] = []
     owners: dict[Config, Path] = {}
-    # All studies, also those not chosen: who owns a shared record does not depend on the choice.
+    # All studies, chosen or not: the owner of a shared record does not depend on the choice.
     for study in suite.studies.values():
         count = seeds or (size.seeds if study.repeated else 1)
         # Seed by seed, so that a study stopped early still compares all of its variants.
@@ -107,12 +107,12 @@ def make_plan(
 
 
 def check(run: Run) -> None:
-    """See that the record in a run's folder, if there is one, is of this run and this version.
+    """Check that the record in a run's folder, if there is one, is of this run and this version.
 
-    Where its images came from does not matter, as a record names their fingerprint.
+    The source of the images may differ, as a record holds their fingerprint.
 
     Raises:
-        UserError: it is not; with the fields that differ.
+        UserError: the record is of another run; names the fields that differ.
     """
     if not run_folder.is_run(run.folder):
         return
@@ -132,7 +132,7 @@ def check(run: Run) -> None:
             changed.append(f"rotvq: {made} → {__version__}")
     if changed:
         raise UserError(
-            f"{run.folder}: expected the record of {run.name}; it is another's: "
+            f"{run.folder}: expected the record of {run.name}; got another run's: "
             f"{'; '.join(changed)}. Choose another --out, or remove that folder."
         )
 

@@ -13,9 +13,9 @@ from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
 from rotvq.files import write_json
 from rotvq.studies.callbacks import StudyCallback
-from rotvq.studies.gradients import RunObserver
-from rotvq.studies.measures import MEASURES, Bench
+from rotvq.studies.measures import MEASURES, Shared
 from rotvq.studies.plan import Run, check
+from rotvq.studies.recorder import RunRecorder
 from rotvq.training.folder import check_same_data
 from rotvq.training.images import on_device, sizes
 from rotvq.training.trainer import Trainer
@@ -68,29 +68,29 @@ def work(
     for run in plan:
         check(run)
     (out / LOCKS).mkdir(parents=True, exist_ok=True)
-    bench = Bench(data, plan[0].config.data.test_images, out)
+    shared = Shared(data, plan[0].config.data.test_images, out)
     # What others hold is waited for at the end: it may be left undone, or be another study's too.
-    taken = [run for run in plan if not _take(run, bench, command, callback, wait=False)]
+    taken = [run for run in plan if not _take(run, shared, command, callback, wait=False)]
     for run in taken:
-        _take(run, bench, command, callback, wait=True)
+        _take(run, shared, command, callback, wait=True)
 
 
 def _take(
-    run: Run, bench: Bench, command: Callable[[Run], str], callback: StudyCallback, *, wait: bool
+    run: Run, shared: Shared, command: Callable[[Run], str], callback: StudyCallback, *, wait: bool
 ) -> bool:
     """Do what is left of a run, unless another process holds it; returns whether none did."""
     # Runs that share a folder share a lock.
-    lock = FileLock(bench.out / LOCKS / "-".join(run.folder.relative_to(bench.out).parts))
+    lock = FileLock(shared.out / LOCKS / "-".join(run.folder.relative_to(shared.out).parts))
     try:
         with lock.acquire(timeout=-1 if wait else 0):
             if run.done:
                 return True
             callback.on_run_begin(run)
             if not run.trained:
-                _train(run, bench.data, command(run), callback)
+                _train(run, shared.data, command(run), callback)
             for name in run.missing:
                 callback.on_measure(run, name)
-                write_json(run.folder / f"{name}.json", MEASURES[name](run, bench))
+                write_json(run.folder / f"{name}.json", MEASURES[name](run, shared))
             callback.on_run_end(run)
     except Timeout:
         return False
@@ -105,4 +105,4 @@ def _train(run: Run, data: ImageData, command: str, callback: StudyCallback) -> 
         trainer.resume()
     else:
         trainer.begin(command)
-    trainer.run([callback, RunObserver(trainer)])
+    trainer.run([callback, RunRecorder(trainer)])

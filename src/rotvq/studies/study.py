@@ -1,4 +1,4 @@
-"""What a study is, as data: variants of a base configuration, each trained at some seeds."""
+"""What a study is, as data: variants of a base configuration, each trained with several seeds."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Variant:
 
     Args:
         name: in paths and on the command line.
-        label: in tables.
+        label: in tables and figures.
         changes: what differs from the study's base.
-        base: another configuration to start from, by its name in a preset.
+        base: another base configuration to start from, by its name in a preset.
     """
 
     name: str
@@ -36,16 +36,16 @@ class Study:
     Args:
         name: in paths and on the command line.
         title: in the report.
-        stands_for: the table, the figures or the section of the paper.
-        base: the configuration that its variants change, by its name in a preset.
-        variants: its rows, in order.
-        repeated: train each variant at every seed; else at the first alone.
-        measures: what is measured of each trained model besides its evaluation, by name.
+        description: the table, figures or section of the paper that it reproduces, or its setup.
+        base: the configuration that the variants change, by its name in a preset.
+        variants: the rows, in order.
+        repeated: train each variant with every seed; otherwise with the first one only.
+        measures: names of the measurements made of each trained model besides its evaluation.
     """
 
     name: str
     title: str
-    stands_for: str
+    description: str
     base: str
     variants: tuple[Variant, ...]
     repeated: bool = False
@@ -54,11 +54,11 @@ class Study:
 
 @dataclass(frozen=True)
 class Preset:
-    """How large the studies are.
+    """The size of a suite's studies.
 
     Args:
-        bases: configurations by name, for the studies to start from.
-        seeds: how many, for the repeated studies.
+        bases: the configurations that studies start from, by name.
+        seeds: the number of seeds of repeated studies.
     """
 
     bases: Mapping[str, Config]
@@ -70,11 +70,17 @@ class Suite:
     """Studies that are planned, run and reported together.
 
     Args:
-        verb: of the command line.
+        command: of the command line, as "reproduce".
+        name: of the default folder and of the report's files, as "reproduction".
+        title: of the report.
+        summary: one sentence under the title.
         studies: by name, in order.
-        presets: their sizes by name.
+        presets: by name.
     """
 
-    verb: str
+    command: str
+    name: str
+    title: str
+    summary: str
     studies: Mapping[str, Study]
     presets: Mapping[str, Preset]

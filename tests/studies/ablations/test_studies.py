@@ -1,15 +1,15 @@
-"""The ladder and its levers: what each row changes, and nothing else."""
+"""Steps and options: each row makes its changes and no others."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from rotvq.studies.ablations import SUITE
 from rotvq.studies.ablations.presets import PRESETS
-from rotvq.studies.ablations.studies import BRANCH, LARGE, OPTIONS, STEPS, STUDIES, merged
+from rotvq.studies.ablations.studies import BASELINE, LARGE, OPTIONS, STEPS, STUDIES, merged
 from rotvq.studies.plan import make_plan
-from rotvq.studies.suites import ABLATIONS
 from rotvq.training.build import build_model
 from rotvq.training.presets import PRESETS as RUNS
 
@@ -17,7 +17,7 @@ OUT = Path("out")
 
 
 def plan(preset, study, seeds=1):
-    return make_plan(preset, OUT, suite=ABLATIONS, studies=[study], seeds=seeds)
+    return make_plan(SUITE, preset, OUT, studies=[study], seeds=seeds)
 
 
 def test_merging_keeps_what_is_not_changed_and_changes_nothing_of_its_parts():
@@ -27,20 +27,20 @@ def test_merging_keeps_what_is_not_changed_and_changes_nothing_of_its_parts():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_ladder_begins_with_the_papers_recipe_and_keeps_what_is_below(preset):
+def test_steps_begin_with_the_papers_recipe_and_keep_earlier_changes(preset):
     runs = plan(preset, "steps")
     assert runs[0].config == PRESETS[preset].bases["steps"]
-    for (below, run), (_, _, changes) in zip(pairwise(runs[:-1]), STEPS[1:], strict=True):
-        assert run.config == below.config.replace(**changes)
+    for (before, run), (_, _, changes) in zip(pairwise(runs[:-1]), STEPS[1:], strict=True):
+        assert run.config == before.config.replace(**changes)
         assert changes
 
 
 @pytest.mark.parametrize("preset", ["cpu", "paper"])
-def test_a_lever_changes_one_rung(preset):
-    branch = next(r for r in plan(preset, "steps") if r.variant.name == BRANCH)
+def test_an_option_changes_the_baseline(preset):
+    baseline = next(r for r in plan(preset, "steps") if r.variant.name == BASELINE)
     for run, (name, _, changes) in zip(plan(preset, "options"), OPTIONS, strict=True):
         assert run.variant.name == name
-        assert run.config == branch.config.replace(**changes) != branch.config
+        assert run.config == baseline.config.replace(**merged(*changes)) != baseline.config
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -48,7 +48,7 @@ def test_every_row_can_be_built_and_is_repeated_where_it_is_compared(study):
     for run in plan("smoke", study):
         if run.config.quantizer.codebook_size <= 16384:
             build_model(run.config)
-    repeated = {run.seed for run in make_plan("cpu", OUT, suite=ABLATIONS, studies=[study])}
+    repeated = {run.seed for run in make_plan(SUITE, "cpu", OUT, studies=[study])}
     assert repeated == ({0} if study == "codebooks" else {0, 1, 2})
 
 
@@ -68,11 +68,11 @@ def test_choices_are_made_on_images_held_out(preset):
     assert all(config.data.validation for config in PRESETS[preset].bases.values())
 
 
-def test_the_best_preset_is_the_top_of_the_ladder_but_for_its_length():
+def test_the_last_step_is_the_best_preset_except_for_its_length():
     for preset, name in (("cpu", "best"), ("paper", "best_gpu")):
-        *_, trunk, top = (run.config for run in plan(preset, "steps"))
+        *_, before, top = (run.config for run in plan(preset, "steps"))
         best = RUNS[name]
         length = {name: getattr(best.training, name) for name in ("epochs", "test_every")}
-        assert top.replace(training=length, data={"validation": 0}) == best
-        assert top.quantizer == trunk.quantizer
-        assert top.training == replace(trunk.training, learning_rate=top.training.learning_rate)
+        assert top.replace(training=length, data=asdict(best.data)) == best
+        assert top.quantizer == before.quantizer
+        assert top.training == replace(before.training, learning_rate=top.training.learning_rate)

@@ -1,30 +1,33 @@
+"""Figures of the paper's studies: reproducible, complete, and robust to missing values."""
+
 import math
-from dataclasses import replace
 
 from rotvq.report import style
-from rotvq.run_record import Epoch
-from rotvq.studies.paper import figures, paper
+from rotvq.studies.paper import figures
+
+BOTH = ["rotation", "rotation_restart", "reflection", "reflection_restart"]
 
 
 def test_each_figure_is_the_same_bytes_each_time_and_as_wide_as_the_page(make_results, pixels):
-    results = make_results(studies=["training", "table2", "table3"])
-    for draw in (
-        lambda: figures.training_curves(results.of("training")[0]),
-        lambda: figures.codebook_sizes(results, paper.TABLE2),
-        lambda: figures.commitment_weights(results, paper.TABLE3),
+    results = make_results(studies=["table2", "table3"])
+    estimators = make_results(
+        "two", studies=["estimators"], variants=BOTH, classifier=lambda run: {}
+    )
+    for draw, of in (
+        (figures.codebook_sizes, results),
+        (figures.commitment_weights, results),
+        (figures.estimators, estimators),
+        (figures.leak, estimators),
     ):
-        png = draw()
-        assert png == draw()
-        assert pixels(png).shape[1] == style.WIDTH * style.DPI
+        picture = draw(of)
+        assert picture == draw(of)
+        assert pixels(picture.png).shape[1] == style.WIDTH * style.DPI
 
 
-def test_a_study_with_one_variant_is_drawn_beside_the_paper(make_results, count):
+def test_a_study_with_one_variant_is_drawn_with_the_papers_values(make_results, count):
     results = make_results(studies=["table2", "table3"], variants=["k_512", "beta_0.5"])
-    for png in (
-        figures.codebook_sizes(results, paper.TABLE2),
-        figures.commitment_weights(results, paper.TABLE3),
-    ):
-        assert count(png, style.colour(0)) and count(png, style.REFERENCE)
+    for picture in (figures.codebook_sizes(results), figures.commitment_weights(results)):
+        assert count(picture.png, style.colour(0)) and count(picture.png, style.REFERENCE)
 
 
 def test_values_that_are_not_finite_are_left_out(make_results, count):
@@ -34,7 +37,7 @@ def test_values_that_are_not_finite_are_left_out(make_results, count):
             ("reconstruction_loss", "codebook_loss", "perplexity"), math.nan
         ),
     )
-    png = figures.commitment_weights(results, paper.TABLE3)
+    png = figures.commitment_weights(results).png
     assert count(png, style.REFERENCE) and not count(png, style.colour(0))
 
 
@@ -52,13 +55,56 @@ def test_points_are_means_over_the_seeds_that_have_a_value(make_results):
         for name, seeds, of in (("several", 3, usage.get), ("one", 1, lambda seed: 0.5))
     )
     assert len(several.all) == 3
-    assert figures.codebook_sizes(several, paper.TABLE2) == figures.codebook_sizes(
-        one, paper.TABLE2
+    assert figures.codebook_sizes(several) == figures.codebook_sizes(one)
+
+
+def test_metrics_of_the_estimators_without_a_finite_value_are_left_out(make_results, monkeypatch):
+    drawn = []
+
+    def draw(axes, panel, *_):
+        drawn.append(panel.title[:4])
+
+    monkeypatch.setattr(figures, "draw_panel", draw)
+    known = ["MSE ", "SSIM", "Perp", "Code", "Comm"]
+    for classifier, extra in (
+        (None, []),
+        (lambda run: {"frechet_distance": math.nan}, ["Clas"]),
+        (lambda run: {}, ["Clas", "Fréc"]),
+    ):
+        name = "_".join(["runs", *extra])
+        results = make_results(
+            name=name, studies=["estimators"], variants=BOTH[:1], classifier=classifier
+        )
+        drawn.clear()
+        figures.estimators(results)
+        assert drawn == [*known, *extra]
+
+
+def test_an_interrupted_study_is_drawn_with_its_finished_runs(make_results, count):
+    def drawn(*variants: str) -> bytes:
+        name = "-".join(variants)
+        results = make_results(name=name, studies=["estimators"], variants=variants, seeds=1)
+        return figures.estimators(results).png
+
+    both = drawn("rescaling", "rescaling_restart")
+    for variant, absent in (("rescaling", 1), ("rescaling_restart", 0)):
+        one, other = (style.colour(n) for n in (1 - absent, absent))
+        png = drawn(variant)
+        assert count(png, one) == count(both, one)
+        assert 0 < count(png, other) < count(both, other) / 3  # in the legend alone
+
+
+def test_one_seed_and_nan_are_drawn(make_results, count):
+    results = make_results(
+        studies=["estimators"],
+        seeds=1,
+        values=lambda run: {"ssim": math.nan} if "restart" in run.variant.name else {},
     )
+    assert count(figures.estimators(results).png, style.colour(0))
+    assert count(figures.leak(results).png, style.colour(2))
 
 
-def test_curves_stand_a_single_epoch_and_values_that_no_axis_takes(make_results, count):
-    (result,) = make_results(studies=["training"]).of("training")
-    epoch = Epoch(1, {"loss": math.nan, "reconstruction_loss": 0.0, "perplexity": 5.0}, {}, {})
-    png = figures.training_curves(replace(result, record=replace(result.record, epochs=(epoch,))))
-    assert count(png, style.colour(0))  # the point of the perplexity
+def test_the_figure_of_the_leak_needs_neither_transform(make_results, count):
+    results = make_results(studies=["estimators"], variants=["straight_through"], seeds=1)
+    png = figures.leak(results).png  # warns where an axis without rows is drawn
+    assert count(png, style.colour(2)), "in the legend"

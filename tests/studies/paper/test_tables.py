@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from rotvq.studies import table as module
 from rotvq.studies.paper import tables
 
 
@@ -62,7 +63,7 @@ def test_estimators_have_mean_and_spread_over_their_seeds(make_results):
         variants=["rotation", "reflection"],
         seeds=3,
         values=lambda run: {"mse": mse[run.seed], "ssim": 0.5 if run.seed else math.nan},
-        yardstick=lambda run: {"accuracy_reconstruction": 0.25 * run.seed},
+        classifier=lambda run: {"accuracy_reconstruction": 0.25 * run.seed},
     )
     table = tables.estimators(results)
     seeds, error, similarity, *_, accuracy, _ = row(table, "rotation")
@@ -103,4 +104,4 @@ def test_the_final_table_names_the_best_epoch(make_results):
     ],
 )
 def test_spread(values, text):
-    assert tables.spread(values, tables.decimals(2)) == text
+    assert module.spread(values, module.decimals(2)) == text

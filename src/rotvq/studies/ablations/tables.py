@@ -1,4 +1,4 @@
-"""The ladder, the levers, the codebooks and the best as tables. Pure: results to texts."""
+"""Tables of our ablations. Pure: results to texts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from rotvq.run_record import lookup
-from rotvq.studies.paper.results import Result, Results
-from rotvq.studies.paper.tables import (
+from rotvq.studies.ablations.studies import BASELINE
+from rotvq.studies.results import Result, Results
+from rotvq.studies.table import (
     Metric,
     Table,
     decimals,
@@ -16,23 +17,15 @@ from rotvq.studies.paper.tables import (
     percent,
     ratio,
     spread,
+    tested,
 )
-
-Value = Callable[[Result], float]
-
-TEST = (
-    Metric("PSNR, dB", "psnr", decimals(2)),
-    Metric("SSIM", "ssim", decimals(3)),
-    Metric("usage", "usage", percent),
-    Metric("perplexity", "perplexity", decimals(0)),
-)
-"""Metrics of the test split besides its MSE."""
 
 MSE = decimals(5)
-NOTE = (
+_NOTE = (
     "Mean ± standard deviation over the seeds. Validation: training images held out, on which "
-    "choices are made. Everything else is of the whole test split, of images decoded from their "
-    "indices alone. Minutes: of training, on the machine above; other work may have shared it."
+    "choices are made. All other metrics are of the whole test split, of images decoded from their "
+    "indices alone. PSNR: of the mean MSE, and the mean of each image's own. Minutes: training "
+    "time on the machine above, which other work may have shared."
 )
 
 
@@ -46,122 +39,134 @@ def validation(result: Result) -> float:
     return result.record.epochs[-1].test.get("reconstruction_loss", math.nan)
 
 
-def minutes(result: Result) -> float:
-    """Of training."""
-    return result.minutes
+def bound(result: Result) -> float:
+    """The Gaussian rate–distortion bound; nan where it was not measured."""
+    return number(lookup(result.measured.get("bound", {}), "metrics.gaussian_distortion"))
 
 
-def parameters(result: Result) -> float:
-    """Weights of the network; an EMA codebook is none."""
+def _parameters(result: Result) -> float:
+    """Weights of the network, without an EMA codebook."""
     return number(lookup(result.record.run, "model.parameters"))
 
 
-def rows_of(results: Results, study: str) -> dict[str, tuple[Result, ...]]:
-    """The finished runs of a study by the label of their variant, in order."""
-    rows: dict[str, list[Result]] = {}
-    for result in results.of(study):
-        rows.setdefault(result.run.variant.label, []).append(result)
-    order = [r.variant.label for r in results.plan if r.study == study]
-    return {label: tuple(rows[label]) for label in dict.fromkeys(order) if label in rows}
+_QUALITY = (
+    tested("PSNR, dB", "psnr", decimals(2)),
+    tested("per-image PSNR, dB", "psnr_per_image", decimals(2)),
+    tested("SSIM", "ssim", decimals(3)),
+    tested("usage", "usage", percent),
+    tested("perplexity", "perplexity", decimals(0)),
+)
+_VALIDATION = Metric("validation MSE, ×1000", validation, thousandths)
+_MINUTES = Metric("minutes", lambda result: result.minutes, decimals(1))
+_COLUMNS = (
+    tested("test MSE, ×1000", "mse", thousandths),
+    *_QUALITY,
+    Metric("parameters", _parameters, decimals(0)),
+    _MINUTES,
+)
 
 
-def ladder(results: Results) -> Table:
-    """A rung a row; each keeps what is below it."""
-    rows, below = [], None
-    for label, runs in rows_of(results, "steps").items():
-        step = _change(runs, below)
-        rows.append((label if below is None else f"+ {label}", *_cells(runs, step)))
-        below = runs
+def tables(study: str, results: Results) -> tuple[Table, ...]:
+    """The tables of a study that has a finished run."""
+    match study:
+        case "steps":
+            return (steps(results),)
+        case "options":
+            return (options(results),)
+        case "codebooks":
+            return (codebooks(results),)
+        case "best":
+            return (best(results),)
+    return ()
+
+
+def steps(results: Results) -> Table:
+    """A step per row, with its improvement over the step before."""
+    rows: list[tuple[str, ...]] = []
+    before: Sequence[Result] | None = None
+    for label, runs in results.rows("steps").items():
+        name = label if before is None else f"+ {label}"
+        rows.append((name, *_cells(runs, _improvement(runs, before or ()))))
+        before = runs
     return Table(
-        "The ladder",
-        ("rung", *_columns("than the rung below")),
+        "Steps",
+        ("step", *_columns("improvement")),
         tuple(rows),
-        f"Each rung keeps what is above it in this table. {NOTE}",
+        "Each step keeps the changes above it. Improvement: by how much the validation MSE is "
+        f"lower than one step above. {_NOTE}",
     )
 
 
-def levers(results: Results, branch: Sequence[Result]) -> Table:
-    """A lever a row, each alone on one rung of the ladder.
-
-    Args:
-        results: with runs of the study levers.
-        branch: runs of that rung, without a lever.
-    """
-    rows = [(label, *_cells(runs, _change(runs, branch))) for label, runs in
-            rows_of(results, "options").items()]  # fmt: skip
-    if branch:
-        rows.insert(0, ("none of them", *_cells(branch, "")))
-    return Table("Levers", ("options", *_columns("than without")), tuple(rows), NOTE)
+def options(results: Results) -> Table:
+    """An option per row, each added alone to the baseline, which is the first row."""
+    baseline = results.of("steps", BASELINE)
+    rows = [
+        (label, *_cells(runs, _improvement(runs, baseline)))
+        for label, runs in results.rows("options").items()
+    ]
+    if baseline:
+        rows.insert(0, ("none", *_cells(baseline, "")))
+    return Table(
+        "Options",
+        ("option", *_columns("improvement")),
+        tuple(rows),
+        "Improvement: by how much the validation MSE is lower than without the option, over the "
+        f"seeds that both have. {_NOTE}",
+    )
 
 
 def codebooks(results: Results) -> Table:
-    """A size of the codebook a row, with what a Gaussian source of these variances would cost."""
-    rows = []
-    for label, runs in rows_of(results, "codebooks").items():
-        (first, *_) = runs
-        rows.append(
-            (
-                label,
-                decimals(0)(first.metric("bits_per_image")),
-                spread([r.metric("mse") for r in runs], MSE),
-                MSE(bound(first)),
-                *(spread([r.metric(m.key) for r in runs], m.text) for m in TEST),
-                spread([minutes(r) for r in runs], decimals(1)),
-            )
-        )
-    columns = ("bits an image", "test MSE", "Gaussian bound", *(m.name for m in TEST), "minutes")
+    """A codebook size per row, with the Gaussian bound at the same bits."""
+    columns = (
+        tested("bits per image", "bits_per_image", decimals(0)),
+        tested("test MSE", "mse", MSE),
+        Metric("Gaussian bound", bound, MSE),
+        *_QUALITY,
+        _MINUTES,
+    )
+    rows = [
+        (label, *(_spread([m.value(r) for r in runs], m.text) for m in columns))
+        for label, runs in results.rows("codebooks").items()
+    ]
     return Table(
         "Large codebooks",
-        ("codebook", *columns),
+        ("codebook", *(m.name for m in columns)),
         tuple(rows),
-        "Gaussian bound: the least MSE of any code of so many bits for a Gaussian source with the "
-        "covariance of the training images (reverse water-filling). Images are not Gaussian and "
-        "may be coded with less. Usage and perplexity: of the test split.",
+        "Gaussian bound: the lowest MSE of any code with this many bits for a Gaussian source with "
+        "the covariance of the training images (reverse water-filling). Images are not Gaussian, "
+        "so a code may fall below it. PSNR: of the mean MSE, and the mean of each image's own. "
+        "Usage and perplexity: on the test split.",
     )
 
 
 def best(results: Results) -> Table:
-    """The best recipe beside plain straight-through, at the same time of training."""
-    both = {**rows_of(results, "best"), **rows_of(results, "plain")}
-    rows = [(label, *_cells(runs, None)) for label, runs in both.items()]
-    return Table("Half an hour", ("recipe", *_columns("")), tuple(rows), NOTE)
-
-
-def bound(result: Result) -> float:
-    """Of the measurement of that name; nan where it was not made."""
-    return number(lookup(result.measured.get("bound", {}), "metrics.gaussian_distortion"))
-
-
-def _columns(change: str) -> tuple[str, ...]:
-    less = (f"less {change}",) if change else ()
-    names = (m.name for m in TEST)
-    return (
-        "validation MSE, ×1000", *less, "test MSE, ×1000", *names, "parameters", "minutes", "seeds",
-    )  # fmt: skip
-
-
-def _cells(runs: Sequence[Result], change: str | None) -> tuple[str, ...]:
-    """Of a row; a change of "" leaves its column blank, in tables that have none it is left out."""
-    columns: list[tuple[Value, Callable[[float], str]]] = [(lambda r: r.metric("mse"), thousandths)]
-    columns += [(lambda r, key=m.key: r.metric(key), m.text) for m in TEST]  # type: ignore[misc]
-    columns += [(parameters, decimals(0)), (minutes, decimals(1))]
-    cells = (_spread([value(r) for r in runs], text) for value, text in columns)
-    held = _spread([validation(r) for r in runs], thousandths)
-    return (held, *([] if change is None else [change]), *cells, str(len(runs)))
-
-
-def _spread(values: Sequence[float], text: Callable[[float], str]) -> str:
-    """Without the spread where it cannot be seen: columns are narrow."""
-    return text(values[0]) if len(set(map(text, values))) == 1 else spread(values, text)
-
-
-def _change(runs: Sequence[Result], before: Sequence[Result] | None) -> str:
-    """By how much the validation MSE fell, seeds that both have."""
-    pairs = paired(runs, before or ())
-    return f"{100 * (1 - fmean(ratio(a, b) for a, b in pairs)):.1f} %" if pairs else ""
+    """The best recipe and plain straight-through, at equal training time."""
+    both = {**results.rows("best"), **results.rows("plain")}
+    rows = tuple((label, *_cells(runs)) for label, runs in both.items())
+    return Table("Half an hour", ("recipe", *_columns()), rows, _NOTE)
 
 
 def paired(runs: Sequence[Result], before: Sequence[Result]) -> list[tuple[float, float]]:
-    """Validation MSE of both, of the seeds that both have."""
+    """The validation MSE of both at the seeds that both have."""
     others = {r.run.seed: validation(r) for r in before}
     return [(validation(r), others[r.run.seed]) for r in runs if r.run.seed in others]
+
+
+def _columns(*improvement: str) -> tuple[str, ...]:
+    return (_VALIDATION.name, *improvement, *(m.name for m in _COLUMNS), "seeds")
+
+
+def _cells(runs: Sequence[Result], *improvement: str) -> tuple[str, ...]:
+    held, *cells = (_spread([m.value(r) for r in runs], m.text) for m in (_VALIDATION, *_COLUMNS))
+    return (held, *improvement, *cells, str(len(runs)))
+
+
+def _spread(values: Sequence[float], text: Callable[[float], str]) -> str:
+    """The spread, unless it is not visible at this precision: columns are narrow."""
+    return text(values[0]) if len(set(map(text, values))) == 1 else spread(values, text)
+
+
+def _improvement(runs: Sequence[Result], before: Sequence[Result]) -> str:
+    """By how much the validation MSE is lower, over the seeds that both have."""
+    pairs = paired(runs, before)
+    return f"{100 * (1 - fmean(ratio(a, b) for a, b in pairs)):.1f} %" if pairs else ""

@@ -22,10 +22,11 @@ from rotvq.errors import UserError, first_line
 from rotvq.evaluation.evaluate import batches, evaluating
 from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_bytes, write_json
-from rotvq.guarded import mapping, numbers, read_bytes, read_json
+from rotvq.guarded import read_bytes
 from rotvq.model import VQVAE
 from rotvq.studies.milestones import CODEBOOK, milestone
 from rotvq.studies.plan import GRADIENTS
+from rotvq.studies.results import read_norms
 from rotvq.training.callbacks import Callback
 from rotvq.training.checkpoint import save_weights
 from rotvq.training.trainer import Trainer
@@ -41,7 +42,7 @@ def codebook_file(folder: Path, epoch: int) -> Path:
     return folder / run_folder.CODEBOOKS / f"epoch_{epoch:04d}.safetensors"
 
 
-class RunObserver(Callback):
+class RunRecorder(Callback):
     """Writes gradient norms, codebook snapshots and the best model at the end of each epoch.
 
     Args:
@@ -85,22 +86,6 @@ def read_codebook(file: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
             "folder to train it again."
         ) from None
     return e, uses
-
-
-def read_norms(path: Path) -> dict[int, dict[str, float]]:
-    """The norm of the gradient by each parameter, by epoch.
-
-    Raises:
-        UserError: there is no such file, or it is damaged.
-    """
-    try:
-        epochs = mapping(mapping(read_json(path), str(path)).get("epochs"), f"{path}: epochs")
-        return {int(epoch): dict(numbers(epochs, epoch, str(path))) for epoch in epochs}
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: expected the gradient norms of a run; {first_line(error)}. Remove "
-            f"{path.parent} to train it again."
-        ) from None
 
 
 def gradient_norms(model: VQVAE, images: UInt8[Tensor, "b c h w"], beta: float) -> dict[str, float]:

@@ -1,10 +1,11 @@
-"""The records of finished runs, by study, variant and seed."""
+"""Finished runs and their records, by study, variant and seed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,14 @@ from rotvq.studies.plan import Run
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: what was planned, what was recorded, what was measured besides."""
+    """A finished run: its plan, its record, and the measurements made besides."""
 
     run: Run
     record: RunRecord
     measured: Mapping[str, Mapping[str, Any]]
 
     def metric(self, name: str) -> float:
-        """A metric of the test evaluation; nan where it is unknown."""
+        """A metric of the evaluation on the test split; nan where it is unknown."""
         return (
             self.record.evaluation.metrics.get(name, math.nan)
             if self.record.evaluation
@@ -34,62 +35,98 @@ class Result:
         )
 
     def train(self, name: str, epoch: int = -1) -> float:
-        """A training metric of an epoch by its place in the record: 0 the first, -1 the last."""
+        """A training metric of an epoch, by its index in the record (0: first, -1: last)."""
         return self.record.epochs[epoch].train.get(name, math.nan)
 
     @property
     def minutes(self) -> float:
-        """Of training; nan where an epoch's time is unknown."""
+        """Training time; nan where an epoch's time is unknown."""
         seconds = (e.timing.get("train_seconds", math.nan) for e in self.record.epochs)
         return math.fsum(seconds) / 60
 
-    def yardstick(self, name: str) -> float:
-        """A metric of the classifier's measurement; nan where it is unknown."""
-        value = lookup(self.measured.get("yardstick", {}), f"metrics.{name}")
+    def classifier_metric(self, name: str) -> float:
+        """A metric of the measurement with a classifier; nan where it is unknown."""
+        value = lookup(self.measured.get("classifier_metrics", {}), f"metrics.{name}")
         return float(value) if isinstance(value, int | float) else math.nan
 
 
 @dataclass(frozen=True)
 class Results:
-    """All finished runs of a plan, in its order."""
+    """All finished runs of a plan, in order."""
 
     plan: tuple[Run, ...]
     all: tuple[Result, ...]
 
     def of(self, study: str, variant: str | None = None) -> tuple[Result, ...]:
-        """The runs of a study, or of one of its variants, seed by seed."""
+        """The runs of a study or of one of its variants, in order of their seeds."""
         return tuple(
             r for r in self.all if r.run.study == study and variant in (None, r.run.variant.name)
         )
 
+    def rows(self, study: str) -> dict[str, tuple[Result, ...]]:
+        """The runs of a study by the label of their variant, in the order of the variants."""
+        labels = dict.fromkeys(run.variant.label for run in self.plan if run.study == study)
+        found = {
+            label: tuple(r for r in self.of(study) if r.run.variant.label == label)
+            for label in labels
+        }
+        return {label: runs for label, runs in found.items() if runs}
+
+    def same_seeds(self, study: str, *variants: str) -> list[tuple[Result, ...]] | None:
+        """The runs of each variant at the seeds that all of them have; None if there are none."""
+        found = [self.of(study, variant) for variant in variants]
+        common = set.intersection(*({r.run.seed for r in runs} for runs in found))
+        if not common:
+            return None
+        return [tuple(r for r in runs if r.run.seed in common) for runs in found]
+
     @property
     def studies(self) -> tuple[str, ...]:
-        """The names of the studies with a finished run, in order."""
+        """The names of the studies that have a finished run, in order."""
         return tuple(name for name in _studies(self.plan) if self.of(name))
 
     @property
     def missing(self) -> tuple[Run, ...]:
-        """What is planned and not finished."""
+        """The planned runs that are not finished."""
         return tuple(run for run in self.plan if not run.done)
 
 
 def read(plan: Sequence[Run]) -> Results:
-    """Read the records of a plan's finished runs.
+    """Read the records of the finished runs of a plan.
 
     Raises:
-        UserError: none is finished, a record is damaged, or a study's runs saw different images.
+        UserError: no run is finished, a record is damaged, or the runs of a study used different
+            images.
     """
     results = tuple(_result(run) for run in plan if run.done)
     if not results:
-        raise UserError("reproduce: expected at least one finished run; there is none yet.")
+        raise UserError("report: expected at least one finished run; got none. Finish a run first.")
     for study in _studies(plan):
         runs = [r for r in results if r.run.study == study]
         _check_one(
             "training images", runs, lambda r: lookup(r.record.run, "data.train.fingerprint")
         )
         _check_one("test images", runs, lambda r: lookup(r.record.run, "data.test.fingerprint"))
-        _check_one("classifier", runs, lambda r: lookup(r.measured, "yardstick.classifier"))
+        _check_one(
+            "classifier", runs, lambda r: lookup(r.measured, "classifier_metrics.classifier")
+        )
     return Results(tuple(plan), results)
+
+
+def read_norms(path: Path) -> dict[int, dict[str, float]]:
+    """The gradient norm of each parameter, by epoch.
+
+    Raises:
+        UserError: the file does not exist or is damaged.
+    """
+    try:
+        epochs = mapping(mapping(read_json(path), str(path)).get("epochs"), f"{path}: epochs")
+        return {int(epoch): dict(numbers(epochs, epoch, str(path))) for epoch in epochs}
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: expected the gradient norms of a run; {first_line(error)}. Remove "
+            f"{path.parent} to train it again."
+        ) from None
 
 
 def _studies(plan: Sequence[Run]) -> tuple[str, ...]:
@@ -123,10 +160,10 @@ def _measured(run: Run, name: str) -> Mapping[str, Any]:
 
 
 def _maps(epochs: Any) -> list[dict[str, Any]]:
-    """See that they are what `measures.tsne` writes.
+    """Check the epochs that `measures.tsne` writes.
 
     Raises:
-        ValueError: they are not.
+        ValueError: they have another form.
     """
     if not isinstance(epochs, list) or not 1 <= len(epochs) <= len(CODEBOOK):
         raise ValueError(f"it has no list of 1 to {len(CODEBOOK)} epochs")
@@ -147,11 +184,11 @@ def _map(epoch: Any) -> dict[str, Any]:
 
 
 def _check_one(name: str, results: Sequence[Result], value: Callable[[Result], Any]) -> None:
-    """See that all rows of a study agree in what makes them comparable."""
+    """Check that all runs of a study share what makes them comparable."""
     seen = {str(value(r)): r.run.folder for r in results}
     if len(seen) > 1:
         pairs = "; ".join(f"{path}: {found}" for found, path in seen.items())
         raise UserError(
-            f"{name}: expected the same in every run of a study; got {pairs}. Remove the runs that "
-            "are of others, or choose another --out."
+            f"{name}: expected the same in every run of a study; got {pairs}. Remove the runs "
+            "that differ, or choose another --out."
         )

@@ -6,13 +6,14 @@ import math
 import pytest
 
 from rotvq.errors import UserError
-from rotvq.studies.paper import results as module
+from rotvq.studies import results as module
+from rotvq.studies.paper import SUITE
 from rotvq.studies.plan import make_plan
 
 
 def test_only_finished_runs_are_read_in_the_plans_order(make_results, tmp_path):
     make_results("all", studies=["table2"])
-    plan = make_plan("smoke", tmp_path / "all", studies=["table2"])
+    plan = make_plan(SUITE, "smoke", tmp_path / "all", studies=["table2"])
     (plan[1].folder / "evaluation.json").unlink()
     read = module.read(plan)
     assert [r.run.variant.name for r in read.all] == ["k_256", "k_1024", "k_2048"]
@@ -22,7 +23,7 @@ def test_only_finished_runs_are_read_in_the_plans_order(make_results, tmp_path):
 
 def test_nothing_finished_is_refused(tmp_path):
     with pytest.raises(UserError, match="at least one finished run"):
-        module.read(make_plan("smoke", tmp_path))
+        module.read(make_plan(SUITE, "smoke", tmp_path))
 
 
 def test_metrics_that_a_record_does_not_know_are_nan(make_results):
@@ -31,7 +32,7 @@ def test_metrics_that_a_record_does_not_know_are_nan(make_results):
     ).all
     for value in (
         result.metric("mse"), result.metric("else"), result.train("loss"),
-        result.yardstick("accuracy"),
+        result.classifier_metric("accuracy"),
     ):  # fmt: skip
         assert math.isnan(value)
 

@@ -1,4 +1,4 @@
-"""Studies whose records someone else made: their text stays text, their faults are one line."""
+"""Studies with untrusted records: their text stays text, their faults are one line."""
 
 import json
 from html.parser import HTMLParser
@@ -10,10 +10,10 @@ from safetensors.numpy import save
 from rotvq.errors import UserError
 from rotvq.report import style
 from rotvq.report.templating import render
-from rotvq.studies.gradients import read_codebook
-from rotvq.studies.paper import results as module
-from rotvq.studies.paper.contents import CONTENTS
-from rotvq.studies.paper.page import build_page
+from rotvq.studies import paper
+from rotvq.studies import results as module
+from rotvq.studies.page import build_page
+from rotvq.studies.recorder import read_codebook
 
 markdown_it = pytest.importorskip("markdown_it")
 python_markdown = pytest.importorskip("markdown")
@@ -56,8 +56,8 @@ def change(path, at, new):
 
 
 def pages(results):
-    page = build_page(CONTENTS, module.read(results.plan))
-    return {kind: render(page, f"reproduction.{kind}.j2") for kind in ("html", "md")}
+    page = build_page(paper.SUITE, paper.contents(), module.read(results.plan))
+    return {kind: render(page, f"studies.{kind}.j2") for kind in ("html", "md")}
 
 
 def test_text_of_the_records_is_no_markup(make_results):
@@ -134,7 +134,7 @@ def test_a_record_that_lacks_something_is_read(make_results, study, name, at, ne
     results = make_results(studies=[study], seeds=1)
     for result in results.all:
         change(result.run.folder / name, at, new)
-    assert "Claims and verdicts" in pages(results)["md"]
+    assert "## Claims" in pages(results)["md"]
 
 
 @pytest.mark.parametrize(

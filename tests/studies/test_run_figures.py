@@ -1,4 +1,7 @@
+"""Figures of one run: reproducible, complete, and robust to missing and damaged records."""
+
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -6,10 +9,11 @@ import pytest
 
 from rotvq.errors import UserError
 from rotvq.report import style, tiles
+from rotvq.run_record import Epoch
+from rotvq.studies import run_figures as figures
 from rotvq.studies.milestones import RECONSTRUCTIONS, milestone
-from rotvq.studies.paper import model_figures as figures
-from rotvq.studies.paper.results import Result
 from rotvq.studies.plan import GRADIENTS
+from rotvq.studies.results import Result
 
 
 @pytest.fixture
@@ -27,19 +31,20 @@ def _with_uses(result: Result, *uses: list[int]) -> Result:
 
 
 def test_each_figure_is_the_same_bytes_each_time_and_as_wide_as_the_page(result, pixels):
-    for draw in (figures.codebook_maps, figures.gradient_flow):
-        png = draw(result)
-        assert png == draw(result)
-        assert pixels(png).shape[1] == style.WIDTH * style.DPI
-    drawn = figures.reconstructions(result)
-    assert drawn == figures.reconstructions(result)
+    for draw in (figures.curves, figures.codebook_maps, figures.gradient_flow):
+        picture = draw("name", result)
+        assert picture == draw("name", result)
+        assert pixels(picture.png).shape[1] == style.WIDTH * style.DPI
+    drawn = figures.reconstructions("name", result)
+    assert drawn == figures.reconstructions("name", result)
     assert pixels(drawn.png).shape[1] == drawn.width
 
 
 def _rows(monkeypatch, result, epochs=None):
     seen = []
-    monkeypatch.setattr(tiles, "draw", seen.extend)
-    figures.reconstructions(result, epochs)
+    drawn = tiles.Drawn(b"", 0)
+    monkeypatch.setattr(tiles, "draw", lambda blocks: seen.extend(blocks) or drawn)
+    figures.reconstructions("name", result, epochs)
     (rows,) = seen
     return rows
 
@@ -61,18 +66,20 @@ def test_reconstructions_without_a_picture_are_left_out(result, monkeypatch):
     rows = _rows(monkeypatch, result, {0: 1, 99: 7})
     assert [row.label for row in rows] == ["original", "epoch 0 of 100 (here: 1 of 4)"]
     with pytest.raises(UserError, match=r"expected the picture of an epoch among \[7\]"):
-        figures.reconstructions(result, {99: 7})
+        figures.reconstructions("name", result, {99: 7})
 
 
-def test_a_legend_tells_of_dead_codes_where_there_are_some(result, pixels):
+def test_a_legend_names_dead_codes_where_there_are_some(result, pixels):
     alive, some, none = [3, 1, 4, 1], [0, 0, 9, 2], [0, 0, 0, 0]
-    without = pixels(figures.codebook_maps(_with_uses(result, alive)))
+    without = pixels(figures.codebook_maps("name", _with_uses(result, alive)).png)
     for uses in ([alive, some], [none], [none, alive]):
-        assert pixels(figures.codebook_maps(_with_uses(result, *uses))).shape[0] > without.shape[0]
+        drawn = pixels(figures.codebook_maps("name", _with_uses(result, *uses)).png)
+        assert drawn.shape[0] > without.shape[0]
 
 
-def test_equal_uses_and_a_single_code_have_a_colour(result):
-    figures.codebook_maps(_with_uses(result, [2, 2], [5]))  # raises or warns
+def test_equal_uses_and_a_single_code_have_a_colour(result, pixels):
+    drawn = pixels(figures.codebook_maps("name", _with_uses(result, [2, 2], [5])).png)
+    assert np.ptp(drawn.astype(int), axis=-1).any(), "some pixel is neither black, grey nor white"
 
 
 def test_gradients_are_placed_by_layer_and_epoch():
@@ -92,15 +99,22 @@ def test_gradients_of_one_epoch_and_one_value_are_drawn(result, count, norm):
     names = ("encoder.0.weight", "decoder.0.weight")
     record = {"format": 1, "epochs": {"1": dict.fromkeys(names, norm)}}
     (result.run.folder / GRADIENTS).write_text(json.dumps(record))
-    cells = count(figures.gradient_flow(result), figures.ZERO) > 10_000
+    cells = count(figures.gradient_flow("name", result).png, figures.ZERO) > 10_000
     assert cells == (norm == 0)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"epochs": {"one": {}}}', '{"epochs": {}}'])
-def test_damaged_gradients_are_told(result, content):
+def test_damaged_gradients_are_reported(result, content):
     path = result.run.folder / GRADIENTS
     path.unlink()
     if content is not None:
         path.write_text(content)
     with pytest.raises(UserError, match=r"gradients\.json: expected the gradient norms"):
-        figures.gradient_flow(result)
+        figures.gradient_flow("name", result)
+
+
+def test_curves_accept_a_single_epoch_and_values_outside_their_axes(make_results, count):
+    (result,) = make_results("one", studies=["training"]).of("training")
+    epoch = Epoch(1, {"loss": math.nan, "reconstruction_loss": 0.0, "perplexity": 5.0}, {}, {})
+    picture = figures.curves("a", replace(result, record=replace(result.record, epochs=(epoch,))))
+    assert count(picture.png, style.colour(0))  # the point of the perplexity

@@ -1,13 +1,14 @@
-"""Pictures of one run as it learns: its reconstructions, its codebook, its gradients.
+"""Figures of one run: its curves, reconstructions, codebook and gradients over the epochs.
 
-Figures 1 to 8 of the paper and the gradient flow of its visualization experiment.
+Figures 1 to 8 of the paper, and the gradient flow of its visualization experiment. Pure but for
+reading the run's pictures and gradient norms.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -22,32 +24,77 @@ from numpy.typing import NDArray
 
 from rotvq.errors import UserError
 from rotvq.report import style, tiles
-from rotvq.studies.gradients import read_norms
+from rotvq.report.figures import Panel, draw_panel
+from rotvq.report.page import Picture
+from rotvq.studies.figure import Look, plot
 from rotvq.studies.milestones import PAPER_EPOCHS, RECONSTRUCTIONS, milestone
-from rotvq.studies.paper.results import Result
 from rotvq.studies.plan import GRADIENTS
+from rotvq.studies.results import Result, read_norms
 
 Matrix = NDArray[np.float64]
 
-COLOURS = "viridis"
+BATCHES: Look = {"color": style.colour(1), "linestyle": ":", "marker": "^"}
+"""The look of a mean over training batches."""
+
+ZERO = "#e4e4e4"
+"""The colour of a gradient of zero."""
+
+_COLOURS = "viridis"
 # Without viridis's palest tenth, which is faint on white.
-USES = ListedColormap(colormaps["viridis_r"](np.linspace(0.1, 1, 256)), "uses")
-DEAD: Mapping[str, Any] = {
+_USES = ListedColormap(colormaps["viridis_r"](np.linspace(0.1, 1, 256)), "uses")
+_DEAD: Look = {
     "color": "#a0a0a0",
     "marker": "x",
     "markersize": 2.8,
     "markeredgewidth": 0.6,
     "linestyle": "",
 }
-ZERO = "#e4e4e4"
+_CURVES = (
+    Panel("Total loss", "weighted sum", "loss", log=True, train=True),
+    Panel("Reconstruction loss", "mean squared error", "reconstruction_loss", log=True, train=True),
+    Panel("Codebook loss", "mean squared distance", "codebook_loss", log=True, train=True),
+    Panel("Perplexity", "codes", "perplexity", train=True, limits=(0, None)),
+    Panel("Codebook usage", "% of codes", "usage", train=True, factor=100, limits=(0, 104)),
+)
 
 
-def reconstructions(result: Result, epochs: Mapping[int, int] | None = None) -> tiles.Drawn:
-    """Figures 1 to 5: test images, and what the model makes of them after each milestone.
+def curves(name: str, result: Result) -> Picture:
+    """A run epoch by epoch: losses, perplexity and usage, training dashed and test solid."""
+    epochs = result.record.epochs
+    with style.look():
+        layout = ConstrainedLayoutEngine(wspace=0.04, hspace=0.06)
+        figure = Figure(figsize=(style.WIDTH, 5.4), layout=layout)
+        *places, corner = figure.subplots(2, 3).flat
+        for axes, panel in zip(places, _CURVES, strict=True):
+            draw_panel(axes, panel, [result.record])
+        batches = [epoch.train.get("batch_perplexity", math.nan) for epoch in epochs]
+        mark = "" if len(epochs) > 1 else BATCHES["marker"]
+        places[3].plot([e.number for e in epochs], batches, **{**BATCHES, "marker": mark})
+        corner.axis("off")
+        blue = {"color": style.colour(0)}
+        looks: dict[str, Look] = {
+            "test": {**blue, "linestyle": "-"},
+            "train": {**blue, "linestyle": "--"},
+            "train, batch mean": {**BATCHES, "marker": ""},
+        }
+        handles = [Line2D([], [], **look) for look in looks.values()]
+        corner.legend(handles, list(looks), loc="center left")
+        png = style.png(figure)
+    return plot(
+        name,
+        png,
+        "Curves over epochs: total, reconstruction and codebook loss, perplexity and usage.",
+        "Metrics after each epoch; solid: test, dashed: training. Losses on logarithmic axes.",
+    )
+
+
+def reconstructions(name: str, result: Result, epochs: Mapping[int, int] | None = None) -> Picture:
+    """Figures 1 to 5: test images and their reconstructions after each milestone.
 
     Args:
-        result: a run with its pictures; those of epochs that have none are left out.
-        epochs: from the paper's epoch, 0 to 99, to this run's, from 1; by default `milestone`.
+        name: of the picture.
+        result: a run; epochs without a recorded picture are left out.
+        epochs: from the paper's epoch (0 to 99) to this run's (from 1); by default `milestone`.
 
     Raises:
         UserError: the run has no picture of any of these epochs, or one is damaged.
@@ -72,13 +119,25 @@ def reconstructions(result: Result, epochs: Mapping[int, int] | None = None) -> 
         )
         for at, pair in pairs.items()
     ]
-    return tiles.draw([[tiles.Row("original", next(iter(pairs.values())).originals[0]), *rows]])
+    original = tiles.Row("original", next(iter(pairs.values())).originals[0])
+    drawn = tiles.draw([[original, *rows]])
+    shown = ", ".join(map(str, dict.fromkeys(epochs.values())))
+    return Picture(
+        f"{name}.png",
+        drawn.png,
+        drawn.width,
+        f"Test images, and below them their reconstructions after epochs {shown}.",
+        "The same test images each time, decoded from their indices and enlarged without "
+        f"smoothing, after epochs {shown} of {length}, which correspond to the paper's "
+        f"{', '.join(map(str, epochs))}.",
+    )
 
 
-def codebook_maps(result: Result) -> bytes:
-    """Figures 6 to 8: t-SNE of the codebook after some epochs, each code coloured by its use.
+def codebook_maps(name: str, result: Result) -> Picture:
+    """Figures 6 to 8: t-SNE of the codebook after some epochs, codes coloured by their usage.
 
     Args:
+        name: of the picture.
         result: a run with the measurement "tsne".
     """
     epochs = result.measured["tsne"]["epochs"]
@@ -93,15 +152,23 @@ def codebook_maps(result: Result) -> bytes:
             _map(axes, np.array(epoch["points"]), 100 * share, norm)
             dead = int(np.count_nonzero(share == 0))
             axes.set_title(f"Epoch {epoch['epoch']}: {dead} of {len(share)} codes dead")
-        _colour_bar(figure, places, ScalarMappable(norm, USES), "share of the tokens (%)")
+        _colour_bar(figure, places, ScalarMappable(norm, _USES), "share of the tokens (%)")
         if some_dead:
-            mark = Line2D([], [], **{**DEAD, "markersize": 5})
+            mark = Line2D([], [], **{**_DEAD, "markersize": 5})
             style.legend(figure, [mark], ["dead: no token of the test images uses the code"])
-        return style.png(figure)
+        png = style.png(figure)
+    return plot(
+        name,
+        png,
+        "t-SNE of the codebook at three epochs, each code coloured by its usage; crosses: dead.",
+        "t-SNE of the codes with the paper's parameters (perplexity 30, learning rate 200, 1000 "
+        "iterations), fitted separately for each panel, so positions cannot be compared across "
+        "panels. Colour: share of the tokens of 1,024 test images; dead codes are used by none.",
+    )
 
 
-def gradient_flow(result: Result) -> bytes:
-    """The norm of the loss's gradient by each parameter, epoch by epoch, in the order of the pass.
+def gradient_flow(name: str, result: Result) -> Picture:
+    """The norm of the loss's gradient by parameter and epoch, in the order of the forward pass.
 
     Raises:
         UserError: the run's gradients.json is missing or damaged.
@@ -111,7 +178,7 @@ def gradient_flow(result: Result) -> bytes:
     if not (norms and 1 <= min(norms) <= max(norms) <= last):
         raise UserError(
             f"{result.run.folder / GRADIENTS}: expected the gradient norms of epochs 1 to {last}; "
-            f"it has others. Remove {result.run.folder} to train it again."
+            f"got others. Remove {result.run.folder} to train it again."
         )
     epochs = range(min(norms), max(norms) + 1)
     layers, sides = by_layer(norms, epochs)
@@ -125,17 +192,24 @@ def gradient_flow(result: Result) -> bytes:
             for border in _borders(layers):
                 axes.axhline(border, color="white", linewidth=3)
         places[0].set_yticks(range(len(layers)), [style.plain(layer) for layer in layers])
-        places[0].set_ylabel("layer, in the order of the pass")
-        _colour_bar(figure, places, ScalarMappable(norm, COLOURS), "norm of the loss's gradient")
+        places[0].set_ylabel("layer, in the order of the forward pass")
+        _colour_bar(figure, places, ScalarMappable(norm, _COLOURS), "gradient norm")
         if any((values == 0).any() for values in sides.values()):
             style.legend(figure, [Patch(color=ZERO)], ["gradient of zero"])
-        return style.png(figure)
+        png = style.png(figure)
+    return plot(
+        name,
+        png,
+        "Norm of the loss's gradient by parameter of the encoder and decoder, over the epochs.",
+        "Gradient flow: the norm of the total loss's gradient by each parameter after each epoch, "
+        "on one fixed batch of training images.",
+    )
 
 
 def by_layer(
     norms: Mapping[int, Mapping[str, float]], epochs: range
 ) -> tuple[list[str], dict[str, Matrix]]:
-    """The layers, and a matrix (layers, epochs) of their weights and one of their biases.
+    """The layers, and matrices (layers, epochs) of the norms of their weights and biases.
 
     Args:
         norms: by epoch and parameter; the layers keep its order.
@@ -154,12 +228,12 @@ def by_layer(
 
 
 def _map(axes: Axes, points: Matrix, percent: Matrix, norm: LogNorm) -> None:
-    """One panel: dead codes below, the most used on top; square, as the axes have no unit."""
+    """One square panel: dead codes at the bottom, the most used on top."""
     used = np.flatnonzero(percent > 0)
     used = used[np.argsort(percent[used])]
-    axes.plot(*points[percent == 0].T, **DEAD)
+    axes.plot(*points[percent == 0].T, **_DEAD)
     axes.scatter(
-        points[used, 0], points[used, 1], c=percent[used], norm=norm, cmap=USES,
+        points[used, 0], points[used, 1], c=percent[used], norm=norm, cmap=_USES,
         s=13, linewidths=0.25, edgecolors="white", zorder=3,
     )  # fmt: skip
     middle = (points.max(axis=0) + points.min(axis=0)) / 2
@@ -177,7 +251,7 @@ def _heatmap(axes: Axes, values: Matrix, epochs: range, norm: LogNorm) -> None:
     rows = np.arange(len(values) + 1) - 0.5
     axes.pcolormesh(columns, rows, np.where(values == 0, 1.0, np.nan), cmap=ListedColormap([ZERO]))
     axes.pcolormesh(
-        columns, rows, np.ma.masked_where(~(values > 0), values), norm=norm, cmap=COLOURS
+        columns, rows, np.ma.masked_where(~(values > 0), values), norm=norm, cmap=_COLOURS
     )
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_xlabel("epoch")
@@ -187,13 +261,13 @@ def _heatmap(axes: Axes, values: Matrix, epochs: range, norm: LogNorm) -> None:
 
 
 def _borders(layers: Sequence[str]) -> list[float]:
-    """Between the last layer of the encoder and the first of the decoder, in rows."""
+    """The boundaries between encoder and decoder, in rows."""
     parts = [layer.partition(".")[0] for layer in layers]
     return [row + 0.5 for row, (one, next_) in enumerate(pairwise(parts)) if one != next_]
 
 
 def _log_norm(values: Matrix) -> LogNorm:
-    """A logarithmic scale over the values above zero."""
+    """A logarithmic scale over the positive values."""
     positive = values[values > 0]
     if not len(positive):
         return LogNorm(0.1, 1)

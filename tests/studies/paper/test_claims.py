@@ -4,15 +4,15 @@ import math
 
 import pytest
 
-from rotvq.studies.paper import estimator_verdicts, verdicts
+from rotvq.studies.paper import claims
 
-NOT, PART, YES, OPEN = "not confirmed", "confirmed in part", "confirmed", "open"
+NOT, PART, YES, OPEN = "not confirmed", "partly confirmed", "confirmed", "open"
 
 
 def holds(found, *words):
     """What is said of the one claim that has these words."""
-    (verdict,) = [v for v in found if all(word in v.claim for word in words)]
-    return verdict.holds
+    (claim,) = [c for c in found if all(word in c.statement for word in words)]
+    return claim.verdict
 
 
 # ------------------------------------------------------------------- the paper's studies
@@ -20,10 +20,10 @@ def holds(found, *words):
 
 def test_training_that_improves_is_confirmed_and_one_epoch_is_not_weighed(make_results):
     results = make_results(studies=["training"])
-    assert holds(verdicts.training(results.of("training")[0])) == YES
+    assert holds([claims.training(results.of("training")[0])]) == YES
     # Perplexity of the first epoch is 0.625 of the last: below zero that is a fall.
     worse = make_results("worse", studies=["training"], values=lambda r: {"batch_perplexity": -1})
-    assert holds(verdicts.training(worse.of("training")[0])) == PART
+    assert holds([claims.training(worse.of("training")[0])]) == PART
 
 
 def sized(**by_size):
@@ -44,8 +44,8 @@ def test_claims_on_the_size_of_the_codebook(make_results, perplexities, losses, 
         batch_perplexity=dict(zip(sizes, perplexities, strict=True)),
         reconstruction_loss=dict(zip(sizes, losses, strict=True)),
     )
-    found = verdicts.table2(make_results(studies=["table2"], values=values))
-    assert holds(found, "K = 512 uses the most") == most
+    found = claims.table2(make_results(studies=["table2"], values=values))
+    assert holds(found, "K = 512 has the highest") == most
     assert holds(found, "same reconstruction loss") == same
     assert holds(found, "640 bits") == NOT
 
@@ -53,7 +53,7 @@ def test_claims_on_the_size_of_the_codebook(make_results, perplexities, losses, 
 def test_the_papers_loss_is_confirmed_where_it_is_reached(make_results):
     values = lambda run: {"reconstruction_loss": 0.0077}  # noqa: E731
     results = make_results(studies=["table2"], variants=["k_1024"], values=values)
-    found = verdicts.table2(results)
+    found = claims.table2(results)
     assert holds(found, "640 bits") == YES
     assert holds(found, "K = 512") == holds(found, "same reconstruction") == OPEN
 
@@ -70,25 +70,25 @@ def test_claims_on_beta(make_results, perplexities, expected):
         "codebook_loss": by_beta[run.config.training.beta],
         "mse": 1 / by_beta[run.config.training.beta],
     }
-    found = verdicts.table3(make_results(studies=["table3"], values=values))
-    assert [v.holds for v in found] == [expected] * 3
+    found = claims.table3(make_results(studies=["table3"], values=values))
+    assert [c.verdict for c in found] == [expected] * 3
     one = make_results("one", studies=["table3"], variants=["beta_2.0"])
-    assert {v.holds for v in verdicts.table3(one)} == {OPEN}
+    assert {c.verdict for c in claims.table3(one)} == {OPEN}
 
 
 @pytest.mark.parametrize(("usage", "expected"), [(0.95, YES), (0.6, PART), (0.1, NOT)])
 def test_the_final_models_codebook(make_results, usage, expected):
     results = make_results(studies=["final"], values=lambda run: {"usage": usage})
-    found = verdicts.final(results.of("final")[0])
-    assert holds(found, "keep the codebook") == expected
+    found = claims.final(results.of("final")[0])
+    assert holds(found, "prevent codebook collapse") == expected
     assert holds(found, "last model") == YES
 
 
 def test_figures(make_results):
     (result,) = make_results(studies=["figures"]).of("figures")
-    sharper, into_use = verdicts.figures(result)
-    assert sharper.holds == YES
-    assert into_use.holds == NOT, "as many dead codes at each epoch"
+    sharper, into_use = claims.figures(result)
+    assert sharper.verdict == YES
+    assert into_use.verdict == NOT, "as many dead codes at each epoch"
 
 
 # ------------------------------------------------------------------- the estimators
@@ -103,7 +103,7 @@ def estimated(make_results, rotation, straight, seeds=2, **options):
     results = make_results(
         studies=["estimators"], variants=variants, seeds=seeds, values=values, **options
     )
-    return estimator_verdicts.estimators(results)
+    return claims.estimators(results)
 
 
 def metrics(mse, perplexity, usage):
@@ -116,24 +116,24 @@ def test_a_claim_needs_every_seed_of_one_beyond_every_seed_of_the_other(make_res
         metrics((0.01, 0.02), (300, 310), (0.5, 0.6)),
         metrics((0.015, 0.03), (100, 110), (0.55, 0.1)),
     )
-    for restart in ("with restart", "without restart"):
-        assert holds(found, "uses more", restart) == PART
-        assert holds(found, "squared error", restart) == NOT
-    assert holds(found, "discrete code") == OPEN
+    for restart in ("with restarts", "without restarts"):
+        assert holds(found, "uses more codes", restart) == PART
+        assert holds(found, "lower error", restart) == NOT
+    assert holds(found, "is discrete") == OPEN
     assert holds(found, "rescaling each") == OPEN
 
 
 def test_looks_are_weighed_by_what_was_measured(make_results):
     better, worse = (lambda seed, ssim=ssim: {"ssim": ssim} for ssim in (0.9, 0.8))
-    (verdict,) = [
+    (claim,) = [
         v
         for v in estimated(
-            make_results, better, worse, yardstick=lambda run: {"frechet_distance": run.seed}
+            make_results, better, worse, classifier=lambda run: {"frechet_distance": run.seed}
         )
-        if "look more real than straight-through's, without" in v.claim
+        if "look more realistic than straight-through's, without" in v.statement
     ]
-    assert verdict.holds == PART, "of equal accuracy and distance, but better in SSIM"
-    assert "Fréchet distance of its features 0.50 against 0.50" in verdict.text
+    assert claim.verdict == PART, "of equal accuracy and distance, but better in SSIM"
+    assert "Fréchet distance 0.50 vs. 0.50" in claim.evidence
 
 
 def test_only_seeds_of_both_count(make_results, tmp_path):
@@ -147,12 +147,12 @@ def test_only_seeds_of_both_count(make_results, tmp_path):
         seeds=1,
         values=metrics_of(usage=0.9),
     )
-    (verdict,) = [
+    (claim,) = [
         v
-        for v in estimator_verdicts.estimators(results)
-        if "uses more" in v.claim and "without" in v.claim
+        for v in claims.estimators(results)
+        if "uses more codes" in v.statement and "without" in v.statement
     ]
-    assert "(means of 1 seed;" in verdict.text
+    assert "(means over 1 seed;" in claim.evidence
 
 
 def metrics_of(**values):
@@ -162,8 +162,8 @@ def metrics_of(**values):
 def test_metrics_that_are_not_known_leave_a_claim_open(make_results):
     unknown = metrics([math.nan] * 2, [math.nan] * 2, [math.nan] * 2)
     found = estimated(make_results, unknown, unknown)
-    assert holds(found, "uses more", "without") == OPEN
-    assert holds(found, "squared error", "without") == OPEN
+    assert holds(found, "uses more codes", "without") == OPEN
+    assert holds(found, "lower error", "without") == OPEN
 
 
 @pytest.mark.parametrize(("decoded", "expected"), [(0.02, YES), (0.024, NOT)])
@@ -173,8 +173,8 @@ def test_the_leak(make_results, decoded, expected):
         variants=["reflection"],
         values=metrics_of(forward_mse=0.02, mse=decoded),
     )
-    found = estimator_verdicts.estimators(results)
-    assert holds(found, "discrete code") == expected
+    found = claims.estimators(results)
+    assert holds(found, "is discrete") == expected
 
 
 @pytest.mark.parametrize(
@@ -189,4 +189,4 @@ def test_parts_of_the_rotation(make_results, perplexities, expected):
         variants=names,
         values=lambda run: {"perplexity": by_name[run.variant.name]},
     )
-    assert holds(estimator_verdicts.estimators(results), "each raise") == expected
+    assert holds(claims.estimators(results), "each raise") == expected

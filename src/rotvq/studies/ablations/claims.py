@@ -1,0 +1,167 @@
+"""Which changes lower the error, and how far the best recipe gets. Pure: results to sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from statistics import fmean
+
+from rotvq.studies.ablations.studies import BASELINE
+from rotvq.studies.ablations.tables import MSE, bound, paired
+from rotvq.studies.claim import Claim, Verdict, mean_tested, open_claim, seeds, verdict
+from rotvq.studies.results import Result, Results
+from rotvq.studies.table import decimals, percent, ratio
+
+SHARES = (0.7, 0.55)
+"""Shares of plain straight-through's error at equal training time: required, and aimed at."""
+
+SEEDS = 3
+"""Seeds required to confirm that one recipe beats another."""
+
+
+def claims(study: str, results: Results) -> tuple[Claim, ...]:
+    """The claims that a study with a finished run addresses."""
+    match study:
+        case "steps":
+            return tuple(steps(results))
+        case "options":
+            return (*options(results), normalized_latents(results))
+        case "codebooks":
+            return codebooks(results)
+        case "best":
+            return tuple(best(results))
+    return ()
+
+
+def steps(results: Results) -> list[Claim]:
+    """On each step, against the one before it."""
+    return [
+        _lowers(label, runs, before)
+        for (_, before), (label, runs) in pairwise(results.rows("steps").items())
+    ]
+
+
+def options(results: Results) -> list[Claim]:
+    """On each option, against the step without it."""
+    baseline = results.of("steps", BASELINE)
+    return [_lowers(label, runs, baseline) for label, runs in results.rows("options").items()]
+
+
+def normalized_latents(results: Results) -> Claim:
+    """On the source of the perplexity that rotation and normalized latents reach together."""
+    statement = "Normalized latents raise perplexity; the rotation does not."
+    straight = results.of("steps", BASELINE), results.of("options", "normalized_latents")
+    names = ("rotation", "rotation_normalized_latents")
+    rotation = tuple(results.of("options", name) for name in names)
+    if not all((*straight, *rotation)):
+        return open_claim(statement, "both estimators, with and without normalized latents")
+    groups = (*straight, *rotation)
+    (plain, normalized), (alone, together) = (
+        [mean_tested(runs, "perplexity") for runs in pair] for pair in (straight, rotation)
+    )
+    text = decimals(0)
+    return Claim(
+        statement,
+        verdict([normalized > plain, together > alone, alone <= plain, together <= normalized]),
+        f"Perplexity with straight-through: {text(plain)}, with normalized latents "
+        f"{text(normalized)}; with rotation: {text(alone)}, with normalized latents "
+        f"{text(together)} (means over {seeds(*groups)}).",
+    )
+
+
+def codebooks(results: Results) -> tuple[Claim, ...]:
+    """On large codebooks."""
+    found = list(results.rows("codebooks").values())
+    used = (
+        "More than 99 % of the codes are in use with 8,192 and 16,384 codes, and more than 95 % "
+        "with 65,536."
+    )
+    falls = "The error falls as the codebook grows."
+    below = "The error is below the bound of a Gaussian source at the same bits."
+    if len(found) < 2:
+        return tuple(open_claim(claim, "at least two sizes") for claim in (used, falls, below))
+    errors = [mean_tested(runs, "mse") for runs in found]
+    usage = [mean_tested(runs, "usage") for runs in found]
+    large = [
+        share > (0.95 if _size(runs) > 16384 else 0.99)
+        for runs, share in zip(found, usage, strict=True)
+        if _size(runs) >= 8192
+    ]
+    bounds = [bound(runs[0]) for runs in found]
+    return (
+        Claim(used, verdict(large), _series(found, map(percent, usage)))
+        if large
+        else open_claim(used, "a codebook of at least 8,192 codes"),
+        Claim(
+            falls,
+            verdict([a > b for a, b in pairwise(errors)]),
+            _series(found, map(MSE, errors)),
+        ),
+        Claim(
+            below,
+            verdict([error < limit for error, limit in zip(errors, bounds, strict=True)]),
+            _series(
+                found,
+                (f"{MSE(e)} (bound {MSE(b)})" for e, b in zip(errors, bounds, strict=True)),
+            ),
+        ),
+    )
+
+
+def best(results: Results) -> list[Claim]:
+    """On the best recipe, against plain straight-through at equal training time."""
+    ours, plain = results.of("best"), results.of("plain")
+    found = []
+    for share in SHARES:
+        statement = f"The best recipe's test MSE is below {share} times plain straight-through's."
+        if not plain:
+            found.append(open_claim(statement, "plain straight-through"))
+            continue
+        errors, others = ([r.metric("mse") for r in runs] for runs in (ours, plain))
+        times = ratio(fmean(errors), fmean(others))
+        found.append(
+            Claim(
+                statement,
+                verdict([max(errors) < share * min(others)]),
+                f"Test MSE {MSE(fmean(errors))} vs. {MSE(fmean(others))}, "
+                f"{decimals(2)(times)} times as much (means over {seeds(ours, plain)}). Confirmed "
+                "only if the worst seed of the best recipe is below that share of "
+                "straight-through's best seed.",
+            )
+        )
+    perplexity, usage = (mean_tested(ours, metric) for metric in ("perplexity", "usage"))
+    found.append(
+        Claim(
+            "All codes are in use, with a perplexity above 950 of 1,024.",
+            verdict([usage == 1, perplexity > 950]),
+            f"Usage {percent(usage)}, perplexity {decimals(0)(perplexity)} ({seeds(ours)}).",
+        )
+    )
+    return found
+
+
+def _lowers(label: str, runs: Sequence[Result], before: Sequence[Result]) -> Claim:
+    statement = f"Lower validation MSE: {label}."
+    pairs = paired(runs, before)
+    if not pairs:
+        return open_claim(statement, "runs without this change at the same seeds")
+    lower = [a < b for a, b in pairs]
+    after, until = (fmean(values) for values in zip(*pairs, strict=True))
+    outcome: Verdict = "not confirmed"
+    if after < until:
+        outcome = "confirmed" if all(lower) and len(lower) >= SEEDS else "partly confirmed"
+    return Claim(
+        statement,
+        outcome,
+        f"Validation MSE {MSE(after)} vs. {MSE(until)} without it; lower for {sum(lower)} of "
+        f"{len(lower)} seed{'s' * (len(lower) != 1)}.",
+    )
+
+
+def _size(runs: Sequence[Result]) -> int:
+    return runs[0].run.config.quantizer.codebook_size
+
+
+def _series(found: Sequence[Sequence[Result]], texts: Iterable[str]) -> str:
+    labels = (runs[0].run.variant.label for runs in found)
+    return "; ".join(f"{label}: {text}" for label, text in zip(labels, texts, strict=True)) + "."

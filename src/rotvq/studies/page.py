@@ -1,0 +1,150 @@
+"""The report of a suite: the tables, figures and claims of each study on one page."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from rotvq.report.page import Picture, write_page
+from rotvq.report.tables import Fact, facts
+from rotvq.studies.claim import Claim
+from rotvq.studies.plan import Run
+from rotvq.studies.results import Result, Results, read
+from rotvq.studies.study import Study, Suite
+from rotvq.studies.table import Table
+
+TEMPLATE = "studies"
+_OMITTED = ("Started", "Command", "Seed")
+"""Facts that differ between the runs of a study."""
+
+
+class Contents(NamedTuple):
+    """What a suite's report shows of a study that has a finished run.
+
+    Each is a function of the study's name and all results.
+    """
+
+    tables: Callable[[str, Results], tuple[Table, ...]]
+    figures: Callable[[str, Results], tuple[Picture, ...]]
+    claims: Callable[[str, Results], tuple[Claim, ...]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of one study."""
+
+    study: Study
+    facts: tuple[Fact, ...]
+    tables: tuple[Table, ...]
+    pictures: tuple[Picture, ...]
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that the templates show, in the order of the page."""
+
+    title: str
+    summary: str
+    notices: tuple[str, ...]
+    facts: tuple[Fact, ...]
+    sections: tuple[Section, ...]
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """All pictures, in the order of the page."""
+        return tuple(picture for section in self.sections for picture in section.pictures)
+
+
+def write_report(
+    suite: Suite, contents: Contents, plan: Sequence[Run], out: Path, command: Sequence[str]
+) -> Path:
+    """Write NAME.html (self-contained), NAME.md and figures; return the path of the HTML file.
+
+    Args:
+        suite: whose studies.
+        contents: what the page shows of each study.
+        plan: all runs; the page names those that are not done.
+        out: folder to write into.
+        command: the options that every study's command ends with, as ("--preset", "cpu").
+
+    Raises:
+        UserError: no run is done, a record is damaged, or `out` cannot be written.
+    """
+    page = build_page(suite, contents, read(plan), command)
+    write_page(page, page.pictures, out, suite.name, TEMPLATE)
+    return out / f"{suite.name}.html"
+
+
+def build_page(
+    suite: Suite, contents: Contents, results: Results, command: Sequence[str] = ()
+) -> Page:
+    """The page of these results."""
+    shared = tuple(fact for fact in _facts(results.all) if len(fact.values) == 1)
+    sections = []
+    for name in results.studies:
+        study, runs = suite.studies[name], results.of(name)
+        own = [fact for fact in _facts(runs) if fact.name not in {f.name for f in shared}]
+        again = shlex.join(["rotvq", suite.command, name, *command])
+        facts = (
+            _fact("Description", study.description),
+            _fact("Training", _trained(runs)),
+            *own,
+            _fact("Command", again),
+        )
+        sections.append(
+            Section(
+                study,
+                facts,
+                contents.tables(name, results),
+                contents.figures(name, results),
+                contents.claims(name, results),
+            )
+        )
+    verdicts = Counter(claim.verdict for section in sections for claim in section.claims)
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common())
+    return Page(
+        title=suite.title,
+        summary=f"{suite.summary} {verdicts.total()} claims checked: {counts}.",
+        notices=_notices(suite, results),
+        facts=shared,
+        sections=tuple(sections),
+    )
+
+
+def _facts(runs: Sequence[Result]) -> tuple[Fact, ...]:
+    """What the runs have in common; where they differ, each value once."""
+    return tuple(
+        _fact(fact.name, *dict.fromkeys(value for _, value in fact.values))
+        for fact in facts([run.record for run in runs])
+        if fact.name not in _OMITTED
+    )
+
+
+def _fact(name: str, *values: str) -> Fact:
+    return Fact(name, tuple((None, value) for value in values))
+
+
+def _trained(runs: Sequence[Result]) -> str:
+    config = runs[0].run.config
+    minutes = math.fsum(r.minutes for r in runs)
+    return (
+        f"{len(runs)} run{'s' * (len(runs) != 1)} of {config.training.epochs} epochs, width "
+        f"{config.model.width}, D = {config.model.dim}, batch {config.training.batch_size}; "
+        f"{minutes:.1f} minutes in total"
+    )
+
+
+def _notices(suite: Suite, results: Results) -> tuple[str, ...]:
+    absent = [name for name in suite.studies if name not in results.studies]
+    notices = [f"Studies not run yet: {', '.join(absent)}."] if absent else []
+    missing = [run.name for run in results.missing if run.study not in absent]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        notices.append(f"Runs not finished yet: {', '.join(missing[:5])}{more}.")
+    return tuple(notices)
