@@ -29,7 +29,8 @@ from outcome import outcome, report_of
 from rotvq import run_folder
 from rotvq.data_processing import ImageData, ImageSplit, load
 from rotvq.files import TEMPORARY, write_json
-from rotvq.training import checkpoint, environment, loop
+from rotvq.quantization import Codebook
+from rotvq.training import checkpoint, environment, loop, trainer
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
 from rotvq.training.trainer import Trainer
 
@@ -38,22 +39,22 @@ CONFIG = Config(
     model=ModelConfig(width=8, dim=8, depth=1),
     quantizer=QuantizerConfig(codebook_size=32, init="data", restart=0.1, final_decay=0.999),
     training=TrainingConfig(
-        epochs=4, batch_size=8, learning_rate=1e-3, schedule="cosine", average=0.9, flip=True
+        epochs=4, batch_size=8, learning_rate=1e-3, schedule="cosine", ema_decay=0.9
     ),
 )
 PARTS: dict[str, tuple[Any, str]] = {
-    "making the folder": (loop, "prepare"),
+    "making the folder": (trainer, "prepare"),
     "describing the run": (Trainer, "_describe"),
     "resuming": (Trainer, "resume"),
     "choosing a checkpoint": (checkpoint, "settle"),
-    "a step": (Trainer, "_step"),
-    "a test pass": (Trainer, "_test"),
+    "a step": (Codebook, "step"),
+    "the record of an epoch": (loop, "epoch_record"),
     "writing pictures": (loop, "save_reconstructions"),
     "writing weights": (checkpoint, "save_weights"),
     "writing records": (run_folder, "write_epochs"),
     "writing a checkpoint": (checkpoint, "save"),
-    "the evaluation": (loop, "evaluate"),
-    "writing the evaluation": (loop, "write_json"),
+    "the evaluation": (trainer, "evaluate"),
+    "writing the evaluation": (trainer, "write_json"),
 }
 
 REPORTS = 20
@@ -120,12 +121,12 @@ def _images() -> ImageData:
 
 
 def _train(folder: Path, data: ImageData) -> None:
-    trainer = Trainer(CONFIG, data, folder)
+    run = Trainer(CONFIG, data, folder)
     if run_folder.is_run(folder):
-        trainer.resume()
+        run.resume()
     else:
-        trainer.begin()
-    trainer.run()
+        run.begin()
+    run.run()
 
 
 def _habits(folder: Path, data: ImageData) -> dict[str, tuple[int, float]]:

@@ -77,7 +77,7 @@ def _config(steps: int) -> Config:
         model=ModelConfig(width=8, dim=8, depth=1),
         quantizer=QuantizerConfig(codebook_size=32, init="data", restart=0.1),
         training=TrainingConfig(
-            epochs=max(1, steps // STEPS_AN_EPOCH), batch_size=BATCH, average=0.99, flip=True
+            epochs=max(1, steps // STEPS_AN_EPOCH), batch_size=BATCH, ema_decay=0.99
         ),
     )
 

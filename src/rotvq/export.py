@@ -1,7 +1,7 @@
-"""A model as two programs that need no rotvq: images to indices, and indices to images.
+"""A model as two programs that do not need rotvq: images to indices, and indices to images.
 
-For any batch and any height and width of two tokens or more. ONNX by torch.onnx, PyTorch
-by torch.export; both are checked against the model on real images.
+They take any batch size and any height and width of at least two tokens. `to_onnx` writes ONNX
+files and `to_torch` torch.export programs; `differences` checks them against the model.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from rotvq.model import VQVAE
 from rotvq.tokens.coding import codec
 
 Program = Callable[[Tensor], Tensor]
-"""What was exported, as a function of tensors again."""
+"""An exported program as a function of tensors."""
 
 TIES = 1e-3
-"""Share of the indices that may differ: codes as near as float32 can tell."""
+"""Largest share of indices that may differ, where two codes are equally near in float32."""
 
 CLOSE = 1e-3
-"""By how much pixels in [-1, 1] may differ."""
+"""Largest difference of a pixel in [-1, 1]."""
 
 
-class Encoder(nn.Module):
+class _Encoder(nn.Module):
     """Images to indices."""
 
     def __init__(self, model: VQVAE) -> None:
@@ -47,7 +47,7 @@ class Encoder(nn.Module):
         return self.model.encode(images)
 
 
-class Decoder(nn.Module):
+class _Decoder(nn.Module):
     """Indices to images."""
 
     def __init__(self, model: VQVAE) -> None:
@@ -59,7 +59,7 @@ class Decoder(nn.Module):
 
 
 def to_torch(model: VQVAE, folder: Path) -> tuple[Path, Path]:
-    """Write encoder.pt2 and decoder.pt2, for torch.export.load; returns their paths."""
+    """Write encoder.pt2 and decoder.pt2, which torch.export.load reads; returns their paths."""
     paths = folder / "encoder.pt2", folder / "decoder.pt2"
     for path, program in zip(paths, _programs(model), strict=True):
         content = BytesIO()
@@ -71,12 +71,13 @@ def to_torch(model: VQVAE, folder: Path) -> tuple[Path, Path]:
 def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
     """Write encoder.onnx and decoder.onnx; returns their paths.
 
-    Their axes are named batch, height, width, rows and columns. Their metadata has the fingerprint,
-    number of codes, stride and channels, and the range of the pixels. The encoder refuses images
-    whose height or width the stride does not divide.
+    The axes are named batch, height, width, rows and columns; indices of residual and grouped
+    quantizers have more axes of fixed size. The metadata holds the range of the pixels and the
+    header of a token file: fingerprint, codebook sizes, index shape, bits, stride and channels. The
+    encoder refuses images whose height or width is not a multiple of the stride.
 
     Raises:
-        UserError: the packages that it takes are not installed.
+        UserError: onnx or onnxscript is not installed.
     """
     telemetry.switch_off()
     try:
@@ -87,11 +88,11 @@ def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
         ) from None
     paths = folder / "encoder.onnx", folder / "decoder.onnx"
     names = ("images", "indices"), ("indices", "images")
-    meaning = {f"rotvq.{key}": str(value) for key, value in vars(codec(model)).items()}
+    meaning = {f"rotvq.{key}": str(value) for key, value in codec(model).header().items()}
     meaning["rotvq.range"] = "[-1, 1]"
     axes: dict[str | None, list[str | int]] = {
         "images": ["batch", model.channels, "height", "width"],
-        "indices": ["batch", "rows", "columns"],
+        "indices": ["batch", "rows", "columns", *model.quantizer.index_shape],
     }
     for path, program, (given, made) in zip(paths, _programs(model), names, strict=True):
         with _quiet():
@@ -109,14 +110,14 @@ def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
 
 
 def load_torch(path: Path | str) -> Program:
-    """The program of a .pt2 file."""
-    with Path(path).open("rb") as file:  # torch opens no path that is not UTF-8.
+    """The program in a .pt2 file."""
+    with Path(path).open("rb") as file:  # torch cannot open a path that is not UTF-8.
         program: Program = torch.export.load(file).module()
     return program
 
 
 def load_onnx(path: Path | str) -> Program:
-    """The program of an .onnx file, run by onnxruntime.
+    """The program in an .onnx file, run by onnxruntime.
 
     Raises:
         UserError: onnxruntime is not installed.
@@ -126,10 +127,10 @@ def load_onnx(path: Path | str) -> Program:
         import onnxruntime
     except ImportError:
         raise UserError(
-            "onnx: expected onnxruntime, to check what was exported; it is not installed. "
+            "onnx: expected onnxruntime, which checks the exported files; it is not installed. "
             + installation("onnx")
         ) from None
-    # From bytes, as onnxruntime opens no path that is not UTF-8.
+    # From bytes, as onnxruntime cannot open a path that is not UTF-8.
     content = Path(path).read_bytes()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
@@ -148,9 +149,9 @@ def differences(
 
     Args:
         model: on the CPU.
-        encode: as exported.
-        decode: as exported.
-        images: real ones.
+        encode: the exported encoder.
+        decode: the exported decoder.
+        images: real images.
 
     Raises:
         UserError: they differ by more than rounding explains.
@@ -161,18 +162,18 @@ def differences(
     largest = float((decode(indices) - model.decode(indices)).abs().max())
     if share > TIES or largest > CLOSE:
         raise UserError(
-            f"export: expected the model's own outputs; {share:.2%} of the indices differ, and "
-            f"pixels by up to {largest:.2g}. Please report it with the versions that rotvq doctor "
-            "tells."
+            f"export: expected the outputs of the model; {share:.2%} of the indices differ, and "
+            f"pixels differ by up to {largest:.2g}. Please report this with the output of rotvq "
+            "doctor."
         )
     return share, largest
 
 
 def _refuse_remainders(graph: Any, stride: int) -> None:
-    """Let the program fail where the stride does not divide a side of its images.
+    """Make the program fail for images whose sides are not multiples of the stride.
 
-    Strided convolutions would drop the rest without a word, and ONNX has no assertion. Going to
-    blocks of pixels and back changes nothing, and a runtime's error quotes the name of the node.
+    Strided convolutions would silently drop the remainder, and ONNX has no assertions. Converting
+    to blocks of pixels and back changes nothing else, and the error quotes the name of the node.
     """
     from onnxscript import ir
 
@@ -188,13 +189,13 @@ def _refuse_remainders(graph: Any, stride: int) -> None:
 
 
 def _programs(model: VQVAE) -> Iterator[ExportedProgram]:
-    """Of the encoder and the decoder, free in batch, height and width."""
+    """Encoder and decoder for any batch size, height and width."""
     batch, rows, columns = Dim("batch"), Dim("rows", min=2), Dim("columns", min=2)
     sides = {2: model.stride * rows, 3: model.stride * columns}
     x = torch.zeros(2, model.channels, 4 * model.stride, 5 * model.stride)
     wanted: list[tuple[nn.Module, Tensor, dict[int, Any]]] = [
-        (Encoder(model), x, {0: batch, **sides}),
-        (Decoder(model), model.encode(x), {0: batch, 1: rows, 2: columns}),
+        (_Encoder(model), x, {0: batch, **sides}),
+        (_Decoder(model), model.encode(x), {0: batch, 1: rows, 2: columns}),
     ]
     for module, example, shape in wanted:
         with _quiet():
@@ -203,7 +204,7 @@ def _programs(model: VQVAE) -> Iterator[ExportedProgram]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks to its own developers."""
+    """Hide messages that the exporter writes for its own developers."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -16,6 +16,7 @@ from rotvq.guarded import mapping, numbers, parse_json, shown
 from rotvq.text import printable
 
 MOST_EPOCHS, MOST_CODES = 10**9, 2**20
+_NUMBERS = ("residual", "groups")
 _PICTURE = re.compile(r"epoch_([0-9]{1,9})\.png")
 
 
@@ -78,8 +79,9 @@ class RunRecord:
 
     @property
     def codebook_size(self) -> int | None:
-        """K, from the evaluated counts or the configuration."""
-        if self.counts:
+        """Codes of a codebook, from the evaluated counts or the configuration."""
+        several = any(lookup(self.config, f"quantizer.{n}") not in (1, None) for n in _NUMBERS)
+        if self.counts and not several:
             return len(self.counts)
         size = lookup(self.config, "quantizer.codebook_size")
         return size if isinstance(size, int) else None

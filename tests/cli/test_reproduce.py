@@ -154,10 +154,10 @@ def test_other_images_are_refused_before_anything_is_trained(rotvq, done, make_i
 
 
 def test_a_run_that_fails_does_not_keep_the_report_from_the_others(rotvq, done, monkeypatch):
-    def refuse(trainer, means):
-        trainer._refuse("the loss is nan")
+    def refuse(trainer, name, loss):
+        trainer.refuse("the loss is nan")
 
-    monkeypatch.setattr("rotvq.training.loop.Trainer._check", refuse)
+    monkeypatch.setattr("rotvq.training.run.Run.check_finite", refuse)
     shutil.rmtree(done / FOLDERS[1])
     (done / "reproduction.html").unlink()
     answer = rotvq("reproduce", *STUDY, "--out", done)
@@ -179,7 +179,7 @@ def test_a_signal_during_a_runs_evaluation_stops_the_study(rotvq, done, monkeypa
         signal.raise_signal(signal.SIGINT)
         return evaluate(*arguments, **options)
 
-    monkeypatch.setattr("rotvq.training.loop.evaluate", interrupted)
+    monkeypatch.setattr("rotvq.training.trainer.evaluate", interrupted)
     assert rotvq("reproduce", *STUDY, "--out", done).status == 130
     assert not (done / FOLDERS[1] / "evaluation.json").exists()
 

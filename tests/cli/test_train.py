@@ -150,7 +150,7 @@ def test_a_configuration_comes_back_through_its_file(tmp_path):
     changes = {
         "data": {"source": "1e3: [null, #", "size": None, "train_images": 3},
         "quantizer": {"restart": 0.0, "final_decay": 1e-7, "levels": "8, 8", "codebook_size": 64},
-        "training": {"flip": True, "learning_rate": 5e-324, "micro_batch_size": None},
+        "training": {"ema_decay": 0.5, "learning_rate": 5e-324, "micro_batch_size": None},
     }
     config = Config().replace(**changes)
     prepare(tmp_path / "run", config)
@@ -443,7 +443,7 @@ def test_a_stopped_run_says_how_to_go_on(rotvq, many_images, uninterrupted, tmp_
     told, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (128 + number, "")
     assert not (out / "evaluation.json").exists()
-    command = shlex.split(told.strip().splitlines()[-1].partition("Go on with: ")[2])
+    command = shlex.split(told.strip().splitlines()[-1].partition("Continue with: ")[2])
     assert command == ["rotvq", "train", "--out", str(out), "--resume"]
     assert rotvq(*command[1:]).status == 0
     assert outcome(out) == uninterrupted
@@ -484,12 +484,12 @@ def test_the_command_to_go_on_can_be_pasted(rotvq, tiny, tmp_path, monkeypatch):
     answer = rotvq("train", *tiny, "--out", out)
     assert (answer.status, answer.err) == (130, "")
     assert "everything is saved" in answer.out
-    command = shlex.split(answer.out.strip().splitlines()[-1].partition("Go on with: ")[2])
+    command = shlex.split(answer.out.strip().splitlines()[-1].partition("Continue with: ")[2])
     assert command == ["rotvq", "train", "--out", str(out), "--resume"]
 
 
-def test_a_collapse_is_told_once(rotvq, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("rotvq.training.loop.warning", lambda history, config: "It collapses.")
+def test_a_collapse_is_reported_once(rotvq, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("rotvq.training.epoch.warning", lambda history, config: "It collapses.")
     answer = rotvq("train", *tiny, "--training.epochs", 3, "--out", tmp_path / "run")
     assert (answer.status, answer.out.count("It collapses.")) == (0, 1)
 

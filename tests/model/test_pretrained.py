@@ -258,10 +258,19 @@ def test_a_push_uploads_the_two_files_and_a_card_in_one_commit(monkeypatch, tmp_
     assert operations[-1].path_or_fileobj == b"# Mine"
 
 
-def test_the_card_has_metadata_and_the_models_numbers():
-    card = ModelCard(hub.card(model().quantizer, 3, 4, "owner/name"))
+@pytest.mark.parametrize(
+    "quantizer, codes, bits, indices",
+    [
+        ("ema", "20 codes", math.log2(20) / 16, "w / 4)"),
+        ("residual", "3 codebooks of 20, 20, 20 codes", 3 * math.log2(20) / 16, "w / 4, 3)"),
+        ("large grid", "4,096,000,000 codes", 6 * math.log2(40) / 16, "w / 4)"),
+    ],
+)
+def test_the_card_has_metadata_and_the_models_numbers(quantizer, codes, bits, indices):
+    card = ModelCard(hub.card(model(quantizer).quantizer, 3, 4, "owner/name"))
     assert card.data.library_name == "rotvq" and "vq-vae" in card.data.tags
-    assert "20 codes of length 6, and one token for every\n4x4 pixels (0.270 bits" in card.text
+    assert f"{codes} for vectors of length 6, and one token for every\n4x4 pixels" in card.text
+    assert f"({bits:.3f} bits per pixel)" in card.text and indices in card.text
     assert 'VQVAE.from_pretrained("owner/name")' in card.text
 
 

@@ -58,7 +58,7 @@ def test_a_picture_there_and_back(served, model):
 @pytest.mark.parametrize(
     "path, body, message",
     [
-        ("/encode", b"no picture", "expected a picture"),
+        ("/encode", b"no picture", "expected an image"),
         ("/encode", bytes(10 * 2**20 + 1), "expected at most 10 MiB; got more"),
         ("/decode", bytes(2**20 + 1), "expected at most 1 MiB; got more"),
         ("/decode", b"no json", "expected JSON"),

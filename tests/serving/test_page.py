@@ -89,7 +89,7 @@ def test_keys_alone(page):
 def test_a_dropped_file_that_is_no_picture(page, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     page.set_input_files("#file", tmp_path / "a.png")
-    shows(page, "#message", "expected a picture")
+    shows(page, "#message", "expected an image")
     playwright.expect(page.locator("#message")).to_have_class("error")
     begin(page)
     playwright.expect(page.locator("#message")).not_to_have_class("error")

@@ -11,7 +11,7 @@ from PIL import Image
 from rotvq.errors import UserError
 from rotvq.evaluation.pixels import to_uint8
 from rotvq.model import VQVAE
-from rotvq.quantization import FiniteScalarQuantizer
+from rotvq.quantization import FiniteScalarQuantizer, GroupedQuantizer
 from rotvq.serving.session import SIDE, Session, sample
 from rotvq.tokens.coding import decode, encode
 
@@ -31,6 +31,15 @@ def picture(height, width, kind="PNG", mode="RGB"):
 @pytest.fixture
 def session(model):
     return Session(model)
+
+
+def test_a_model_with_several_codebooks_has_no_palette():
+    parts = [FiniteScalarQuantizer([4, 4], channel_dim=1) for _ in range(4)]
+    model = VQVAE(width=8, dim=8, depth=1, quantizer=GroupedQuantizer(parts))
+    with pytest.raises(
+        UserError, match=r"expected a model with a single codebook, .* got one with 4"
+    ):
+        Session(model)
 
 
 def test_a_picture_there_and_back(session, model):
@@ -90,7 +99,7 @@ def test_grey_and_finite_scalar():
 
 @pytest.mark.parametrize("content", [b"", b"hello", picture(16, 16)[:60]])
 def test_what_is_no_picture(session, content):
-    with pytest.raises(UserError, match="expected a picture"):
+    with pytest.raises(UserError, match="expected an image"):
         session.encode(content)
 
 

@@ -149,11 +149,11 @@ def test_a_missing_measurement_is_made_without_training_again(data, tmp_path, mo
 
 
 def test_a_run_that_diverges_is_told_of_and_the_others_are_done(data, tmp_path, monkeypatch):
-    def check(trainer, means):
+    def check(trainer, name, loss):
         if trainer.config.training.seed == 1:
-            trainer._refuse("the loss is nan")
+            trainer.refuse("the loss is nan")
 
-    monkeypatch.setattr("rotvq.training.loop.Trainer._check", check)
+    monkeypatch.setattr("rotvq.training.run.Run.check_finite", check)
     plan = [a_run(tmp_path, "bad", seed=1), a_run(tmp_path, "good")]
     failed: list[str] = []
     do(plan, data, tmp_path, on_run_failed=lambda run, error: failed.append(run.variant.name))

@@ -1,5 +1,7 @@
 """Images to tokens and back with a model."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,14 @@ import torch
 from rotvq.errors import UserError
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
-from rotvq.quantization import FiniteScalarQuantizer, VectorQuantizer
+from rotvq.quantization import (
+    FiniteScalarQuantizer,
+    GroupedQuantizer,
+    ResidualQuantizer,
+    VectorQuantizer,
+)
 from rotvq.tokens.coding import codec, decode, encode, fingerprint, padded
+from rotvq.tokens.file import KINDS, read, write
 
 
 def model(seed=0, **changes):
@@ -69,11 +77,63 @@ def test_nothing_changes_but_the_count():
 def test_grey_and_finite_scalar_models():
     grey = model(channels=1, dim=3, quantizer=FiniteScalarQuantizer([4, 4, 3], channel_dim=1))
     tokens = encode(grey, [("a", picture(8, 8, 1))])
-    assert tokens.codec.codebook_size == 48 and tokens.codec.bits == 6
+    assert tokens.codec.codebook_sizes == (48,) and tokens.codec.bits == 6
     ((name, pixels),) = decode(grey, tokens)
     assert name == "a" and pixels.shape == (1, 8, 8)
     with pytest.raises(UserError, match=r"\(1, height, width\); got \(3, 8, 8\)"):
         encode(grey, [("a", picture(8, 8, 3))])
+
+
+def several():
+    """One quantizer of each kind with several indices, and FSQ with more codes than fit a table."""
+    vectors = [VectorQuantizer(k, 8, channel_dim=1) for k in (5, 16, 3)]
+    halves = [
+        ResidualQuantizer([VectorQuantizer(k, 4, channel_dim=1) for k in sizes])
+        for sizes in ([7, 2], [9, 4])
+    ]
+    grid = FiniteScalarQuantizer([4] * 4, channel_dim=1)
+    return {
+        "residual": ResidualQuantizer(vectors),
+        "grouped": GroupedQuantizer([VectorQuantizer(6, 4, channel_dim=1), grid]),
+        "nested": GroupedQuantizer(halves),
+        "large grid": FiniteScalarQuantizer([64] * 8, channel_dim=1),
+    }
+
+
+SIZES = {
+    "residual": (5, 16, 3),
+    "grouped": (6, 256),
+    "nested": (7, 2, 9, 4),
+    "large grid": (2**48,),
+}
+
+
+@pytest.mark.parametrize("kind", SIZES)
+@pytest.mark.parametrize("suffix", KINDS)
+def test_every_quantizer_has_tokens_and_files(tmp_path, kind, suffix):
+    net = model(quantizer=several()[kind])
+    for codebook in net.quantizer.codebooks:
+        torch.nn.init.normal_(codebook.embeddings)
+    images = [("a", picture(16, 24)), ("b", picture(5, 9))]
+    write(tmp_path / f"t{suffix}", encode(net, images))
+    tokens = read(tmp_path / f"t{suffix}")
+    assert tokens.codec.codebook_sizes == SIZES[kind]
+    assert tokens.codec.index_shape == net.quantizer.index_shape
+    assert tokens.codec.bits == sum(math.ceil(math.log2(k)) for k in SIZES[kind])
+    x = normalized(torch.from_numpy(images[0][1])[None])
+    assert np.array_equal(tokens[0], net.eval().encode(x)[0])
+    (_, first), (_, second) = decode(net, tokens)
+    expected = to_uint8(net(x).reconstruction)[0].detach().numpy()
+    assert np.array_equal(first, expected) and second.shape == (3, 5, 9)
+
+
+def test_each_codebook_counts_in_the_fingerprint():
+    net = model(quantizer=several()["nested"])
+    before = fingerprint(net)
+    for codebook in net.quantizer.codebooks:
+        codebook.embeddings[0] += 1
+        assert fingerprint(net) != before
+        before = fingerprint(net)
 
 
 def test_the_fingerprint_is_of_what_decides():
@@ -91,7 +151,7 @@ def test_the_fingerprint_is_of_what_decides():
 
 def test_tokens_of_another_model_are_refused():
     tokens = encode(model(), [("", picture(8, 8))])
-    with pytest.raises(UserError, match=f"got tokens that the model {codec(model()).model} wrote"):
+    with pytest.raises(UserError, match=f"got tokens of model {codec(model()).model}"):
         next(decode(model(seed=1), tokens))
 
 

@@ -12,7 +12,8 @@ from rotvq.errors import UserError
 from rotvq.tokens.collection import Codec, Packer, Tokens
 from rotvq.tokens.file import KINDS, read, write
 
-CODEC = Codec("0123456789abcdef", 1000, 4, 3)
+CODEC = Codec("0123456789abcdef", (1000,), 4, 3)
+SEVERAL = Codec("0123456789abcdef", (1000, 3, 17, 1), 4, 3, (2, 2))
 
 
 LABELS = [None, -1, 0, 2**63 - 1]
@@ -24,7 +25,9 @@ def some(sizes, names=True, codec=CODEC, others=False):
     generator = np.random.default_rng(0)
     packer, all_of_them = Packer(codec), []
     for number, size in enumerate(sizes):
-        indices = generator.integers(0, codec.codebook_size, (1, *codec.grid(size)))
+        shape = (1, *codec.grid(size), *codec.index_shape)
+        high = np.reshape(codec.codebook_sizes, codec.index_shape)
+        indices = generator.integers(0, high, shape)
         packer.add(
             indices,
             size,
@@ -41,21 +44,35 @@ def path(request, tmp_path):
     return tmp_path / "new" / f"tokens{request.param}"
 
 
+@pytest.mark.parametrize("codec", [CODEC, SEVERAL])
 @pytest.mark.parametrize("names", [True, False])
 @pytest.mark.parametrize("sizes", [[], [(32, 32)], [(32, 32)] * 5 + [(5, 9), (8, 8), (5, 9)]])
-def test_there_and_back(path, sizes, names):
-    tokens, indices = some(sizes, names)
+def test_what_is_written_is_read(path, sizes, names, codec):
+    tokens, indices = some(sizes, names, codec)
     write(path, tokens)
     (path.parent / "plain").touch()
     assert path.stat().st_mode == (path.parent / "plain").stat().st_mode
     found = read(path)
-    assert found.codec == CODEC
+    assert found.codec == codec
     assert list(found.sizes) == sizes
     assert found.packed == tokens.packed
     assert found.names == tokens.names
     back = [each for _, batch in found.batches(2) for each in batch]
     assert len(back) == len(indices)
     assert all(np.array_equal(a, b) for a, b in zip(back, indices, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(found, indices, strict=True))
+
+
+def test_tokens_are_a_sequence_of_arrays():
+    tokens, indices = some([(8, 8), (5, 9), (5, 9), (4, 4)], codec=SEVERAL, others=True)
+    assert len(tokens) == 4 and tokens[1].dtype == np.int64 and tokens[1].shape == (2, 3, 2, 2)
+    assert np.array_equal(tokens[-1], indices[3])
+    with pytest.raises(IndexError, match="out of range"):
+        tokens[4]
+    part = tokens[1:3]
+    assert all(np.array_equal(a, b) for a, b in zip(part, indices[1:3], strict=True))
+    assert part.names == tokens.names[1:3] and part.captions == CAPTIONS[1:3]
+    assert part.labels == LABELS[1:3] and part.sizes == [(5, 9), (5, 9)]
 
 
 @pytest.mark.parametrize("names", [True, False])
@@ -105,23 +122,25 @@ def test_labels_take_as_few_bytes_as_they_can(tmp_path, labels, kind):
     assert read(tmp_path / "t.npz").labels == labels
 
 
-def test_files_of_before_there_were_labels_are_read():
-    """The bytes that the first version wrote: two images of 8x8 and their names."""
+def test_files_of_version_1_are_read():
+    """Files with one codebook and without labels, as version 1 wrote them."""
     for name in ("before.npz", "before.safetensors", "before.parquet"):
         found = read(Path(__file__).parent / name)
         assert list(found.sizes) == [(8, 8), (8, 8), (5, 9)] and len(found.packed) == 18
         assert list(found.names) == [f"folder/image_{i}.png" for i in range(3)]
         assert found.labels is None and found.captions is None
+        assert len(found.codec.codebook_sizes) == 1 and found.codec.index_shape == ()
+        assert [tokens.shape for tokens in found] == [(2, 2), (2, 2), (2, 3)]
 
 
 @pytest.mark.parametrize(
     "parts, message",
     [
         ({"labels": [1]}, "a label for each of 2 images; got 1"),
-        ({"labels": [1, "2"]}, "a label is of another type"),
+        ({"labels": [1, "2"]}, "a label has the wrong type"),
         ({"captions": ["a"] * 3}, "a caption for each of 2 images; got 3"),
-        ({"captions": [None, 5]}, "a caption is of another type"),
-        ({"names": ["a", None]}, "a name is of another type"),
+        ({"captions": [None, 5]}, "a caption has the wrong type"),
+        ({"names": ["a", None]}, "a name has the wrong type"),
     ],
 )
 def test_names_labels_and_captions_are_one_for_each(parts, message):
@@ -137,7 +156,7 @@ def test_batches_are_neighbours_of_one_size(path):
 
 @pytest.mark.parametrize("codebook_size", [1024, 2])
 def test_a_file_is_as_small_as_its_bits(path, codebook_size):
-    codec = Codec("0123456789abcdef", codebook_size, 4, 3)
+    codec = Codec("0123456789abcdef", (codebook_size,), 4, 3)
     tokens, _ = some([(32, 32)] * 10_000, names=False, codec=codec)
     write(path, tokens)
     bits = 10_000 * 64 * codec.bits
@@ -151,9 +170,10 @@ def test_the_header_can_be_read_without_us(tmp_path):
     header = json.loads(np.load(tmp_path / "t.npz")["header"].tobytes())
     assert header == {
         "format": "rotvq tokens",
-        "version": 1,
+        "version": 2,
         "model": "0123456789abcdef",
-        "codebook_size": 1000,
+        "codebook_sizes": [1000],
+        "index_shape": [],
         "stride": 4,
         "channels": 3,
         "bits": 10,
@@ -170,12 +190,12 @@ def test_a_damaged_file_is_one_line(path, damage):
             np.savez(file, a=np.zeros(3))
     else:
         path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"hi"}[damage])
-    with pytest.raises(UserError, match="expected a token file that rotvq encode wrote"):
+    with pytest.raises(UserError, match="expected a token file written by rotvq encode"):
         read(path)
 
 
 def test_absent_files_and_other_endings(tmp_path):
-    with pytest.raises(UserError, match="there is none"):
+    with pytest.raises(UserError, match="there is no such file"):
         read(tmp_path / "a.npz")
     for act in (read, lambda path: write(path, some([])[0])):
         with pytest.raises(UserError, match=r"\.npz, \.safetensors, \.parquet"):
@@ -183,10 +203,12 @@ def test_absent_files_and_other_endings(tmp_path):
 
 
 def test_newer_versions_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("rotvq.tokens.file.VERSION", 2)
+    monkeypatch.setattr("rotvq.tokens.file.VERSION", 3)
     write(tmp_path / "t.npz", some([(4, 4)])[0])
     monkeypatch.undo()
-    with pytest.raises(UserError, match=r"t\.npz: expected version 1 .* got 2\. Update rotvq"):
+    with pytest.raises(
+        UserError, match=r"t\.npz: expected version 2 .* got version 3\. Update rotvq"
+    ):
         read(tmp_path / "t.npz")
 
 
@@ -197,3 +219,35 @@ def test_parts_that_do_not_fit():
         Tokens(CODEC, [(32, 32)], bytes(80), ["a", "b"])
     with pytest.raises(UserError, match="below 1000; got 1023"):
         list(Tokens(CODEC, [(4, 4)], b"\xff\xff").batches(1))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"codebook_sizes": []},
+        {"codebook_sizes": [5, 5]},
+        {"codebook_sizes": [5, 5], "index_shape": [3]},
+        {"codebook_sizes": [5, 0], "index_shape": [2]},
+        {"codebook_sizes": [2**63], "index_shape": []},
+        {"codebook_sizes": [5], "index_shape": [-1, -1]},
+        {"codebook_sizes": [1] * 2000, "index_shape": [2000]},
+        {"codebook_sizes": "five"},
+        {"stride": 0},
+        {"channels": 2},
+    ],
+)
+def test_headers_that_no_model_has_are_refused(tmp_path, header, monkeypatch):
+    monkeypatch.setattr(Codec, "header", lambda self: vars(CODEC) | {"index_shape": ()} | header)
+    for suffix in KINDS:
+        write(tmp_path / f"t{suffix}", Tokens(CODEC, [], b""))
+        with pytest.raises(UserError, match="got something else, or a damaged file"):
+            read(tmp_path / f"t{suffix}")
+
+
+@pytest.mark.parametrize("sizes", [(16, 16), (16, 4)])
+def test_an_index_beyond_its_own_codebook_is_refused(sizes):
+    codec = Codec("0123456789abcdef", (16, *sizes[1:], 3), 4, 3, (3,))
+    packer = Packer(codec)
+    packer.add(np.array([[[[15, sizes[1] - 1, 3]]]]), (4, 4))
+    with pytest.raises(UserError, match=r"below 16, .*3; got 15\. The file is damaged"):
+        packer.tokens()[0]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from outcome import outcome
 
 from rotvq.data_processing import ImageData, ImageSplit
+from rotvq.training import monitor
 from rotvq.training.callbacks import Callback
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
 from rotvq.training.trainer import Trainer
@@ -81,7 +82,7 @@ def begin() -> Callable[..., Trainer]:
 
 @pytest.fixture
 def resumed() -> Callable[..., Trainer]:
-    """A fresh trainer that takes up the run of a folder."""
+    """A new trainer that resumes the run of a folder."""
 
     def make(config: Config, data: ImageData, folder: Path) -> Trainer:
         trainer = Trainer(config, data, folder)
@@ -89,6 +90,12 @@ def resumed() -> Callable[..., Trainer]:
         return trainer
 
     return make
+
+
+@pytest.fixture
+def read_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callbacks hear of every step."""
+    monkeypatch.setattr(monitor, "READ_EVERY", -1.0)
 
 
 @pytest.fixture

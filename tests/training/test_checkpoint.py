@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from rotvq.training.bad_steps import BadSteps
 from safetensors.torch import load_file
 from sealed import write_sealed
 
 from rotvq.errors import UserError
-from rotvq.training import checkpoint
+from rotvq.training import archive, checkpoint
 from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Checkpoint, Position
+from rotvq.training.monitor import BadSteps
 
 
 def made() -> Checkpoint:
@@ -171,18 +171,34 @@ def test_the_content_that_is_changed_below_is_whole(tmp_path):
         {},
         [],
         torch.zeros(3),
-        *({"format": version} for version in (1, 2)),
-        *(content(format=version) for version in (..., 1, 4, None, torch.tensor(3))),
+        *({"format": version} for version in (1, 4)),
+        *(content(format=version) for version in (..., 3, 5, None, torch.tensor(4))),
         *(content(position=position) for position in (..., None, {"epoch": 1, "unknown": 2}, {})),
         content(position={"bad": {"unknown": 1}}),
         content(model=...),
         content(extra=1),
     ],
 )
-def test_other_content_is_refused(tmp_path, other):
+def test_other_content_is_refused(tmp_path, other, loaded):
     path = tmp_path / "checkpoint.pt"
     write_sealed(path, other)
     refused(path)
+    assert loaded == [True], "the file passes all checks before torch.load"
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Whether each call of torch.load succeeded."""
+    calls, load = [], torch.load
+
+    def spy(*args, **kwargs):
+        calls.append(False)
+        content = load(*args, **kwargs)
+        calls[-1] = True
+        return content
+
+    monkeypatch.setattr(torch, "load", spy)
+    return calls
 
 
 class Malicious:
@@ -195,13 +211,18 @@ class Malicious:
         return open, (self.path, "w")
 
 
-def test_a_checkpoint_runs_no_code(tmp_path):
+@pytest.mark.parametrize("guard", ["names", "torch"])
+def test_a_checkpoint_runs_no_code(tmp_path, monkeypatch, loaded, guard):
+    """Our check of names refuses the file; without it, torch.load does."""
     path, trace = tmp_path / "checkpoint.pt", tmp_path / "trace"
     write_sealed(path, content(model=Malicious(str(trace))))
+    if guard == "torch":
+        monkeypatch.setattr(archive, "_check_names", lambda pickled: None)
     refused(path)
+    assert loaded == ([] if guard == "names" else [False])
     assert not trace.exists()
     torch.load(path, weights_only=False)["model"].close()
-    assert trace.exists(), "the attack itself must work, or this test shows nothing"
+    assert trace.exists(), "the attack itself works"
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])

@@ -102,7 +102,7 @@ def refused(trainer, path):
 def test_every_entry_of_another_kind_is_refused(run, data, monkeypatch):
     config, path, whole = run
     trainer = Trainer(config, data, path.parent)
-    before = deepcopy(trainer._state())
+    before = deepcopy(trainer.state.capture())
     taken, cases = [], 0
     for place in places(whole):
         for name, value in others(at(whole, place)):
@@ -110,17 +110,17 @@ def test_every_entry_of_another_kind_is_refused(run, data, monkeypatch):
             read = partial(dict, changed(whole, place, value))
             monkeypatch.setattr(checkpoint.archive, "read", lambda file, read=read: read())
             try:
-                trainer._take_up(path)
+                trainer.state.restore(path, config.training, trainer.steps, totals=True)
                 taken.append((place, name))
             except UserError as error:
                 assert "\n" not in str(error)
     assert taken == []
     assert cases > 2000
-    assert_same(trainer._state(), before)
+    assert_same(trainer.state.capture(), before)
 
 
 def assert_same(state, other):
-    """Nothing of a refused checkpoint is taken up."""
+    """A refused checkpoint changes nothing."""
     for part in ("model", "average", "totals"):
         for name, t in getattr(state, part).items():
             assert torch.equal(t, getattr(other, part)[name]), name

@@ -36,6 +36,8 @@ NAN = float("nan")
         (QuantizerConfig, "quantizer.decay", [-0.01, 1.0, 2.0, NAN]),
         (DataConfig, "data.validation", [-1]),
         (QuantizerConfig, "quantizer.final_decay", [-0.01, 1.0, NAN]),
+        (QuantizerConfig, "quantizer.residual", [0, -1, 65]),
+        (QuantizerConfig, "quantizer.groups", [0, 65]),
         (QuantizerConfig, "quantizer.restart", [-0.1, 1 / 3, 0.5, NAN]),
         (TrainingConfig, "training.epochs", [0]),
         (TrainingConfig, "training.batch_size", [0, -8]),
@@ -43,7 +45,6 @@ NAN = float("nan")
         (TrainingConfig, "training.micro_batch_size", [0, -2, 3, 256]),
         (TrainingConfig, "training.learning_rate", [0.0, -1e-3, float("inf"), NAN]),
         (TrainingConfig, "training.beta", [-0.1, float("inf"), NAN]),
-        (TrainingConfig, "training.final_beta", [-0.1, float("inf"), NAN]),
         (TrainingConfig, "training.entropy_weight", [-0.1, float("inf"), NAN]),
         (TrainingConfig, "training.gradient_clip", [-0.1, float("inf"), NAN]),
         (TrainingConfig, "training.ema_decay", [-0.1, 1.0, NAN]),
@@ -80,7 +81,7 @@ def test_groups_are_the_fields_of_a_configuration():
 def test_a_configuration_survives_its_mapping():
     config = Config(data=DataConfig(source="somewhere", size=16), quantizer=QuantizerConfig(64))
     values = asdict(config)
-    assert Config(**{name: kind(**values[name]) for name, kind in GROUPS.items()}) == config
+    assert Config.from_dict(values) == config
 
 
 def test_a_configuration_does_not_change():

@@ -76,7 +76,7 @@ def test_a_second_trainer_is_told_and_touches_nothing(
     assert outcome(folder)["position"].startswith('{"epoch": 2')
 
 
-def test_the_lock_is_held_from_the_beginning_to_the_end(tmp_path, data, tiny):
+def test_the_lock_is_held_from_start_to_end(tmp_path, data, tiny, callback):
     trainer, seen = Trainer(tiny(training={"epochs": 1}), data, tmp_path), []
 
     def others():
@@ -88,21 +88,19 @@ def test_the_lock_is_held_from_the_beginning_to_the_end(tmp_path, data, tiny):
 
     trainer.begin()
     seen.append(others())
-    original = trainer._epoch
-    trainer._epoch = lambda *words: (original(*words), seen.append(others()))
-    trainer.run()
+    trainer.run([callback(on_epoch_end=lambda record: seen.append(others()))])
     assert seen == [True, True]
     assert not others()
 
 
 @pytest.mark.parametrize("what", ["resume", "run"])
-def test_a_failure_lets_go_of_the_lock(tmp_path, data, tiny, begin, what, monkeypatch):
+def test_a_failure_releases_the_lock(tmp_path, data, tiny, begin, what, monkeypatch):
     trainer = begin(tiny(), data, tmp_path / "run")
     if what == "resume":
         trainer.run()
         (tmp_path / "run/checkpoint.pt").write_bytes(b"damaged")
     else:
-        monkeypatch.setattr(trainer, "_step", lambda order: trainer._refuse("it is broken"))
+        monkeypatch.setattr(trainer, "batch", lambda *_: trainer.refuse("it is broken"))
     with pytest.raises(UserError, match=r"damaged|broken"):
         getattr(trainer, what)()
     RunLock(tmp_path / "run").acquire()

@@ -4,7 +4,8 @@ import torch
 
 from rotvq.evaluation.pixels import normalized
 from rotvq.quantization import VectorQuantizer
-from rotvq.training.loop import VECTORS_PER_CODE, Trainer
+from rotvq.training.codebooks import VECTORS_PER_CODE
+from rotvq.training.trainer import Trainer
 
 
 def seen_by(trainer: Trainer, monkeypatch) -> list:

@@ -26,12 +26,14 @@ def test_paper_is_the_papers():
         "restart": 0.0,
         "restart_draw": "uniform",
         "levels": None,
+        "residual": 1,
+        "groups": 1,
     }
     training = paper.training
     assert (training.epochs, training.batch_size) == (100, 128)
     assert (training.learning_rate, training.beta) == (2e-4, 0.25)
     assert training.schedule == "constant"
-    assert (training.final_beta, training.ema_decay, training.flip) == (None, 0.0, False)
+    assert training.ema_decay == 0.0
     assert (training.entropy_weight, training.gradient_clip) == (0.0, 0.0)
 
 

@@ -20,7 +20,7 @@ OPTIONS = (
     f"-m rotvq train --preset smoke --training.precision fp32 --training.device {DEVICE} "
     "--data.train_images 64 --data.test_images 16 --training.batch_size 32 --quantizer.decay 0.9 "
     "--model.width 16 --model.dim 16 --model.depth 1 --quantizer.codebook_size 64 "
-    "--quantizer.init data --quantizer.restart 0.1 --training.flip true --training.epochs"
+    "--quantizer.init data --quantizer.restart 0.1 --training.epochs"
 ).split()
 
 

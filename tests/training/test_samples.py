@@ -69,7 +69,7 @@ def photographs(make_data):
 def test_a_run_on_crops_says_so_and_goes_on_bit_for_bit(
     photographs, tiny, begin, resumed, outcome, tmp_path, callback
 ):
-    config = tiny(data={"crops": "random"}, training={"epochs": 3, "flip": True})
+    config = tiny(data={"crops": "random"}, training={"epochs": 3})
     begin(config, photographs, tmp_path / "whole").run()
     cut = begin(config, photographs, tmp_path / "cut")
     with pytest.raises(Stopped, match="everything is saved"):

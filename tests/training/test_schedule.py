@@ -2,8 +2,9 @@ import math
 from itertools import pairwise
 
 import pytest
+import torch
 
-from rotvq.training.schedule import WARMUP, constant, cosine, even
+from rotvq.training.schedule import WARMUP, constant, cosine, linear, lr_scheduler
 
 
 def test_constant_stays():
@@ -38,27 +39,36 @@ def test_a_run_follows_its_schedule(tmp_path, data, tiny, begin):
     assert rates == pytest.approx([1e-3 * cosine(n / total) for n in range(total)])
 
 
-def test_even_steps_from_first_to_last():
-    assert even(0.25, None, 0.7) == 0.25
-    assert [even(1.0, 3.0, p) for p in (0.0, 0.25, 1.0)] == [1.0, 1.5, 3.0]
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("done", [0, 1, 7, 19])
+def test_a_resumed_scheduler_continues_with_the_same_rates(schedule, done):
+    def rates(done):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        scheduler = lr_scheduler(optimizer, schedule, 1e-3, 20, done)
+        found = []
+        for _ in range(done, 20):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return found
+
+    share = {"constant": constant, "cosine": cosine}[schedule]
+    assert rates(done) == [1e-3 * share(n / 20) for n in range(done, 20)], "to the bit"
 
 
-def test_beta_and_decay_move_evenly(tmp_path, data, tiny, begin, monkeypatch):
-    config = tiny(
-        quantizer={"decay": 0.5, "final_decay": 0.9},
-        training={"beta": 0.25, "final_beta": 1.25, "epochs": 2},
-    )
+def test_linear_goes_from_first_to_last():
+    assert linear(0.25, None, 0.7) == 0.25
+    assert [linear(1.0, 3.0, p) for p in (0.0, 0.25, 1.0)] == [1.0, 1.5, 3.0]
+
+
+def test_the_decay_of_the_codebook_changes_linearly(tmp_path, data, tiny, begin):
+    config = tiny(quantizer={"decay": 0.5, "final_decay": 0.9}, training={"epochs": 2})
     trainer = begin(config, data, tmp_path / "run")
-    total, seen = 2 * trainer.steps, []
+    total, decays = 2 * trainer.steps, []
 
-    def look(*_):
-        seen.append((trainer.beta, trainer.model.quantizer.codebook.update.decay))
+    def before_step(*_):
+        decays.append(trainer.model.quantizer.codebook.update.decay)
 
-    trainer.state.optimizer.register_step_pre_hook(look)
-    record = trainer.run()
-    shares = [n / total for n in range(total)]
-    assert sum(seen, ()) == pytest.approx([v for s in shares for v in (0.25 + s, 0.5 + 0.4 * s)])
-    losses = record["metrics"]
-    assert losses["loss"] == pytest.approx(
-        losses["forward_mse"] + losses["codebook_loss"] + 1.25 * losses["commitment_loss"]
-    )
+    trainer.state.optimizer.register_step_pre_hook(before_step)
+    trainer.run()
+    assert decays == pytest.approx([0.5 + 0.4 * n / total for n in range(total)])

@@ -18,7 +18,6 @@ from rotvq.errors import UserError
 from rotvq.evaluation.metrics import Totals, psnr
 from rotvq.evaluation.pixels import normalized
 from rotvq.model import VQVAE
-from rotvq.model.quantizers import codebook_sizes
 
 PROTOCOL = {
     "images": "every image of the split, once, in order, at its own size",
@@ -75,7 +74,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def totals_over(model: VQVAE, images: UInt8[Tensor, "n c h w"], batch_size: int) -> Totals:
     """Losses and code use of the forward pass over images, with the model in evaluation mode."""
-    totals = Totals(codebook_sizes(model.quantizer), model.quantizer.dim, images.device)
+    totals = Totals(model.quantizer.codebook_sizes, model.quantizer.dim, images.device)
     with evaluating(model):
         for x in batches(images, batch_size):
             totals.add(model(x))
@@ -111,7 +110,7 @@ def evaluate(
         UserError: the loss is not finite, because images or weights are not.
     """
     started = time.perf_counter()
-    totals = Totals(codebook_sizes(model.quantizer), model.quantizer.dim, images.device)
+    totals = Totals(model.quantizer.codebook_sizes, model.quantizer.dim, images.device)
     errors: list[Tensor] = []
     similarities: list[Tensor] = []
     with evaluating(model):

@@ -13,7 +13,7 @@ from typing import Any
 
 from rotvq import telemetry
 from rotvq.errors import UserError, first_line
-from rotvq.model.quantizers import Quantizer
+from rotvq.quantization import Quantizer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -93,7 +93,12 @@ def card(quantizer: Quantizer, channels: int, stride: int, name: str = "owner/na
     metadata = ModelCardData(
         library_name="rotvq", tags=["vq-vae", "image-tokenizer", "vector-quantization"]
     )
-    k, d = len(quantizer.codebook), quantizer.dim
+    sizes = quantizer.codebook_sizes
+    codes = f"{sizes[0]:,} codes"
+    if len(sizes) > 1:
+        codes = f"{len(sizes)} codebooks of {', '.join(f'{k:,}' for k in sizes)} codes"
+    bits = sum(map(math.log2, sizes)) / stride**2
+    more = "".join(f", {n}" for n in quantizer.index_shape)
     return str(
         ModelCard(f"""---
 {metadata.to_yaml()}
@@ -101,15 +106,18 @@ def card(quantizer: Quantizer, channels: int, stride: int, name: str = "owner/na
 
 # An image tokenizer
 
-A VQ-VAE trained with RotVQ: {k:,} codes of length {d}, and one token for every
-{stride}x{stride} pixels ({math.log2(k) / stride**2:.3f} bits per pixel).
+A VQ-VAE trained with RotVQ: {codes} for vectors of length {quantizer.dim}, and one token for every
+{stride}x{stride} pixels ({bits:.3f} bits per pixel).
 
 ```python
-from rotvq import VQVAE
+import rotvq
 
-model = VQVAE.from_pretrained("{name}")  # or a folder
-indices = model.encode(images)  # float (b, {channels}, h, w) in [-1, 1]
-images = model.decode(indices)  # int64 (b, h / {stride}, w / {stride})
+model = rotvq.VQVAE.from_pretrained("{name}")  # or a folder
+tokens = rotvq.encode_images(model, ["image.png"])
+(image,) = rotvq.decode_images(model, tokens)
+
+indices = model.encode(x)  # x: float (b, {channels}, h, w) in [-1, 1]
+x = model.decode(indices)  # indices: int64 (b, h / {stride}, w / {stride}{more})
 ```
 """)
     )

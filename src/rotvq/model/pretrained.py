@@ -23,6 +23,7 @@ from rotvq.guarded import read_json
 from rotvq.model import hub, quantizers
 from rotvq.model.hub import CONFIG, WEIGHTS
 from rotvq.model.weights import encode_weights, load_weights, one_line
+from rotvq.quantization import Quantizer
 
 __all__ = ["CONFIG", "WEIGHTS", "PretrainedModel", "describe", "load_weights"]
 
@@ -43,7 +44,7 @@ class PretrainedModel(nn.Module):
     """
 
     arguments: dict[str, Any]
-    quantizer: quantizers.Quantizer
+    quantizer: Quantizer
     channels: int
     stride: int
 

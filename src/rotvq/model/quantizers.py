@@ -11,12 +11,11 @@ from rotvq.quantization import (
     UPDATES,
     FiniteScalarQuantizer,
     GroupedQuantizer,
+    Quantizer,
     ResidualQuantizer,
     Restart,
     VectorQuantizer,
 )
-
-Quantizer = VectorQuantizer | FiniteScalarQuantizer | ResidualQuantizer | GroupedQuantizer
 
 _NESTED: dict[str, Any] = {"residual": ResidualQuantizer, "grouped": GroupedQuantizer}
 
@@ -25,7 +24,7 @@ def describe(quantizer: Quantizer) -> dict[str, Any]:
     """The kind and arguments of a quantizer.
 
     Raises:
-        UserError: its estimator is a function of your own.
+        UserError: the quantizer or its estimator is not one of rotvq's.
     """
     if isinstance(quantizer, FiniteScalarQuantizer):
         return {"kind": "finite scalar", "levels": list(quantizer.levels)}
@@ -33,6 +32,11 @@ def describe(quantizer: Quantizer) -> dict[str, Any]:
         if isinstance(quantizer, make):
             inner: list[Any] = list(quantizer.quantizers)
             return {"kind": kind, "quantizers": [describe(q) for q in inner]}
+    if not isinstance(quantizer, VectorQuantizer):
+        raise UserError(
+            f"save: expected a quantizer of rotvq; got a {type(quantizer).__name__}. Save the "
+            "state_dict yourself."
+        )
     codebook = quantizer.codebook
     names = [name for name, function in ESTIMATORS.items() if function is quantizer.estimator]
     if not names:
@@ -54,11 +58,12 @@ def describe(quantizer: Quantizer) -> dict[str, Any]:
     }
 
 
-def codebook_sizes(quantizer: Any) -> tuple[int, ...]:
-    """Number of codes for each index of a vector, in the order of `index_shape`."""
-    if quantizer.index_shape:
-        return tuple(size for q in quantizer.quantizers for size in codebook_sizes(q))
-    return (len(quantizer.codebook),)
+def leaves(quantizer: Quantizer) -> list[Quantizer]:
+    """The quantizers that a quantizer is made of, in the order of its flattened indices."""
+    if isinstance(quantizer, ResidualQuantizer | GroupedQuantizer):
+        inner: list[Any] = list(quantizer.quantizers)
+        return [leaf for q in inner for leaf in leaves(q)]
+    return [quantizer]
 
 
 def build(description: dict[str, Any]) -> Quantizer:

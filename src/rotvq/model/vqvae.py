@@ -16,8 +16,7 @@ from rotvq.errors import UserError
 from rotvq.model.blocks import Decoder, Encoder, NormalizedLatents
 from rotvq.model.patches import PatchDecoder, PatchEncoder
 from rotvq.model.pretrained import PretrainedModel
-from rotvq.model.quantizers import Quantizer
-from rotvq.quantization import Codebook, VectorQuantizer
+from rotvq.quantization import Quantizer, VectorQuantizer
 from rotvq.quantization.tensors import readable
 
 Network = Callable[[int, int, int, int, int], nn.Sequential]
@@ -35,7 +34,7 @@ MAX_STAGES = 8
 
 @dataclass(frozen=True, eq=False)
 class VQVAEOutput:
-    """The result of a forward pass.
+    """The result of a forward pass, registered as a pytree.
 
     Attributes:
         reconstruction: images in (-1, 1), in the decoder's precision.
@@ -64,8 +63,7 @@ class VQVAEOutput:
         return paper_loss + entropy_weight * self.entropy_loss
 
 
-# torch.compile, torch.export, torch.func and FSDP look for the tensors in a result.
-torch.export.register_dataclass(VQVAEOutput)
+torch.export.register_dataclass(VQVAEOutput, serialized_type_name="rotvq.VQVAEOutput")
 
 
 class VQVAE(PretrainedModel):
@@ -197,10 +195,9 @@ class VQVAE(PretrainedModel):
             UserError: as in `forward`; or images or weights are not finite.
         """
         z_e = _finite(self.encoder(self._checked(x)), "latents")
-        for module in self.quantizer.modules():
-            if isinstance(module, Codebook):
-                _finite(module.embeddings, "codes")
-        indices: Tensor = self.quantizer.encode(z_e)
+        for codebook in self.quantizer.codebooks:
+            _finite(codebook.embeddings, "codes")
+        indices = self.quantizer.encode(z_e)
         return (indices, z_e) if return_latents else indices
 
     @torch.no_grad()

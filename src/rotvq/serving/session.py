@@ -1,9 +1,8 @@
-"""What the page asks of a model: pictures to tokens, tokens to pictures, the codes to look at."""
+"""What the page needs from a model: images to tokens and back, and the palette of codes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import cached_property
 from io import BytesIO
 from threading import Lock
@@ -20,49 +19,56 @@ from rotvq.data_processing.resizing import Target
 from rotvq.errors import UserError, first_line
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
-from rotvq.quantization import Codebook
 from rotvq.tokens.coding import codec, padded
 
 LARGEST = 50_000_000
-"""Pixels of a picture that is accepted."""
+"""Pixels of an image, at most."""
 
 SIDE = 256
-"""Pixels of the longer side of what is encoded; larger pictures are reduced."""
+"""Pixels of the longer side of an encoded image; larger images are reduced."""
 
 AROUND = 3
-"""A code's picture is the middle of so many tokens of it a side."""
+"""A code is shown by the central token of a square of so many tokens a side, all of that code."""
 
 
 class Session:
-    """One model, one request at a time.
+    """One model, which handles one request at a time.
 
     Args:
-        model: in evaluation mode from now on.
+        model: with a single codebook; put into evaluation mode.
+
+    Raises:
+        UserError: the model has several codebooks.
     """
 
     def __init__(self, model: VQVAE) -> None:
         self.model = model.eval()
         self.codec = codec(model)
+        if self.codec.index_shape:
+            raise UserError(
+                "serve: expected a model with a single codebook, as the page paints with a palette "
+                f"of its codes; got one with {len(self.codec.codebook_sizes)}. To see what its "
+                "tokens keep, use rotvq reconstruct."
+            )
+        (self.codebook_size,) = self.codec.codebook_sizes
         self.device = next(model.parameters()).device
         self.lock = Lock()
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """The model in numbers, and where its codes lie.
+        """The model in numbers, with a map of its codes.
 
-        `places` are the codes' first two principal components, each in [0, 1]; `use` is the share
-        of the training's vectors that chose a code, of the most chosen one.
+        `places` are the first two principal components of the codes, scaled to [0, 1]; `use` is how
+        often each code was chosen in training, relative to the most frequent one.
         """
-        codebook = self.model.quantizer.codebook
-        e = codebook.embeddings.detach().float().cpu().numpy()
-        counts = (
-            codebook.cluster_size.cpu().numpy()
-            if isinstance(codebook, Codebook)
-            else np.ones(len(e))
-        )
+        quantizer = self.model.quantizer
+        every = torch.arange(self.codebook_size, device=self.device)[:, None, None]
+        e = quantizer.lookup(every)[:, :, 0, 0].detach().float().cpu().numpy()
+        (codebook,) = quantizer.codebooks or (None,)
+        counts = np.ones(len(e)) if codebook is None else codebook.cluster_size.cpu().numpy()
         return {
-            **asdict(self.codec),
-            "bits": self.codec.bits,
+            **self.codec.header(),
+            "codebook_size": self.codebook_size,
             "dim": e.shape[1],
             "places": _principal(e).round(4).tolist(),
             "use": (counts / max(counts.max(), 1e-12)).round(4).tolist(),
@@ -70,8 +76,8 @@ class Session:
 
     @cached_property
     def codes(self) -> bytes:
-        """A PNG of what each code decodes to, stride pixels a side, row by row in a square."""
-        k, stride = self.codec.codebook_size, self.codec.stride
+        """A PNG of the image each code decodes to, stride pixels a side, row by row in a square."""
+        k, stride = self.codebook_size, self.codec.stride
         columns = _columns(k)
         tiles = np.zeros((columns * columns, self.codec.channels, stride, stride), np.uint8)
         middle = slice(AROUND // 2 * stride, (AROUND // 2 + 1) * stride)
@@ -84,18 +90,18 @@ class Session:
         return _png(rows.reshape(len(rows), columns * stride, columns * stride))
 
     def encode(self, content: bytes) -> dict[str, Any]:
-        """The tokens of a picture.
+        """Encode an image.
 
         Args:
-            content: of a PNG, JPEG, WebP, BMP, GIF or TIFF file.
+            content: of an image file, such as PNG, JPEG or WebP.
 
         Returns:
             height and width in pixels, rows and columns of tokens, and the indices row by row.
 
         Raises:
-            UserError: it is no such picture, or too large a one.
+            UserError: it is not such an image, or it is too large.
         """
-        # Large pictures take room: one at a time.
+        # Large images take memory: one at a time.
         with self.lock, torch.no_grad():
             pixels = torch.from_numpy(_picture(content, self.codec.channels)).to(self.device)
             x = normalized(padded(pixels[None], self.codec.stride))
@@ -109,23 +115,23 @@ class Session:
         }
 
     def decode(self, height: int, width: int, indices: Sequence[int]) -> bytes:
-        """A PNG of tokens.
+        """Decode tokens to a PNG.
 
         Args:
-            height: in pixels, of the picture.
-            width: likewise.
-            indices: row by row.
+            height: of the image in pixels.
+            width: of the image in pixels.
+            indices: of its tokens, row by row.
 
         Raises:
-            UserError: sizes beyond what the page sends, or indices that are not the model's.
+            UserError: the size or the indices are out of range, or do not match.
         """
         if not (1 <= height <= SIDE and 1 <= width <= SIDE):
             raise UserError(f"expected 1 to {SIDE} pixels a side; got {height}x{width}.")
         rows, columns = self.codec.grid((height, width))
         if len(indices) != rows * columns:
             raise UserError(f"expected {rows * columns} indices; got {len(indices)}.")
-        if not all(0 <= index < self.codec.codebook_size for index in indices):
-            raise UserError(f"expected indices from 0 to {self.codec.codebook_size - 1}.")
+        if not all(0 <= index < self.codebook_size for index in indices):
+            raise UserError(f"expected indices from 0 to {self.codebook_size - 1}.")
         grid = torch.tensor(indices, dtype=torch.int64, device=self.device)
         with self.lock, torch.no_grad():
             x = self.model.decode(grid.view(1, rows, columns))
@@ -149,10 +155,10 @@ def _picture(content: bytes, channels: int) -> NDArray[np.uint8]:
         pixels = decode(content, Target(None, channels))
     except UserError:
         raise
-    # Damaged files raise almost anything in Pillow's plug-ins.
+    # Pillow's plug-ins raise almost anything for damaged files.
     except Exception as error:
         raise UserError(
-            f"expected a picture ({', '.join(FORMATS)}); got something else or a damaged one "
+            f"expected an image ({', '.join(FORMATS)}); got something else, or a damaged image "
             f"({first_line(error)})."
         ) from None
     image = Image.fromarray(pixels[0] if channels == 1 else pixels.transpose(1, 2, 0))
@@ -169,12 +175,12 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def _columns(k: int) -> int:
-    """Columns of the least square that holds so many."""
+    """Columns of the smallest square grid with k cells."""
     return int(np.ceil(np.sqrt(k)))
 
 
 def _principal(e: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(k, 2) in [0, 1]: the first two principal components."""
+    """The first two principal components (k, 2), scaled to [0, 1]."""
     centred = e - e.mean(0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     places = np.zeros((len(e), 2), np.float32)

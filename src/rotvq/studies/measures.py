@@ -133,7 +133,7 @@ def bound(run: Run, shared: Shared) -> dict[str, Any]:
     model = load_model(run.folder)
     height, width = shared.data.train.images.shape[2:]
     tokens = (height // model.stride) * (width // model.stride)
-    bits = tokens * math.log2(len(model.quantizer.codebook))
+    bits = tokens * sum(map(math.log2, model.quantizer.codebook_sizes))
     value = gaussian_distortion(shared.variances, bits)
     return {"format": 1, "metrics": {"bits_per_image": bits, "gaussian_distortion": value}}
 

@@ -111,12 +111,13 @@ def uses(model: VQVAE, images: UInt8[Tensor, "n c h w"]) -> Int64[Tensor, " k"]:
     """How often each code is used over images."""
     with evaluating(model):
         indices = [model.encode(x).flatten() for x in batches(images, 128)]
-    return torch.bincount(torch.cat(indices), minlength=len(model.quantizer.codebook))
+    return torch.bincount(torch.cat(indices), minlength=model.quantizer.codebook_size)
 
 
 def _write_codebook(file: Path, model: VQVAE, images: Tensor) -> None:
     file.parent.mkdir(exist_ok=True)
-    state = {"e": model.quantizer.codebook.embeddings.detach(), "uses": uses(model, images)}
+    (codebook,) = model.quantizer.codebooks
+    state = {"e": codebook.embeddings.detach(), "uses": uses(model, images)}
     content = {name: t.cpu().numpy() for name, t in state.items()}
     write_bytes(file, save(content))
 

@@ -1,7 +1,7 @@
 """Images of any size to tokens and back, with a model.
 
-An image whose sides the model's stride does not divide is continued to the right and below with the
-pixels of its edge, and cropped again after decoding. Large images are computed in tiles.
+Images are padded on the right and below to a multiple of the model's stride by repeating the edge,
+and cropped after decoding. Large images are processed in tiles.
 """
 
 from __future__ import annotations
@@ -23,31 +23,38 @@ from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
+from rotvq.model.quantizers import leaves
+from rotvq.quantization import FiniteScalarQuantizer, VectorQuantizer
 from rotvq.tokens import tiles
 from rotvq.tokens.collection import Codec, Packer, Picture, Tokens
 
 Named = tuple[str, NDArray[np.uint8]]
-"""Name of an image, "" where it has none, and its pixels (c, h, w)."""
+"""Name of an image, "" if it has none, and its pixels (c, h, w)."""
 N = TypeVar("N", bound=Named | Picture)
 
 PIXELS = 2**22
-"""Of a batch, about; larger images are coded one by one, in tiles."""
+"""Pixels in a batch, about; larger images are coded one at a time, in tiles."""
 
-ATTENDED = 2**16
-"""Tokens of an image at most where each attends to all others, on a processor; a GPU takes more."""
-ATTENDED_GPU = 2**20
+ATTENDED, ATTENDED_GPU = 2**16, 2**20
+"""Most tokens of an image for a network with attention, on a CPU and on a GPU."""
 
 
 def fingerprint(model: VQVAE) -> str:
     """16 hex digits of the SHA-256 of everything that decides what tokens mean.
 
-    Encoder, decoder and codes; not the statistics that only training needs.
+    That is encoder, decoder and codes, without the statistics that only training needs.
     """
     parts = {
         **{f"encoder.{name}": t for name, t in model.encoder.state_dict().items()},
         **{f"decoder.{name}": t for name, t in model.decoder.state_dict().items()},
-        "codebook": model.quantizer.codebook.embeddings,
     }
+    found = leaves(model.quantizer)
+    for number, quantizer in enumerate(found):
+        name = f"codebook.{number}" if len(found) > 1 else "codebook"
+        if isinstance(quantizer, VectorQuantizer):
+            parts[name] = quantizer.codebook.embeddings
+        elif isinstance(quantizer, FiniteScalarQuantizer):
+            parts[name] = torch.tensor(quantizer.levels)
     digest = hashlib.sha256()
     for name in sorted(parts):
         content = parts[name].detach().cpu().contiguous()
@@ -58,8 +65,14 @@ def fingerprint(model: VQVAE) -> str:
 
 def codec(model: VQVAE) -> Codec:
     """What the tokens of a model mean."""
-    size = len(model.quantizer.codebook.embeddings)
-    return Codec(fingerprint(model), size, model.stride, model.channels)
+    quantizer = model.quantizer
+    return Codec(
+        fingerprint(model),
+        quantizer.codebook_sizes,
+        model.stride,
+        model.channels,
+        quantizer.index_shape,
+    )
 
 
 @torch.no_grad()
@@ -69,17 +82,17 @@ def encode(
     batch_size: int = 128,
     progress: Callable[[int], object] = lambda images: None,
 ) -> Tokens:
-    """The tokens of images, in order; neighbours of one size are encoded together.
+    """Encode images in order; consecutive images of one size share a batch.
 
     Args:
-        model: on any device; used in evaluation mode.
+        model: on any device; in evaluation mode during the call.
         images: names and uint8 pixels (c, h, w), with the model's number of channels; or
-            `Picture`s, which have labels and captions too.
+            `Picture`s, which also have labels and captions.
         batch_size: images at a time.
-        progress: told how many images each batch had.
+        progress: called after each batch with its number of images.
 
     Raises:
-        UserError: an image of another dtype, of other channels, or too large: see `codable`.
+        UserError: an image has another dtype, other channels, or is too large: see `codable`.
     """
     packer = Packer(codec(model))
     with evaluating(model):
@@ -100,9 +113,9 @@ def _indices(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.in
 
 
 def codable(model: VQVAE, images: Iterable[N], skipped: list[Skipped]) -> Iterator[N]:
-    """Those of the images that the model can take; the list grows by the others.
+    """Yield the images that the model can encode, and append the others to `skipped`.
 
-    Networks with attention compare every token with every other: ATTENDED bounds their number.
+    Networks with attention compare every token with every other, so `ATTENDED` limits their number.
     """
     for image in images:
         try:
@@ -114,7 +127,7 @@ def codable(model: VQVAE, images: Iterable[N], skipped: list[Skipped]) -> Iterat
 
 
 class TooLarge(UserError):
-    """An image of more tokens than a network with attention takes."""
+    """An image with too many tokens for a network with attention."""
 
 
 def _checked(model: VQVAE, images: Iterable[N]) -> Iterator[N]:
@@ -129,12 +142,12 @@ def _check(model: VQVAE, name: str, pixels: NDArray[np.uint8]) -> None:
         kind = getattr(pixels, "dtype", type(pixels).__name__)
         raise UserError(
             f"{named}expected NumPy arrays of uint8, 0 to 255; got {kind}. Scale and round the "
-            "pixels to that range, then pixels.astype(np.uint8)."
+            "pixels to that range, then call pixels.astype(np.uint8)."
         )
     if pixels.ndim != 3 or len(pixels) != model.channels or not pixels.size:
         raise UserError(
             f"{named}expected pixels ({model.channels}, height, width); got {pixels.shape}. "
-            "Pixels (height, width, channels) become so by pixels.transpose(2, 0, 1)."
+            "Convert pixels (height, width, channels) with pixels.transpose(2, 0, 1)."
         )
     rows, columns = (-(-side // model.stride) for side in pixels.shape[1:])
     if rows * columns <= ATTENDED or tiles.reach(model.encoder) is not None:
@@ -150,21 +163,21 @@ def _is_large(size: tuple[int, ...]) -> bool:
 
 @torch.no_grad()
 def decode(model: VQVAE, tokens: Tokens, batch_size: int = 128) -> Iterator[Named]:
-    """Images of tokens, in order, each at its own size.
+    """Decode tokens to images, in order, each at its original size.
 
     Args:
-        model: the one that wrote the tokens.
+        model: the one that encoded the images.
         tokens: of any number of images.
         batch_size: images at a time.
 
     Raises:
-        UserError: tokens of another model, or damaged ones.
+        UserError: the tokens belong to another model or are damaged.
     """
     own = codec(model)
     if tokens.codec != own:
         raise UserError(
-            f"tokens: expected those of this model ({own.model}); got tokens that the model "
-            f"{tokens.codec.model} wrote. Decode them with that one, or encode the images again."
+            f"tokens: expected tokens of this model ({own.model}); got tokens of model "
+            f"{tokens.codec.model}. Decode them with that model, or encode the images again."
         )
     with evaluating(model):
         for these, indices in tokens.batches(batch_size, PIXELS):
@@ -182,7 +195,7 @@ def _pixels(model: VQVAE, indices: NDArray[np.int64], size: tuple[int, int]) -> 
 
 
 def padded(images: UInt8[Tensor, "b c h w"], stride: int) -> UInt8[Tensor, "b c i j"]:
-    """Images continued to the right and below with their edge, to multiples of the stride."""
+    """Images padded on the right and below to multiples of the stride, by repeating the edge."""
     right, below = -images.shape[3] % stride, -images.shape[2] % stride
     if not (right or below):
         return images
@@ -190,7 +203,7 @@ def padded(images: UInt8[Tensor, "b c h w"], stride: int) -> UInt8[Tensor, "b c 
 
 
 def within(images: Iterator[N], most: int, pixels: int) -> list[N]:
-    """The next images: so many at most, and no more once they have so many pixels together."""
+    """The next images: at most `most`, and none after they have `pixels` pixels together."""
     some: list[N] = []
     for named in islice(images, most):
         some.append(named)
@@ -201,7 +214,7 @@ def within(images: Iterator[N], most: int, pixels: int) -> list[N]:
 
 
 def _batches(images: Iterable[Named | Picture], batch_size: int) -> Iterator[list[Picture]]:
-    """Neighbours of one size."""
+    """Consecutive images of one size."""
     pictures = (Picture(*named) for named in images)
     for _, same in groupby(pictures, lambda picture: picture.pixels.shape):
         while some := within(same, batch_size, PIXELS):

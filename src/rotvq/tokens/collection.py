@@ -1,11 +1,12 @@
-"""The tokens of many images in memory, packed: what a token file holds."""
+"""The tokens of many images in memory, packed: the content of a token file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import NamedTuple
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +14,16 @@ from numpy.typing import NDArray
 from rotvq.errors import UserError
 from rotvq.tokens.packing import bit_width, pack, packed_bytes, unpack
 
+T = TypeVar("T")
 Size = tuple[int, int]
 """Height and width in pixels."""
 
 
 class Picture(NamedTuple):
-    """An image that is coded.
+    """An image to encode.
 
     Args:
-        name: "" where it has none.
+        name: "" if it has none.
         pixels: (c, h, w), uint8.
         label: its class.
         caption: its text.
@@ -35,49 +37,69 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Codec:
-    """What tokens mean: whose they are and how they are laid out.
+    """What tokens mean: which model made them, and how they are laid out.
 
     Args:
-        model: fingerprint of the model that wrote them.
-        codebook_size: number of its codes.
-        stride: pixels a token is high and wide.
+        model: fingerprint of that model.
+        codebook_sizes: number of codes for each index of a token; one for a single codebook.
+        stride: height and width in pixels that one token covers.
         channels: of the images, 1 or 3.
+        index_shape: shape of the indices of one token; () for a single codebook.
     """
 
     model: str
-    codebook_size: int
+    codebook_sizes: tuple[int, ...]
     stride: int
     channels: int
+    index_shape: tuple[int, ...] = ()
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Bits of each index of a token."""
+        return tuple(map(bit_width, self.codebook_sizes))
 
     @property
     def bits(self) -> int:
-        """Bits of a token."""
-        return bit_width(self.codebook_size)
+        """Bits of a token, all its indices together."""
+        return sum(self.widths)
+
+    def header(self) -> dict[str, str | int | list[int]]:
+        """The description of the tokens for a file."""
+        return {
+            "model": self.model,
+            "codebook_sizes": list(self.codebook_sizes),
+            "index_shape": list(self.index_shape),
+            "bits": self.bits,
+            "stride": self.stride,
+            "channels": self.channels,
+        }
 
     def grid(self, size: Size) -> Size:
         """Rows and columns of tokens that cover an image."""
         return -(-size[0] // self.stride), -(-size[1] // self.stride)
 
     def bytes_of(self, size: Size) -> int:
-        """Bytes that an image's tokens take."""
+        """Bytes that the tokens of an image take."""
         rows, columns = self.grid(size)
         return packed_bytes(rows * columns, self.bits)
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Packed tokens of images in order.
+    """The tokens of images in order; `tokens[i]` is int64 (rows, columns, *index_shape).
+
+    They are packed in memory as in a token file.
 
     Args:
         codec: what they mean.
-        sizes: of each image.
+        sizes: height and width of each image in pixels.
         packed: the bytes of all images, one after the other.
-        names: of each image, or None where the source has none.
-        labels: class of each image, or None for one without; None where no image has one.
+        names: of each image, or None if no image has one.
+        labels: class of each image, None for an image without one; or None if no image has one.
         captions: text of each image, likewise.
 
     Raises:
-        UserError: the parts do not fit each other.
+        UserError: the parts do not match.
     """
 
     codec: Codec
@@ -88,13 +110,12 @@ class Tokens:
     captions: Sequence[str | None] | None = None
 
     def __post_init__(self) -> None:
-        """See that the bytes are those of these images."""
+        """Check that the parts belong together."""
         if any(min(size) < 1 for size in self.sizes):
             raise UserError("tokens: expected images of 1x1 pixels or more; got an empty one.")
-        wanted = sum(map(self.codec.bytes_of, self.sizes))
-        if len(self.packed) != wanted:
+        if len(self.packed) != self._ends[-1]:
             raise UserError(
-                f"tokens: expected {wanted:,} bytes for {len(self):,} images; got "
+                f"tokens: expected {self._ends[-1]:,} bytes for {len(self):,} images; got "
                 f"{len(self.packed):,}. The file is damaged, or not of this format."
             )
         for what, values, kinds in (
@@ -110,34 +131,77 @@ class Tokens:
                     f"{len(values):,}. The file is damaged."
                 )
             if not all(isinstance(value, kinds) for value in values):
-                raise UserError(f"tokens: a {what} is of another type. The file is damaged.")
+                raise UserError(f"tokens: a {what} has the wrong type. The file is damaged.")
 
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def batches(self, most: int, pixels: int = 2**62) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-        """Neighbouring images of one size, at most so many at a time, and of so many pixels.
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        return (self[i] for i in range(len(self)))
 
-        Yields:
-            Which images, and their indices (n, rows, columns).
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.int64]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Tokens: ...
+
+    def __getitem__(self, index: int | slice) -> NDArray[np.int64] | Tokens:
+        """The tokens of one image, or of several as `Tokens`.
 
         Raises:
-            UserError: an index that is none of the codebook's.
+            IndexError: there is no such image.
+            UserError: an index is beyond its codebook.
         """
-        start = 0
+        if isinstance(index, slice):
+            return self._take(range(len(self))[index])
+        i = range(len(self))[index]
+        return self._indices(slice(i, i + 1))[0]
+
+    def batches(self, most: int, pixels: int = 2**62) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+        """Consecutive images of one size, in batches.
+
+        Args:
+            most: images in a batch, at most.
+            pixels: pixels in a batch, at most; a single image may have more.
+
+        Yields:
+            Which images, and their indices (n, rows, columns, *index_shape).
+
+        Raises:
+            UserError: an index is beyond its codebook.
+        """
         for these in _runs(self.sizes, most, pixels):
-            size = self.sizes[these.start]
-            rows, columns = self.codec.grid(size)
-            n, each = these.stop - these.start, self.codec.bytes_of(size)
-            flat = np.frombuffer(self.packed, np.uint8, n * each, start).reshape(n, each)
-            indices = unpack(flat, rows * columns, self.codec.bits)
-            if indices.size and indices.max() >= self.codec.codebook_size:
-                raise UserError(
-                    f"tokens: expected indices below {self.codec.codebook_size}; got "
-                    f"{indices.max()}. The file is damaged."
-                )
-            start += n * each
-            yield these, indices.reshape(n, rows, columns)
+            yield these, self._indices(these)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Where each image begins in `packed`, and where the last one ends."""
+        return [*accumulate(map(self.codec.bytes_of, self.sizes), initial=0)]
+
+    def _indices(self, these: slice) -> NDArray[np.int64]:
+        """Of consecutive images of one size."""
+        rows, columns = self.codec.grid(self.sizes[these.start])
+        n, start = these.stop - these.start, self._ends[these.start]
+        length = self._ends[these.stop] - start
+        flat = np.frombuffer(self.packed, np.uint8, length, start).reshape(n, length // n)
+        indices = unpack(flat, rows * columns, self.codec.widths)
+        if (indices >= np.array(self.codec.codebook_sizes)).any():
+            raise UserError(
+                f"tokens: expected indices below {_listed(self.codec.codebook_sizes)}; got "
+                f"{indices.max()}. The file is damaged."
+            )
+        return indices.reshape(n, rows, columns, *self.codec.index_shape)
+
+    def _take(self, chosen: range) -> Tokens:
+        parts = (self.packed[self._ends[i] : self._ends[i + 1]] for i in chosen)
+        return Tokens(
+            self.codec,
+            [self.sizes[i] for i in chosen],
+            b"".join(parts),
+            _chosen(self.names, chosen),
+            _chosen(self.labels, chosen),
+            _chosen(self.captions, chosen),
+        )
 
 
 class Packer:
@@ -162,21 +226,23 @@ class Packer:
         """Add images of one size.
 
         Args:
-            indices: (n, rows, columns).
-            size: of each image before it was padded.
-            names: of each; "" for one without.
-            labels: of each; None for one without.
-            captions: of each; None for one without.
+            indices: (n, rows, columns, *index_shape).
+            size: of each image before padding.
+            names: of each image; "" for one without.
+            labels: of each image; None for one without.
+            captions: of each image; None for one without.
         """
-        n = len(indices)
-        self.parts.append(pack(indices.reshape(n, -1), self.codec.bits).tobytes())
+        n, widths = len(indices), self.codec.widths
+        rows, columns = self.codec.grid(size)
+        flat = indices.reshape(n, rows * columns, len(widths))
+        self.parts.append(pack(flat, widths).tobytes())
         self.sizes += [size] * n
         self.names += names or [""] * n
         self.labels += labels or [None] * n
         self.captions += captions or [None] * n
 
     def tokens(self) -> Tokens:
-        """All that was added."""
+        """Everything added so far."""
         return Tokens(
             self.codec,
             self.sizes,
@@ -187,8 +253,16 @@ class Packer:
         )
 
 
+def _chosen(values: Sequence[T] | None, chosen: range) -> list[T] | None:
+    return None if values is None else [values[i] for i in chosen]
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return ", ".join(map(str, dict.fromkeys(sizes)))
+
+
 def _runs(sizes: Sequence[Size], most: int, pixels: int) -> Iterator[slice]:
-    """Slices of equal neighbours, none longer than `most`, nor of more pixels where that is two."""
+    """Slices of consecutive equal sizes, at most `most` images or, if several, `pixels` each."""
     changes = [i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1]]
     for start, stop in pairwise([0, *changes, len(sizes)]):
         height, width = sizes[start] if start < stop else (1, 1)

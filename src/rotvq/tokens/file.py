@@ -1,31 +1,33 @@
-"""Token files: `.npz`, `.safetensors` or `.parquet`, by the ending of the name.
+"""Token files: `.npz`, `.safetensors` or `.parquet`, by the suffix of the name.
 
-All hold the same, version 1 of the format "rotvq tokens":
+All hold the same, version 2 of the format "rotvq tokens":
 
-- a header: format, version, model (fingerprint), codebook_size, bits, stride, channels, images;
-- the packed tokens: of an image ⌈rows·columns·bits/8⌉ bytes, the highest bit first, row by row;
+- a header: format, version, model (fingerprint), codebook_sizes, index_shape, bits (of a token),
+  stride, channels, images;
+- the packed tokens: ⌈rows·columns·bits/8⌉ bytes per image, highest bit first, row by row; the
+  indices of a token follow each other, each in the bits of its own codebook;
 - heights and widths of the images in pixels; the grid has ⌈height/stride⌉ rows;
-- names, labels and captions, each where the source has some.
+- names, labels and captions, each if the source has any.
 
 npz: arrays `header` (JSON as bytes), `tokens` (bytes of all images one after the other), `sizes`
-(runs of neighbours of one size: count, height, width), `names` (zlib of a JSON list, as bytes),
-`labels` (the smallest signed integers that hold them, of which the lowest means none), `captions`
+(runs of consecutive images of one size: count, height, width), `names` (zlib of a JSON list, as
+bytes), `labels` (the smallest signed integers that fit, of which the lowest means none), `captions`
 (as names, with null).
-safetensors: the same arrays but the header, which stands in the metadata. parquet: a row an image
-with `tokens`, `height`, `width`, `name`, `label` and `caption` (null for an image without one); the
-header stands in the schema's metadata.
+safetensors: the same arrays, with the header in the metadata. parquet: a row per image with
+`tokens`, `height`, `width`, `name`, `label` and `caption` (null for an image without one), and the
+header in the metadata of the schema.
 
-Labels and captions came later and are still version 1: files without them are read, and a reader
-that does not know them passes over them.
+Version 1, which is still read, had a single codebook: `codebook_size` instead of `codebook_sizes`
+and `index_shape`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -39,29 +41,32 @@ from rotvq.errors import UserError, first_line
 from rotvq.files import write_atomically
 from rotvq.tokens.collection import Codec, Tokens
 
-FORMAT, VERSION = "rotvq tokens", 1
+FORMAT, VERSION = "rotvq tokens", 2
 _ARRAYS = ("header", "tokens", "sizes", "names", "labels", "captions")
 _COLUMNS = ("tokens", "height", "width", "name", "label", "caption")
 Arrays = dict[str, NDArray[Any]]
 
 EXPANSION = 100
-"""Times its size on the disk that a file may take in memory: tokens can hardly be compressed."""
+"""Times its size on disk that a file may take in memory: tokens hardly compress."""
 
 IMAGES = 10**7
-"""Of a model with one code, whose tokens take no bits."""
+"""Images in a file of a model with one code, whose tokens take no bits, at most."""
+
+INDICES = 1024
+"""Indices of a token, at most."""
 
 NAME = 4096
 """Bytes of an image's name, at most."""
 
 CAPTIONS = 2**26
-"""Bytes of all captions together that any file may hold, beyond its EXPANSION."""
+"""Bytes of all captions together that a file may hold on top of its EXPANSION."""
 
 
 def write(path: Path, tokens: Tokens) -> None:
     """Write a token file atomically.
 
     Raises:
-        UserError: a name with another ending.
+        UserError: the name has another suffix.
     """
     writer, _ = _kind(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,28 +77,28 @@ def read(path: Path) -> Tokens:
     """Read a token file.
 
     Raises:
-        UserError: it is absent, damaged, or none of these.
+        UserError: it does not exist, is damaged, or is not a token file.
     """
     _, reader = _kind(path)
     if not path.is_file():
-        raise UserError(f"{path}: expected a token file; there is none.")
+        raise UserError(f"{path}: expected a token file; there is no such file.")
     try:
         return reader(path)
     except ModuleNotFoundError:
         raise
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    # A file that someone made up can make its library raise anything.
+    # A crafted file can make its library raise anything.
     except Exception as error:
         raise UserError(
-            f"{path}: expected a token file that rotvq encode wrote; got something else or a "
-            f"damaged one ({first_line(error)}). Encode the images again."
+            f"{path}: expected a token file written by rotvq encode; got something else, or a "
+            f"damaged file ({first_line(error)}). Encode the images again."
         ) from None
 
 
 def _kind(path: Path) -> tuple[Callable[[Path, Tokens], None], Callable[[Path], Tokens]]:
     if path.suffix not in KINDS:
-        raise UserError(f"{path}: expected a name that ends in {', '.join(KINDS)}.")
+        raise UserError(f"{path}: expected a name ending in {', '.join(KINDS)}.")
     return KINDS[path.suffix]
 
 
@@ -108,19 +113,18 @@ def _read_npz(path: Path) -> Tokens:
         if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
             raise ValueError("its arrays are compressed")
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        # An array without a size of its items could claim any length.
+        # An array whose items have no size could claim any length.
         arrays = {key: file[key] for key in file.files if key in _ARRAYS}
         return _tokens(json.loads(arrays["header"].tobytes()), arrays)
 
 
 def _write_safetensors(path: Path, tokens: Tokens) -> None:
-    header = {key: str(value) for key, value in _header(tokens).items()}
-    path.write_bytes(save(_arrays(tokens), metadata=header))
+    path.write_bytes(save(_arrays(tokens), metadata=_text_header(tokens)))
 
 
 def _read_safetensors(path: Path) -> Tokens:
-    # From bytes, as safetensors opens no path that is not UTF-8. They begin with the length of a
-    # JSON header.
+    # From bytes, as safetensors cannot open a path that is not UTF-8. The file starts with the
+    # length of a JSON header.
     arrays = load(path.read_bytes())
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
@@ -145,10 +149,9 @@ def _write_parquet(path: Path, tokens: Tokens) -> None:
     ):
         if values is not None:
             columns[name] = pa.array(values, kind)
-    header = {key: str(value) for key, value in _header(tokens).items()}
-    table = pa.table(columns).replace_schema_metadata(header)
-    # Lengths as differences: of images of one size they take no room.
-    with path.open("wb") as file:  # Arrow opens no path that is not UTF-8.
+    table = pa.table(columns).replace_schema_metadata(_text_header(tokens))
+    # Lengths as differences, which take no space for images of one size.
+    with path.open("wb") as file:  # Arrow cannot open a path that is not UTF-8.
         pq.write_table(
             table,
             file,
@@ -175,7 +178,7 @@ def _read_parquet(path: Path) -> Tokens:
     sizes = list(zip(parts["height"], parts["width"], strict=True))
     rows = parts["tokens"]
     if any(len(row) != codec.bytes_of(size) for row, size in zip(rows, sizes, strict=True)):
-        raise ValueError("its sizes are not those of its tokens")
+        raise ValueError("its sizes do not match its tokens")
     others = (parts.get(name) for name in ("name", "label", "caption"))
     return Tokens(codec, sizes, b"".join(rows), *others)
 
@@ -191,24 +194,40 @@ def _header(tokens: Tokens) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
-        **asdict(tokens.codec),
-        "bits": tokens.codec.bits,
+        **tokens.codec.header(),
         "images": len(tokens),
     }
+
+
+def _text_header(tokens: Tokens) -> dict[str, str]:
+    """The header for metadata that holds text only; lists as JSON."""
+    return {key: str(value) for key, value in _header(tokens).items()}
 
 
 def _codec(header: Mapping[str, Any]) -> Codec:
     if header.get("format") != FORMAT:
         raise ValueError(f"its format is {header.get('format')!r}")
-    if int(header["version"]) > VERSION:
+    version = int(header["version"])
+    if version > VERSION:
         raise UserError(
-            f"expected version {VERSION} of the format or older; got "
-            f"{header['version']}. Update rotvq."
+            f"expected version {VERSION} of the format or older; got version {version}. Update "
+            "rotvq."
         )
-    size, stride, channels = (int(header[key]) for key in ("codebook_size", "stride", "channels"))
-    if not (1 <= size <= 2**31 and 1 <= stride <= 2**16 and channels in (1, 3)):
-        raise ValueError(f"it has {size} codes, stride {stride} and {channels} channels")
-    return Codec(str(header["model"]), size, stride, channels)
+    is_old = version == 1
+    sizes = _numbers([header["codebook_size"]] if is_old else header["codebook_sizes"])
+    shape = _numbers([] if is_old else header["index_shape"])
+    stride, channels = int(header["stride"]), int(header["channels"])
+    if not (1 <= stride <= 2**16 and channels in (1, 3)):
+        raise ValueError(f"it has stride {stride} and {channels} channels")
+    if not all(1 <= size < 2**63 for size in sizes) or not 1 <= len(sizes) <= INDICES:
+        raise ValueError(f"it has {len(sizes)} codebooks of {sizes[:9]} codes")
+    if len(sizes) != math.prod(shape) or not all(n > 0 for n in shape):
+        raise ValueError(f"it has {len(sizes)} codebooks and indices of shape {shape[:9]}")
+    return Codec(str(header["model"]), sizes, stride, channels, shape)
+
+
+def _numbers(value: Any) -> tuple[int, ...]:
+    return tuple(map(int, json.loads(value) if isinstance(value, str) else value))
 
 
 def _arrays(tokens: Tokens) -> Arrays:
@@ -227,7 +246,7 @@ def _arrays(tokens: Tokens) -> Arrays:
 
 
 def _packed_labels(labels: Sequence[int | None]) -> NDArray[np.signedinteger[Any]]:
-    """Labels as the smallest type that holds them and, as its lowest number, those missing."""
+    """Labels in the smallest type that holds them; its lowest number marks missing ones."""
     present = [label for label in labels if label is not None]
     lowest, highest = min(present, default=0), max(present, default=0)
     kinds = (np.int8, np.int16, np.int32)
@@ -242,7 +261,7 @@ def _to_bytes(texts: Sequence[str | None]) -> NDArray[np.uint8]:
 
 
 def _from_bytes(array: NDArray[Any], most: int) -> Any:
-    """What `_to_bytes` was given; of made-up bytes no more than `most` are unpacked."""
+    """The argument of `_to_bytes`; at most `most` bytes are unpacked."""
     return json.loads(zlib.decompressobj().decompress(array.tobytes(), most))
 
 
@@ -250,11 +269,11 @@ def _tokens(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> To
     codec = _codec(header)
     tokens, table = arrays["tokens"], arrays["sizes"]
     if tokens.dtype != np.uint8 or tokens.ndim != 1 or table.dtype != np.uint32:
-        raise ValueError("its arrays are of other types")
+        raise ValueError("its arrays have other types")
     runs = [(count, (height, width)) for count, height, width in table.tolist()]
     wanted = sum(count * codec.bytes_of(size) for count, size in runs)
     if any(min(run[0], *run[1]) < 1 for run in runs) or wanted != tokens.size:
-        raise ValueError("its sizes are not those of its tokens")
+        raise ValueError("its sizes do not match its tokens")
     if codec.bits == 0 and sum(count for count, _ in runs) > IMAGES:
         raise ValueError(f"it has more than {IMAGES:,} images of no bits")
     sizes = [size for count, size in runs for _ in range(count)]

@@ -1,7 +1,7 @@
-"""Large images in tiles, so that memory holds them: with the same tokens and pixels as whole ones.
+"""Large images in tiles that fit in memory, with the same tokens and pixels as the whole image.
 
-Each tile is computed with as many tokens around it as the convolutions reach, which are cut off
-afterwards. Sums of floats may round otherwise, as they do with another batch size.
+Each tile is processed with a margin as wide as the receptive field, which is cropped afterwards.
+Floating-point sums may round differently, as they do with another batch size.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from rotvq.model import VQVAE
 from rotvq.model.patches import Attention
 
 SIDE = 1024
-"""Pixels of a tile a side, about, without what is around it."""
+"""Height and width of a tile in pixels, about, without its margin."""
 
 
 def reach(network: nn.Module) -> int | None:
-    """How many tokens away an input may change an output; None with attention, which sees all.
+    """How many tokens away an input can affect an output; None with attention, which sees all.
 
-    No convolution reaches further than a token, as none of those before the halvings does.
+    No convolution reaches further than one token.
     """
     if any(isinstance(part, Attention) for part in network.modules()):
         return None
@@ -34,19 +34,19 @@ def reach(network: nn.Module) -> int | None:
 
 
 def encode(model: VQVAE, pixels: NDArray[np.uint8], around: int) -> NDArray[np.int64]:
-    """Indices (1, rows, columns) of an image (c, h, w), continued with its edge.
+    """Indices (1, rows, columns, *index_shape) of an image (c, h, w), padded with its edge.
 
     Args:
         model: in evaluation mode.
         pixels: uint8.
-        around: reach of its encoder, in tokens.
+        around: width of the margin in tokens, the encoder's `reach`.
     """
     _, height, width = pixels.shape
     grid = -(-height // model.stride), -(-width // model.stride)
-    indices = np.empty((1, *grid), np.int64)
+    indices = np.empty((1, *grid, *model.quantizer.index_shape), np.int64)
     device = next(model.parameters()).device
     for outer, inner, kept in _tiles(grid, SIDE // model.stride or 1, around):
-        # Beyond the image, its last row and column again.
+        # Beyond the image, its last row and column are repeated.
         rows, columns = (
             np.arange(part.start * model.stride, part.stop * model.stride).clip(max=side - 1)
             for part, side in zip(outer, (height, width), strict=True)
@@ -59,17 +59,17 @@ def encode(model: VQVAE, pixels: NDArray[np.uint8], around: int) -> NDArray[np.i
 def decode(
     model: VQVAE, indices: NDArray[np.int64], size: tuple[int, int], around: int
 ) -> NDArray[np.uint8]:
-    """The image (1, c, h, w) of indices (1, rows, columns).
+    """The image (1, c, h, w) of indices (1, rows, columns, *index_shape).
 
     Args:
         model: in evaluation mode.
         indices: of one image.
         size: height and width.
-        around: reach of its decoder, in tokens.
+        around: width of the margin in tokens, the decoder's `reach`.
     """
     pixels = np.empty((model.channels, *size), np.uint8)
     stride, device = model.stride, next(model.parameters()).device
-    for outer, inner, kept in _tiles(indices.shape[1:], SIDE // stride or 1, around):
+    for outer, inner, kept in _tiles(indices.shape[1:3], SIDE // stride or 1, around):
         x = model.decode(torch.from_numpy(indices[:, outer[0], outer[1]]).to(device))
         rows, columns = (slice(p.start * stride, p.stop * stride) for p in kept)
         tile = to_uint8(x)[0, :, rows, columns].cpu().numpy()
@@ -83,7 +83,7 @@ Part = tuple[slice, slice]
 
 
 def _tiles(grid: tuple[int, ...], side: int, around: int) -> Iterator[tuple[Part, Part, Part]]:
-    """Each tile with what is around it, without it, and where the latter lies in the former."""
+    """Each tile with its margin, without it, and the position of the latter in the former."""
     for top in range(0, grid[0], side):
         for left in range(0, grid[1], side):
             outer, inner, kept = [], [], []

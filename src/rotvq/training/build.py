@@ -8,13 +8,21 @@ from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
 from rotvq.model.pretrained import load_weights
-from rotvq.quantization import UPDATES, FiniteScalarQuantizer, Restart, VectorQuantizer
+from rotvq.quantization import (
+    UPDATES,
+    FiniteScalarQuantizer,
+    GroupedQuantizer,
+    Quantizer,
+    ResidualQuantizer,
+    Restart,
+    VectorQuantizer,
+)
 from rotvq.training.config import Config
 from rotvq.training.folder import read_config
 
 
 def build_model(config: Config) -> VQVAE:
-    """The model of a configuration, its weights drawn from torch's global generator."""
+    """The model of a configuration, with weights drawn from torch's global generator."""
     model = config.model
     return VQVAE(
         channels=model.channels,
@@ -24,28 +32,49 @@ def build_model(config: Config) -> VQVAE:
         stages=model.stages,
         network=model.network,
         normalized_latents=model.normalized_latents,
-        quantizer=_quantizer(config, model.dim),
+        quantizer=_quantizer(config),
     )
 
 
-def _quantizer(run: Config, dim: int) -> VectorQuantizer | FiniteScalarQuantizer:
-    config = run.quantizer
-    if config.levels:
-        levels = [int(n) for n in config.levels.split(",")]
-        if len(levels) != dim:
-            raise UserError(
-                f"model.dim: expected {len(levels)}, one for each of quantizer.levels "
-                f"{config.levels}; got {dim}."
-            )
-        return FiniteScalarQuantizer(levels, channel_dim=1)
+def _quantizer(config: Config) -> Quantizer:
+    options, dim = config.quantizer, config.model.dim
+    if dim % options.groups:
+        raise UserError(
+            f"model.dim: expected a multiple of quantizer.groups {options.groups}; got {dim}. "
+            "Choose another number of groups."
+        )
+    groups = [_residual(config, dim // options.groups) for _ in range(options.groups)]
+    return GroupedQuantizer(groups) if options.groups > 1 else groups[0]
+
+
+def _residual(config: Config, dim: int) -> Quantizer:
+    options = config.quantizer
+    if options.levels:
+        return _grid(options.levels, dim)
+    levels = [_vector(config, dim) for _ in range(options.residual)]
+    return ResidualQuantizer(levels) if options.residual > 1 else levels[0]
+
+
+def _grid(text: str, dim: int) -> FiniteScalarQuantizer:
+    levels = [int(n) for n in text.split(",")]
+    if len(levels) != dim:
+        raise UserError(
+            f"model.dim: expected {len(levels)} per group, one for each of quantizer.levels "
+            f"{text}; got {dim}."
+        )
+    return FiniteScalarQuantizer(levels, channel_dim=1)
+
+
+def _vector(config: Config, dim: int) -> VectorQuantizer:
+    options = config.quantizer
     return VectorQuantizer(
-        config.codebook_size,
+        options.codebook_size,
         dim,
-        estimator=config.estimator,
-        update=UPDATES[config.update](config.decay),
-        init=config.init,
-        restart=Restart(config.restart, config.restart_draw) if config.restart else None,
-        entropy_loss=run.training.entropy_weight > 0,
+        estimator=options.estimator,
+        update=UPDATES[options.update](options.decay),
+        init=options.init,
+        restart=Restart(options.restart, options.restart_draw) if options.restart else None,
+        entropy_loss=config.training.entropy_weight > 0,
         channel_dim=1,
     )
 
@@ -58,12 +87,12 @@ def load_model(folder: Path, weights: str = run_folder.WEIGHTS) -> VQVAE:
         weights: name of the file in it.
 
     Raises:
-        UserError: the folder holds no run, or no whole weights for its configuration.
+        UserError: the folder holds no run, or no weights that fit its configuration.
     """
     config = read_config(folder)
     if not (folder / weights).exists():
         raise UserError(
-            f"{folder}: expected trained weights in {weights}; found none. They are written "
-            f"after the first epoch: rotvq train --out {folder} --resume"
+            f"{folder}: expected trained weights in {weights}; got none. They are written after "
+            f"the first epoch: rotvq train --out {folder} --resume"
         )
     return load_weights(lambda: build_model(config), folder / weights)

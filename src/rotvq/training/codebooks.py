@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -19,22 +19,16 @@ VECTORS_PER_CODE = 2
 """Latent vectors per code that k-means starts from, if there are as many images."""
 
 
-def codebooks_of(model: VQVAE) -> tuple[Codebook, ...]:
-    """The codebooks of a model's quantizer; none for finite scalar quantization."""
-    return tuple(each for each in model.quantizer.modules() if isinstance(each, Codebook))
-
-
-def set_decay(model: VQVAE, decay: float) -> None:
-    """Set γ of every codebook."""
-    for codebook in codebooks_of(model):
+def set_decay(codebooks: Iterable[Codebook], decay: float) -> None:
+    """Set γ of codebooks."""
+    for codebook in codebooks:
         codebook.update = replace(codebook.update, decay=decay)
 
 
 def images_to_start_from(model: VQVAE, samples: Samples, batch_size: int) -> int:
     """How many images codes are placed from: a batch, or more if it has too few vectors."""
     tokens = samples.sides[0] // model.stride * (samples.sides[1] // model.stride)
-    codes = max(len(codebook) for codebook in codebooks_of(model))
-    return max(batch_size, -(-VECTORS_PER_CODE * codes // tokens))
+    return max(batch_size, -(-VECTORS_PER_CODE * model.quantizer.codebook_size // tokens))
 
 
 @torch.no_grad()
@@ -69,7 +63,7 @@ def health_of(model: VQVAE) -> dict[str, Any]:
 
     Of several codebooks: the sum of dead codes, the greatest age, and the means of the rest.
     """
-    found = [health(codebook) for codebook in codebooks_of(model)]
+    found = [health(codebook) for codebook in model.quantizer.codebooks]
     if not found:
         return {}
     if len(found) == 1:

@@ -1,4 +1,4 @@
-"""Codebook collapse, seen while it can still be helped. Pure: records to a sentence."""
+"""Codebook collapse: a warning during training, with options that help. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 from rotvq.training.config import Config
 
 HEALTHY = 0.5
-"""Usage from which on there is nothing to report."""
+"""Usage above which nothing is reported."""
 
 RISING = 1.05
-"""Growth of usage over an epoch that gives hope."""
+"""Growth of usage over an epoch that counts as recovery."""
 
 
 class Advice(NamedTuple):
-    """A setting that helps where it applies, as measured in results/collapse/matrix.md.
+    """An option that helps against collapse, as measured in results/collapse/matrix.md.
 
     Args:
-        option: its name, as "quantizer.restart".
-        value: what to set it to, as written on the command line.
+        option: its name, such as "quantizer.restart".
+        value: as on the command line.
         applies: whether a run with this configuration lacks it.
     """
 
@@ -36,9 +36,9 @@ ADVICE = (
 
 
 def advised(config: Config) -> dict[str, Any]:
-    """The settings that help against collapse and are not in use yet, by option.
+    """The options that help against collapse and are not set yet, with their values.
 
-    For a fixed grid there are none: what was tried helped one run and hurt another.
+    None for a fixed grid: what was tried helped one run and hurt another.
     """
     if config.quantizer.levels:
         return {}
@@ -46,10 +46,10 @@ def advised(config: Config) -> dict[str, Any]:
 
 
 def warning(history: Sequence[Mapping[str, Any]], config: Config) -> str | None:
-    """What to say after an epoch, with the settings that help; None where all is well.
+    """A warning after an epoch, with options that help; None if all is well.
 
-    A codebook collapses where less than half of it is used and that does not grow from one epoch to
-    the next.
+    A codebook counts as collapsing if less than half of it is used and its usage is not growing
+    from one epoch to the next.
 
     Args:
         history: the records of the epochs so far.
@@ -60,10 +60,12 @@ def warning(history: Sequence[Mapping[str, Any]], config: Config) -> str | None:
     before, now = (record["train"]["usage"] for record in history[-2:])
     if now >= HEALTHY or now > RISING * before:
         return None
-    size = config.quantizer.codebook_size
-    options = " ".join(f"--{name} {value}" for name, value in advised(config).items())
-    remedy = f"Start again with {options}." if options else "No other setting is known to help."
+    options = config.quantizer
+    size = options.codebook_size
+    each = " per codebook" if options.residual * options.groups > 1 else ""
+    settings = " ".join(f"--{name} {value}" for name, value in advised(config).items())
+    remedy = f"Start again with {settings}." if settings else "No other option is known to help."
     return (
-        f"The codebook collapses: {round(now * size):,} of {size:,} codes are used, after "
-        f"{round(before * size):,} an epoch ago. {remedy}"
+        f"The codebook is collapsing: {round(now * size):,} of {size:,} codes{each} are used, "
+        f"after {round(before * size):,} an epoch ago. {remedy}"
     )

@@ -100,8 +100,10 @@ class QuantizerConfig:
         restart: a code below this share of the mean count restarts; 0 is off, 0.03 a good start.
         restart_draw: it moves to an encoder output, each with the same chance or with one that
             grows with its squared error.
-        levels: of finite scalar quantization, as "8,5,5,5": a fixed grid of codebook_size points in
-            the place of a learned codebook, of which nothing above but its size counts.
+        levels: finite scalar quantization with these levels, such as "8,5,5,5": a fixed grid of
+            codebook_size points replaces the learned codebook.
+        residual: quantizers in sequence; each quantizes what the ones before it left over.
+        groups: groups of channels, each with quantizers of its own.
     """
 
     codebook_size: int = 1024
@@ -120,6 +122,8 @@ class QuantizerConfig:
     restart: float = 0.0
     restart_draw: Literal["uniform", "error"] = "uniform"
     levels: str | None = None
+    residual: int = 1
+    groups: int = 1
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -130,6 +134,12 @@ class QuantizerConfig:
             value = getattr(self, which)
             _require(value is None or 0 <= value < 1, f"{name}.{which}", "0 to below 1", value)
         _require(0 <= self.restart < 1 / 3, f"{name}.restart", "0 to below 1/3", self.restart)
+        for which in ("residual", "groups"):
+            value = getattr(self, which)
+            _require(1 <= value <= 64, f"{name}.{which}", "1 to 64", value)
+        alone = self.residual == 1 or (self.levels is None and self.estimator != "reflection")
+        wanted = "1 with levels or the reflection"
+        _require(alone, f"{name}.residual", wanted, self.residual)
         if self.levels is not None:
             parts = self.levels.split(",")
             wanted = "whole numbers, 2 or more, as 8,5,5,5"

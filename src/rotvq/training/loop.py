@@ -21,7 +21,7 @@ from rotvq import run_folder
 from rotvq.evaluation.pixels import normalized
 from rotvq.training import gradients, monitor, processes
 from rotvq.training.callbacks import Callback
-from rotvq.training.codebooks import codebooks_of, health_of, set_decay
+from rotvq.training.codebooks import health_of, set_decay
 from rotvq.training.epoch import epoch_record, is_due
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.monitor import Monitor
@@ -44,7 +44,7 @@ def train(run: Run, callbacks: Sequence[Callback], interrupt: Interrupt) -> None
     """
     options, decay = run.config.training, run.config.quantizer
     state, model, at = run.state, run.model, run.position
-    optimizer, scaler = state.optimizer, state.scaler
+    optimizer, scaler, codebooks = state.optimizer, state.scaler, model.quantizer.codebooks
     callbacks = callbacks if run.accelerator.is_main_process else ()
     first = run.accelerator.process_index * run.share
     own = slice(first, first + run.share)
@@ -63,9 +63,9 @@ def train(run: Run, callbacks: Sequence[Callback], interrupt: Interrupt) -> None
             seed = np.random.SeedSequence([options.seed, 0, at.images]).generate_state(1)
             torch.manual_seed(int(seed[0]))
             progress = at.images / (steps * options.batch_size)
-            set_decay(model, linear(decay.decay, decay.final_decay, progress))
+            set_decay(codebooks, linear(decay.decay, decay.final_decay, progress))
             images = run.batch(order, at.step, own)
-            if not all(codebook.ready for codebook in codebooks_of(model)):
+            if not all(codebook.ready for codebook in codebooks):
                 run.place_codes(order)
 
             # Forward and backward, micro-batch by micro-batch.

@@ -11,7 +11,6 @@ from rotvq import __version__, run_folder
 from rotvq.data_processing import ImageData, skipped
 from rotvq.files import write_json
 from rotvq.model import VQVAE, pretrained
-from rotvq.model.quantizers import codebook_sizes
 from rotvq.training import environment
 from rotvq.training.config import Config
 from rotvq.training.images import RunImages, sizes
@@ -45,7 +44,7 @@ def write_run_record(
     """
     height, width = images.test.shape[2:]
     tokens = (height // model.stride) * (width // model.stride)
-    bits = tokens * sum(math.log2(size) for size in codebook_sizes(model.quantizer))
+    bits = tokens * sum(math.log2(size) for size in model.quantizer.codebook_sizes)
     notes = [*data.notes, samples.note] if samples.note else [*data.notes]
     record = {
         "format": run_folder.FORMAT,

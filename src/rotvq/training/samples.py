@@ -1,4 +1,4 @@
-"""What an epoch trains on: images as they are, or crops of larger pictures."""
+"""The samples of an epoch: whole images, or random crops of larger pictures."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ THREADS = 8
 
 
 class Samples:
-    """The training images of an epoch, by number; which they are depends on seed and epoch alone.
+    """The training samples of an epoch, by number; they depend on seed and epoch alone.
 
     Args:
         images: on the device, (n, c, h, w).
-        split: the same images, perhaps with larger pictures to take crops from.
-        batch_size: images that an epoch has, at least.
-        seed: of the crops.
+        split: the same images, possibly with larger pictures to crop.
+        batch_size: samples in an epoch, at least; fewer images are repeated.
+        seed: of order and crops.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Samples:
         self.sides = images.shape[2], images.shape[3]
         each = crops.crops_each(split.pictures, self.sides) if split.pictures else 1
         self.times = max(each, -(-batch_size // len(images)))
-        """How often an epoch shows each image."""
+        """Samples of each image in an epoch."""
         self.pool = ThreadPoolExecutor(THREADS) if split.pictures else None
 
     def __len__(self) -> int:
@@ -44,7 +44,7 @@ class Samples:
         return torch.from_numpy(order).to(self.images.device)
 
     def take(self, numbers: Int64[Tensor, " b"], epoch: int) -> UInt8[Tensor, "b c h w"]:
-        """Samples of an epoch by their numbers, on the device of the images."""
+        """Samples by their numbers, on the device of the images."""
         if self.pictures is None or self.pool is None:
             return self.images[numbers if self.times == 1 else numbers % len(self.images)]
         some = self.pool.map(lambda number: self._crop(number, epoch), numbers.tolist())
@@ -57,17 +57,17 @@ class Samples:
 
     @property
     def note(self) -> str | None:
-        """What is worth knowing of them, in a sentence."""
+        """A sentence for the user, if there is something to note."""
         n, (height, width) = len(self.images), self.sides
         if self.pictures is not None:
-            return f"An epoch takes {self.times} random {height}x{width} crops of each picture."
+            return f"Each epoch takes {self.times} random {height}x{width} crops of each picture."
         if self.times > 1:
-            return f"{n} images do not fill a batch: an epoch shows each {self.times} times."
+            return f"{n} images do not fill a batch: each epoch repeats them {self.times} times."
         return None
 
     @property
     def record(self) -> dict[str, Any]:
-        """For run.json: how many crops of which pictures, where there are any."""
+        """For run.json: how many crops of which pictures; empty for whole images."""
         if self.pictures is None:
             return {}
         return {"crops": {"images": len(self), "fingerprint": crops.fingerprint(self.pictures)}}

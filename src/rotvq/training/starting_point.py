@@ -1,4 +1,4 @@
-"""Training that begins from a saved model: its configuration first, then its weights."""
+"""Training that starts from a saved model: its configuration first, then its weights."""
 
 from __future__ import annotations
 
@@ -15,15 +15,21 @@ from rotvq.model import VQVAE, hub, pretrained
 from rotvq.training.config import Config, ModelConfig, QuantizerConfig, differing
 from rotvq.training.folder import read_config
 
-STRUCTURE = ("model.", "quantizer.codebook_size:", "quantizer.levels:")
-"""Fields that decide which weights there are, or what they mean."""
+STRUCTURE = (
+    "model.",
+    "quantizer.codebook_size:",
+    "quantizer.levels:",
+    "quantizer.residual:",
+    "quantizer.groups:",
+)
+"""Options that decide which weights there are, or what they mean."""
 
 
 class StartingPoint(NamedTuple):
-    """What a run begins from.
+    """What a run starts from.
 
     Args:
-        weights: state of a `VQVAE`, its codebook and that codebook's statistics included.
+        weights: state dict of a `VQVAE`, including the statistics of its codebooks.
         record: for run.json.
     """
 
@@ -32,14 +38,14 @@ class StartingPoint(NamedTuple):
 
 
 def like(config: Config, name: str) -> Config:
-    """The configuration with network and quantizer of a saved model.
+    """A configuration with the network and the quantizer of a saved model.
 
     Args:
-        config: gives everything else.
+        config: everything else.
         name: folder of a run or of a saved model, or owner/name on the hub.
 
     Raises:
-        UserError: there is no such model, or none that `rotvq train` could have made.
+        UserError: there is no such model, or `rotvq train` cannot build one like it.
     """
     folder = hub.local(name)
     if run_folder.is_run(folder):
@@ -54,14 +60,25 @@ def like(config: Config, name: str) -> Config:
 
 
 def _quantizer(name: str, description: dict[str, Any]) -> QuantizerConfig:
+    """The configuration of a described quantizer.
+
+    Raises:
+        UserError: `rotvq train` cannot build it.
+    """
+    counts = {"grouped": 1, "residual": 1}
+    for kind in counts:
+        if description["kind"] == kind:
+            first, *others = description["quantizers"]
+            if any(other != first for other in others):
+                raise UserError(
+                    f"--from {name}: expected equal quantizers in a {kind} one; got different "
+                    "ones. Train it in a loop of your own."
+                )
+            counts[kind], description = 1 + len(others), first
     if description["kind"] == "finite scalar":
         levels = description["levels"]
-        return QuantizerConfig(math.prod(levels), levels=",".join(map(str, levels)))
-    if description["kind"] != "vector":
-        raise UserError(
-            f"--from {name}: expected a model with one codebook or finite scalar quantization; got "
-            f"one with a {description['kind']} quantizer. Train it in a loop of your own."
-        )
+        text = ",".join(map(str, levels))
+        return QuantizerConfig(math.prod(levels), levels=text, groups=counts["grouped"])
     restart = description["restart"] or {"threshold": 0.0, "draw": "uniform"}
     return QuantizerConfig(
         codebook_size=description["codebook_size"],
@@ -70,6 +87,8 @@ def _quantizer(name: str, description: dict[str, Any]) -> QuantizerConfig:
         decay=description["decay"],
         restart=restart["threshold"],
         restart_draw=restart["draw"],
+        residual=counts["residual"],
+        groups=counts["grouped"],
     )
 
 
@@ -77,7 +96,7 @@ def load(name: str, config: Config) -> StartingPoint:
     """The weights of a saved model, for a run of this configuration.
 
     Raises:
-        UserError: there is no such model, or it is another than the configuration describes.
+        UserError: there is no such model, or the configuration describes another one.
     """
     folder = hub.local(name)
     model = VQVAE.from_pretrained(folder)
@@ -85,14 +104,14 @@ def load(name: str, config: Config) -> StartingPoint:
     if changed:
         raise UserError(
             f"--from {name}: expected the network and codebook of that model; got "
-            f"{'; '.join(changed)}. Leave these options out."
+            f"{'; '.join(changed)}. Remove these options."
         )
     digest = hashlib.sha256((folder / pretrained.WEIGHTS).read_bytes()).hexdigest()
     return StartingPoint(model.state_dict(), {"model": name, "weights": f"sha256:{digest}"})
 
 
 def _is_structure(change: str) -> bool:
-    """Whether a change of a field, as `differing` says it, is one of which weights there are."""
+    """Whether a change, as returned by `differing`, concerns which weights there are."""
     return change.startswith(STRUCTURE) or (
         change.startswith("quantizer.update:") and "linear" in change
     )

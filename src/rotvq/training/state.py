@@ -13,7 +13,6 @@ from torch.optim.swa_utils import AveragedModel
 from rotvq.errors import UserError
 from rotvq.evaluation.metrics import Totals
 from rotvq.model import VQVAE
-from rotvq.model.quantizers import codebook_sizes
 from rotvq.training.checkpoint import Checkpoint, Position
 from rotvq.training.checkpoint_check import load_checked, placed
 from rotvq.training.config import TrainingConfig
@@ -48,7 +47,7 @@ class TrainingState:
     def reset_totals(self) -> None:
         """Start the sums of a new epoch."""
         quantizer, device = self.model.quantizer, next(self.model.parameters()).device
-        self.totals = Totals(codebook_sizes(quantizer), quantizer.dim, device)
+        self.totals = Totals(quantizer.codebook_sizes, quantizer.dim, device)
 
     def is_finite(self) -> bool:
         """Whether all weights and codes are finite."""

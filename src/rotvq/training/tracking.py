@@ -1,4 +1,4 @@
-"""A run's numbers and pictures to where its owner looks: TensorBoard, wandb, trackio, mlflow, …"""
+"""Logging a run to TensorBoard, wandb, trackio, mlflow or another tracker of accelerate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from PIL import Image
 
 from rotvq import run_folder
 from rotvq.errors import UserError
-from rotvq.quantization import Codebook
 from rotvq.training.callbacks import Callback
 from rotvq.training.config import Config
 from rotvq.training.trainer import Trainer
@@ -22,10 +21,10 @@ PROJECT = "rotvq"
 
 
 def check(names: Sequence[str]) -> None:
-    """See that there are such trackers.
+    """Check the names of trackers.
 
     Raises:
-        UserError: a name that is none of accelerate's, or one whose package is not installed.
+        UserError: accelerate does not know a tracker, or its package is not installed.
     """
     known = sorted(LOGGER_TYPE_TO_CLASS)
     for name in names:
@@ -38,12 +37,12 @@ def check(names: Sequence[str]) -> None:
 
 
 def start(names: Sequence[str], config: Config, folder: Path) -> list[GeneralTracker]:
-    """Trackers of those names, started.
+    """Start trackers.
 
     Args:
-        names: that `check` accepts.
-        config: of the run, which they are told.
-        folder: of the run; those that write files do so in its folder `tracking`.
+        names: checked by `check`.
+        config: of the run; logged to the trackers.
+        folder: of the run; trackers that write files use its subfolder `tracking`.
     """
     return [_started(name, config, folder) for name in names]
 
@@ -81,11 +80,11 @@ class TrackerCallback(Callback):
         picture = self._trainer.folder / run_folder.reconstruction(record["epoch"])
         _show(tracker, picture, record["images"])
         if tracker.name == "tensorboard":
-            _codebook(tracker.writer, self._trainer, record)
+            _codebooks(tracker.writer, self._trainer, record)
 
 
 def finish(trackers: Sequence[GeneralTracker]) -> None:
-    """Let them write what they hold."""
+    """Flush and close the trackers."""
     for tracker in trackers:
         tracker.finish()
 
@@ -99,7 +98,8 @@ def _started(name: str, config: Config, folder: Path) -> GeneralTracker:
     )
     tracker: GeneralTracker = kind(PROJECT, **place)
     tracker.start()
-    if name != "tensorboard":  # it would make a run of its own of them
+    # TensorBoard would create a separate run for the configuration.
+    if name != "tensorboard":
         flat = {f"{g}.{k}": v for g, part in asdict(config).items() for k, v in part.items()}
         tracker.store_init_configuration(flat)
     return tracker
@@ -124,19 +124,19 @@ def _show(tracker: GeneralTracker, picture: Path, step: int) -> None:
             tracker.log_images(images, step=step)
 
 
-def _codebook(writer: Any, trainer: Trainer, record: dict[str, Any]) -> None:
-    """How often codes are used, and at the end where they lie."""
-    codebook = trainer.model.quantizer.codebook
-    if not isinstance(codebook, Codebook):
-        return
-    writer.add_histogram("codebook/N", codebook.cluster_size.cpu(), record["images"])
-    if record["epoch"] == trainer.config.training.epochs:
+def _codebooks(writer: Any, trainer: Trainer, record: dict[str, Any]) -> None:
+    """How often codes are used, and at the end of the run where they lie."""
+    codebooks = trainer.model.quantizer.codebooks
+    for number, codebook in enumerate(codebooks, start=1):
+        name = f"codebook_{number}" if len(codebooks) > 1 else "codebook"
+        writer.add_histogram(f"{name}/N", codebook.cluster_size.cpu(), record["images"])
+        if record["epoch"] < trainer.config.training.epochs:
+            continue
         counts = [f"{n:.2f}" for n in codebook.cluster_size.tolist()]
-        labels = [[str(code), count] for code, count in enumerate(counts)]
         writer.add_embedding(
             codebook.embeddings.detach().float().cpu(),
-            metadata=labels,
+            metadata=[[str(code), count] for code, count in enumerate(counts)],
             metadata_header=["code", "N"],
-            tag="codebook",
+            tag=name,
             global_step=record["images"],
         )
