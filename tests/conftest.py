@@ -34,6 +34,7 @@ SLOW = (
     "serving/test_load.py",
     "serving/test_page.py",
     "test_examples.py",
+    "test_wheel.py",
     "training/test_kill.py",
     "training/test_processes.py",
 )

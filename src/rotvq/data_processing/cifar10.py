@@ -1,4 +1,8 @@
-"""CIFAR-10 as its author ships it: cifar-10-python.tar.gz, or the folder inside it."""
+"""CIFAR-10 as its author distributes it: cifar-10-python.tar.gz, or the folder inside it.
+
+A complete batch is unpickled only if its MD5 is the official one. A smaller file is a partial copy,
+which no MD5 can vouch for: it is read all the same, as `unpickle` runs nothing that a file says.
+"""
 
 import bz2
 import gzip
@@ -20,7 +24,8 @@ from rotvq.data_processing.unpickle import Batch, read_batch
 from rotvq.errors import UserError, first_line
 
 FOLDER = "cifar-10-batches-py"
-ROWS = 10_000
+COMPLETE = 10_000 * 3072
+"""Bytes of pixels in a complete batch."""
 TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 BATCH_MD5 = {
@@ -31,22 +36,22 @@ BATCH_MD5 = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
-# The official batches have 31 MB; a larger file is something else and is not read into memory.
+# The official batches have 31 MB; a larger file is not a batch and is not read into memory.
 LARGEST_BATCH = 64 * 2**20
 LARGEST_ARCHIVE = 2**29
-"""Bytes of an archive without its compression; the official one has 186 MB."""
+"""Bytes of an uncompressed archive; the official one has 186 MB."""
 _COMPRESSIONS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open
 }  # fmt: skip
 
 
 def holds_batches(folder: Path) -> bool:
-    """Tell whether a folder holds any official batch file."""
+    """Whether a folder holds a file with the name of an official batch."""
     return any((folder / name).is_file() for name in BATCH_MD5)
 
 
 def is_archive(path: Path) -> bool:
-    """Tell whether a tar file that is not compressed holds any official batch file."""
+    """Whether an uncompressed tar file holds a file with the name of an official batch."""
     try:
         with path.open("rb") as file:
             found = tar.members(file, path.stat().st_size)
@@ -57,9 +62,10 @@ def is_archive(path: Path) -> bool:
 
 
 def open_batches(folder: Path) -> ImageSource:
-    """A folder `cifar-10-batches-py`; a batch of fewer rows than the official is a partial copy.
+    """Open a folder `cifar-10-batches-py`.
 
-    Raises UserError for a missing batch, and for a damaged one when it is read.
+    Raises:
+        UserError: a batch is missing, or damaged (when it is read).
     """
 
     def read(name: str) -> bytes:
@@ -71,9 +77,10 @@ def open_batches(folder: Path) -> ImageSource:
 
 
 def open_archive(path: Path) -> ImageSource:
-    """Read `cifar-10-python.tar.gz` in place; a re-packed archive is judged by its batches.
+    """Open `cifar-10-python.tar.gz` in place; the batches of a repacked archive are checked too.
 
-    Raises UserError for a file that is no archive, is cut short, or holds no or damaged batches.
+    Raises:
+        UserError: it is not an archive, truncated, or a batch is missing or damaged.
     """
     with path.open("rb") as stream:
         official = hashlib.file_digest(stream, "md5").hexdigest() == ARCHIVE_MD5
@@ -85,16 +92,16 @@ def open_archive(path: Path) -> ImageSource:
                 if name in BATCH_MD5:
                     _check_size(member.size, f"{path}: {member.name}")
                     files[name] = tar.content(stream, member)
-            # gzip's checksum stands behind the last block of the tar, where reading stopped.
+            # Read on to gzip's checksum, which follows the last block of the tar.
             for _ in range(LARGEST_ARCHIVE // 2**20):
                 if not stream.read(2**20):
                     break
     except (tar.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise UserError(
-            f"{path} is not a whole tar archive ({first_line(error)}): expected "
-            f"cifar-10-python.tar.gz with md5 {ARCHIVE_MD5}; download it again"
+            f"{path}: expected cifar-10-python.tar.gz with md5 {ARCHIVE_MD5}; got a damaged or "
+            f"truncated archive ({first_line(error)}). Download it again."
         ) from None
-    note = "the archive is not the official file byte for byte; its batches were checked instead"
+    note = "the archive's md5 is not the official one; its batches are checked instead"
     return _source([*files], files.__getitem__, path, () if official else (note,))
 
 
@@ -108,7 +115,7 @@ def _unpacked(path: Path) -> IO[bytes]:
 
 
 def count_notes(train: int, test: int) -> tuple[str, ...]:
-    """Say how many images of the official splits a copy holds, where some are missing."""
+    """How many images of the official splits a copy holds, for splits that are not complete."""
     counts = ((train, TRAIN_IMAGES, "training"), (test, TEST_IMAGES, "test"))
     return tuple(f"{n:,} of {all_:,} {split} images" for n, all_, split in counts if n != all_)
 
@@ -119,8 +126,8 @@ def _source(
     missing = [name for name in BATCH_MD5 if name not in names]
     if missing:
         raise UserError(
-            f"{path} lacks {', '.join(missing)}: expected data_batch_1 to data_batch_5 and "
-            "test_batch of CIFAR-10's Python version"
+            f"{path}: expected data_batch_1 to data_batch_5 and test_batch of CIFAR-10's Python "
+            f"version; {', '.join(missing)} missing. Download it again."
         )
 
     def reader(*wanted: str) -> Reader:
@@ -142,19 +149,18 @@ def _source(
 
 
 def _checked(name: str, content: bytes, source: Path) -> Batch:
-    batch = read_batch(content, f"{source}: {name}")
-    n = len(batch.labels)
-    if not 0 < n <= ROWS:
-        raise UserError(f"{source}: {name} holds {n:,} images, expected 1 to {ROWS:,}")
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if n == ROWS and md5 != BATCH_MD5[name]:
+    if md5 != BATCH_MD5[name] and len(content) >= COMPLETE:
         raise UserError(
-            f"{source}: {name} is damaged: expected md5 {BATCH_MD5[name]}, received {md5}; "
-            "download it again"
+            f"{source}: {name}: expected md5 {BATCH_MD5[name]}; got {md5}. The file is damaged or "
+            "was changed: download it again."
         )
+    batch = read_batch(content, f"{source}: {name}")
+    if not len(batch.labels):
+        raise UserError(f"{source}: {name}: expected images; got none. Download it again.")
     return batch
 
 
 def _check_size(size: int, name: str) -> None:
     if size > LARGEST_BATCH:
-        raise UserError(f"{name} has {size:,} bytes, expected at most {LARGEST_BATCH:,}")
+        raise UserError(f"{name}: expected at most {LARGEST_BATCH:,} bytes; got {size:,}.")
