@@ -19,19 +19,20 @@ _SHORT.maxlevel, _SHORT.maxstring = 2, 200
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images.
+    """Data.
 
     Args:
-        source: a path (a folder of images, shards or Parquet files, or an archive), hub:owner/name,
-            cifar10 (of the hub) or embedded:photos; a path that exists goes before a name.
-        size: side in pixels, or HEIGHTxWIDTH, to resize and crop to; null keeps the images' own.
-        train_images: use so many training images, spread evenly; null uses all.
-        test_images: use so many test images, spread evenly; null uses all.
-        crops: of training pictures that are larger than size: the centre, always the same, or
-            random parts at random scales, new ones each epoch.
-        validation: hold out so many training images, to choose on: while training, tests are of
-            them, and the test images are looked at once, at the end.
-        bits: of grey images that are stored in 16 bits, such as 12; null takes all 16.
+        source: where the images come from: a path (a folder of images, shards or Parquet files, or
+            an archive), hub:owner/name, cifar10 (from the Hub) or embedded:photos. An existing path
+            takes precedence over a name.
+        size: side in pixels, or HEIGHTxWIDTH, to resize and crop images to; null keeps their size.
+        train_images: number of training images to use, spread evenly; null uses all.
+        test_images: number of test images to use, spread evenly; null uses all.
+        crops: for training images larger than size, one fixed center crop, or random crops at
+            random scales, drawn anew every epoch.
+        validation: number of training images to hold out. Metrics during training are computed on
+            them, and the test split is measured once, at the end.
+        bits: bits per pixel of grayscale images stored in 16 bits, such as 12; null means 16.
     """
 
     source: str = "embedded:photos"
@@ -55,16 +56,16 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network.
+    """Network.
 
     Args:
-        channels: of the images, 3 for RGB, 1 for grey.
+        channels: channels of the images, 3 for RGB or 1 for grayscale.
         width: channels of the residual blocks.
         dim: length D of a code.
-        depth: residual blocks on each side.
-        stages: halvings of height and width; 2 makes 8x8 tokens of a 32x32 image.
-        network: the paper's strided one, one that works on patches, a token each, or that with
-            attention between them.
+        depth: number of residual blocks in the encoder and in the decoder.
+        stages: how often height and width are halved; 2 turns a 32x32 image into 8x8 tokens.
+        network: the paper's strided convolutions, a network on patches (one per token), or the
+            latter with attention between the patches.
         normalized_latents: scale each latent vector to length √D, so that only its direction is
             quantized.
     """
@@ -88,22 +89,23 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """The codebook and the gradient that crosses it.
+    """Quantizer.
 
     Args:
         codebook_size: number K of codes.
-        estimator: how the gradient crosses.
-        update: what moves the codes; linear learns one map of a frozen basis (SimVQ).
-        decay: γ of the moving averages, 0 to below 1.
-        final_decay: γ after the last step, reached in even steps; null keeps it as it is.
-        init: uniform in ±1/K, or k-means over the first batch.
-        restart: a code below this share of the mean count restarts; 0 is off, 0.03 a good start.
-        restart_draw: it moves to an encoder output, each with the same chance or with one that
-            grows with its squared error.
-        levels: finite scalar quantization with these levels, such as "8,5,5,5": a fixed grid of
-            codebook_size points replaces the learned codebook.
-        residual: quantizers in sequence; each quantizes what the ones before it left over.
-        groups: groups of channels, each with quantizers of its own.
+        estimator: how the gradient crosses the quantizer.
+        update: how the codes are updated: by moving averages, by gradient, or by one learned linear
+            map of a frozen codebook (SimVQ).
+        decay: γ of the moving averages, at least 0 and below 1.
+        final_decay: γ after the last step, reached linearly; null keeps it constant.
+        init: uniform in ±1/K, or k-means on the first batch.
+        restart: codes used less than this share of the mean restart; 0 disables it, and 0.03 is a
+            good value.
+        restart_draw: a code restarts at an encoder output, drawn uniformly or by squared error.
+        levels: levels per channel of finite scalar quantization, such as "8,5,5,5". The fixed grid
+            of codebook_size points replaces the codebook; the options of the codebook are ignored.
+        residual: number of quantizers in sequence; each encodes the residual of the previous ones.
+        groups: number of groups of channels, each with quantizers of its own.
     """
 
     codebook_size: int = 1024
@@ -154,27 +156,29 @@ class QuantizerConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The optimization.
+    """Training.
 
     Args:
         epochs: passes over the training images.
-        batch_size: images an optimizer step, over all processes.
-        micro_batch_size: images a process takes at once; null takes its share of a batch whole.
-        learning_rate: of Adam; its peak, where the schedule moves it.
-        schedule: constant, or up over the first tenth of the steps and down to 0 as a cosine.
-        beta: β, the weight of the commitment loss.
-        entropy_weight: weight of the entropy loss, which favours even use of the codes; 0 disables
-            it.
-        ema_decay: decay of a moving average of the weights, which is what is tested and saved; 0 is
-            off.
-        gradient_clip: largest norm of all gradients together; 0 is off.
-        seed: of weights, order of images and restarts.
-        precision: of the network; auto is bf16 where the processor has it. Search is always fp32.
-        device: auto is a GPU if there is one.
+        batch_size: images per optimizer step, over all processes.
+        micro_batch_size: images a process handles at once; null means its whole share of a batch.
+        learning_rate: learning rate of Adam; the peak, if a schedule changes it.
+        schedule: constant, or linear warm-up over the first tenth of the steps, then cosine decay
+            to 0.
+        beta: weight β of the commitment loss.
+        entropy_weight: weight of the entropy loss, which encourages even use of the codes; 0
+            disables it.
+        ema_decay: decay of the moving average of the weights, which is evaluated and saved in place
+            of the weights; 0 disables it.
+        gradient_clip: maximum norm of the gradient of all parameters; 0 disables clipping.
+        seed: seed of the weights, the order of images and the restarts.
+        precision: precision of the network; auto is bf16 where the hardware supports it. The search
+            for the nearest codes always runs in fp32.
+        device: auto uses a GPU if there is one.
         checkpoint_every: epochs between checkpoints.
-        test_every: epochs between test passes; the last epoch always has one.
-        init_from: begin from the weights of this model, the folder of a run or of a saved model or
-            owner/name on the hub; null draws new ones.
+        test_every: epochs between evaluations; the last epoch is always evaluated.
+        init_from: model to start from: the folder of a run, a saved model, or owner/name on the
+            Hub; null initializes new weights.
     """
 
     epochs: int = 100
