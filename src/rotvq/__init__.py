@@ -1,6 +1,6 @@
 """RotVQ: VQ-VAE image tokenizers trained with the rotation trick.
 
-Names are imported on first use, so that `rotvq --help` need not wait for torch.
+Names are imported on first use, so that `rotvq --help` does not wait for torch.
 """
 
 from importlib import import_module
@@ -20,27 +20,37 @@ if TYPE_CHECKING:
         ResidualQuantizer,
         Restart,
         VectorQuantizer,
+        distances,
+        nearest,
     )
+    from rotvq.tokens.collection import Tokens
+    from rotvq.tokens.file import load_tokens, save_tokens
+    from rotvq.tokens.images import decode_images, encode_images
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "EMA": "quantization",
-    "ESTIMATORS": "quantization",
-    "FiniteScalarQuantizer": "quantization",
-    "GradientLearned": "quantization",
-    "GroupedQuantizer": "quantization",
-    "LinearMap": "quantization",
-    "Quantized": "quantization",
-    "Quantizer": "quantization",
-    "ResidualQuantizer": "quantization",
-    "Restart": "quantization",
-    "VectorQuantizer": "quantization",
-    "Decoder": "model",
-    "Encoder": "model",
-    "VQVAE": "model",
-    "VQVAEOutput": "model",
+_MODULES = {
+    "model": ("VQVAE", "Decoder", "Encoder", "VQVAEOutput"),
+    "quantization": (
+        "EMA",
+        "ESTIMATORS",
+        "FiniteScalarQuantizer",
+        "GradientLearned",
+        "GroupedQuantizer",
+        "LinearMap",
+        "Quantized",
+        "Quantizer",
+        "ResidualQuantizer",
+        "Restart",
+        "VectorQuantizer",
+        "distances",
+        "nearest",
+    ),
+    "tokens.collection": ("Tokens",),
+    "tokens.file": ("load_tokens", "save_tokens"),
+    "tokens.images": ("decode_images", "encode_images"),
 }
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "EMA",
@@ -56,9 +66,16 @@ __all__ = [
     "Quantizer",
     "ResidualQuantizer",
     "Restart",
+    "Tokens",
     "VQVAEOutput",
     "VectorQuantizer",
     "__version__",
+    "decode_images",
+    "distances",
+    "encode_images",
+    "load_tokens",
+    "nearest",
+    "save_tokens",
 ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from rotvq.data_processing.color import ProfileError, scaled, stored_bits, to_srgb
 from rotvq.data_processing.crops import Store
@@ -26,6 +26,18 @@ from rotvq.errors import UserError, first_line
 WORTH_A_THREAD = 16 * 2**10
 IN_FLIGHT = 2**25
 """Pixels that are decoded ahead, together; Pillow takes 4 bytes for each, and for each copy."""
+
+
+_ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation."""
 
 
 class Encoded(NamedTuple):
@@ -51,6 +63,11 @@ def decode(content: bytes | Path, target: Target) -> Pixels:
     return _decode(content, target).pixels
 
 
+def convert(image: Image.Image, target: Target) -> Pixels:
+    """Convert a Pillow image to uint8 (c, h, w), as `decode` does; the image does not change."""
+    return _convert(image, target).pixels
+
+
 class _Decoded(NamedTuple):
     pixels: Pixels
     skipped: tuple[tuple[str, str], ...]
@@ -60,30 +77,36 @@ class _Decoded(NamedTuple):
 
 
 def _decode(content: bytes | Path, target: Target) -> _Decoded:
+    with open_image(content, target.needed) as image:
+        return _convert(image, target)
+
+
+def _convert(image: Image.Image, target: Target) -> _Decoded:
     skipped: list[tuple[str, str]] = []
     used = None
-    with open_image(content, target.needed) as image:
-        if has_more_frames(image):
-            skipped.append(("frames after the first", ""))
-        bits = stored_bits(image)
-        profile = image.info.get("icc_profile")
-        image.load()
-        with suppress(Exception):  # damaged EXIF beside whole pixels
-            ImageOps.exif_transpose(image, in_place=True)
-        plain: Image.Image = image
-        if bits == 16 and image.format in ("PNG", "TIFF"):
-            if target.bits is None:
-                used = int(image.getextrema()[1]).bit_length()  # type: ignore[arg-type]
-            bits = target.bits or 16
-        if bits is not None:
-            plain = scaled(image, bits)
-        try:
-            plain = to_srgb(plain, profile)
-        except ProfileError as error:
-            skipped.append(("colour profile that does not fit, ignored", first_line(error)))
-            plain = to_srgb(plain)
-        pixels = conform(plain, target)
-    return _Decoded(pixels, tuple(skipped), used)
+    if has_more_frames(image):
+        skipped.append(("frames after the first", ""))
+    bits = stored_bits(image)
+    profile = image.info.get("icc_profile")
+    image.load()
+    orientation = None
+    with suppress(Exception):  # damaged EXIF beside whole pixels
+        orientation = _ORIENTATIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    plain = image
+    if bits == 16 and image.format in ("PNG", "TIFF"):
+        if target.bits is None:
+            used = int(image.getextrema()[1]).bit_length()  # type: ignore[arg-type]
+        bits = target.bits or 16
+    if bits is not None:
+        plain = scaled(image, bits)
+    try:
+        plain = to_srgb(plain, profile)
+    except ProfileError as error:
+        skipped.append(("colour profile that does not fit, ignored", first_line(error)))
+        plain = to_srgb(plain)
+    if orientation is not None:
+        plain = plain.transpose(orientation)
+    return _Decoded(conform(plain, target), tuple(skipped), used)
 
 
 @dataclass

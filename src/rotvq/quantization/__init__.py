@@ -1,7 +1,7 @@
 """Vector quantization with a gradient that turns: usable alone, in anyone's model."""
 
 from rotvq.quantization.codebook import Codebook
-from rotvq.quantization.distances import distances
+from rotvq.quantization.distance import distances
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.fsq import FiniteScalarQuantizer
 from rotvq.quantization.grouped import GroupedQuantizer

@@ -96,6 +96,24 @@ def read(path: Path) -> Tokens:
         ) from None
 
 
+def save_tokens(tokens: Tokens, path: str | Path) -> None:
+    """Save tokens as `.npz`, `.safetensors` or `.parquet`, by the suffix of the path.
+
+    Raises:
+        UserError: the path has another suffix.
+    """
+    write(Path(path), tokens)
+
+
+def load_tokens(path: str | Path) -> Tokens:
+    """Load the tokens that `save_tokens` or `rotvq encode` wrote.
+
+    Raises:
+        UserError: the file does not exist, is damaged, or is not a token file.
+    """
+    return read(Path(path))
+
+
 def _kind(path: Path) -> tuple[Callable[[Path, Tokens], None], Callable[[Path], Tokens]]:
     if path.suffix not in KINDS:
         raise UserError(f"{path}: expected a name ending in {', '.join(KINDS)}.")

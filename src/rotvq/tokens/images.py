@@ -1,0 +1,118 @@
+"""Images as Pillow, NumPy or files hold them, to tokens and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rotvq.data_processing.decoding import convert
+from rotvq.data_processing.decoding import decode as decode_file
+from rotvq.data_processing.resizing import Pixels, Target
+from rotvq.errors import UserError, first_line
+from rotvq.model import VQVAE
+from rotvq.tokens.coding import decode, encode
+from rotvq.tokens.collection import Tokens
+
+AnyImage = Image.Image | str | PathLike[str] | NDArray[np.uint8]
+"""An image: of Pillow, a path, or uint8 (h, w) or (h, w, c) with 1 to 4 channels."""
+
+
+def encode_images(model: VQVAE, images: Iterable[AnyImage], batch_size: int = 128) -> Tokens:
+    """Encode images of any size, as `rotvq encode` does.
+
+    EXIF orientation is applied, colors are converted to sRGB (or to gray, if the model has one
+    channel), and transparency is composited over white. Images are padded to a multiple of the
+    model's stride; consecutive images of one size share a batch, and large images are processed in
+    tiles.
+
+    Args:
+        model: on any device; in evaluation mode during the call.
+        images: Pillow images, paths of image files, or uint8 arrays (h, w), (h, w, 1) or (h, w, 3);
+            with transparency (h, w, 2) or (h, w, 4).
+        batch_size: images at a time.
+
+    Returns:
+        The tokens in order. `tokens[i]` is an int64 array (rows, columns), followed by the
+        quantizer's `index_shape`; `tokens.sizes[i]` is the height and width of the image.
+
+    Raises:
+        UserError: an image is damaged, too small or too large, or is not an image.
+
+    Example:
+        >>> model = VQVAE(width=8, dim=8)
+        >>> images = [Image.new("RGB", (32, 32), "teal"), np.zeros((20, 30), np.uint8)]
+        >>> tokens = encode_images(model, images)
+        >>> [each.shape for each in tokens]
+        [(8, 8), (5, 8)]
+        >>> decode_images(model, tokens)[1].size
+        (30, 20)
+    """
+    if isinstance(images, str | PathLike | Image.Image) or (
+        isinstance(images, np.ndarray) and images.ndim < 4
+    ):
+        raise UserError("images: expected a list of images; got a single one. Put it in a list.")
+    return encode(model, _pixels(images, model.channels), batch_size)
+
+
+def decode_images(model: VQVAE, tokens: Tokens, batch_size: int = 128) -> list[Image.Image]:
+    """Decode tokens to images at their original sizes, as `rotvq decode` does.
+
+    Args:
+        model: the one that encoded the images; in evaluation mode during the call.
+        tokens: from `encode_images` or `load_tokens`, or a slice of them.
+        batch_size: images at a time.
+
+    Returns:
+        Pillow images in order, RGB or, if the model has one channel, L.
+
+    Raises:
+        UserError: the tokens belong to another model or are damaged.
+    """
+    return [
+        Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+        for _, pixels in decode(model, tokens, batch_size)
+    ]
+
+
+def _pixels(images: Iterable[AnyImage], channels: int) -> Iterator[tuple[str, Pixels]]:
+    for number, image in enumerate(images):
+        try:
+            yield "", _converted(image, Target(None, channels))
+        except UserError as error:
+            raise UserError(f"images[{number}]: {error}") from None
+        # Pillow's plug-ins raise almost anything for damaged files.
+        except Exception as error:
+            path = f"{image}: " if isinstance(image, str | PathLike) else ""
+            raise UserError(
+                f"images[{number}]: expected a readable image; {path}{first_line(error)}."
+            ) from None
+
+
+def _converted(image: Any, target: Target) -> Pixels:
+    if isinstance(image, str | PathLike):
+        return decode_file(Path(image).expanduser(), target)
+    if isinstance(image, np.ndarray):
+        image = _from_array(image)
+    if not isinstance(image, Image.Image):
+        raise UserError(
+            f"expected a Pillow image, a path or a uint8 array; got {type(image).__name__}."
+        )
+    return convert(image, target)
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    shape = array.shape[:2] if array.ndim == 3 and array.shape[2] == 1 else array.shape
+    if array.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and 2 <= shape[2] <= 4)):
+        raise UserError(
+            "expected uint8 of shape (height, width) or (height, width, channels); got "
+            f"{array.dtype} {array.shape}. Convert (channels, height, width) with "
+            "array.transpose(1, 2, 0), and floats in [0, 1] with (255 * array).round()."
+            "astype(np.uint8)."
+        )
+    return Image.fromarray(array.reshape(shape))
