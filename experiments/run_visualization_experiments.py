@@ -1,4 +1,4 @@
-"""Figures 1 to 8: reconstructions, t-SNE of the codebook, and gradient norms, through training.
+"""Figures 1 to 8: reconstructions, t-SNE of the codebook, and gradient norms, during training.
 
     python experiments/run_visualization_experiments.py --preset cpu --data PATH_TO_CIFAR10
 

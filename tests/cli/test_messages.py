@@ -160,7 +160,7 @@ def test_a_report_makes_the_run_again_though_the_users_file_has_changed(
     assert rotvq("train", "--config", mine, "--data", images, "--out", "a run").status == 0
     mine.write_text(yaml.safe_dump({"model": model, "training": training | {"seed": 7}}))
     assert rotvq("report", "a run").status == 0
-    said = (tmp_path / "a run/report.md").read_text().partition("## How to make it again")[2]
+    said = (tmp_path / "a run/report.md").read_text().partition("## How to reproduce")[2]
     train, evaluate = said.strip().splitlines()
     for line in (train, evaluate):
         assert rotvq(*shlex.split(line)[1:]).status == 0, line

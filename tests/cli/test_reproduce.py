@@ -162,7 +162,7 @@ def test_a_run_that_fails_does_not_keep_the_report_from_the_others(rotvq, done, 
     (done / "reproduction.html").unlink()
     answer = rotvq("reproduce", *STUDY, "--out", done)
     assert (answer.status, answer.err) == (1, "")
-    assert "2 runs, 1 of them to do; 4,096 training images" in answer.out
+    assert "2 runs, 1 to do; 4,096 training images" in answer.out
     assert answer.out.count("table2/k_512/seed_0 failed: training: the loss is nan") == 1
     assert (done / "reproduction.html").exists()
     assert not (done / FOLDERS[1] / "evaluation.json").exists()
@@ -241,7 +241,7 @@ def test_a_stopped_or_killed_study_goes_on_to_the_same_end(
     assert err == ""
     if number == signal.SIGINT:
         assert process.returncode == 130
-        assert f"Stopped; everything is saved in {out}. The same command goes on." in told
+        assert f"Stopped. Everything is saved in {out}; run the same command to resume." in told
     assert not (out / FOLDERS[1]).exists(), "it must not have come that far"
     assert rotvq("reproduce", *STUDY, "--out", out).status == 0
     assert same(out, undisturbed)
@@ -256,7 +256,7 @@ def test_two_jobs_stop_together_and_end_as_one_job_does(start, undisturbed, tmp_
     process.send_signal(signal.SIGTERM)
     told, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (143, "")
-    assert "Stopped; everything is saved" in told
+    assert "Stopped. Everything is saved" in told
     deadline = time.monotonic() + 10
     while left := alive(process.pid):
         assert time.monotonic() < deadline, left

@@ -82,11 +82,11 @@ def test_a_record_that_studies_share_counts_once(capsys, tmp_path, data):
     with StudyProgress(plan).following(data):
         pass
     # Trained, but the figures' own measurement is missing.
-    assert "2 runs, 1 of them to do; 2,048 training images in all" in capsys.readouterr().out
+    assert "2 runs, 1 to do; 2,048 training images in total" in capsys.readouterr().out
     finish(plan[0], measures=["tsne"])
     with StudyProgress(plan).following(data):
         pass
-    assert "2 runs, 0 of them to do; 2,048 training" in capsys.readouterr().out
+    assert "2 runs, 0 to do; 2,048 training" in capsys.readouterr().out
 
 
 def test_each_end_is_a_line_and_failures_are_counted(capsys, clock, plan, data):
@@ -105,8 +105,7 @@ def test_each_end_is_a_line_and_failures_are_counted(capsys, clock, plan, data):
     assert progress.failed == [plan[2]]
     lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines == [
-        "5 runs, 4 of them to do; 5,120 training images in all (what two studies share counts "
-        "once).",
+        "5 runs, 4 to do; 5,120 training images in total (runs shared by studies count once).",
         "[2/5] table3/beta_0.25/seed_0: test MSE 0.1235, SSIM 0.500, perplexity 17, usage 26%; "
         "60 s left",
         "table3/beta_0.5/seed_0 failed: training: the [loss] is nan.",

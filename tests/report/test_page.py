@@ -62,8 +62,8 @@ def test_one_run_has_every_section_in_both_files(make_run, tmp_path):
     html, md = _report(tmp_path / "out", make_run("rotation"))
     sections = ["Metrics", "Reconstructions", "Progress", "Curves", "Codebook usage", "Protocol"]
 
-    assert Outline(html).headings == ["rotation", *sections, "How to make it again"]
-    assert re.findall(r"^#+ (.+)$", md, re.M) == ["rotation", *sections, "How to make it again"]
+    assert Outline(html).headings == ["rotation", *sections, "How to reproduce"]
+    assert re.findall(r"^#+ (.+)$", md, re.M) == ["rotation", *sections, "How to reproduce"]
     for text in (html, md):
         assert "rotvq train --quantizer.estimator rotation" in text
         assert "Decoded from the indices alone." in text
@@ -106,7 +106,7 @@ def test_several_runs_stand_side_by_side(make_run, tmp_path):
     b = make_run("b", codes=32, metrics={"mse": 0.01})
     html, md = _report(tmp_path / "out", a, b)
 
-    assert "2 runs compared" in html and "What differs" in html
+    assert "2 runs compared" in html and "Differences" in html
     assert "| quantizer.codebook_size | 64 | 32 |" in md
     assert "| MSE | 0.02 | **0.01** |" in md
     assert "<td>0.02</td><td><strong>0.01</strong></td>" in html
@@ -148,8 +148,8 @@ def test_a_run_without_evaluation_says_how_to_evaluate_it(make_run, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     html, md = _report(tmp_path / "out", make_run("my run", evaluated=False))
 
-    assert "not evaluated yet: rotvq evaluate &#39;my run&#39;" in html
-    assert "not evaluated yet: rotvq evaluate 'my run'" in md
+    assert "not evaluated yet. Run: rotvq evaluate &#39;my run&#39;" in html
+    assert "not evaluated yet. Run: rotvq evaluate 'my run'" in md
     assert "usage.png" not in md and "nan" not in md
     assert "Training minutes" in md
 
@@ -177,7 +177,7 @@ def test_a_run_without_pictures_is_reported(make_run, tmp_path):
 def test_runs_on_different_data_are_not_compared(make_run, tmp_path):
     runs = make_run("a"), make_run("b", side=8, columns=4, fingerprint="beef")
     html, md = _report(tmp_path / "out", *runs)
-    assert "do not compare their metrics" in html
+    assert "their metrics cannot be compared" in html
     assert "reconstructions-2.png" in md
     assert "<strong>" not in html
 
@@ -217,7 +217,7 @@ def test_writing_again_replaces_the_report(make_run, tmp_path):
 @pytest.mark.usefixtures("no_plots")
 def test_an_output_that_is_a_file_is_refused(make_run, tmp_path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(UserError, match=r"out.*expected a folder"):
+    with pytest.raises(UserError, match=r"out.*expected a writable folder"):
         write_report([make_run()], tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"
 
@@ -225,7 +225,7 @@ def test_an_output_that_is_a_file_is_refused(make_run, tmp_path):
 def test_a_failed_report_writes_nothing(make_run, tmp_path):
     path = make_run()
     (path / "run.json").write_text("{")
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"run\.json"):
         write_report([path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

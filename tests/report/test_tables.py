@@ -21,7 +21,7 @@ def test_metrics_are_written_with_their_units(make_run):
 
     assert {name: cells[0].text for name, cells in rows.items()} == {
         "MSE": "0.009123",
-        "PSNR of the whole split (dB)": "26.46",
+        "PSNR of the mean MSE (dB)": "26.46",
         "PSNR, mean over images (dB)": rows["PSNR, mean over images (dB)"][0].text,
         "SSIM": "0.9123",
         "Perplexity": "1,234.6",
@@ -30,8 +30,8 @@ def test_metrics_are_written_with_their_units(make_run):
         "Usage, codes used / K": "50.0 %",
         "Codebook loss": rows["Codebook loss"][0].text,
         "Commitment loss": rows["Commitment loss"][0].text,
-        "Bits an image": "96",
-        "Bits a pixel": "0.375",
+        "Bits per image": "96",
+        "Bits per pixel": "0.375",
         "Parameters": "366,000",
         "Training images/s (mean over epochs)": "552",  # 551 and 552, half to even
         "Training minutes": "3.0",
@@ -39,16 +39,16 @@ def test_metrics_are_written_with_their_units(make_run):
     assert not any(cell.best for cells in rows.values() for cell in cells)
 
 
-def test_the_codebooks_health_is_told_where_it_was_recorded(make_run):
+def test_the_health_of_the_codebook_is_shown_where_it_was_recorded(make_run):
     spread = [0.0, 0.1, 0.52345, 0.9, 1.5, 2.0, 9.0]
     codebook = {"dead": 7, "oldest": 1234, "perplexity": 30.0, "spread": spread}
     rows = _rows(load_runs([make_run("seen", codebook=codebook), make_run("unseen")]))
 
     assert {name: _texts(cells) for name, cells in rows.items() if MISSING in _texts(cells)} == {
-        "Dead codes, used less than 3 % of the mean": ["7", MISSING],
-        "Training steps the longest idle code has been so": ["1,234", MISSING],
-        "N of a code at the lower quartile, over the mean N": ["0.5234", MISSING],
-        "N of a code at the upper quartile, over the mean N": ["1.5", MISSING],
+        "Dead codes (used less than 3 % of the mean)": ["7", MISSING],
+        "Training steps that the longest-idle code has been unused": ["1,234", MISSING],
+        "Cluster size, lower quartile / mean": ["0.5234", MISSING],
+        "Cluster size, upper quartile / mean": ["1.5", MISSING],
     }
 
 
@@ -58,7 +58,7 @@ def test_the_best_of_several_runs_is_marked_in_its_direction(make_run):
     rows = _rows(load_runs([bad, good]))
 
     assert [cell.best for cell in rows["MSE"]] == [False, True]
-    assert [cell.best for cell in rows["PSNR of the whole split (dB)"]] == [False, True]
+    assert [cell.best for cell in rows["PSNR of the mean MSE (dB)"]] == [False, True]
     assert [cell.best for cell in rows["SSIM"]] == [False, False]  # equal
     assert not any(cell.best for cell in rows["Codebook loss"])  # not comparable
 
@@ -67,7 +67,7 @@ def test_nan_is_shown_and_never_best(make_run):
     names = ("nan", "inf", "fine")
     values = (math.nan, math.inf, 20.0)
     runs = [make_run(n, metrics={"psnr": v}) for n, v in zip(names, values, strict=True)]
-    cells = _rows(load_runs(runs))["PSNR of the whole split (dB)"]
+    cells = _rows(load_runs(runs))["PSNR of the mean MSE (dB)"]
 
     assert _texts(cells) == ["nan", "nan", "20.00"]
     assert [cell.best for cell in cells] == [False, False, True]

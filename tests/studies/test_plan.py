@@ -77,15 +77,14 @@ def test_seeds_variants_and_source_can_be_chosen():
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"studies": ["table4"]}, ["table2", "table3", "estimators", "'table4'"]),
-        ({"studies": ["table2"], "variants": ["k_300"]}, ["k_256", "k_2048", "'k_300'"]),
-        ({"studies": ["table2"], "variants": ["beta_2.0"]}, ["k_256", "'beta_2.0'"]),
+        ({"studies": ["table4"]}, "study: .*table2, table3, .*estimators; got 'table4'"),
+        ({"studies": ["table2"], "variants": ["k_300"]}, "variant: .*k_256, .*2048; got 'k_300'"),
+        ({"studies": ["table2"], "variants": ["beta_2.0"]}, "variant: .*k_256, .*got 'beta_2.0'"),
     ],
 )
-def test_what_does_not_exist_is_answered_with_what_does(wrong, named):
-    with pytest.raises(UserError) as caught:
+def test_an_unknown_name_lists_those_that_exist(wrong, named):
+    with pytest.raises(UserError, match=named):
         make_plan(SUITE, "cpu", OUT, **wrong)
-    assert all(name in str(caught.value) for name in named)
 
 
 def test_an_unknown_preset():
@@ -101,7 +100,9 @@ class TestCheck:
     def test_its_own_record_passes_wherever_the_images_came_from(self, run):
         check(run)
         config = run.folder / "config.yaml"
-        config.write_text(config.read_text().replace("source: photos", "source: elsewhere"))
+        values = yaml.safe_load(config.read_text())
+        values["data"]["source"] = "elsewhere"
+        config.write_text(yaml.safe_dump(values))
         check(run)
 
     def test_no_record_passes(self, tmp_path):
@@ -113,9 +114,8 @@ class TestCheck:
         values["training"].update(learning_rate=0.5, epochs=7)
         (run.folder / "config.yaml").write_text(yaml.safe_dump(values))
         epochs = run.config.training.epochs
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(UserError, match=r"training\.learning_rate: 0\.5 → 0\.0002") as caught:
             check(run)
-        assert "training.learning_rate: 0.5 → 0.0002" in str(caught.value)
         assert f"training.epochs: 7 → {epochs}" in str(caught.value)
         assert "beta_0.5" in str(caught.value)
 

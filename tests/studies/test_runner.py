@@ -20,7 +20,7 @@ from rotvq.studies.classifier import obtain
 from rotvq.studies.measures import MEASURES
 from rotvq.studies.plan import Run
 from rotvq.studies.recorder import codebook_file, gradient_norms, read_codebook, uses
-from rotvq.studies.runner import LOCKS, work
+from rotvq.studies.runner import LOCKS, run_plan
 from rotvq.studies.study import Variant
 from rotvq.training.build import build_model, load_model
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
@@ -51,7 +51,7 @@ def do(plan, data, out, **methods) -> None:
     for name, method in methods.items():
         assert hasattr(StudyCallback, name)
         setattr(callback, name, method)
-    work(plan, data, out, command=lambda run: f"make {run.name}", callback=callback)
+    run_plan(plan, data, out, command=lambda run: f"make {run.name}", callback=callback)
 
 
 def record(folder: Path) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""rotvq classifier: train the classifier that reconstructions are measured with."""
+"""rotvq classifier: train the classifier that measures reconstructions."""
 
 from __future__ import annotations
 
@@ -13,24 +13,30 @@ from rotvq.training.config import Config, DataConfig
 
 
 def run(argv: Sequence[str]) -> int:
-    """Train and test a classifier, write it with its record. Returns the exit status."""
+    """Train, test and save a classifier with its record. Returns the exit status."""
     parser = Parser(
         prog="rotvq classifier",
         description="Train a small classifier on labelled images (CIFAR-10: a few minutes on 2 "
-        "cores). `rotvq reproduce estimators` measures reconstructions with it, and trains it "
-        "itself where it is missing.",
+        "cores). `rotvq reproduce estimators` measures reconstructions with one, and trains it if "
+        "missing.",
     )
-    parser.add_argument("--data", default="cifar10", help="labelled images (default: cifar10)")
-    parser.add_argument("--out", type=Path, default=Path("classifier"), help="folder")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--data", default="cifar10", help="source of labelled images (default: cifar10)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("classifier"), help="output folder (default: classifier)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the training (default: 0)")
     options = parser.parse_args(argv)
     if not 0 <= options.seed < 2**31:
         raise UserError(f"--seed: expected 0 to 2147483647; got {options.seed}.")
     if options.out.exists() and not options.out.is_dir():
-        raise UserError(f"--out: expected a folder; {options.out} is a file.")
+        raise UserError(
+            f"--out: expected a folder; got the file {options.out}. Choose another name."
+        )
     progress = TrainingProgress(Config(data=DataConfig(source=options.data)))
     data = progress.load_data()
-    # Late: torch takes its time, and bad options or data are answered before.
+    # Late: importing torch takes time, and bad options or data are reported before it.
     from rotvq.evaluation.classifier import RECORD
     from rotvq.studies.classifier import images_to_see, obtain
     from rotvq.training.environment import accelerator
@@ -40,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
     record = json.loads((options.out / RECORD).read_text(encoding="utf-8"))
     if record["seed"] != options.seed:
         raise UserError(
-            f"{options.out}: expected a classifier of seed {options.seed}; it holds that of seed "
+            f"{options.out}: expected a classifier of seed {options.seed}; got one of seed "
             f"{record['seed']}. Choose another --out, or remove it."
         )
     progress.say(

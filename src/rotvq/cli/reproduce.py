@@ -98,7 +98,7 @@ def _work(
     progress = StudyProgress(plan, live=options.jobs == 1)
     data = progress.load_data()
     # Late: importing torch takes time, and bad options or data are reported before it.
-    from rotvq.studies.runner import check_images, work
+    from rotvq.studies.runner import check_images, run_plan
     from rotvq.training.interrupt import Stopped
 
     check_images(everything, data)
@@ -109,7 +109,7 @@ def _work(
 
     try:
         with progress.following(data) as callback:
-            work(plan, data, out, command=command, callback=callback)
+            run_plan(plan, data, out, command=command, callback=callback)
     except Stopped as stopped:
         return 128 + stopped.number
     return 1 if progress.failed else 0

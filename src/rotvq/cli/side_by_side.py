@@ -1,4 +1,4 @@
-"""Several processes doing the same, stopped together."""
+"""Run one function in several processes and stop them together."""
 
 from __future__ import annotations
 
@@ -13,73 +13,73 @@ from rotvq.cli.main import answering, complain
 from rotvq.training.interrupt import Interrupt
 
 WAIT = 0.2
-"""Seconds between two looks at the processes."""
+"""Seconds between checks of the processes."""
 
 
 def side_by_side(processes: int, function: Callable[[], int]) -> int:
-    """Run a function in several processes at once; returns the worst of their exit statuses.
+    """Run a function in several processes; return the highest of their exit statuses.
 
-    Each gets its share of the processor's cores. A signal is passed on to all of them, and what
-    several of them complain of is said once.
+    Each process gets an equal share of the cores. Signals are passed on to all of them, and an
+    error that several of them report is printed once.
 
     Args:
-        processes: how many.
+        processes: their number.
         function: returns an exit status; must be importable and its arguments picklable.
     """
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // processes)
-    said = context.SimpleQueue()
-    arguments = (function, threads, said.put)
+    reported = context.SimpleQueue()
+    arguments = (function, threads, reported.put)
     workers = [context.Process(target=_work, args=arguments) for _ in range(processes)]
-    told: set[int] = set()
-    heard: set[str] = set()
+    signalled: set[int] = set()
+    printed: set[str] = set()
     with Interrupt() as interrupt:
-        _hold_signals(True)
+        _block_signals(True)
         try:
             for worker in workers:
                 worker.start()
         finally:
-            _hold_signals(False)
+            _block_signals(False)
         while any(worker.is_alive() for worker in workers):
             for worker in workers:
                 worker.join(WAIT / processes)
                 number, process = interrupt.signal, worker.pid
-                if number and process and process not in told and worker.is_alive():
+                if number and process and process not in signalled and worker.is_alive():
                     os.kill(process, number)
-                    told.add(process)
-            _repeat(said, heard)
-    _repeat(said, heard)
+                    signalled.add(process)
+            _print_new(reported, printed)
+    _print_new(reported, printed)
     # A worker killed by signal n has exit code -n, which a shell calls 128 + n.
     return max(
         128 - code if code < 0 else code for w in workers if (code := w.exitcode) is not None
     )
 
 
-def _repeat(said: SimpleQueue[str], heard: set[str]) -> None:
-    """Print what no process has said before."""
-    while not said.empty():
-        line = said.get()
-        if line not in heard:
-            heard.add(line)
+def _print_new(reported: SimpleQueue[str], printed: set[str]) -> None:
+    """Print the lines that no process has reported before."""
+    while not reported.empty():
+        line = reported.get()
+        if line not in printed:
+            printed.add(line)
             complain(line)
 
 
-def _work(function: Callable[[], int], threads: int, say: Callable[[str], object]) -> None:
+def _work(function: Callable[[], int], threads: int, report: Callable[[str], object]) -> None:
     def run() -> int:
         import torch
 
-        _hold_signals(False)
+        _block_signals(False)
         torch.set_num_threads(threads)
         return function()
 
-    sys.exit(answering(run, say))
+    sys.exit(answering(run, report))
 
 
-def _hold_signals(hold: bool) -> None:
-    """Let signals wait, or come again; a process started meanwhile begins with them waiting.
+def _block_signals(block: bool) -> None:
+    """Block or unblock signals; a process started meanwhile starts with them blocked.
 
-    A Ctrl-C in the midst of an import would leave tracebacks, or abort the process.
+    A Ctrl-C during an import would leave tracebacks or abort the process.
     """
-    if hasattr(signal, "pthread_sigmask"):  # Windows has it not.
-        how = signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK
+    if hasattr(signal, "pthread_sigmask"):  # absent on Windows
+        how = signal.SIG_BLOCK if block else signal.SIG_UNBLOCK
         signal.pthread_sigmask(how, (signal.SIGINT, signal.SIGTERM))

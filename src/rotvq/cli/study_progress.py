@@ -1,4 +1,4 @@
-"""What a person sees of studies: a live bar over all runs in a terminal, a line a run."""
+"""Progress of studies: a live bar over all runs in a terminal, and one line per run."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class StudyProgress(Terminal):
-    """Prints how a plan goes, to standard output.
+    """Prints the progress of a plan to standard output.
 
     Args:
-        plan: the runs; those that are done count as such.
+        plan: the runs, finished ones included.
         live: show a live line in a terminal.
     """
 
@@ -40,7 +40,7 @@ class StudyProgress(Terminal):
         self.failed: list[Run] = []
 
     def load_data(self) -> ImageData:
-        """The images of all runs, with a word on what they are."""
+        """Load the images of all runs, and print what they are."""
         return TrainingProgress(self.plan[0].config, quiet=not self.live).load_data()
 
     @contextmanager
@@ -50,8 +50,8 @@ class StudyProgress(Terminal):
         if self.live:
             left = sum(not run.done for run in self.plan)
             self.say(
-                f"{len(self.plan)} runs, {left} of them to do; {work.total:,} training images in "
-                "all (what two studies share counts once)."
+                f"{len(self.plan)} runs, {left} to do; {work.total:,} training images in total "
+                "(runs shared by studies count once)."
             )
         columns = (
             TextColumn("all runs"),
@@ -81,7 +81,7 @@ class _Following(StudyCallback):
         bar.update(bar.task_ids[0], completed=work.done(), left=work.time_left())
         if self.progress.live:
             percent = f"{work.done() / work.total:.0%}"
-            self.progress.log(lambda: f"{bar.details}; {percent} of all, {work.time_left()}")
+            self.progress.log(lambda: f"{bar.details}; {percent} of total, {work.time_left()}")
 
     def on_measure(self, run: Run, name: str) -> None:
         self.bar.details = f"{run.name}  measuring {name}"
@@ -99,7 +99,7 @@ class _Following(StudyCallback):
 
 
 class _Work:
-    """How much of a plan is done, in training images."""
+    """The progress of a plan, in training images."""
 
     def __init__(self, plan: Sequence[Run], images: int) -> None:
         self.runs = {run.folder: run for run in plan}
@@ -114,27 +114,27 @@ class _Work:
         self.before = self.done()
 
     def begins(self, run: Run) -> None:
-        """A run is taken up."""
+        """A run starts or resumes."""
         if run_folder.is_run(run.folder) and not run.trained:
             self.resumed.add(run.folder)
 
     def sees(self, run: Run, images: int) -> None:
-        """A run was trained on so many images in all."""
+        """A run has been trained on this many images in total."""
         if run.folder in self.resumed:
-            # What it saw before it was stopped says nothing of the speed now.
+            # Images from before it was stopped do not count towards the current speed.
             self.resumed.remove(run.folder)
             self.before += images
         self.seen[run.folder] = images
 
     def done(self) -> int:
-        """Images trained on, by this process and, in finished runs, by others."""
+        """Images trained on by this process and, in finished runs, by others."""
         return sum(
             self.sizes[folder] if run.trained else self.seen.get(folder, 0)
             for folder, run in self.runs.items()
         )
 
     def time_left(self) -> str:
-        """In words, from the speed since the start."""
+        """The time left in words, from the speed since the start."""
         done, elapsed = self.done(), time.monotonic() - self.since
         if done == self.before:
             return "time left unknown"

@@ -1,4 +1,4 @@
-"""Plots: curves over epochs and how the codes are used. Pure: records to PNG bytes."""
+"""Plots: curves over epochs, and the usage of the codes. Pure: records to PNG bytes."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ LEGEND_LENGTH = 48  # characters
 
 
 class Panel(NamedTuple):
-    """One curve of every run: which metric, on which axis."""
+    """A metric over epochs: one curve per run."""
 
     title: str
     unit: str
@@ -31,16 +31,18 @@ class Panel(NamedTuple):
 
 PANELS = (
     Panel("Reconstruction loss", "mean squared error", "reconstruction_loss", log=True, train=True),
-    Panel("PSNR (test)", "dB", "psnr"),
+    Panel("PSNR of the mean MSE (test)", "dB", "psnr"),
     Panel("Perplexity (test)", "codes", "perplexity", limits=(0, None)),
-    Panel("Codebook usage (test)", "% of the codes", "usage", factor=100, limits=(0, 104)),
+    Panel("Codebook usage (test)", "% of codes", "usage", factor=100, limits=(0, 104)),
     Panel("Commitment loss (test)", "mean squared distance", "commitment_loss", log=True),
-    Panel("Quantization error (test)", "share of the variance of z_e", "relative_error", log=True),
+    Panel(
+        "Quantization error (test)", "fraction of the variance of z_e", "relative_error", log=True
+    ),
 )
 
 
 def curves(runs: Sequence[RunRecord]) -> bytes:
-    """Six panels over epochs, a colour a run, as PNG."""
+    """Six panels over epochs, one colour per run, as PNG."""
     with style.look():
         layout = ConstrainedLayoutEngine(wspace=0.04, hspace=0.06)
         figure = Figure(figsize=(style.WIDTH, 5.8 + 0.1 * len(runs)), layout=layout)
@@ -52,10 +54,10 @@ def curves(runs: Sequence[RunRecord]) -> bytes:
 
 
 def usage(runs: Sequence[RunRecord]) -> bytes:
-    """Codes sorted by their share of the tokens beside the uniform share, as PNG.
+    """Codes sorted by their share of the tokens, and the uniform share, as PNG.
 
-    Each run has a bar under the curves over the ranks of its dead codes. Expects evaluated runs
-    with counts.
+    A bar below the curves spans the ranks of each run's dead codes. At least one run must have been
+    evaluated with counts.
     """
     evaluated = [(n, run) for n, run in enumerate(runs) if run.counts]
     shares = [np.sort(run.counts)[::-1] / sum(run.counts) for _, run in evaluated]
@@ -90,14 +92,14 @@ def usage(runs: Sequence[RunRecord]) -> bytes:
         axes.set_yscale("log")
         axes.set_ylim(low / step ** (len(shares) + 1), high)
         axes.set_xlim(0, max(sizes) * 1.01)
-        axes.set_xlabel("codes, most used first (bars under the curves: dead codes)")
-        axes.set_ylabel("share of the split's tokens")
+        axes.set_xlabel("codes, most used first (bars below the curves: dead codes)")
+        axes.set_ylabel("share of the tokens of the split")
         style.legend(figure, handles, labels)
         return style.png(figure)
 
 
 def draw_panel(axes: Axes, panel: Panel, runs: Sequence[RunRecord]) -> None:
-    """A panel's curve of every run, a colour a run: test solid, train dashed."""
+    """One curve per run, each in its colour: test solid, training dashed."""
     drawn = False
     for n, run in enumerate(runs):
         # Not every epoch has a test pass.
@@ -126,7 +128,7 @@ def draw_panel(axes: Axes, panel: Panel, runs: Sequence[RunRecord]) -> None:
 
 
 def _drawable(value: float | None, panel: Panel) -> float:
-    """The value in the panel's unit, nan where its axis has no place for it."""
+    """The value in the panel's unit; nan where its axis cannot show it."""
     if value is None or not math.isfinite(value) or (panel.log and value <= 0):
         return math.nan
     return value * panel.factor

@@ -1,4 +1,4 @@
-"""Assembling the report: records, tables and figures into one HTML page and one Markdown file."""
+"""The report on runs: records, tables and figures on one HTML page and in one Markdown file."""
 
 import shlex
 from base64 import b64encode
@@ -19,7 +19,7 @@ from rotvq.run_record import RunRecord, load_runs
 
 
 class Picture(NamedTuple):
-    """A PNG with its file name, its width on the page in pixels, and what is to be seen."""
+    """A PNG with its file name, its width on the page in pixels, alternative text and caption."""
 
     name: str
     png: bytes
@@ -61,9 +61,10 @@ class Page:
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
-    """Write report.html (self-contained), report.md and figures/*.png; returns the HTML's path.
+    """Write report.html (self-contained), report.md and figures/*.png; return the HTML's path.
 
-    Raises UserError where a run's records cannot be read or `out` cannot be written.
+    Raises:
+        UserError: a run's records cannot be read, or `out` cannot be written.
     """
     page = build_page(load_runs(runs))
     write_page(page, page.pictures, Path(out), "report")
@@ -73,9 +74,10 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 def write_page(
     page: object, pictures: Iterable[Picture], out: Path, name: str, template: str | None = None
 ) -> None:
-    """Write NAME.html and NAME.md through the templates of that name or another, and the figures.
+    """Write NAME.html and NAME.md through templates of that name or another, and the figures.
 
-    Raises UserError where `out` cannot be written, or its figures would land elsewhere.
+    Raises:
+        UserError: `out` cannot be written, or `figures` is a link to another folder.
     """
     folder = out / "figures"
     try:
@@ -87,13 +89,13 @@ def write_page(
             write_text(out / f"{name}.{kind}", render(page, f"{template or name}.{kind}.j2"))
     except OSError as error:
         raise UserError(
-            f"{error.filename or out}: expected a folder to write the report to, got "
-            f"{error.strerror}; name another"
+            f"{error.filename or out}: expected a writable folder for the report; got "
+            f"{error.strerror}. Choose another one."
         ) from None
 
 
 def build_page(runs: Sequence[RunRecord]) -> Page:
-    """What the report says of these runs."""
+    """The page on these runs."""
     differing, common = tables.config_rows(runs)
     return Page(
         title=_title(runs),
@@ -129,7 +131,9 @@ def _summary(runs: Sequence[RunRecord]) -> str:
 def _notices(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     notices = [f"{run.label}: {note}" for run in runs for note in run.notes]
     notices += [
-        f"{run.label}: not evaluated yet: {_evaluate(run)}" for run in runs if not run.evaluation
+        f"{run.label}: not evaluated yet. Run: {_evaluate(run)}"
+        for run in runs
+        if not run.evaluation
     ]
     notices += [
         f"{run.label}: {advice}"
@@ -138,7 +142,9 @@ def _notices(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     ]
     notices += [f"{run.label}: no reconstructions recorded." for run in runs if not run.pictures]
     if not tables.comparable(runs):
-        notices.append("The runs were tested on different images: do not compare their metrics.")
+        notices.append(
+            "The runs were tested on different images; their metrics cannot be compared."
+        )
     return tuple(notices)
 
 
@@ -148,8 +154,8 @@ def _measured(runs: Sequence[RunRecord]) -> str:
     sentences = [f"Measured on {' or '.join(splits)}."] if splits else []
     if len(runs) > 1:
         sentences.append(
-            "Codebook and commitment loss are in the units of each run's own latents, so less is "
-            "not better between runs."
+            "Codebook and commitment losses are in the units of each run's own latents and cannot "
+            "be compared between runs."
         )
     return " ".join(sentences)
 
@@ -159,7 +165,7 @@ def _reconstructions(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
     for n, blocks in enumerate(tiles.reconstruction_groups(runs), start=1):
         images = sum(len(block[0].tiles) for block in blocks)
         labels = ", ".join(row.label for row in blocks[0][1:])
-        alt = f"{images} test images, and under each of them its reconstruction by: {labels}."
+        alt = f"{images} test images, each above its reconstructions by: {labels}."
         caption = (
             "Fixed test images and their reconstructions after the last recorded epoch, enlarged "
             "without smoothing."
@@ -175,10 +181,10 @@ def _progress(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
             continue
         rows = tiles.progress_rows(run)
         alt = (
-            f"{run.label}: {len(rows[0].tiles)} test images, and under each of them its "
-            f"reconstructions after {', '.join(row.label for row in rows[1:])}."
+            f"{run.label}: {len(rows[0].tiles)} test images, each above its reconstructions after "
+            f"{', '.join(row.label for row in rows[1:])}."
         )
-        caption = f"{run.label}: the first row of test images as training went on."
+        caption = f"{run.label}: the first row of test images during training."
         pictures.append(_tiles(f"progress-{n}.png", [rows], alt, caption))
     return tuple(pictures)
 
@@ -195,10 +201,10 @@ def _curves(runs: Sequence[RunRecord]) -> Picture:
         for run in runs
     )
     titles = ", ".join(panel.title for panel in figures.PANELS)
-    alt = f"Curves over epochs: {titles}. PSNR of the test split: {ends}."
+    alt = f"Curves over epochs: {titles}. PSNR of the mean test MSE: {ends}."
     caption = (
-        "Metrics after each epoch: test solid, train dashed. The losses have logarithmic axes. "
-        "Perplexity and usage are of the whole split."
+        "Metrics after each epoch; solid: test, dashed: training. Losses on logarithmic axes. "
+        "Perplexity and usage are of the whole split, and PSNR is of its mean MSE."
     )
     return _figure("curves.png", figures.curves(runs), alt, caption)
 
@@ -210,10 +216,10 @@ def _usage(runs: Sequence[RunRecord]) -> Picture | None:
     used = "; ".join(
         f"{run.label} uses {np.count_nonzero(run.counts)} of {len(run.counts)}" for run in evaluated
     )
-    alt = f"Codes sorted by their share of the tokens, logarithmic, beside a uniform share: {used}."
+    alt = f"Codes by their share of the tokens, logarithmic, next to a uniform share: {used}."
     caption = (
-        "Codes sorted by their share of the tokens of the evaluated split. Dashed: every code "
-        "used equally often. Bars under the curves: codes that no token uses."
+        "Codes sorted by their share of the tokens of the evaluated split. Dashed: all codes used "
+        "equally. Bars below the curves: codes that no token uses."
     )
     return _figure("usage.png", figures.usage(runs), alt, caption)
 
@@ -223,7 +229,7 @@ def _figure(name: str, png: bytes, alt: str, caption: str) -> Picture:
 
 
 def _commands(run: RunRecord) -> tuple[str, ...]:
-    """From the configuration saved with the run: the user's own file may have changed since."""
+    """Commands with the configuration saved with the run, as the user's file may have changed."""
     path = _shown(run.path)
     again = path.with_name(f"{path.name}-again") if path.name else Path("again")
     saved, out = shlex.quote(str(path / run_folder.CONFIG)), shlex.quote(str(again))
@@ -235,7 +241,7 @@ def _evaluate(run: RunRecord) -> str:
 
 
 def _shown(path: Path) -> Path:
-    """Relative where it lies below the current folder."""
+    """Relative to the current folder where it is inside it."""
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         return path.relative_to(Path.cwd())
     return path

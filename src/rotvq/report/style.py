@@ -1,4 +1,4 @@
-"""One look for every figure: colours that the colour-blind can tell apart, sizes fit for print."""
+"""The look of every figure: colours safe for colour-blind readers, sizes fit for print."""
 
 import warnings
 from collections.abc import Sequence
@@ -54,27 +54,27 @@ _RC: Any = {
 
 
 def look() -> AbstractContextManager[None]:
-    """The context in which every figure is drawn."""
+    """The context to draw every figure in."""
     return matplotlib.rc_context(_RC)
 
 
 def colour(run: int) -> str:
-    """The colour of the run with this position in the report."""
+    """The colour of the run at this position in the report."""
     return COLOURS[run % len(COLOURS)]
 
 
 def marker(run: int) -> str:
-    """The marker of the run with this position: none for the first eight."""
+    """The marker of the run at this position: none for the first eight."""
     return MARKERS[run // len(COLOURS) % len(MARKERS)]
 
 
 def plain(text: str) -> str:
-    """Any text as a label: in one line, with no formulas and no characters matplotlib refuses."""
+    """Any text as a one-line label, without formulas or characters that matplotlib rejects."""
     return printable(text).replace("$", r"\$")
 
 
 def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
-    """A legend above the figure's axes, in as many columns as fit."""
+    """A legend above the axes, in as many columns as fit."""
     columns = max(1, 150 // (max(map(len, labels)) + 8))  # about 150 characters a line
     names = [plain(label) for label in labels]
     figure.legend(handles, names, loc="outside upper left", ncols=min(columns, len(names)))
@@ -88,7 +88,7 @@ def log_ticks(axis: Axis, steps: Sequence[float] = (1, 2, 3, 5)) -> None:
 
 
 def shorten(text: str, length: int) -> str:
-    """Text of at most `length` characters, its middle left out."""
+    """Text of at most `length` characters, shortened in the middle."""
     if len(text) <= length:
         return text
     tail = (length - 1) // 2
@@ -96,7 +96,7 @@ def shorten(text: str, length: int) -> str:
 
 
 def font_file() -> Path:
-    """The font that comes with matplotlib, for text drawn without it."""
+    """The font that ships with matplotlib, for text drawn without it."""
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
@@ -104,7 +104,7 @@ def png(figure: Figure) -> bytes:
     """The figure as PNG, the same bytes for the same figure."""
     buffer = BytesIO()
     with warnings.catch_warnings():
-        # A name in letters that the font lacks is drawn as boxes; the page's text has it.
+        # Letters that the font lacks are drawn as boxes; the text of the page shows them.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()

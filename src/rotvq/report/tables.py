@@ -1,4 +1,4 @@
-"""Records to the rows of tables. Pure: no files, no drawing."""
+"""Tables of runs. Pure: records to texts."""
 
 import json
 import math
@@ -18,21 +18,21 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A named row with a cell for each run."""
+    """A named row with one cell per run."""
 
     name: str
     cells: tuple[Cell, ...]
 
 
 class Fact(NamedTuple):
-    """Something said of all runs (one value, no label) or of each run (a value a label)."""
+    """A fact about all runs (one value without a label) or about each run (a value per label)."""
 
     name: str
     values: tuple[tuple[str | None, str], ...]
 
 
 class Metric(NamedTuple):
-    """A row to be: where the number comes from, how it is written, which way is better."""
+    """A row of metrics: its name, its value, how it is written, and which end is better."""
 
     name: str
     value: Callable[[RunRecord], float | None]
@@ -53,7 +53,7 @@ def _sized(name: str) -> Callable[[RunRecord], float | None]:
 
 
 def _at_the_end(name: str) -> Callable[[RunRecord], float | None]:
-    """Of the codebook's own state after the last epoch."""
+    """A value of the codebook's state after the last epoch."""
 
     def value(run: RunRecord) -> float | None:
         found = run.epochs[-1].codebook.get(name)
@@ -63,7 +63,7 @@ def _at_the_end(name: str) -> Callable[[RunRecord], float | None]:
 
 
 def _at_quantile(place: int) -> Callable[[RunRecord], float | None]:
-    """Of N over its mean, by its place in the record."""
+    """A quantile of the relative cluster sizes, by its index in the record."""
 
     def value(run: RunRecord) -> float | None:
         spread = run.epochs[-1].codebook.get("spread")
@@ -97,26 +97,30 @@ FORWARD_MSE = Metric(
     _significant,
 )
 
-# Codebook and commitment loss are in the units of each run's own latents: less is not better.
+# Codebook and commitment losses are in the units of each run's own latents, so none is best.
 METRICS = (
     Metric("MSE", _evaluated("mse"), _significant, min),
     FORWARD_MSE,
-    Metric("PSNR of the whole split (dB)", _evaluated("psnr"), _decimals(2), max),
+    Metric("PSNR of the mean MSE (dB)", _evaluated("psnr"), _decimals(2), max),
     Metric("PSNR, mean over images (dB)", _evaluated("psnr_per_image"), _decimals(2), max),
     Metric("SSIM", _evaluated("ssim"), _decimals(4), max),
     Metric("Perplexity", _evaluated("perplexity"), _decimals(1), max),
     Metric("Codes used", _evaluated("codes_used"), _decimals(0), max),
     Metric("Codebook size K", lambda run: run.codebook_size, _decimals(0)),
     Metric("Usage, codes used / K", _evaluated("usage"), lambda value: f"{100 * value:.1f} %", max),
-    Metric("Dead codes, used less than 3 % of the mean", _at_the_end("dead"), _decimals(0), min),
-    Metric("Training steps the longest idle code has been so", _at_the_end("oldest"), _decimals(0)),
-    Metric("N of a code at the lower quartile, over the mean N", _at_quantile(2), _significant),
-    Metric("N of a code at the upper quartile, over the mean N", _at_quantile(4), _significant),
+    Metric("Dead codes (used less than 3 % of the mean)", _at_the_end("dead"), _decimals(0), min),
+    Metric(
+        "Training steps that the longest-idle code has been unused",
+        _at_the_end("oldest"),
+        _decimals(0),
+    ),
+    Metric("Cluster size, lower quartile / mean", _at_quantile(2), _significant),
+    Metric("Cluster size, upper quartile / mean", _at_quantile(4), _significant),
     Metric("Codebook loss", _evaluated("codebook_loss"), _significant),
     Metric("Commitment loss", _evaluated("commitment_loss"), _significant),
     Metric("Quantization error / variance of z_e", _evaluated("relative_error"), _significant),
-    Metric("Bits an image", _sized("bits_per_image"), lambda value: f"{value:,.6g}", min),
-    Metric("Bits a pixel", _sized("bits_per_pixel"), _significant, min),
+    Metric("Bits per image", _sized("bits_per_image"), lambda value: f"{value:,.6g}", min),
+    Metric("Bits per pixel", _sized("bits_per_pixel"), _significant, min),
     Metric("Parameters", _sized("parameters"), _decimals(0), min),
     Metric("Training images/s (mean over epochs)", _speed, _decimals(0), max),
     Metric("Training minutes", _minutes, _decimals(1), min),
@@ -124,14 +128,14 @@ METRICS = (
 
 
 def metric_rows(runs: Sequence[RunRecord]) -> tuple[Row, ...]:
-    """The final metrics, a cell a run; rows that no run has a value for are left out."""
+    """The final metrics, one cell per run; rows without any value are left out."""
     leaks = any(_leaks(run) for run in runs)
     rows = [_row(metric, runs) for metric in METRICS if leaks or metric is not FORWARD_MSE]
     return tuple(row for row in rows if any(cell.text != MISSING for cell in row.cells))
 
 
 def _leaks(run: RunRecord) -> bool:
-    """Whether the forward pass decodes something other than the codes (`reflection`)."""
+    """Whether the forward pass decodes something other than codes (`reflection`)."""
     mse, forward = _evaluated("mse")(run), _evaluated("forward_mse")(run)
     if mse is None or forward is None:
         return False
@@ -157,7 +161,7 @@ def comparable(runs: Sequence[RunRecord]) -> bool:
 
 
 def config_rows(runs: Sequence[RunRecord]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    """The configuration as dotted fields: those that differ among the runs, those that do not."""
+    """The configuration as dotted fields: differing between the runs, and shared."""
     flat = [flatten(run.config) for run in runs]
     fields = list(dict.fromkeys(field for config in flat for field in config))
     rows = [Row(f, tuple(Cell(config.get(f, MISSING)) for config in flat)) for f in fields]
@@ -167,7 +171,7 @@ def config_rows(runs: Sequence[RunRecord]) -> tuple[tuple[Row, ...], tuple[Row, 
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A nested mapping as dotted names and values written as in YAML."""
+    """A nested mapping as dotted names, with values written as in YAML."""
     flat: dict[str, str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
@@ -179,7 +183,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def facts(runs: Sequence[RunRecord]) -> tuple[Fact, ...]:
-    """How the runs were made: data, model, hardware, precision, seed, versions, command."""
+    """The provenance of the runs: data, hardware, precision, seed, versions, commit and command."""
     named: tuple[tuple[str, Callable[[RunRecord], str]], ...] = (
         ("Data", _data),
         ("Hardware", _hardware),
@@ -194,7 +198,7 @@ def facts(runs: Sequence[RunRecord]) -> tuple[Fact, ...]:
 
 
 def protocol(runs: Sequence[RunRecord]) -> tuple[Fact, ...]:
-    """How the evaluated runs were measured, topic by topic."""
+    """How the evaluated runs were measured, by topic."""
     measured = [(run, run.evaluation.protocol) for run in runs if run.evaluation]
     topics = dict.fromkeys(topic for _, said in measured for topic in said)
     chosen = [run for run, _ in measured]
@@ -202,14 +206,14 @@ def protocol(runs: Sequence[RunRecord]) -> tuple[Fact, ...]:
 
 
 def fact(name: str, runs: Sequence[RunRecord], values: Sequence[str]) -> Fact:
-    """One value where all runs agree, else a value a run."""
+    """One value where all runs agree, otherwise one per run."""
     if len(set(values)) == 1:
         return Fact(name, ((None, values[0]),))
     return Fact(name, tuple((run.label, v) for run, v in zip(runs, values, strict=True)))
 
 
 def describe(run: RunRecord) -> str:
-    """What was trained, for how long: "rotation, 1,024 codes, 40 epochs"."""
+    """A short description of a run, as "rotation, 1,024 codes, 40 epochs"."""
     estimator = lookup(run.config, "quantizer.estimator")
     parts = [str(estimator)] if estimator else []
     if run.codebook_size:

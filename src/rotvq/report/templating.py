@@ -1,4 +1,4 @@
-"""Pages through the package's templates, as HTML and as Markdown."""
+"""Rendering of pages as HTML and Markdown, through the package's templates."""
 
 from functools import cache
 from pathlib import Path
@@ -11,10 +11,10 @@ from rotvq.text import markdown, printable
 
 
 def render(page: object, template: str) -> str:
-    """A page through one of the templates (report.html.j2, report.md.j2 …).
+    """Render a page through one of the templates (report.html.j2, report.md.j2 …).
 
-    Every text of the page is escaped for the language of the template, without a filter that could
-    be forgotten.
+    Every text is escaped for the language of the template without a filter, which could be
+    forgotten.
     """
     return _environment(".md" in template).get_template(template).render(page=page)
 
@@ -35,7 +35,7 @@ def _environment(for_markdown: bool) -> jinja2.Environment:
 
 
 def _printable(value: Any) -> Any:
-    """A text without what a page may not hold; jinja2 escapes it for HTML."""
+    """A text without characters that a page may not hold; jinja2 escapes it for HTML."""
     return value if hasattr(value, "__html__") or not isinstance(value, str) else printable(value)
 
 

@@ -1,4 +1,4 @@
-"""Pictures made of test images: originals, reconstructions, and how they came about."""
+"""Pictures of test images: originals, reconstructions, and their progress during training."""
 
 import textwrap
 import warnings
@@ -28,14 +28,14 @@ GAP, GROUP_GAP, MARGIN = 2, 18, 14  # pixels
 
 
 class Pairs(NamedTuple):
-    """A reconstruction picture taken apart; both lists have a row of tiles an entry."""
+    """A reconstruction picture cut into tiles; each entry of both lists is a row."""
 
     originals: list[Tiles]
     reconstructions: list[Tiles]
 
 
 class Row(NamedTuple):
-    """A labelled row of tiles, with the colour of its run where that matters."""
+    """A labelled row of tiles, with the colour of its run where there are several."""
 
     label: str
     tiles: Tiles
@@ -50,25 +50,26 @@ class Drawn(NamedTuple):
 
 
 def read_pairs(file: Path, height: int, width: int) -> Pairs:
-    """Cut a picture of alternating rows (originals, reconstructions) into h x w pixel tiles.
+    """Cut a picture of alternating rows (originals, reconstructions) into tiles of h x w pixels.
 
-    Raises UserError where the file is no picture, a larger one than a run writes, or does not hold
-    pairs of such rows.
+    Raises:
+        UserError: the file is not a PNG, is larger than a run writes, or does not hold pairs of
+            rows.
     """
     pixels = _pixels(file)
     rows, spare_rows = divmod(pixels.shape[0], 2 * height)
     columns, spare_columns = divmod(pixels.shape[1], width)
     if spare_rows or spare_columns or rows > MOST_PAIRS:
         raise UserError(
-            f"{file}: expected a few pairs of rows of {width}x{height} tiles, got a picture of "
-            f"{pixels.shape[1]}x{pixels.shape[0]} pixels; delete it"
+            f"{file}: expected a few pairs of rows of {width}x{height} tiles; got a picture of "
+            f"{pixels.shape[1]}x{pixels.shape[0]} pixels. Delete it."
         )
     grid = pixels.reshape(rows, 2, height, columns, width, 3).transpose(1, 0, 3, 2, 4, 5)
     return Pairs(list(grid[0]), list(grid[1]))
 
 
 def _pixels(file: Path) -> NDArray[np.uint8]:
-    """A PNG of a run folder as (height, width, 3); no other decoder meets its bytes."""
+    """A PNG of a run folder as (height, width, 3); other decoders are never tried."""
     folder = file.parent.parent
     content = BytesIO(read_bytes(file, LARGEST_FILE, within=folder))
     try:
@@ -86,11 +87,11 @@ def _pixels(file: Path) -> NDArray[np.uint8]:
 
 
 def pairs_of(run: RunRecord, epoch: int) -> Pairs:
-    """The pairs that a run recorded after an epoch; UserError as `read_pairs`."""
+    """The pairs that a run recorded after an epoch; raises as `read_pairs`."""
     height, width = (lookup(run.run, f"data.test.{side}") for side in ("height", "width"))
     if not all(type(side) is int and side > 0 for side in (height, width)):  # True is an int, too
         raise UserError(
-            f"{run.path / run_folder.RUN}: expected data.test.height and .width in pixels, got "
+            f"{run.path / run_folder.RUN}: expected data.test.height and .width in pixels; got "
             f"{style.shorten(f'{height!r} and {width!r}', 60)}"
         )
     return read_pairs(run.pictures[epoch], height, width)
@@ -123,7 +124,7 @@ def reconstruction_groups(runs: Sequence[RunRecord]) -> list[list[list[Row]]]:
 
 
 def progress_rows(run: RunRecord) -> list[Row]:
-    """The first originals, then their reconstructions after the milestones of the run."""
+    """The first originals, and their reconstructions after the milestones of the run."""
     pairs = {epoch: pairs_of(run, epoch) for epoch in milestones(list(run.pictures))}
     rows = [Row(f"epoch {epoch}", pair.reconstructions[0]) for epoch, pair in pairs.items()]
     return [Row("original", pairs[max(pairs)].originals[0]), *rows]

@@ -1,4 +1,4 @@
-"""The yardstick's classifier in a folder: trained once, then used by every measurement."""
+"""The classifier of a folder: trained once, then shared by all measurements."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def images_to_see(data: ImageData) -> int:
-    """How many images a training takes in, over all epochs."""
+    """Number of images that training processes, over all epochs."""
     return EPOCHS * len(data.train.images)
 
 
@@ -41,20 +41,20 @@ def obtain(
     seed: int = 0,
     progress: Callable[[int], object] = lambda images: None,
 ) -> Classifier:
-    """The classifier of a folder, in evaluation mode on the device; trained first if there is none.
+    """The classifier of a folder, in evaluation mode on the device; trained first if missing.
 
-    It is trained on every training image, and its accuracy on every test image goes into its
-    record, `classifier.json`.
+    It is trained on all training images, and its accuracy on all test images goes into its record,
+    `classifier.json`.
 
     Args:
-        data: with labels.
-        folder: made if need be.
-        device: to train and to use it on.
+        data: images with labels.
+        folder: created if missing.
+        device: to train and use it on.
         seed: of the training.
-        progress: told after each step how many images it had.
+        progress: called after each step with its number of images.
 
     Raises:
-        UserError: the images have no labels, or the classifier there was trained on others.
+        UserError: the images have no labels, or the classifier was trained on other images.
     """
     fingerprint = data.train.fingerprint()
     if (folder / RECORD).exists():
@@ -62,12 +62,14 @@ def obtain(
         before = _record(folder).get("train_fingerprint")
         if before != fingerprint:
             raise UserError(
-                f"{folder}: expected a classifier of the images at hand ({fingerprint}); it was "
+                f"{folder}: expected a classifier trained on these images ({fingerprint}); got one "
                 f"trained on others ({before}). Remove it to train another."
             )
         return classifier.to(device)
     if data.train.labels is None or data.test.labels is None:
-        raise UserError(f"{data.name}: expected images with labels; they have none.")
+        raise UserError(
+            f"{data.name}: expected images with labels; got none. Choose labelled images."
+        )
     labels, test_labels = (
         torch.from_numpy(split.labels).to(device) for split in (data.train, data.test)
     )
@@ -99,7 +101,7 @@ def obtain(
 
 
 def weights_of(folder: Path) -> str:
-    """SHA-256 of the weights of a folder's classifier, by which records tell it."""
+    """SHA-256 of the weights of a folder's classifier, which identifies it in records."""
     return str(_record(folder).get("weights"))
 
 

@@ -1,7 +1,7 @@
-"""What a study keeps of a run as it goes: gradient norms, codebooks of some epochs, the best model.
+"""What a study records during a run: gradient norms, codebooks of some epochs, the best model.
 
-Each file is written whole at the end of an epoch, before its checkpoint. A crash in between makes
-the run do that epoch again, and write the same.
+Each file is written whole at the end of an epoch, before the checkpoint. After a crash in between,
+the run repeats that epoch and writes the same content.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from rotvq.training.trainer import Trainer
 BEST = "best.safetensors"
 LARGEST_CODEBOOK = 2**28  # bytes
 USE_IMAGES = 1024
-"""Test images whose tokens tell which codes are in use."""
+"""Number of test images whose tokens determine which codes are in use."""
 
 
 def codebook_file(folder: Path, epoch: int) -> Path:
-    """Where the codebook after an epoch, counted from 1, is kept."""
+    """The file of the codebook after an epoch, counted from 1."""
     return folder / run_folder.CODEBOOKS / f"epoch_{epoch:04d}.safetensors"
 
 
@@ -46,7 +46,7 @@ class RunRecorder(Callback):
     """Writes gradient norms, codebook snapshots and the best model at the end of each epoch.
 
     Args:
-        trainer: whose run it follows.
+        trainer: of the run.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -57,7 +57,7 @@ class RunRecorder(Callback):
         self._snapshots = {milestone(epoch, options.epochs) for epoch in CODEBOOK}
 
     def on_epoch_end(self, record: dict[str, Any]) -> None:
-        """Write what belongs to the epoch."""
+        """Write the records of the epoch."""
         trainer, folder, epoch = self._trainer, self._trainer.folder, record["epoch"]
         norms = gradient_norms(trainer.model, self._batch, trainer.config.training.beta)
         _add_norms(folder / GRADIENTS, epoch, norms)
@@ -69,10 +69,10 @@ class RunRecorder(Callback):
 
 
 def read_codebook(file: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Codes (k, d) of an epoch, and how often some test images used each (k,).
+    """The codes (k, d) of an epoch, and how often test images use each (k,).
 
     Raises:
-        UserError: there is no such file, or it is damaged.
+        UserError: the file does not exist or is damaged.
     """
     try:
         content = load(read_bytes(file, LARGEST_CODEBOOK))
@@ -89,11 +89,11 @@ def read_codebook(file: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def gradient_norms(model: VQVAE, images: UInt8[Tensor, "b c h w"], beta: float) -> dict[str, float]:
-    """Norm of the loss's gradient by each parameter, over a batch; changes nothing in the model.
+    """Norm of the loss's gradient by each parameter, on one batch; leaves the model unchanged.
 
     Args:
-        model: put into evaluation mode for the time of the call, so that no code moves.
-        images: the batch; the loss is a mean over it.
+        model: evaluated in evaluation mode, so that no code moves.
+        images: the batch that the loss is a mean over.
         beta: weight of the commitment loss.
     """
     with evaluating(model), torch.enable_grad():
@@ -108,7 +108,7 @@ def gradient_norms(model: VQVAE, images: UInt8[Tensor, "b c h w"], beta: float) 
 
 @torch.no_grad()
 def uses(model: VQVAE, images: UInt8[Tensor, "n c h w"]) -> Int64[Tensor, " k"]:
-    """How often each code is used over images."""
+    """How often the images use each code."""
     with evaluating(model):
         indices = [model.encode(x).flatten() for x in batches(images, 128)]
     return torch.bincount(torch.cat(indices), minlength=model.quantizer.codebook_size)
@@ -123,13 +123,13 @@ def _write_codebook(file: Path, model: VQVAE, images: Tensor) -> None:
 
 
 def _spread(images: Tensor, number: int) -> Tensor:
-    """So many images, spread evenly over a split."""
+    """This many images, spread evenly over a split."""
     number = min(number, len(images))
     return images[torch.arange(number, device=images.device) * len(images) // number]
 
 
 def _add_norms(path: Path, epoch: int, norms: dict[str, float]) -> None:
-    """Write the norms of all epochs so far."""
+    """Add the norms of an epoch to those of the epochs before it."""
     before = read_norms(path) if path.exists() else {}
     epochs = {str(past): values for past, values in before.items() if past < epoch}
     write_json(path, {"format": 1, "epochs": {**epochs, str(epoch): norms}})

@@ -1,4 +1,4 @@
-"""Doing a plan: each run trained and measured once, whoever is killed in between."""
+"""Carry out a plan: each run is trained and measured once, even if processes are killed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LOCKS = ".locks"
 
 
 def check_images(plan: Sequence[Run], data: ImageData) -> None:
-    """See that the runs in their folders, begun or finished, were made from the images at hand.
+    """Check that the started and finished runs of a plan used these images.
 
     Raises:
-        UserError: one was not.
+        UserError: a run used others.
     """
     known: dict[tuple[int | None, int | None], dict[str, dict[str, Any]]] = {}
     for run in plan:
@@ -40,7 +40,7 @@ def check_images(plan: Sequence[Run], data: ImageData) -> None:
         check_same_data(run.folder, known[limits])
 
 
-def work(
+def run_plan(
     plan: Sequence[Run],
     data: ImageData,
     out: Path,
@@ -48,20 +48,20 @@ def work(
     command: Callable[[Run], str],
     callback: StudyCallback | None = None,
 ) -> None:
-    """Do what is left of a plan, in order.
+    """Finish the runs of a plan, in order.
 
-    Several processes may work on one plan: a run that another has taken is passed over. A run
-    whose loss is not finite is told of, and left.
+    Several processes may share a plan: each leaves out the runs that another one holds. A run that
+    fails, as with a loss that is not finite, is reported, and the plan continues.
 
     Args:
         plan: the runs.
-        data: the images of all of them.
+        data: the images of all runs.
         out: folder of all records.
-        command: the command line that makes a run alone, for its record.
+        command: returns the command line that repeats a run alone, for its record.
         callback: follows the runs.
 
     Raises:
-        Stopped: a signal came; the run's checkpoint is written.
+        Stopped: a signal arrived; the run's checkpoint is written.
         UserError: a folder holds the record of another configuration.
     """
     callback = callback or StudyCallback()
@@ -69,7 +69,7 @@ def work(
         check(run)
     (out / LOCKS).mkdir(parents=True, exist_ok=True)
     shared = Shared(data, plan[0].config.data.test_images, out)
-    # What others hold is waited for at the end: it may be left undone, or be another study's too.
+    # Runs that others hold come last: those may be killed, or hold the run for another study.
     taken = [run for run in plan if not _take(run, shared, command, callback, wait=False)]
     for run in taken:
         _take(run, shared, command, callback, wait=True)
@@ -78,7 +78,7 @@ def work(
 def _take(
     run: Run, shared: Shared, command: Callable[[Run], str], callback: StudyCallback, *, wait: bool
 ) -> bool:
-    """Do what is left of a run, unless another process holds it; returns whether none did."""
+    """Finish a run unless another process holds it; return whether none did."""
     # Runs that share a folder share a lock.
     lock = FileLock(shared.out / LOCKS / "-".join(run.folder.relative_to(shared.out).parts))
     try:
