@@ -10,6 +10,9 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 
+# The first sample picture waits for scikit-learn to be imported.
+playwright.expect.set_options(timeout=60_000)
+
 
 @pytest.fixture
 def page(served):

@@ -1,20 +1,23 @@
-"""Parsers that raise a UserError where others print and exit."""
+"""Parsers that raise a UserError instead of printing the usage and exiting."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
 
 from rotvq.errors import UserError
 from rotvq.guarded import read_yaml
 
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
 
 class Parser(argparse.ArgumentParser):
-    """argparse with whole option names and one-line errors."""
+    """argparse with unabbreviated options and one-line errors."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
@@ -25,17 +28,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def with_configs(words: Sequence[str], groups: Collection[str]) -> list[str]:
-    """Words with each `--config FILE` replaced by the options that the file holds, in its place.
+    """Replace each `--config FILE` by the options in the file.
 
-    No other reader opens the file: jsonargparse would follow names of files in it.
+    jsonargparse never opens the file: it would also read files that are named in it.
 
     Args:
-        words: of the command line.
-        groups: the parts of a configuration, as "training" in `--training.epochs`.
+        words: the command line.
+        groups: the groups of options, such as "training" in `--training.epochs`.
 
     Raises:
-        UserError: a file is absent, is not plain YAML, or holds something other than options; a
-            word names a part where its options are expected.
+        UserError: a file does not exist, is not plain YAML, or holds anything but options; or a
+            word is a group without an option.
     """
     found, left, parts = list[str](), iter(words), {f"--{group}" for group in groups}
     for word in left:
@@ -43,7 +46,7 @@ def with_configs(words: Sequence[str], groups: Collection[str]) -> list[str]:
         if option == "--config":
             found += _config_words(Path(value or next(left, "")), groups)
         elif option in parts:
-            raise UserError(f"{option}: expected one of its options, as {option}.NAME VALUE.")
+            raise UserError(f"{option}: expected {option}.NAME VALUE; got {option} alone.")
         else:
             found.append(word)
     return found
@@ -53,39 +56,62 @@ def _config_words(path: Path, groups: Collection[str]) -> Iterator[str]:
     try:
         parts = read_yaml(path)
     except FileNotFoundError:
-        raise UserError(f"--config: expected a YAML file; there is no {path}.") from None
+        raise UserError(f"--config: expected a YAML file; {path} does not exist.") from None
     if not isinstance(parts, dict) or not set(parts) <= set(groups):
         raise UserError(
-            f"{path}: expected {', '.join(groups)} and nothing else. Give other options on the "
-            "command line."
+            f"{path}: expected only {', '.join(groups)}. Pass other options on the command line."
         )
     for group, options in parts.items():
         if not isinstance(options, dict):
-            raise UserError(f"{path}: {group}: expected options with values; got something else.")
+            raise UserError(f"{path}: {group}: expected options with values; got {options!r:.80}.")
         for name, value in options.items():
             if isinstance(value, dict | list):
-                raise UserError(f"{path}: {group}.{name}: expected one value; got several.")
+                raise UserError(
+                    f"{path}: {group}.{name}: expected a single value; got {type(value).__name__}."
+                )
             text = value if isinstance(value, str) else json.dumps(value)
             yield f"--{group}.{name}={text}"
 
 
-def guarded(parse: Callable[[], Any], prog: str) -> Any:
-    """Turn what jsonargparse complains of into one line in our form."""
+def parsed(parser: ArgumentParser, words: Sequence[str]) -> Any:
+    """What jsonargparse makes of words; its errors become one line in our form.
+
+    Raises:
+        UserError: an option does not exist, or its value is not of its type.
+    """
     try:
-        return parse()
+        return parser.instantiate(parser.parse_args(words))
     except (UnicodeError, OSError) as error:
-        raise UserError(f"expected a readable file; {' '.join(str(error).split())}.") from None
+        raise UserError(f"expected a readable file; got {_one_line(error)}.") from None
     except (argparse.ArgumentError, TypeError) as error:
-        raise UserError(f"{_in_our_words(str(error))}. See {prog} --help.") from None
+        message = _wrong_value(parser, words) or _one_line(error)
+        raise UserError(f"{message}. See {parser.prog} --help.") from None
 
 
-def _in_our_words(message: str) -> str:
-    key = re.search(r'Parser key "([^"]+)"', message)
-    value = re.search(r"(?:Given|Got) value: (.*)", message.splitlines()[-1])
-    kinds = re.findall(r"Expected an? (<class '\w+'>|typing\.Literal\[.+?\])", message)
-    if not (key and value and kinds):
-        plain = re.sub(r"<?functools\.partial.*", "of another kind", message, flags=re.DOTALL)
-        return " ".join(plain.split()).rstrip(".")
-    kinds = [re.sub(r"<class '(\w+)'>|typing\.Literal\[(.+)\]", r"\1\2", kind) for kind in kinds]
-    expected = " or ".join("null" if kind == "NoneType" else kind for kind in kinds)
-    return f"{key[1]}: expected {expected}; got {value[1]}"
+def _wrong_value(parser: ArgumentParser, words: Sequence[str]) -> str | None:
+    """The first option whose value is not of its type; None if there is none."""
+    for number, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        action = parser._option_string_actions.get(option)
+        if (kind := getattr(action, "_typehint", None)) is None:
+            continue
+        given = [word] if equals else [*words[number : number + 2]]
+        try:
+            parser.parse_args(given)
+        except (argparse.ArgumentError, TypeError):
+            value = value if equals else " ".join(given[1:]) or "nothing"
+            return f"{option.removeprefix('--')}: expected {_described(kind)}; got {value}"
+    return None
+
+
+def _described(kind: Any) -> str:
+    """A type in words, such as "int or null"."""
+    if get_origin(kind) is Literal:
+        return " or ".join(map(str, get_args(kind)))
+    if parts := get_args(kind):
+        return " or ".join(map(_described, parts))
+    return "null" if kind is NoneType else str(kind.__name__)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from rotvq import run_folder
-from rotvq.cli.options import Parser, guarded, with_configs
+from rotvq.cli.options import Parser, parsed, with_configs
 from rotvq.cli.progress import TrainingProgress
 from rotvq.errors import UserError
 from rotvq.training.config import GROUPS, Config, differing
@@ -153,7 +153,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
     parser.set_defaults(
         {f"{group}.{k}": v for group, part in asdict(base).items() for k, v in part.items()}
     )
-    made = guarded(lambda: parser.instantiate(parser.parse_args(words)), parser.prog)
+    made = parsed(parser, words)
     config = Config(**{group: getattr(made, group) for group in GROUPS})
     return options, config
 
