@@ -114,7 +114,7 @@ def test_the_seed_decides_the_weights(rotvq, labelled, trained, tmp_path):
         words = ("--data", labelled, "--seed", seed, "--out", tmp_path / str(seed))
         answer = rotvq("classifier", *words)
         assert (answer.status, answer.err) == (0, "")
-        assert f"seed {seed}). Saved in {tmp_path / str(seed)}." in answer.out
+        assert f"seed {seed}). Saved to {tmp_path / str(seed)}." in answer.out
     weights = [(tmp_path / name / "classifier.safetensors").read_bytes() for name in "34"]
     assert weights[0] == (trained / "classifier.safetensors").read_bytes() != weights[1]
 

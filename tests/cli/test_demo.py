@@ -12,7 +12,7 @@ def test_the_small_demo_compares_two_estimators_and_is_done_once(rotvq, tmp_path
     out = tmp_path / "demo"
     answer = rotvq("demo", "--preset", "smoke", "--out", out, "--seed", 3)
     assert (answer.status, answer.err) == (0, "")
-    assert f"The two side by side: {out / 'report.html'}\n" in answer.out
+    assert f"Report on both runs: {out / 'report.html'}\n" in answer.out
     configs = {name: read_config(out / name) for name in ("straight_through", "rotation")}
     for name, config in configs.items():
         assert config.quantizer.estimator == name

@@ -459,9 +459,9 @@ def test_a_full_disk_is_one_line_and_costs_nothing(rotvq, many_images, uninterru
     )  # fmt: skip
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert err.count("\n") == 1 and "expected room" in err and "File too large" in err
+    assert err.count("\n") == 1 and "expected free space" in err and "File too large" in err
     assert not [*out.rglob("checkpoint*"), *out.rglob(".*.part")]
-    command = shlex.split(err.partition("go on with ")[2])
+    command = shlex.split(err.partition("continue with ")[2])
     assert rotvq(*command[1:]).status == 0
     assert outcome(out) == uninterrupted
 
@@ -540,7 +540,7 @@ def test_a_run_lists_what_its_data_lacks(rotvq, make_images, tiny, tmp_path):
     answer = rotvq("train", *words, "--data", data)
     assert answer.status == 0
     listed = tmp_path / "run" / "skipped.tsv"
-    assert f"What was skipped is listed in {listed}." in answer.out
+    assert f"Skipped images are listed in {listed}." in answer.out
     assert listed.read_text().splitlines() == [
         "path\treason\tdetail",
         "train/notes.txt\tnot an image file\t",

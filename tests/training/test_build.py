@@ -79,20 +79,20 @@ def test_a_saved_model_loads_in_evaluation_mode(tmp_path, tiny):
     assert all(torch.equal(state[name], t) for name, t in model.state_dict().items())
 
 
-def test_weights_that_are_not_there_yet_are_told(tmp_path, tiny):
+def test_missing_weights_are_reported(tmp_path, tiny):
     prepare(tmp_path, tiny())
     with pytest.raises(UserError, match=r"rotvq train --out .* --resume") as error:
         load_model(tmp_path)
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_without_a_run_is_told(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="expected a run folder; it has no"):
         load_model(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "missing", "shape"])
-def test_damaged_weights_are_told_in_one_line(tmp_path, tiny, damage):
+def test_damaged_weights_are_refused_in_one_line(tmp_path, tiny, damage):
     model = saved(tmp_path, tiny())
     path = tmp_path / "model.safetensors"
     content, state = path.read_bytes(), dict(model.state_dict())
@@ -122,3 +122,36 @@ def test_levels_make_a_finite_scalar_quantizer_of_as_many_channels():
     assert model.quantizer.levels == (5, 4) and len(model.quantizer.codebook) == 20
     with pytest.raises(UserError, match=r"model\.dim: expected 2, .* got 3"):
         build_model(config.replace(model={"dim": 3}))
+
+
+@pytest.mark.parametrize(
+    ("options", "index_shape", "dims"),
+    [
+        ({"residual": 3}, (3,), [8] * 3),
+        ({"groups": 2}, (2,), [4] * 2),
+        ({"residual": 3, "groups": 2}, (2, 3), [4] * 6),
+    ],
+)
+def test_residual_and_grouped_quantizers_are_built(tiny, options, index_shape, dims):
+    quantizer = build_model(tiny(quantizer=options)).quantizer
+    assert quantizer.index_shape == index_shape
+    assert quantizer.codebook_sizes == (16,) * len(dims)
+    assert [codebook.embeddings.shape[1] for codebook in quantizer.codebooks] == dims
+
+
+def test_groups_of_finite_scalar_quantization_are_built(tiny):
+    options = {"levels": "5,4", "codebook_size": 20, "groups": 4}
+    assert build_model(tiny(quantizer=options)).quantizer.codebook_sizes == (20,) * 4
+
+
+def test_groups_must_divide_the_channels(tiny):
+    with pytest.raises(UserError, match=r"model\.dim: expected a multiple of quantizer\.groups 3"):
+        build_model(tiny(quantizer={"groups": 3}))
+
+
+@pytest.mark.parametrize(
+    "options", [{"levels": "5,4", "codebook_size": 20}, {"estimator": "reflection"}]
+)
+def test_residual_quantizers_need_codes_that_adapt(options):
+    with pytest.raises(UserError, match=r"quantizer\.residual: expected 1 with levels or the refl"):
+        QuantizerConfig(residual=2, **options)

@@ -59,7 +59,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(tmp_path):
         refused(path)
 
 
-def test_the_checkpoint_before_takes_the_place_of_a_damaged_one(tmp_path):
+def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(tmp_path):
     path = tmp_path / "checkpoint.pt"
     assert checkpoint.settle(path) == ""
     for images in (8, 16):
@@ -89,7 +89,7 @@ def test_two_damaged_checkpoints_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "weights"])
-def test_a_full_disk_is_told_as_such_and_costs_nothing(tmp_path, tiny, kind):
+def test_a_full_disk_is_reported_and_keeps_the_old_file(tmp_path, tiny, kind):
     model = build_model(tiny())
     path = tmp_path / "file"
 

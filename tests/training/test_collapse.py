@@ -30,7 +30,7 @@ def test_a_codebook_that_is_used_or_comes_into_use_needs_no_word(usages):
 
 
 @pytest.mark.parametrize("usages", [(0.25, 0.25), (0.9, 0.25), (0.5, 0.3, 0.31)])
-def test_a_collapse_is_told_with_its_numbers(usages):
+def test_a_collapse_is_reported_with_its_numbers(usages):
     said = warning(history(*usages), Config())
     assert f"{round(1024 * usages[-1]):,} of 1,024 codes" in said
     assert f"after {round(1024 * usages[-2]):,} an epoch ago" in said
@@ -54,7 +54,7 @@ SITUATIONS = {
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
-def test_advice_is_what_helps_and_is_not_taken_yet(name):
+def test_advice_lists_the_options_that_are_not_set_yet(name):
     given, wanted = SITUATIONS[name]
     config = Config().replace(quantizer=given)
     assert advised(config) == wanted
@@ -62,10 +62,10 @@ def test_advice_is_what_helps_and_is_not_taken_yet(name):
     options = re.findall(r"(--[a-z_.]+) (\w+(?:\.\d+)?)", said)
     assert {f"--{option}": str(value) for option, value in wanted.items()} == dict(options)
     if not wanted:
-        assert said.endswith("No other setting is known to help.")
+        assert said.endswith("No other option is known to help.")
 
 
-def test_advice_taken_leaves_none_and_its_options_are_accepted():
+def test_a_run_that_follows_all_advice_gets_no_more():
     for given, _ in SITUATIONS.values():
         words = [w for name, v in given.items() for w in (f"--quantizer.{name}", str(v))]
         config = parse(words)[1]

@@ -115,9 +115,9 @@ def test_the_configuration_does_not_need_torch():
     ("values", "named"),
     [
         ({"levels": "8,5", "codebook_size": 39}, "codebook_size: expected the product"),
-        ({"levels": "8,1", "codebook_size": 8}, "levels: expected whole numbers"),
-        ({"levels": "", "codebook_size": 8}, "levels: expected whole numbers"),
-        ({"levels": "8;5", "codebook_size": 40}, "levels: expected whole numbers"),
+        ({"levels": "8,1", "codebook_size": 8}, "levels: expected integers of 2 or more"),
+        ({"levels": "", "codebook_size": 8}, "levels: expected integers of 2 or more"),
+        ({"levels": "8;5", "codebook_size": 40}, "levels: expected integers of 2 or more"),
     ],
 )
 def test_levels_must_make_the_codebook(values, named):

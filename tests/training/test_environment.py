@@ -56,7 +56,7 @@ def test_versions_and_hardware_are_records():
     assert json.loads(json.dumps([found, hardware])) == [found, hardware]
 
 
-def test_a_package_that_is_missing_is_told(monkeypatch):
+def test_a_missing_package_is_recorded_as_absent(monkeypatch):
     def version(name):
         raise environment.PackageNotFoundError(name)
 

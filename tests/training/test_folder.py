@@ -41,12 +41,12 @@ def test_every_number_survives_yaml(tmp_path, rate):
     assert read_config(tmp_path / "run") == config
 
 
-def test_an_empty_folder_will_do(tmp_path):
+def test_an_empty_folder_is_accepted(tmp_path):
     prepare(tmp_path, Config())
     assert run_folder.is_run(tmp_path)
 
 
-def test_a_run_is_not_replaced_unasked(tmp_path, tiny):
+def test_a_run_is_not_replaced_without_overwrite(tmp_path, tiny):
     prepare(tmp_path / "run", tiny())
     for call in (check_free, lambda f: prepare(f, Config())):
         with pytest.raises(UserError, match=r"--resume.*--overwrite") as error:
@@ -74,7 +74,7 @@ def test_overwrite_removes_the_runs_own_files_and_no_others(tmp_path, tiny):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_someone_elses_folder_is_left_alone(tmp_path, overwrite):
+def test_a_folder_with_other_files_is_refused(tmp_path, overwrite):
     (tmp_path / "thesis.tex").write_text("years of work")
     (tmp_path / "figures").mkdir()
     with pytest.raises(UserError, match="holds other files") as error:
@@ -115,7 +115,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         b"!!python/object/apply:os.system ['true']",
     ],
 )
-def test_a_damaged_configuration_is_told_in_one_line(tmp_path, content):
+def test_a_damaged_configuration_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "config.yaml").write_bytes(content)
     with pytest.raises(UserError) as error:
         read_config(tmp_path)
@@ -166,7 +166,7 @@ def test_another_precision_is_named(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"{}", b"null", b'{"data": 3}', b'{"data": {}}', b"\xff\xff"]
 )
-def test_a_damaged_record_is_told_in_one_line(tmp_path, content):
+def test_a_damaged_record_is_refused_in_one_line(tmp_path, content):
     path = tmp_path / "run.json"
     path.write_bytes(content)
     with pytest.raises(UserError, match=re.escape(str(path))) as error:
@@ -174,7 +174,7 @@ def test_a_damaged_record_is_told_in_one_line(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
-def test_more_epochs_are_written_down(tmp_path, tiny):
+def test_a_new_number_of_epochs_is_saved(tmp_path, tiny):
     prepare(tmp_path, tiny())
     (tmp_path / "reconstructions").rmdir()
     prepare_resume(tmp_path, tiny(training={"epochs": 30}))
@@ -187,7 +187,7 @@ PLACES = ["", "reconstructions", "bad_steps", "figures", "codebooks"]
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path, tiny, place):
+def test_only_the_temporary_files_of_a_killed_process_are_removed(tmp_path, tiny, place):
     prepare(tmp_path, tiny())
     folder = tmp_path / place
     folder.mkdir(exist_ok=True)
@@ -213,7 +213,7 @@ def test_a_file_that_another_process_is_writing_stays(tmp_path, tiny):
 
 
 @pytest.mark.parametrize("name", [".rotvq-0123456789abcdef.part", ".rotvq-lock"])
-def test_what_a_killed_process_left_does_not_stop_a_new_run(tmp_path, tiny, name):
+def test_temporary_files_do_not_prevent_a_new_run(tmp_path, tiny, name):
     (tmp_path / name).write_text("half")
     prepare(tmp_path, tiny())
     assert read_config(tmp_path) == tiny()
@@ -250,7 +250,7 @@ def test_overwriting_replaces_a_linked_folder_and_not_what_it_leads_to(link, tmp
 
 
 @pytest.mark.parametrize("place", [*PLACES[1:], "tracking"])
-def test_a_run_with_a_linked_folder_does_not_go_on(link, tmp_path, tiny, place):
+def test_a_run_with_a_linked_folder_is_not_resumed(link, tmp_path, tiny, place):
     elsewhere = link(place)
     with pytest.raises(UserError, match="expected a folder; it is a link to") as error:
         prepare_resume(tmp_path / "run", tiny(training={"epochs": 30}))

@@ -9,7 +9,7 @@ from pathlib import Path
 KILL = Path(__file__).parents[2] / "robustness/kill.py"
 
 
-def test_killed_runs_end_as_one_left_alone(tmp_path):
+def test_killed_runs_end_like_an_uninterrupted_one(tmp_path):
     words = ["--kills", "15", "--seed", "1", "--out", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, KILL, *words],

@@ -51,7 +51,7 @@ def everything(folder):
 
 
 @pytest.mark.parametrize("what", ["resume", "begin", "overwrite"])
-def test_a_second_trainer_is_told_and_touches_nothing(
+def test_a_second_trainer_is_refused_and_changes_nothing(
     tmp_path, data, tiny, begin, holder, what, outcome
 ):
     folder = tmp_path / "run"

@@ -42,7 +42,9 @@ def test_a_large_codebook_starts_from_more(tmp_path, data, tiny, begin, monkeypa
     assert z.shape == (VECTORS_PER_CODE * 48 // 4, 8, 2, 2)
 
 
-def test_more_codes_than_all_images_have_vectors_for(tmp_path, data, tiny, begin, monkeypatch):
+def test_a_codebook_may_be_larger_than_the_number_of_vectors(
+    tmp_path, data, tiny, begin, monkeypatch
+):
     config = tiny(quantizer={"init": "data", "codebook_size": 500}, training={"epochs": 1})
     trainer = begin(config, data, tmp_path / "run")
     (z,) = seen_by(trainer, monkeypatch)

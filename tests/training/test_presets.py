@@ -8,7 +8,7 @@ from rotvq.training.config import Config
 from rotvq.training.presets import PRESETS
 
 
-def test_paper_is_the_papers():
+def test_the_paper_preset_has_the_papers_settings():
     paper = PRESETS["paper"]
     assert paper.data.source == "cifar10"
     assert (paper.data.size, paper.data.train_images, paper.data.test_images) == (None, None, None)
@@ -37,7 +37,7 @@ def test_paper_is_the_papers():
     assert (training.entropy_weight, training.gradient_clip) == (0.0, 0.0)
 
 
-def test_the_defaults_are_the_papers_but_for_the_data():
+def test_the_defaults_are_the_papers_except_for_the_data():
     paper, default = PRESETS["paper"], Config()
     assert (default.model, default.quantizer) == (paper.model, paper.quantizer)
     assert default.training == paper.training
@@ -55,5 +55,5 @@ def test_smaller_presets_keep_the_papers_method(name):
 
 
 @pytest.mark.parametrize("name", ["smoke", "demo"])
-def test_the_first_presets_need_no_download(name):
+def test_the_small_presets_need_no_download(name):
     assert PRESETS[name].data.source == "embedded:photos"

@@ -77,7 +77,7 @@ def test_several_processes_equal_one(alone, tmp_path, processes):
     assert_alike(alone, tmp_path / "run")
 
 
-def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path):
+def test_a_run_resumes_with_another_number_of_processes(alone, tmp_path):
     folder = tmp_path / "run"
     for processes, epochs in ((2, 1), (1, 2), (4, 3)):
         assert train(folder, processes, "--resume", epochs=epochs).count("epoch") >= 1
@@ -92,7 +92,7 @@ def test_a_batch_that_does_not_divide_is_one_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_machines_that_share_no_folder_are_told(tmp_path):
+def test_processes_without_a_shared_folder_are_refused(tmp_path):
     """Each process with a folder of its own, the second without a checkpoint in it."""
     train(tmp_path / "0", 1, epochs=1)
     shutil.copytree(tmp_path / "0", tmp_path / "1")
@@ -114,7 +114,7 @@ def test_machines_that_share_no_folder_are_told(tmp_path):
     assert "one folder that all processes see" in done.stdout + done.stderr
 
 
-def test_a_killed_process_takes_the_others_along_and_the_run_goes_on(alone, tmp_path):
+def test_a_killed_process_ends_the_others_and_the_run_can_be_resumed(alone, tmp_path):
     folder = tmp_path / "run"
     process = start(folder, 2)
     deadline = time.monotonic() + 120

@@ -66,7 +66,7 @@ def photographs(make_data):
     return replace(make_data(), train=split_of([(16, 24), (40, 16), (8, 8), (20, 20)]))
 
 
-def test_a_run_on_crops_says_so_and_goes_on_bit_for_bit(
+def test_a_run_on_crops_notes_them_and_resumes_bit_for_bit(
     photographs, tiny, begin, resumed, outcome, tmp_path, callback
 ):
     config = tiny(data={"crops": "random"}, training={"epochs": 3})
@@ -77,7 +77,7 @@ def test_a_run_on_crops_says_so_and_goes_on_bit_for_bit(
     resumed(config, photographs, tmp_path / "cut").run()
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
     data = json.loads((tmp_path / "whole/run.json").read_text())["data"]
-    assert data["notes"] == ["An epoch takes 5 random 8x8 crops of each picture."]
+    assert data["notes"] == ["Each epoch takes 5 random 8x8 crops of each picture."]
     assert data["crops"]["images"] == 20
 
 

@@ -12,7 +12,14 @@ import torch
 
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
-from rotvq.quantization import EMA, FiniteScalarQuantizer, Restart, VectorQuantizer
+from rotvq.quantization import (
+    EMA,
+    FiniteScalarQuantizer,
+    GroupedQuantizer,
+    ResidualQuantizer,
+    Restart,
+    VectorQuantizer,
+)
 from rotvq.training.build import build_model
 from rotvq.training.interrupt import Stopped
 from rotvq.training.starting_point import like, load
@@ -38,7 +45,7 @@ def onwards(tiny, finished, make_data):
     return config, make_data(height=16, width=12, seed=5)
 
 
-def test_a_run_begins_from_the_weights_and_the_codebook_and_says_so(
+def test_a_run_starts_from_weights_and_codebook_and_records_them(
     onwards, finished, begin, tmp_path
 ):
     trainer = begin(*onwards, tmp_path / "new")
@@ -49,7 +56,7 @@ def test_a_run_begins_from_the_weights_and_the_codebook_and_says_so(
     assert record == {"model": str(finished.folder), "weights": f"sha256:{digest}"}
 
 
-def test_a_codebook_that_came_with_the_model_is_not_placed_again(tiny, data, begin, tmp_path):
+def test_a_codebook_loaded_with_the_model_is_not_placed_again(tiny, data, begin, tmp_path):
     options = {"init": "data", "restart": 0.03}
     first = begin(tiny(quantizer=options, training={"epochs": 1}), data, tmp_path / "first")
     first.run()
@@ -63,7 +70,7 @@ def test_a_codebook_that_came_with_the_model_is_not_placed_again(tiny, data, beg
 
 
 @pytest.mark.parametrize("moment", ["begun", "stopped"])
-def test_a_run_goes_on_without_the_model_it_began_from(
+def test_a_run_resumes_without_the_model_it_started_from(
     onwards, finished, begin, resumed, outcome, tmp_path, moment, callback
 ):
     config, images = onwards
@@ -78,7 +85,7 @@ def test_a_run_goes_on_without_the_model_it_began_from(
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
 
 
-def test_before_its_first_checkpoint_a_run_takes_up_the_model_again(
+def test_before_its_first_checkpoint_a_resumed_run_loads_the_model_again(
     onwards, finished, begin, resumed, tmp_path
 ):
     config, images = onwards
@@ -102,6 +109,8 @@ MISFITS = {
     "quantizer.codebook_size": {"quantizer": {"codebook_size": 8}},
     "quantizer.levels": {"quantizer": {"levels": "4,4"}},
     "quantizer.update": {"quantizer": {"update": "linear"}},
+    "quantizer.residual": {"quantizer": {"residual": 2}},
+    "quantizer.groups": {"quantizer": {"groups": 2}},
 }
 
 
@@ -130,19 +139,34 @@ def test_what_is_not_part_of_the_weights_may_change(changed, onwards, begin, fin
     assert same(ours, theirs)
 
 
+def vector(dim):
+    return VectorQuantizer(24, dim, channel_dim=1)
+
+
 QUANTIZERS = {
     "vector": lambda: VectorQuantizer(
         24, 8, estimator="rescaling", update=EMA(0.8), restart=Restart(0.1, "error"), channel_dim=1
     ),
     "finite scalar": lambda: FiniteScalarQuantizer([4, 3, 2], channel_dim=1),
+    "residual": lambda: ResidualQuantizer([vector(8) for _ in range(2)]),
+    "grouped": lambda: GroupedQuantizer(
+        [ResidualQuantizer([vector(4) for _ in range(3)]) for _ in range(2)]
+    ),
 }
+
+
+def test_different_quantizers_in_a_residual_one_are_refused(tiny, tmp_path):
+    levels = [VectorQuantizer(size, 8, channel_dim=1) for size in (24, 12)]
+    VQVAE(width=4, dim=8, quantizer=ResidualQuantizer(levels)).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="expected equal quantizers in a residual one"):
+        like(tiny(), str(tmp_path))
 
 
 @pytest.mark.parametrize("kind", sorted(QUANTIZERS))
 def test_a_saved_model_gives_its_configuration(kind, tiny, tmp_path):
     quantizer = QUANTIZERS[kind]()
     model = VQVAE(
-        width=4, dim=quantizer.codebook.embeddings.shape[1], depth=0, stages=1, quantizer=quantizer,
+        width=4, dim=quantizer.dim, depth=0, stages=1, quantizer=quantizer,
         network="patches", normalized_latents=True,
     )  # fmt: skip
     model.save_pretrained(tmp_path / "saved")

@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from rotvq.cli.images import load_images
 from rotvq.cli.options import Parser
-from rotvq.cli.progress import TrainingProgress
+from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 from rotvq.training.config import Config, DataConfig
 
@@ -34,14 +35,14 @@ def run(argv: Sequence[str]) -> int:
         raise UserError(
             f"--out: expected a folder; got the file {options.out}. Choose another name."
         )
-    progress = TrainingProgress(Config(data=DataConfig(source=options.data)))
-    data = progress.load_data()
+    terminal = Terminal()
+    data = load_images(Config(data=DataConfig(source=options.data)))
     # Late: importing torch takes time, and bad options or data are reported before it.
     from rotvq.evaluation.classifier import RECORD
     from rotvq.studies.classifier import images_to_see, obtain
     from rotvq.training.environment import accelerator
 
-    with progress.counting(images_to_see(data), "training") as advance:
+    with terminal.counting(images_to_see(data), "training") as advance:
         obtain(data, options.out, accelerator(), seed=options.seed, progress=advance)
     record = json.loads((options.out / RECORD).read_text(encoding="utf-8"))
     if record["seed"] != options.seed:
@@ -49,8 +50,8 @@ def run(argv: Sequence[str]) -> int:
             f"{options.out}: expected a classifier of seed {options.seed}; got one of seed "
             f"{record['seed']}. Choose another --out, or remove it."
         )
-    progress.say(
+    terminal.say(
         f"Test accuracy {record['accuracy']:.2%} after {record['epochs']} epochs "
-        f"({record['seconds']:.0f} s, seed {record['seed']}). Saved in {options.out}."
+        f"({record['seconds']:.0f} s, seed {record['seed']}). Saved to {options.out}."
     )
     return 0

@@ -1,4 +1,4 @@
-"""rotvq demo: straight-through beside rotation on the embedded photographs, and a page about it."""
+"""rotvq demo: straight-through and rotation on the embedded photographs, and a report."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from rotvq.training.presets import PRESETS
 
 
 def run(argv: Sequence[str]) -> int:
-    """Train both and write the report. Returns the exit status."""
+    """Train both and write the report; returns the exit status."""
     parser = Parser(
         prog="rotvq demo",
-        description="Train straight-through and rotation, all else equal, on crops of two "
-        "photographs that come with scikit-learn, and write a page that compares them.",
+        description="Train with the straight-through estimator and with the rotation trick, on "
+        "patches of two photographs that come with scikit-learn, and write a report that compares "
+        "them.",
     )
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder (default: demo)")
-    parser.add_argument("--preset", choices=["demo", "smoke"], default="demo", help="size")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--preset", choices=["demo", "smoke"], default="demo", help="size of the demo"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
     options = parser.parse_args(argv)
     base = PRESETS[options.preset]
@@ -29,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
         config = base.replace(quantizer={"estimator": estimator}, training={"seed": options.seed})
         out = options.out / estimator
         print(f"— {estimator} —", flush=True)
-        # An unfinished demo goes on where it stopped; a finished one is just reported again.
+        # Resumes an interrupted demo; a finished one is only reported again.
         status = execute(
             config,
             Options(None, out, resume=not options.overwrite, overwrite=options.overwrite),
@@ -42,5 +45,5 @@ def run(argv: Sequence[str]) -> int:
     from rotvq.report import write_report
 
     page = write_report(runs, options.out)
-    print("\n" + printable(f"The two side by side: {page}"))
+    print("\n" + printable(f"Report on both runs: {page}"))
     return 0

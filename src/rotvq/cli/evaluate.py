@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from rotvq import run_folder
+from rotvq.cli.images import load_images
 from rotvq.cli.options import Parser
-from rotvq.cli.progress import TrainingProgress, summary
+from rotvq.cli.progress import summary
+from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 from rotvq.guarded import read_json
 from rotvq.training.config import DataConfig
@@ -44,8 +46,8 @@ def run(argv: Sequence[str]) -> int:
             config,
             data=DataConfig(source=options.data, size=config.data.size),
         )
-    progress = TrainingProgress(config)
-    data = progress.load_data()
+    terminal = Terminal()
+    data = load_images(config)
     # Late: torch takes its time, and bad input is answered before.
     from rotvq.evaluation import perceptual
     from rotvq.evaluation.evaluate import evaluate
@@ -65,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
     networks = {
         name: perceptual.network(name, path) for name, path in asked.items() if path is not None
     }
-    with progress.counting(len(wanted), "evaluating") as advance:
+    with terminal.counting(len(wanted), "evaluating") as advance:
         record = evaluate(
             model,
             wanted,
@@ -75,7 +77,7 @@ def run(argv: Sequence[str]) -> int:
             progress=advance,
         )
     if networks:
-        with progress.counting(len(wanted), "comparing") as advance:
+        with terminal.counting(len(wanted), "comparing") as advance:
             found = perceptual.measure(model, wanted, networks, options.batch_size, advance)
         record["metrics"] |= found
         record["protocol"] = record["protocol"] | {n: perceptual.PROTOCOL[n] for n in found}
@@ -86,10 +88,10 @@ def run(argv: Sequence[str]) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, record)
     for line in summary(record):
-        progress.say(line)
+        terminal.say(line)
     for name in networks:
-        progress.say(f"  {name} {record['metrics'][name]:.4f}: {perceptual.PROTOCOL[name]}")
-    progress.say(f"Saved in {out}.")
+        terminal.say(f"  {name} {record['metrics'][name]:.4f}: {perceptual.PROTOCOL[name]}")
+    terminal.say(f"Saved to {out}.")
     return 0
 
 

@@ -1,20 +1,18 @@
-"""What a person sees of a run: two lines an epoch; between them a bar, or a line a minute."""
+"""Progress of a run: two lines per epoch, and a bar or a line per minute in between."""
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from rotvq.cli.bars import BAR, Live, Speed
 from rotvq.cli.terminal import Terminal, counted
-from rotvq.data_processing import ImageData, load
-from rotvq.text import printable
 from rotvq.training.callbacks import Callback
 from rotvq.training.config import Config
 
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class TrainingProgress(Terminal):
-    """Prints how a run goes, to standard output.
+    """Prints the progress of a run to standard output.
 
     Args:
         config: of the run.
@@ -34,27 +32,6 @@ class TrainingProgress(Terminal):
     def __init__(self, config: Config, quiet: bool = False) -> None:
         super().__init__(quiet)
         self.config = config
-
-    def load_data(self) -> ImageData:
-        """The run's images, with a word on what they are."""
-        wanted = self.config.data
-        with self.console.status(escape(f"Loading images from {printable(wanted.source)}")):
-            data = load(
-                wanted.source,
-                size=wanted.size,
-                channels=self.config.model.channels,
-                validation=wanted.validation,
-                crops=wanted.crops == "random",
-                bits=wanted.bits,
-            )
-        _, c, h, w = data.train.images.shape
-        train = min(len(data.train.images), wanted.train_images or len(data.train.images))
-        test = min(len(data.test.images), wanted.test_images or len(data.test.images))
-        held = f", {wanted.validation:,} validation" if wanted.validation else ""
-        self.say(f"{data.name}: {train:,} training{held} and {test:,} test images, {c}x{h}x{w}.")
-        for note in data.notes:
-            self.say(f"  {note}")
-        return data
 
     @contextmanager
     def following(self, trainer: Trainer) -> Iterator[Callback]:
@@ -81,10 +58,11 @@ class TrainingProgress(Terminal):
             yield _Following(self, bar, images)
 
     def finish(self, record: dict[str, Any], folder: Path) -> None:
-        """The result, and what can be done with it."""
+        """Print the result, and the command for a report."""
         for line in summary(record):
             self.say(line)
-        self.say(f"Saved in {folder}. A page about it: rotvq report {folder}")
+        name = shlex.quote(str(folder))
+        self.say(f"Saved to {folder}. For a report with curves and images: rotvq report {name}")
 
 
 class _Following(Callback):
@@ -139,7 +117,7 @@ def epoch_lines(record: dict[str, Any], config: Config) -> list[str]:
 
 
 def _dead(record: dict[str, Any]) -> str:
-    """How many dead codes there are, if any; a fixed grid has none."""
+    """The number of dead codes, if there are any; a fixed grid has none."""
     codebook = record.get("codebook") or {}
     if not codebook.get("dead"):
         return ""
@@ -147,12 +125,12 @@ def _dead(record: dict[str, Any]) -> str:
 
 
 def summary(record: dict[str, Any]) -> list[str]:
-    """An evaluation's record in a few words."""
+    """The record of an evaluation in two lines."""
     metrics = record["metrics"]
     return [
         f"{record['split']}, {record['images']:,} images: MSE {metrics['mse']:.5f}, "
         f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.4f}, "
-        f"{metrics['bits_per_image']:g} bits an image",
+        f"{metrics['bits_per_image']:g} bits per image",
         f"  perplexity {metrics['perplexity']:.1f}, {metrics['codes_used']} of "
         f"{len(record['counts'])} codes used ({metrics['usage']:.1%})",
     ]

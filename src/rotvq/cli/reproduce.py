@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rotvq.cli.images import load_images
 from rotvq.cli.options import Parser
 from rotvq.cli.side_by_side import side_by_side
 from rotvq.cli.study_progress import StudyProgress
@@ -96,7 +97,7 @@ def _work(
     options: argparse.Namespace,
 ) -> int:
     progress = StudyProgress(plan, live=options.jobs == 1)
-    data = progress.load_data()
+    data = load_images(plan[0].config, quiet=options.jobs > 1)
     # Late: importing torch takes time, and bad options or data are reported before it.
     from rotvq.studies.runner import check_images, run_plan
     from rotvq.training.interrupt import Stopped

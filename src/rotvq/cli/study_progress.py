@@ -14,7 +14,6 @@ from rich.progress import BarColumn, TextColumn
 
 from rotvq import run_folder
 from rotvq.cli.bars import BAR, Live
-from rotvq.cli.progress import TrainingProgress
 from rotvq.cli.terminal import Terminal, duration
 from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
@@ -38,10 +37,6 @@ class StudyProgress(Terminal):
         super().__init__()
         self.plan, self.live = plan, live
         self.failed: list[Run] = []
-
-    def load_data(self) -> ImageData:
-        """Load the images of all runs, and print what they are."""
-        return TrainingProgress(self.plan[0].config, quiet=not self.live).load_data()
 
     @contextmanager
     def following(self, data: ImageData) -> Iterator[StudyCallback]:

@@ -1,4 +1,4 @@
-"""rotvq train: a configuration and images in, a run folder out."""
+"""rotvq train: from a configuration and images to the folder of a trained run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from rotvq import run_folder
+from rotvq.cli.images import load_images
 from rotvq.cli.options import Parser, parsed, with_configs
 from rotvq.cli.progress import TrainingProgress
 from rotvq.errors import UserError
@@ -21,9 +22,9 @@ from rotvq.training.folder import check_free, read_config
 from rotvq.training.presets import PRESETS
 
 EPILOG = """\
-Every option can be set in a YAML file too (--config); options given later win. --data X is short
-for --data.source X, and --from MODEL for --training.init_from MODEL: start from the weights of a
-run or a saved model, with its network and codebook, on the same images or others. Examples:
+You can also set options in a YAML file (--config); later options override earlier ones.
+--data X is short for --data.source X. --from MODEL is short for --training.init_from MODEL: it
+takes network, codebook and weights from a run or a saved model. Examples:
   rotvq train --preset smoke
   rotvq train --preset cpu --data cifar-10-python.tar.gz --out runs/rotation
   rotvq train --preset cpu --data FOLDER --quantizer.estimator straight_through --training.seed 1
@@ -36,11 +37,11 @@ SHORT = {"--data": "--data.source", "--from": "--training.init_from"}
 
 
 class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the examples' lines."""
+    """Keeps the line breaks of the examples."""
 
 
 class Options(NamedTuple):
-    """What is not part of the configuration."""
+    """The options that are not part of the configuration."""
 
     preset: str | None
     out: Path
@@ -50,7 +51,7 @@ class Options(NamedTuple):
 
 
 def run(argv: Sequence[str]) -> int:
-    """Parse, load the data, train, evaluate. Returns the exit status."""
+    """Train and evaluate; returns the exit status."""
     options, config = parse(argv)
     return execute(config, options, shlex.join(["rotvq", "train", *argv]))
 
@@ -59,11 +60,11 @@ def execute(config: Config, options: Options, command: str) -> int:
     """Train a configuration in a folder; returns the exit status.
 
     Raises:
-        UserError: bad data, a folder in use, a loss that is not finite.
+        UserError: the data or the folder cannot be used, or the loss is not finite.
     """
     if options.resume and options.overwrite:
-        raise UserError("expected --resume or --overwrite; got both. Choose one.")
-    # Started by torchrun or accelerate launch, one process writes and speaks for all.
+        raise UserError("expected --resume or --overwrite; got both. Pass one of them.")
+    # Of the processes that torchrun or accelerate launch starts, one writes and prints.
     main = os.environ.get("RANK", "0") == "0"
     resume = options.resume and run_folder.is_run(options.out)
     if resume:
@@ -71,8 +72,8 @@ def execute(config: Config, options: Options, command: str) -> int:
     else:
         check_free(options.out, options.overwrite)
     progress = TrainingProgress(config, quiet=not main)
-    data = progress.load_data()
-    # Late: torch takes its time, and bad options or data are answered before.
+    data = load_images(config, quiet=not main)
+    # Imported late, because torch is slow to import: bad options or data are reported first.
     from rotvq.training import tracking
     from rotvq.training.interrupt import Stopped
     from rotvq.training.trainer import Trainer
@@ -86,7 +87,7 @@ def execute(config: Config, options: Options, command: str) -> int:
     else:
         trainer.begin(command, overwrite=options.overwrite)
         if data.skipped:
-            progress.say(f"  What was skipped is listed in {options.out / run_folder.SKIPPED}.")
+            progress.say(f"  Skipped images are listed in {options.out / run_folder.SKIPPED}.")
     trackers = tracking.start(options.track if main else (), config, options.out)
     try:
         with progress.following(trainer) as callback:
@@ -100,9 +101,9 @@ def execute(config: Config, options: Options, command: str) -> int:
         raise
     except OSError as error:
         raise UserError(
-            f"expected room and the right to write in {options.out}; {error}. What was saved "
-            f"before is whole: then go on with rotvq train --out {shlex.quote(str(options.out))} "
-            "--resume"
+            f"expected free space and write permission in {options.out}; {error}. The last "
+            "checkpoint is intact: when you have fixed this, continue with rotvq train --out "
+            f"{shlex.quote(str(options.out))} --resume"
         ) from error
     finally:
         tracking.finish(trackers)
@@ -116,20 +117,20 @@ def _check_same(folder: Path, config: Config) -> None:
     if changed:
         raise UserError(
             f"{folder}: expected the configuration of the run there; got {'; '.join(changed)}. "
-            "Only training.epochs may change. Choose another --out, or --overwrite."
+            "Only training.epochs can change. Choose another --out, or pass --overwrite."
         )
 
 
 def parse(argv: Sequence[str]) -> tuple[Options, Config]:
-    """The options of the verb and the configuration they make.
+    """The options of the command and the configuration.
 
     Raises:
-        UserError: an option that does not exist or has no such value.
+        UserError: an option does not exist, or its value is not allowed.
     """
     words = with_configs([_in_full(word) for word in argv], GROUPS)
     parser = ArgumentParser(
         prog="rotvq train",
-        description="Train a VQ-VAE on images. The defaults are the paper's.",
+        description="Train a VQ-VAE on images. The defaults are the paper's settings.",
         epilog=EPILOG,
         formatter_class=Formatter,
         exit_on_error=False,
@@ -146,7 +147,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
     if start and before:
         base = replace(base, model=before.model, quantizer=before.quantizer)
     elif start:
-        # Late: a saved model takes torch to read.
+        # Imported late, because torch is slow to import.
         from rotvq.training import starting_point
 
         base = starting_point.like(base, start)
@@ -159,7 +160,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
 
 
 def _options(words: Sequence[str]) -> Options:
-    """What decides about the defaults, read before the rest."""
+    """The options that decide about the defaults; read before the rest."""
     parser = Parser(prog="rotvq train", add_help=False)
     _add_options(parser)
     known, _ = parser.parse_known_args(words)
@@ -172,22 +173,22 @@ def _resolved(given: Any) -> Options:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", choices=[*PRESETS], help="where the defaults come from")
-    parser.add_argument("--out", help="the run's folder (default: runs/PRESET)")
+    parser.add_argument("--preset", choices=[*PRESETS], help="configuration to start from")
+    parser.add_argument("--out", help="folder of the run; runs/PRESET if not given")
     parser.add_argument(
-        "--resume", action="store_true", help="go on with the run in --out, or begin it"
+        "--resume", action="store_true", help="continue the run in --out, or start it"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     parser.add_argument(
         "--track",
         action="append",
         metavar="TRACKER",
-        help="tell tensorboard, wandb, trackio or mlflow too (may be given again)",
+        help="log to tensorboard, wandb, trackio or mlflow (repeatable)",
     )
 
 
 def _init_from(words: Sequence[str]) -> str | None:
-    """What training begins from, which decides about the defaults too."""
+    """The model to start from, which also decides about the defaults."""
     parser = Parser(prog="rotvq train", add_help=False)
     parser.add_argument("--training.init_from", dest="name")
     name: str | None = parser.parse_known_args(words)[0].name
@@ -195,6 +196,6 @@ def _init_from(words: Sequence[str]) -> str | None:
 
 
 def _in_full(word: str) -> str:
-    """An option that has a short form, written out."""
+    """An option with its short form expanded."""
     option, equals, value = word.partition("=")
     return SHORT.get(option, option) + equals + value

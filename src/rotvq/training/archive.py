@@ -1,4 +1,4 @@
-"""Files of `torch.save` that a stranger may have written: no code is run, memory is bounded."""
+"""Reading untrusted files of `torch.save`: no code runs, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 
 LARGEST_PICKLE = 2**26
-"""Bytes of everything in the file that is not a tensor's content."""
+"""Maximum size in bytes of everything but the tensors' data."""
 
 _NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
 _STORAGES = {"Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool"}
@@ -19,20 +19,20 @@ _KNOWN = _NAMES | {f"torch {kind}Storage" for kind in _STORAGES}
 
 
 def read(file: BinaryIO) -> Any:
-    """The tensors and plain values in a file, on the CPU.
+    """Load the tensors and plain values of a file, on the CPU.
 
     Args:
         file: seekable.
 
     Raises:
-        Exception: of any kind, where the file is damaged, holds a name other than those of tensors,
-            or its records unfold to more than the file.
+        Exception: of any kind, if the file is damaged, refers to anything but tensors, or expands
+            to more than its own size.
     """
     with zipfile.ZipFile(file) as archive:
         records = archive.infolist()
         _check(records, file.seek(0, io.SEEK_END))
-        # A copy, so that torch reads the records that were checked: its own reader of archives may
-        # see others in a file that was made to mislead.
+        # torch reads a copy of the checked records: its own zip reader may see other records in a
+        # crafted file.
         copy = io.BytesIO()
         with zipfile.ZipFile(copy, "w") as checked:
             for record in records:
@@ -42,14 +42,13 @@ def read(file: BinaryIO) -> Any:
                 checked.writestr(record.filename, content)
     copy.seek(0)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # Of what torch did not write, which is refused or harmless.
+        # About content that torch did not write, which is refused or harmless.
+        warnings.simplefilter("ignore")
         return torch.load(copy, map_location="cpu", weights_only=True)
 
 
 def _check(records: list[zipfile.ZipInfo], size: int) -> None:
-    """See that the records are those that `torch.save` writes: one of a name, none compressed."""
+    """Check that the records are like those of `torch.save`: unique names, no compression."""
     if any(record.compress_type != zipfile.ZIP_STORED for record in records):
         raise ValueError("its records are compressed")
     if len({record.filename for record in records}) != len(records):
@@ -61,9 +60,9 @@ def _check(records: list[zipfile.ZipInfo], size: int) -> None:
 
 
 def _check_names(pickled: bytes) -> None:
-    """See that a pickle names nothing but tensors.
+    """Check that a pickle refers to nothing but tensors.
 
-    torch itself allows more, and some of it makes gigabytes of a few bytes.
+    torch allows more, some of which turns a few bytes into gigabytes.
     """
     for operation, argument, _ in pickletools.genops(pickled):
         if operation.name == "STACK_GLOBAL" or (

@@ -59,8 +59,8 @@ def _grid(text: str, dim: int) -> FiniteScalarQuantizer:
     levels = [int(n) for n in text.split(",")]
     if len(levels) != dim:
         raise UserError(
-            f"model.dim: expected {len(levels)} per group, one for each of quantizer.levels "
-            f"{text}; got {dim}."
+            f"model.dim: expected {len(levels)}, one for each of quantizer.levels {text}, times "
+            f"quantizer.groups; got {dim} per group."
         )
     return FiniteScalarQuantizer(levels, channel_dim=1)
 

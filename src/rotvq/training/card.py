@@ -1,4 +1,4 @@
-"""The model card of a run: what it is, how well it does, how it was made. From its record alone."""
+"""The model card of a run, from its record: what it is, its metrics, how it was trained."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METRICS = {
     "ssim": "SSIM",
     "perplexity": "perplexity",
     "usage": "codebook usage",
-    "bits_per_image": "bits an image",
+    "bits_per_image": "bits per image",
 }
 
 
@@ -30,7 +30,7 @@ def card(model: VQVAE, folder: Path, name: str = "owner/name") -> str:
 
     Args:
         model: of the run.
-        folder: of a finished run; of any other the card has no numbers.
+        folder: of a finished run; without an evaluation the card has no metrics.
         name: on the hub.
 
     Raises:
@@ -59,7 +59,7 @@ def _results(run: RunRecord, evaluation: Evaluation) -> list[str]:
             if key in evaluation.metrics
         ),
         "",
-        "How they were measured:",
+        "Evaluation protocol:",
         "",
         *(f"- {markdown(key)}: {markdown(words)}" for key, words in evaluation.protocol.items()),
     ]
@@ -67,7 +67,7 @@ def _results(run: RunRecord, evaluation: Evaluation) -> list[str]:
 
 def _making(run: RunRecord) -> list[str]:
     config = asdict(read_config(run.path))
-    config["data"].pop("source", None)  # a path of one's own, perhaps
+    config["data"].pop("source", None)  # may be a private path
     parameters = lookup(run.run, "model.parameters")
     size = f"{parameters:,}" if isinstance(parameters, int) else "?"
     text = yaml.safe_dump(_on_one_line(config), sort_keys=False, width=2**20)
@@ -87,7 +87,7 @@ def _said(run: RunRecord, dotted: str) -> str:
 
 
 def _on_one_line(value: Any) -> Any:
-    """A configuration of which no text breaks out of its line, and with it out of the code."""
+    """A configuration without line breaks in its texts, so that none leaves the code block."""
     if isinstance(value, dict):
         return {key: _on_one_line(each) for key, each in value.items()}
     return printable(value) if isinstance(value, str) else value

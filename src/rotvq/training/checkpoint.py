@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped."""
+"""Checkpoints: everything that is needed to resume a run exactly."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Position:
         step: optimizer steps completed in the epoch begun.
         images: images trained on.
         seconds: spent training in the epoch begun.
-        bad: the steps that were left out.
+        bad: counts of the skipped steps.
         history: the records of the completed epochs.
     """
 
@@ -45,7 +45,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run's whole state: weights, codebook and average, optimizer, generator, sums, position."""
+    """The state of a run: model, average, optimizer, scaler, generator, sums, position."""
 
     model: dict[str, Tensor]
     average: dict[str, Tensor] | None
@@ -57,10 +57,10 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically; the one that lay there stays beside it.
+    """Write a checkpoint atomically; the previous one is kept beside it.
 
     Raises:
-        OSError: no room, or no right to write.
+        OSError: no space or no permission.
     """
     content = {**vars(checkpoint), "position": asdict(checkpoint.position), "format": FORMAT}
 
@@ -68,7 +68,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         with target.open("w+b") as file:
             try:
                 torch.save(content, file)
-            except RuntimeError as error:  # What torch makes of a full disk.
+            except RuntimeError as error:  # as torch reports a full disk
                 disk = error.__context__
                 told = OSError(f"{target} could not be written: {error}")
                 raise (disk if isinstance(disk, OSError) else told) from None
@@ -81,15 +81,15 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def before(path: Path) -> Path:
-    """Where the checkpoint lies that was written before that at `path`."""
+    """The path of the checkpoint that was written before the one at `path`."""
     return path.with_name(f"{path.stem}-before{path.suffix}")
 
 
 def settle(path: Path) -> str:
-    """Put the newer whole one of the two checkpoints at `path`, where it is not there already.
+    """Make sure that the newer intact one of the two checkpoints is at `path`.
 
     Returns:
-        A sentence on a damaged one that had to go, or nothing.
+        A sentence if a damaged checkpoint was replaced, or nothing.
 
     Raises:
         UserError: both are damaged, or the only one is.
@@ -106,17 +106,17 @@ def settle(path: Path) -> str:
             raise
         load(other)
         os.replace(other, path)
-        return f"{path} was damaged; the run goes on from the checkpoint before it."
+        return f"{path} was damaged; the run continues from the checkpoint before it."
     return ""
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint; only tensors and plain values, no code.
+    """Read a checkpoint: tensors and plain values, no code.
 
-    Whether they are those of the run at hand is for `checkpoint_check.load_checked` to see.
+    `checkpoint_check.load_checked` also checks that it belongs to the run.
 
     Raises:
-        UserError: the file is damaged or of another version.
+        UserError: the file is damaged or of another format.
     """
     try:
         with open_regular(path) as file:
@@ -128,16 +128,16 @@ def load(path: Path) -> Checkpoint:
         position = content["position"]
         position = Position(**{**position, "bad": BadSteps(**position["bad"])})
         return Checkpoint(**{**content, "position": position})
-    # A made-up file can make torch.load raise anything.
+    # A crafted file can make torch.load raise anything.
     except Exception:
         raise UserError(
-            f"{path}: expected a checkpoint of this version; it is damaged or of another. Remove "
-            "it to begin the run again, or use --overwrite."
+            f"{path}: expected a checkpoint of format {FORMAT}; it is damaged or was written by "
+            "another version of rotvq. Remove it to restart the run, or pass --overwrite."
         ) from None
 
 
 def _check_digest(file: BinaryIO) -> None:
-    """See that the file ends with the SHA-256 of the rest; torch.load finds no flipped bits."""
+    """Check that the file ends with the SHA-256 of the rest: torch.load ignores flipped bits."""
     digest = hashlib.sha256()
     left = file.seek(0, os.SEEK_END) - digest.digest_size
     file.seek(0)
@@ -149,10 +149,10 @@ def _check_digest(file: BinaryIO) -> None:
 
 
 def save_weights(path: Path, model: VQVAE) -> None:
-    """Write the model alone, codebook included, as safetensors.
+    """Write the model with its codebook as safetensors.
 
     Raises:
-        OSError: no room, or no right to write.
+        OSError: no space or no permission.
     """
     state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     write_bytes(path, to_bytes(state))

@@ -1,7 +1,7 @@
-"""Whether the content of a checkpoint is that of the run which takes it up.
+"""Checking that a checkpoint belongs to the run that resumes from it.
 
-Looked at before anything computes with it: the fused optimizer trusts shapes and strides, and
-writes behind the end of memory where they are wrong.
+This comes before any computation: the fused optimizer trusts shapes and strides, and writes out of
+bounds if they are wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rotvq.errors import UserError, first_line
 from rotvq.training.checkpoint import Checkpoint, Position, load
 
 LONGEST = 4096
-"""Characters of a text in the records of epochs."""
+"""Maximum number of characters of a text in the record of an epoch."""
 
 
 def load_checked(
@@ -35,7 +35,7 @@ def load_checked(
         batch_size: images of a step.
 
     Raises:
-        UserError: it is damaged, or not of this run; names the first entry that is different.
+        UserError: it is damaged or belongs to another run; the message names the first difference.
     """
     saved = load(path)
     try:
@@ -49,9 +49,9 @@ def load_checked(
         _check_position(saved.position, steps, batch_size)
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            f"{path}: expected the checkpoint of the configuration beside it; it is that of "
-            f"another model or made up ({first_line(error)}). Remove it to begin the run again, "
-            "or use --overwrite."
+            f"{path}: expected a checkpoint of the configuration beside it; it belongs to another "
+            f"model or was altered ({first_line(error)}). Remove it to restart the run, or pass "
+            "--overwrite."
         ) from None
     return saved
 
@@ -59,11 +59,11 @@ def load_checked(
 def placed(
     saved: dict[str, Any], optimizer: Optimizer, parameters: Sequence[Tensor]
 ) -> dict[str, Any]:
-    """The optimizer's state with each moment in memory of its own, laid out as its parameter.
+    """The optimizer's state, each moment in its own memory with the layout of its parameter.
 
     Args:
         saved: as `load_checked` returns it.
-        optimizer: whose options stay.
+        optimizer: whose options are kept.
         parameters: of the optimizer.
     """
     state: dict[int, dict[str, Tensor]] = {}
@@ -77,7 +77,7 @@ def placed(
 
 
 def _alike(found: Any, expected: Any, name: str) -> None:
-    """See that two values are of one kind: the same keys, types, shapes; numbers may differ."""
+    """Check that two values have the same keys, types and shapes; numbers may differ."""
     if isinstance(expected, Tensor):
         _check_tensor(found, expected, name)
     elif isinstance(expected, Mapping):
@@ -98,7 +98,7 @@ def _alike(found: Any, expected: Any, name: str) -> None:
 
 
 def _check_tensor(found: Any, expected: Tensor, name: str) -> None:
-    # Nested tensors are of the same class, and have no shape to ask for.
+    # Nested tensors have the same class, and no shape.
     plain = type(found) is Tensor and not found.is_nested and found.layout == torch.strided
     plain = plain and found.device.type == "cpu" and not found.is_neg() and not found.is_conj()
     _require(plain, name, "a tensor", _kind(found) if type(found) is not Tensor else "another kind")
@@ -110,7 +110,7 @@ def _check_tensor(found: Any, expected: Tensor, name: str) -> None:
 
 
 def _check_optimizer(found: Any, groups: Any, parameters: Sequence[Tensor]) -> None:
-    """A parameter without a gradient has no moments; of the groups only the kinds count."""
+    """Parameters without gradients have no moments; of groups only the types are checked."""
     _require(isinstance(found, dict), "optimizer", "a mapping", _kind(found))
     state, theirs = found.get("state"), found.get("param_groups")
     _require(isinstance(state, dict), "optimizer.state", "a mapping", _kind(state))
@@ -121,7 +121,7 @@ def _check_optimizer(found: Any, groups: Any, parameters: Sequence[Tensor]) -> N
     _require(type(theirs) is list and len(theirs) == len(groups), name, "a list", _kind(theirs))
     for group, own in zip(theirs, groups, strict=True):
         _require(isinstance(group, dict), name, "mappings", _kind(group))
-        # Versions of torch add options to them.
+        # Newer versions of torch add options.
         both = own.keys() & group.keys()
         _alike({key: group[key] for key in both}, {key: own[key] for key in both}, name)
 
@@ -141,7 +141,7 @@ def _check_position(at: Position, steps: int, batch_size: int) -> None:
 
 
 def _check_record(record: Any, name: str, number: int) -> None:
-    """See that the record of an epoch holds numbers where epochs.jsonl has them."""
+    """Check that the record of an epoch has numbers wherever epochs.jsonl has them."""
     _require(isinstance(record, dict), name, "a mapping", _kind(record))
     groups = ("train", "test", "codebook", "timing")
     known = {"epoch", "images", *groups, "bad_steps"}
@@ -167,7 +167,7 @@ def _check_record(record: Any, name: str, number: int) -> None:
 
 
 def _number(value: Any, name: str, least: float = -math.inf) -> None:
-    """See that a value is a number of 64 bits; nan and infinity are."""
+    """Check that a value is a 64-bit number; nan and infinity are allowed."""
     _require(type(value) in (int, float), name, "a number", _kind(value))
     fits = isinstance(value, float) or abs(value) < 2**63
     _require(fits and not value < least, name, f"{least} or more", "another number")

@@ -1,4 +1,4 @@
-"""Everything a run is made from, as data; free of torch, so that the command line is quick."""
+"""The configuration of a run. Free of torch, so that the command line starts quickly."""
 
 from __future__ import annotations
 
@@ -12,27 +12,24 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from rotvq.data_processing.resizing import parse_size
 from rotvq.errors import UserError
 
-# Aliases of aliases in a few lines of YAML make a value that no memory holds as text.
+# A few lines of nested YAML aliases expand to a value whose text does not fit in memory.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring = 2, 200
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Data.
+    """Images to train and test on.
 
     Args:
-        source: where the images come from: a path (a folder of images, shards or Parquet files, or
-            an archive), hub:owner/name, cifar10 (from the Hub) or embedded:photos. An existing path
-            takes precedence over a name.
-        size: side in pixels, or HEIGHTxWIDTH, to resize and crop images to; null keeps their size.
-        train_images: number of training images to use, spread evenly; null uses all.
-        test_images: number of test images to use, spread evenly; null uses all.
-        crops: for training images larger than size, one fixed center crop, or random crops at
-            random scales, drawn anew every epoch.
-        validation: number of training images to hold out. Metrics during training are computed on
-            them, and the test split is measured once, at the end.
-        bits: bits per pixel of grayscale images stored in 16 bits, such as 12; null means 16.
+        source: a folder, shards, Parquet files or archive; hub:OWNER/NAME, cifar10 or
+            embedded:photos. Existing paths come first.
+        size: side in pixels, or HEIGHTxWIDTH, to resize and crop to; null keeps the original size.
+        train_images: number of training images, spread evenly over the split; null for all.
+        test_images: number of test images, spread evenly over the split; null for all.
+        crops: "centre" crops training images once; "random" crops them anew in every epoch.
+        validation: number of training images to hold out and test on during training.
+        bits: bit depth of grayscale images stored in 16 bits, such as 12; null for 16.
     """
 
     source: str = "embedded:photos"
@@ -56,18 +53,17 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Network.
+    """Encoder and decoder.
 
     Args:
-        channels: channels of the images, 3 for RGB or 1 for grayscale.
+        channels: image channels: 3 for RGB, 1 for grayscale.
         width: channels of the residual blocks.
-        dim: length D of a code.
-        depth: number of residual blocks in the encoder and in the decoder.
-        stages: how often height and width are halved; 2 turns a 32x32 image into 8x8 tokens.
-        network: the paper's strided convolutions, a network on patches (one per token), or the
-            latter with attention between the patches.
-        normalized_latents: scale each latent vector to length √D, so that only its direction is
-            quantized.
+        dim: embedding dimension D of the codes.
+        depth: residual blocks in the encoder and in the decoder.
+        stages: number of 2x downsamplings; 2 turns a 32x32 image into 8x8 tokens.
+        network: "paper" is convolutional; "patches" embeds one patch per token; "attention" adds
+            self-attention between patches.
+        normalized_latents: scale each latent vector to length √D before quantization.
     """
 
     channels: Literal[1, 3] = 3
@@ -89,23 +85,24 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """Quantizer.
+    """Codebook and gradient estimator.
 
     Args:
-        codebook_size: number K of codes.
-        estimator: how the gradient crosses the quantizer.
-        update: how the codes are updated: by moving averages, by gradient, or by one learned linear
-            map of a frozen codebook (SimVQ).
-        decay: γ of the moving averages, at least 0 and below 1.
-        final_decay: γ after the last step, reached linearly; null keeps it constant.
-        init: uniform in ±1/K, or k-means on the first batch.
-        restart: codes used less than this share of the mean restart; 0 disables it, and 0.03 is a
-            good value.
-        restart_draw: a code restarts at an encoder output, drawn uniformly or by squared error.
-        levels: levels per channel of finite scalar quantization, such as "8,5,5,5". The fixed grid
-            of codebook_size points replaces the codebook; the options of the codebook are ignored.
-        residual: number of quantizers in sequence; each encodes the residual of the previous ones.
-        groups: number of groups of channels, each with quantizers of its own.
+        codebook_size: number of codes K.
+        estimator: how gradients pass through the quantizer.
+        update: codebook update: "ema" (moving averages), "gradient" (codebook loss) or "linear"
+            (SimVQ).
+        decay: decay γ of the EMA update, from 0 to below 1.
+        final_decay: decay at the end of training, reached linearly; null keeps it constant.
+        init: "uniform" in ±1/K, or "data" for k-means on the first batch.
+        restart: restart codes used less than this share of the mean; 0 disables it, 0.03 is a good
+            start.
+        restart_draw: encoder outputs that codes restart from: "uniform", or "error" to prefer large
+            errors.
+        levels: levels of finite scalar quantization, such as "8,5,5,5", instead of a learned
+            codebook.
+        residual: number of quantizers in sequence; each quantizes the residual of the previous.
+        groups: number of channel groups, each with its own quantizer.
     """
 
     codebook_size: int = 1024
@@ -144,7 +141,7 @@ class QuantizerConfig:
         _require(alone, f"{name}.residual", wanted, self.residual)
         if self.levels is not None:
             parts = self.levels.split(",")
-            wanted = "whole numbers, 2 or more, as 8,5,5,5"
+            wanted = "integers of 2 or more, such as 8,5,5,5"
             digits = all(part.strip().isdecimal() and int(part) >= 2 for part in parts)
             _require(digits, f"{name}.levels", wanted, _SHORT.repr(self.levels))
             size = math.prod(map(int, parts))
@@ -156,29 +153,28 @@ class QuantizerConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Training.
+    """Optimization.
 
     Args:
         epochs: passes over the training images.
         batch_size: images per optimizer step, over all processes.
-        micro_batch_size: images a process handles at once; null means its whole share of a batch.
-        learning_rate: learning rate of Adam; the peak, if a schedule changes it.
-        schedule: constant, or linear warm-up over the first tenth of the steps, then cosine decay
-            to 0.
+        micro_batch_size: images per forward pass of a process (gradient accumulation); null for its
+            share of the batch.
+        learning_rate: learning rate of Adam; the peak if a schedule changes it.
+        schedule: "constant", or "cosine" with linear warmup over the first 10 % of the steps.
         beta: weight β of the commitment loss.
         entropy_weight: weight of the entropy loss, which encourages even use of the codes; 0
             disables it.
-        ema_decay: decay of the moving average of the weights, which is evaluated and saved in place
-            of the weights; 0 disables it.
-        gradient_clip: maximum norm of the gradient of all parameters; 0 disables clipping.
-        seed: seed of the weights, the order of images and the restarts.
-        precision: precision of the network; auto is bf16 where the hardware supports it. The search
-            for the nearest codes always runs in fp32.
+        ema_decay: evaluate and save an exponential moving average of the model with this decay; 0
+            disables it.
+        gradient_clip: maximum gradient norm; 0 disables clipping.
+        seed: random seed of weights, data order, crops and restarts.
+        precision: autocast precision; auto is bf16 if the hardware supports it, else fp32.
         device: auto uses a GPU if there is one.
         checkpoint_every: epochs between checkpoints.
-        test_every: epochs between evaluations; the last epoch is always evaluated.
-        init_from: model to start from: the folder of a run, a saved model, or owner/name on the
-            Hub; null initializes new weights.
+        test_every: epochs between test passes; the last epoch is always tested.
+        init_from: start from the weights of this run, saved model or hub model (OWNER/NAME); null
+            for random weights.
     """
 
     epochs: int = 100
@@ -220,7 +216,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A run: the paper's settings are the defaults."""
+    """The configuration of a run; the defaults are the paper's."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -238,17 +234,17 @@ class Config:
         return cls(**{group: kind(**values[group]) for group, kind in GROUPS.items()})
 
     def replace(self, **parts: Mapping[str, Any]) -> Config:
-        """The same configuration with other values, as `replace(training={"seed": 1})`."""
+        """A copy with changed values: `replace(training={"seed": 1})`."""
         changed = {name: replace(getattr(self, name), **values) for name, values in parts.items()}
         return replace(self, **changed)
 
 
 GROUPS: dict[str, Any] = {part.name: part.default_factory for part in fields(Config)}
-"""The parts of a configuration by name."""
+"""The groups of a configuration by name."""
 
 
 def differing(a: Config, b: Config) -> list[str]:
-    """The fields in which two configurations differ, as "training.epochs: 40 → 60"."""
+    """The options that differ between two configurations, as "training.epochs: 40 → 60"."""
     before, after = dict(_leaves(a)), dict(_leaves(b))
     changed = (name for name in before if before[name] != after[name])
     return [f"{name}: {before[name]} → {after[name]}" for name in changed]
@@ -264,7 +260,7 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _check_types(part: Any) -> None:
-    """See that every field is of its type; a file edited by hand passes no parser."""
+    """Check the type of every field: a file edited by hand passes no parser."""
     for name, hint in get_type_hints(type(part)).items():
         value = getattr(part, name)
         kinds = get_args(hint) or (hint,)

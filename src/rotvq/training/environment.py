@@ -1,4 +1,4 @@
-"""What a run runs on: device, precision, versions, code state."""
+"""The environment of a run: device, precision, versions, state of the code."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from rotvq.errors import UserError
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """What "auto" means: bf16 where the hardware has it, else fp32; other names unchanged.
+    """Resolve "auto" to bf16 if the hardware supports it, else fp32; other names stay.
 
     Raises:
-        UserError: fp16 on a processor, whose gradients it would flush to zero unscaled.
+        UserError: fp16 on a CPU, where gradients would underflow.
     """
     if precision == "fp16" and device.type == "cpu":
         raise UserError(
-            "training.precision: expected fp32 or bf16 on a CPU; got fp16. Use auto to let the "
-            "hardware decide."
+            "training.precision: expected fp32 or bf16 on a CPU; got fp16. Use auto to let "
+            "RotVQ choose."
         )
     if precision != "auto":
         return precision
@@ -35,12 +35,12 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def accelerator() -> torch.device:
-    """The GPU or its like, or the CPU where there is none."""
+    """The accelerator of this machine, such as a GPU, or else the CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """Device, its name, cores of this machine, threads that torch uses, processes if several."""
+    """Device and its name, CPU cores, threads that torch uses, and the number of processes."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     found = {
         "device": device.type,
@@ -54,7 +54,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
+    """Versions of Python and of the packages that affect the numbers."""
     found = {"python": platform.python_version()}
     for package in ("torch", "numpy", "accelerate", "torchmetrics"):
         try:
@@ -65,10 +65,10 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the checkout that this package runs from and whether it was changed, or None."""
+    """Commit of the checkout that runs, and whether it has uncommitted changes; or None."""
 
-    # An installed copy may lie inside a project that is not trusted: git runs none of its programs
-    # and takes no lock of its index. What a hook that started us has set names another repository.
+    # An installed copy may be inside an untrusted project: git must not run its hooks or lock its
+    # index. GIT_* variables, as set in a git hook, may point to another repository.
     settings = ["core.fsmonitor=false", f"core.hooksPath={os.devnull}"]
     plain = ["git", "--no-optional-locks", *(word for s in settings for word in ("-c", s))]
     variables = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
@@ -80,7 +80,7 @@ def git_state() -> dict[str, Any] | None:
         ).stdout.strip()
 
     try:
-        # Is this file one of the checkout's?
+        # Only if this file is tracked.
         git("ls-files", "--error-unmatch", Path(__file__).name)
         return {
             "commit": git("rev-parse", "HEAD"),

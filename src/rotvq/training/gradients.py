@@ -1,4 +1,4 @@
-"""Gradients between the backward pass and the optimizer: their norm, and whether they are any."""
+"""Gradients between the backward pass and the optimizer: clipping and loss scaling."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def clip(model: nn.Module, largest: float) -> Tensor:
-    """The norm of all gradients together; they are shortened to `largest`, where that is not 0."""
+    """Clip the total gradient norm to `largest`, unless that is 0; returns the norm before."""
     if largest:
         return nn.utils.clip_grad_norm_(model.parameters(), largest)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -15,10 +15,10 @@ def clip(model: nn.Module, largest: float) -> Tensor:
 
 
 def scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
-    """What leaves a step out where gradients are not finite, without asking the device for it.
+    """A loss scaler that skips steps with non-finite gradients, without a wait for the device.
 
-    It scales the loss for fp16 alone: elsewhere its scale is 1, never grows in any run's time, and
-    a factor this close to 1 rounds to no change.
+    Only fp16 needs the scaling. In other precisions the scale is 1: it would grow after more steps
+    than any run has, and the backoff factor is so close to 1 that the product rounds to 1.
     """
     if precision == "fp16":
         return torch.amp.GradScaler(device.type)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop, honoured at the end of a step."""
+"""Ctrl-C and SIGTERM stop a run at the end of a step."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PATIENCE = 2.0
 
 
 class Interrupt:
-    """While entered, the first signal is noted; one that comes seconds later stops at once.
+    """A context that records the first signal; another one seconds later interrupts at once.
 
-    A launcher forwards a Ctrl-C that the terminal has sent already: that is still the first.
+    A launcher forwards a Ctrl-C that the terminal has already sent: it counts as the first.
 
-    Outside the main thread, where Python allows no handlers, it does nothing.
+    Outside the main thread, where Python allows no signal handlers, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -50,11 +50,11 @@ class Interrupt:
 
 
 class Stopped(Exception):
-    """A run was stopped by a signal, after its checkpoint was written.
+    """A signal stopped the run, after its checkpoint was written.
 
     Args:
         number: the signal; a shell expects exit status 128 + number.
-        message: what was saved and how to go on.
+        message: what was saved and how to continue.
     """
 
     def __init__(self, number: int, message: str) -> None:

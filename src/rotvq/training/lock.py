@@ -1,4 +1,4 @@
-"""One trainer a folder, from its beginning to its end."""
+"""A lock on the folder of a run: one trainer at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rotvq.run_folder import LOCK
 
 
 class RunLock:
-    """The lock of a run's folder. The system releases it when the process ends, however it ends.
+    """The lock of a run's folder. The system releases it when the process ends in any way.
 
     Args:
         folder: of the run.
@@ -24,7 +24,7 @@ class RunLock:
         self._lock = FileLock(folder / LOCK, thread_local=False)
 
     def acquire(self) -> None:
-        """Hold the lock; nothing happens if this object holds it already. Makes the folder.
+        """Take the lock, unless this object holds it already. Creates the folder.
 
         Raises:
             UserError: another process holds it.
@@ -42,10 +42,10 @@ class RunLock:
 
     @contextmanager
     def until_failure(self, acquire: bool) -> Iterator[None]:
-        """Hold the lock if the body succeeds, and let go of it if the body fails.
+        """Take the lock, and release it if the body raises.
 
         Args:
-            acquire: whether this process takes the lock; one of several does so for all.
+            acquire: whether this process takes the lock; the main process does so for all.
 
         Raises:
             UserError: another process holds it.
@@ -59,5 +59,5 @@ class RunLock:
             raise
 
     def release(self) -> None:
-        """Let go of it, if it is held."""
+        """Release the lock, if it is held."""
         self._lock.release(force=True)

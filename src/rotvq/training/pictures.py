@@ -1,4 +1,4 @@
-"""Reconstructions as a picture: rows of originals, each above the row of its reconstructions."""
+"""Reconstructions as a picture: each row of originals above the row of its reconstructions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rotvq.model import VQVAE
 
 PAIRS = 2
 WIDTH = 512
-"""Pixels of a row, about; it holds at least one image."""
+"""Approximate width of a row in pixels; it holds at least one image."""
 
 
 def fixed_images(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "m c h w"]:
-    """The same few images each time, spread evenly over a split."""
+    """A few images spread evenly over a split, the same every time."""
     wanted = PAIRS * max(1, WIDTH // images.shape[3])
     spread = torch.linspace(0, len(images) - 1, min(wanted, len(images))).round().long()
     return images[spread.to(images.device)]
@@ -30,7 +30,7 @@ def fixed_images(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "m c h w"]:
 
 @torch.no_grad()
 def save_reconstructions(path: Path, model: VQVAE, images: UInt8[Tensor, "n c h w"]) -> None:
-    """Write a PNG of images and what the model makes of them."""
+    """Write a PNG of images and their reconstructions."""
     with evaluating(model):
         reconstructions = to_uint8(model(normalized(images)).reconstruction)
     columns = -(-len(images) // PAIRS)

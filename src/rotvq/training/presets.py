@@ -1,4 +1,4 @@
-"""Named configurations, from seconds to the paper's own."""
+"""Named configurations, from a smoke test to the paper's."""
 
 from __future__ import annotations
 
@@ -6,45 +6,45 @@ from dataclasses import replace
 
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
 
-_ALIVE = QuantizerConfig(
+_NO_COLLAPSE = QuantizerConfig(
     estimator="straight_through", decay=0.9, final_decay=0.99, init="data", restart=0.03
 )
 _ONE_CYCLE = TrainingConfig(batch_size=64, learning_rate=2e-3, schedule="cosine", gradient_clip=0.1)
 
 PRESETS: dict[str, Config] = {
-    # Seconds: does everything run?
+    # A few seconds: checks that everything runs.
     "smoke": Config(
         data=DataConfig(train_images=512, test_images=128),
         model=ModelConfig(width=16, dim=16, depth=1),
         quantizer=QuantizerConfig(codebook_size=64),
         training=TrainingConfig(epochs=2, batch_size=64),
     ),
-    # A minute on 2 cores with the embedded photographs: a codebook that collapses is seen to.
+    # About a minute on 2 CPU cores with the embedded photographs.
     "demo": Config(
         model=ModelConfig(width=32, dim=64),
         quantizer=QuantizerConfig(codebook_size=512),
         training=TrainingConfig(epochs=24, learning_rate=1e-3),
     ),
-    # About half an hour on 2 cores with bf16 over the 50,000 images of CIFAR-10.
+    # About half an hour on 2 CPU cores with bf16, on CIFAR-10.
     "cpu": Config(
         data=DataConfig(source="cifar10"),
         model=ModelConfig(width=64, dim=64),
         training=TrainingConfig(epochs=30),
     ),
-    # The same half hour with every lever that pays (the ladder of `rotvq ablate`).
+    # The same half hour with every option that helps (see `rotvq ablate`).
     "best": Config(
         data=DataConfig(source="cifar10", crops="random"),
         model=ModelConfig(width=96, dim=64, network="patches"),
-        quantizer=_ALIVE,
+        quantizer=_NO_COLLAPSE,
         training=replace(_ONE_CYCLE, epochs=24),
     ),
-    # Larger and longer, for a GPU.
+    # A larger model for a GPU.
     "best_gpu": Config(
         data=DataConfig(source="cifar10", crops="random"),
         model=ModelConfig(width=256, dim=64, depth=4, network="attention"),
-        quantizer=_ALIVE,
+        quantizer=_NO_COLLAPSE,
         training=replace(_ONE_CYCLE, epochs=100, learning_rate=1e-3),
     ),
-    # The paper to the letter (section 3.1.4; spec of widths: its released code).
+    # The paper's settings (section 3.1.4; layer widths from its released code).
     "paper": Config(data=DataConfig(source="cifar10")),
 }

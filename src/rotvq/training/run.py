@@ -53,10 +53,12 @@ class Run:
         # torch's type of `to` lacks the memory format of modules.
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         fused = self.device.type in ("cpu", "cuda")
+        # `initial_lr` is what the scheduler would add, so that a checkpoint is checked whole.
+        parameters = {"params": [*model.parameters()], "initial_lr": options.learning_rate}
         self.state = TrainingState(
             model,
             moving_average(model, options.ema_decay),
-            torch.optim.Adam(model.parameters(), lr=options.learning_rate, fused=fused),
+            torch.optim.Adam([parameters], lr=options.learning_rate, fused=fused),
             gradients.scaler(self.device, self.precision),
         )
         self.wrapped = processes.wrap(self.accelerator, model)
