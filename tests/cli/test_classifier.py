@@ -85,7 +85,7 @@ def test_a_file_in_the_place_of_the_folder_is_one_line(rotvq, labelled, tmp_path
 
 def test_images_without_labels_are_one_line_and_leave_nothing(rotvq, images, tmp_path):
     error = rotvq("classifier", "--data", images, "--out", tmp_path / "out").error
-    assert "expected images with labels; they have none" in error
+    assert "expected images with labels; got none" in error
     assert not (tmp_path / "out").exists()
 
 
