@@ -170,6 +170,13 @@ def test_the_row_of_best_says_what_the_records_say(name):
     assert PERPLEXITY(seeds) in cells
 
 
+def test_the_first_page_says_what_the_records_say():
+    published = json.loads((RECORDS / "published.json").read_text())["straight_through_restarts"]
+    text = " ".join(page("docs/index.md").split())
+    assert f"a PSNR of {number('psnr_per_image', 2)(runs(BEST))} dB" in text
+    assert f"figure at this rate is {published['psnr']:.2f} dB" in text
+
+
 def test_best_exceeds_the_best_published_psnr_in_every_seed():
     published = json.loads((RECORDS / "published.json").read_text())["straight_through_restarts"]
     assert min(seed["psnr_per_image"] for seed in runs(BEST)) > published["psnr"]
