@@ -46,7 +46,7 @@ def row(label: str, folder: str, *cells: Callable[[list[dict[str, float]]], str]
     """A line of a table, without the emphasis of its best numbers."""
     seeds = runs(folder)
     shown = [cell if isinstance(cell, str) else cell(seeds) for cell in cells]
-    return f"| {' | '.join([label, *shown])} |".replace("|  |", "| |")
+    return f"| {' | '.join([label, *shown])} |"
 
 
 PSNR, PSNR_SPREAD = number("psnr", 2), number("psnr", 2, spread=True)
@@ -107,11 +107,11 @@ ESTIMATORS = {
 }
 ROWS = {
     "README.md": [
-        row("RotVQ, plain straight-through", PLAIN, PER_IMAGE, "", SSIM, used(0), PERPLEXITY),
+        row("RotVQ, plain straight-through", PLAIN, PER_IMAGE, "–", SSIM, used(0), PERPLEXITY),
     ],
     "docs/results.md": [
         row("plain straight-through with EMA (30 epochs, three seeds)", PLAIN, "0.4 M", PER_IMAGE,
-            PSNR_SPREAD, "", SSIM, used(0), PERPLEXITY),
+            PSNR_SPREAD, "–", SSIM, used(0), PERPLEXITY),
         row("plain straight-through", PLAIN, MSE_SPREAD, PSNR, SSIM, used(0), PERPLEXITY),
         row("best", BEST, number("mse", 5, spread=True), PSNR, SSIM, used(0), PERPLEXITY)
         .replace("| best |", "| `best` |"),
@@ -175,6 +175,21 @@ def test_the_first_page_says_what_the_records_say():
     text = " ".join(page("docs/index.md").split())
     assert f"a PSNR of {number('psnr_per_image', 2)(runs(BEST))} dB" in text
     assert f"figure at this rate is {published['psnr']:.2f} dB" in text
+
+
+def test_the_definitions_of_ssim_say_what_the_record_says():
+    record = json.loads((RECORDS / "ssim" / "four_epochs.json").read_text())
+    text = " ".join(page("docs/results.md").split())
+    mirrored, cropped, uniform = (
+        f"{record[name]:.3f}"
+        for name in (
+            "ssim_gaussian_11x11_mirrored_borders",
+            "ssim_gaussian_11x11",
+            "ssim_uniform_7x7",
+        )
+    )
+    assert f"has {mirrored} with the Gaussian window" in text
+    assert f"has {cropped} without the borders, and {uniform} with the uniform window" in text
 
 
 def test_best_exceeds_the_best_published_psnr_in_every_seed():
