@@ -97,7 +97,7 @@ def test_only_what_is_asked_for(files):
 
 def test_files_that_are_none(tmp_path):
     with pytest.raises(
-        UserError, match=r"--rfid: expected the network's file; there is no .*a\.pt"
+        UserError, match=r"--rfid: expected the file of the network; there is no .*a\.pt"
     ):
         perceptual.network("rfid", str(tmp_path / "a.pt"))
     (tmp_path / "a.pt").write_bytes(b"no network")
@@ -112,7 +112,7 @@ def test_without_a_connection(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.raises(UserError, match=r"cannot be fetched \(OSError: no route.*--rfid FILE"):
+    with pytest.raises(UserError, match=r"cannot be downloaded \(OSError: no route.*--rfid FILE"):
         perceptual.network("rfid")
 
 

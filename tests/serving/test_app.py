@@ -87,7 +87,7 @@ def test_other_names_are_refused(served):
 def test_pages_of_the_web_are_refused(served, path):
     method = "POST" if path == "/encode" else "GET"
     response, content = ask(served, method, path, **{"Sec-Fetch-Site": "cross-site"})
-    assert response.status == 400 and "the page itself" in content.decode()
+    assert response.status == 400 and "expected a request from this page" in content.decode()
 
 
 @pytest.mark.parametrize(
@@ -189,5 +189,5 @@ def test_an_address_that_is_taken(served, model, tmp_path, capsys):
 
     model.save_pretrained(tmp_path)
     status = main(["serve", str(tmp_path), "--port", str(urlsplit(served).port)])
-    assert status == 2 and "expected a free address" in capsys.readouterr().err
+    assert status == 2 and "expected an unused address" in capsys.readouterr().err
     assert main(["serve", str(tmp_path), "--port", "70000"]) == 2

@@ -28,7 +28,9 @@ def known_names(monkeypatch):
 
 @pytest.mark.parametrize("host", EVERYWHERE)
 def test_every_spelling_of_all_addresses_needs_a_name(host):
-    with pytest.raises(UserError, match=r"expected --name too, as it stands for every address"):
+    with pytest.raises(
+        UserError, match=r"expected --name too, as this host stands for every address"
+    ):
         resolve(host)
     found = resolve(host, ["Lab-7", "10.0.0.7"])
     assert found == ("0.0.0.0", ("lab-7", "10.0.0.7", *LOCAL)) and not found.local
@@ -52,19 +54,19 @@ def test_one_address_goes_by_its_names(host, ip, names, local):
 
 @pytest.mark.parametrize("host", ["::", "[::]", "::1", "", "a b", "x" * 300, "é" * 70, "1.2.3.4.5"])
 def test_what_is_no_address_of_ipv4_is_one_line(host):
-    with pytest.raises(UserError, match="expected a name or an address of IPv4") as error:
+    with pytest.raises(UserError, match="expected a host name or an IPv4 address") as error:
         resolve(host)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["", "*", "a*b", "a/b", "a b", "http://a", "[::1]"])
 def test_names_that_are_none(name):
-    with pytest.raises(UserError, match="--name: expected a name"):
+    with pytest.raises(UserError, match="--name: expected a host name or an IPv4 address; got"):
         resolve("127.0.0.1", [name])
 
 
 def test_it_listens_where_it_was_judged():
     with listen(resolve("127.1"), 0) as bound:
         assert bound.getsockname()[0] == "127.0.0.1"
-        with pytest.raises(UserError, match="expected a free address"):
+        with pytest.raises(UserError, match="expected an unused address"):
             listen(resolve("127.0.0.1"), bound.getsockname()[1])

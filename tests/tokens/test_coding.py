@@ -16,7 +16,7 @@ from rotvq.quantization import (
     VectorQuantizer,
 )
 from rotvq.tokens.coding import codec, decode, encode, fingerprint, padded
-from rotvq.tokens.file import KINDS, read, write
+from rotvq.tokens.file import KINDS, load_tokens, save_tokens
 
 
 def model(seed=0, **changes):
@@ -115,8 +115,8 @@ def test_every_quantizer_has_tokens_and_files(tmp_path, kind, suffix):
     for codebook in net.quantizer.codebooks:
         torch.nn.init.normal_(codebook.embeddings)
     images = [("a", picture(16, 24)), ("b", picture(5, 9))]
-    write(tmp_path / f"t{suffix}", encode(net, images))
-    tokens = read(tmp_path / f"t{suffix}")
+    save_tokens(encode(net, images), tmp_path / f"t{suffix}")
+    tokens = load_tokens(tmp_path / f"t{suffix}")
     assert tokens.codec.codebook_sizes == SIZES[kind]
     assert tokens.codec.index_shape == net.quantizer.index_shape
     assert tokens.codec.bits == sum(math.ceil(math.log2(k)) for k in SIZES[kind])
