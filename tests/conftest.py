@@ -7,6 +7,7 @@ Quantization and model are left out, as torch.compile cannot trace the checks; t
 checks theirs.
 """
 
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,39 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+class Page(HTMLParser):
+    """The elements of a page with the names of their attributes, and its text."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.elements, self.text = [], ""
+        self.feed(content)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, *(name for name, _ in attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="session")
+def parse_html():
+    """From HTML to its `elements` (with the names of their attributes) and its `text`."""
+    return Page
+
+
+@pytest.fixture(scope="session")
+def markdown_renderers():
+    """Functions from Markdown to HTML, by the name of their dialect."""
+    markdown_it = pytest.importorskip("markdown_it")
+    python_markdown = pytest.importorskip("markdown")
+    return {
+        "CommonMark with tables": markdown_it.MarkdownIt("js-default", {"html": True}).render,
+        "Python-Markdown": lambda text: python_markdown.markdown(text, extensions=["extra"]),
+    }
 
 
 SLOW = (

@@ -157,7 +157,7 @@ def test_a_run_that_fails_does_not_keep_the_report_from_the_others(rotvq, done, 
     def refuse(trainer, name, loss):
         trainer.refuse("the loss is nan")
 
-    monkeypatch.setattr("rotvq.training.run.Run.check_finite", refuse)
+    monkeypatch.setattr("rotvq.training.run.TrainingRun.check_finite", refuse)
     shutil.rmtree(done / FOLDERS[1])
     (done / "reproduction.html").unlink()
     answer = rotvq("reproduce", *STUDY, "--out", done)

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rotvq.cli import train
 from rotvq.cli.main import main
 from rotvq.cli.train import parse
 from rotvq.data_processing import load
@@ -419,7 +418,7 @@ def after_first_epoch(process, out):
     time.sleep(0.2)
 
 
-def test_a_killed_run_goes_on_to_the_same_end(many_images, uninterrupted, tmp_path):
+def test_a_killed_run_resumes_to_the_same_end(many_images, uninterrupted, tmp_path):
     out = tmp_path / "run"
     process = start("train", *long_words(many_images), "--out", out)
     after_first_epoch(process, out)
@@ -430,12 +429,14 @@ def test_a_killed_run_goes_on_to_the_same_end(many_images, uninterrupted, tmp_pa
     again = start("train", "--out", out, "--resume")
     told, err = again.communicate(timeout=300)
     assert (again.returncode, err) == (0, "")
-    assert "from image" in told
+    assert "resuming at image" in told
     assert outcome(out) == uninterrupted
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_says_how_to_go_on(rotvq, many_images, uninterrupted, tmp_path, number):
+def test_a_stopped_run_prints_the_command_to_resume(
+    rotvq, many_images, uninterrupted, tmp_path, number
+):
     out = tmp_path / "run"
     process = start("train", *long_words(many_images), "--out", out)
     after_first_epoch(process, out)
@@ -473,14 +474,14 @@ def test_no_right_to_write_is_one_line(rotvq, tiny):
     assert answer.err.count("\n") == 1 and "writable" in answer.err
 
 
-def test_the_command_to_go_on_can_be_pasted(rotvq, tiny, tmp_path, monkeypatch):
-    original, out = train.TrainingProgress._epoch, tmp_path / "my run"
+def test_the_command_to_resume_can_be_pasted(rotvq, tiny, tmp_path, monkeypatch):
+    out = tmp_path / "my run"
 
-    def interrupted(self, record):
-        original(self, record)
+    def interrupted(record, config):
         signal.raise_signal(signal.SIGINT)
+        return []
 
-    monkeypatch.setattr(train.TrainingProgress, "_epoch", interrupted)
+    monkeypatch.setattr("rotvq.cli.progress.epoch_lines", interrupted)
     answer = rotvq("train", *tiny, "--out", out)
     assert (answer.status, answer.err) == (130, "")
     assert "everything is saved" in answer.out

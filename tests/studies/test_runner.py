@@ -130,7 +130,7 @@ def test_a_kill_between_what_is_kept_and_the_checkpoint_changes_nothing(
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("rotvq.training.run.Run.save", die)
+        patch.setattr("rotvq.training.run.TrainingRun.save", die)
         with pytest.raises(Killed):
             do([killed], data, tmp_path)
     do([killed], data, tmp_path)
@@ -153,7 +153,7 @@ def test_a_run_that_diverges_is_told_of_and_the_others_are_done(data, tmp_path, 
         if trainer.config.training.seed == 1:
             trainer.refuse("the loss is nan")
 
-    monkeypatch.setattr("rotvq.training.run.Run.check_finite", check)
+    monkeypatch.setattr("rotvq.training.run.TrainingRun.check_finite", check)
     plan = [a_run(tmp_path, "bad", seed=1), a_run(tmp_path, "good")]
     failed: list[str] = []
     do(plan, data, tmp_path, on_run_failed=lambda run, error: failed.append(run.variant.name))

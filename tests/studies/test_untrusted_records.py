@@ -1,7 +1,6 @@
 """Studies with untrusted records: their text stays text, their faults are one line."""
 
 import json
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -15,25 +14,8 @@ from rotvq.studies import results as module
 from rotvq.studies.page import build_page
 from rotvq.studies.recorder import read_codebook
 
-markdown_it = pytest.importorskip("markdown_it")
-python_markdown = pytest.importorskip("markdown")
-
-RENDERERS = {
-    "CommonMark with tables": markdown_it.MarkdownIt("js-default", {"html": True}).render,
-    "Python-Markdown": lambda text: python_markdown.markdown(text, extensions=["extra"]),
-}
 EVIL = "a\r\r<script>alert(1)</script>\n\n| b [c](javascript:d) `e` {: onclick=f}"
 NONE = object()
-
-
-class Elements(HTMLParser):
-    def __init__(self, page):
-        super().__init__()
-        self.found = []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, *(name for name, _ in attrs)))
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +42,7 @@ def pages(results):
     return {kind: render(page, f"studies.{kind}.j2") for kind in ("html", "md")}
 
 
-def test_text_of_the_records_is_no_markup(make_results):
+def test_text_of_the_records_is_no_markup(make_results, parse_html, markdown_renderers):
     found = {}
     for name, text in (("plain", "words"), ("evil", EVIL)):
         results = make_results(name, studies=["training"])
@@ -70,10 +52,11 @@ def test_text_of_the_records_is_no_markup(make_results):
         change(run, ["versions"], {"torch": text, text.replace(" ", ""): "1"})
         found[name] = pages(results)
         found[name]["html"].encode()
-    for render_markdown in RENDERERS.values():
+    for render_markdown in markdown_renderers.values():
         plain, evil = (render_markdown(found[name]["md"]) for name in ("plain", "evil"))
-        assert Elements(evil).found == Elements(plain).found
-    assert Elements(found["evil"]["html"]).found == Elements(found["plain"]["html"]).found
+        assert parse_html(evil).elements == parse_html(plain).elements
+    plain, evil = (parse_html(found[name]["html"]) for name in ("plain", "evil"))
+    assert evil.elements == plain.elements
 
 
 REFUSED = [

@@ -26,11 +26,11 @@ from rotvq.training.epoch import epoch_record, is_due
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.monitor import Monitor
 from rotvq.training.pictures import fixed_images, save_reconstructions
-from rotvq.training.run import Run
+from rotvq.training.run import TrainingRun
 from rotvq.training.schedule import SCHEDULES, linear, lr_scheduler
 
 
-def train(run: Run, callbacks: Sequence[Callback], interrupt: Interrupt) -> None:
+def train(run: TrainingRun, callbacks: Sequence[Callback], interrupt: Interrupt) -> None:
     """Take the steps and epochs that are left.
 
     Args:
@@ -125,7 +125,7 @@ def train(run: Run, callbacks: Sequence[Callback], interrupt: Interrupt) -> None
             _stop(run, interrupt)
 
 
-def _read(run: Run, watch: Monitor, order: Tensor, callbacks: Sequence[Callback]) -> None:
+def _read(run: TrainingRun, watch: Monitor, order: Tensor, callbacks: Sequence[Callback]) -> None:
     """Read the steps since the last reading: report the bad ones, and the means so far."""
     at = run.position
     for ago, value in watch.read().items():
@@ -141,7 +141,7 @@ def _read(run: Run, watch: Monitor, order: Tensor, callbacks: Sequence[Callback]
         callback.on_images(at.images, means)
 
 
-def _report(run: Run, step: int, watched: str, value: float, order: Tensor) -> str:
+def _report(run: TrainingRun, step: int, watched: str, value: float, order: Tensor) -> str:
     """Report a bad step of the current epoch, counted from 0; returns a sentence about it."""
     at, options = run.position, run.config.training
     before = at.epoch * run.steps + step
@@ -167,11 +167,11 @@ def _report(run: Run, step: int, watched: str, value: float, order: Tensor) -> s
     return f"{message} Its images and a report are in {folder}."
 
 
-def _is_stopped(run: Run, interrupt: Interrupt) -> bool:
+def _is_stopped(run: TrainingRun, interrupt: Interrupt) -> bool:
     return processes.agree_to_stop(run.accelerator, interrupt, run.position.step)
 
 
-def _stop(run: Run, interrupt: Interrupt) -> NoReturn:
+def _stop(run: TrainingRun, interrupt: Interrupt) -> NoReturn:
     run.state.totals.reduce()
     run.save()
     assert interrupt.signal is not None

@@ -23,8 +23,8 @@ from rotvq.training.samples import Samples
 from rotvq.training.state import TrainingState
 
 
-class Run:
-    """A run of a configuration on images.
+class TrainingRun:
+    """A run in memory.
 
     Args:
         config: of the run.

@@ -19,10 +19,10 @@ from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.lock import RunLock
 from rotvq.training.loop import train
 from rotvq.training.record import write_run_record
-from rotvq.training.run import Run
+from rotvq.training.run import TrainingRun
 
 
-class Trainer(Run):
+class Trainer(TrainingRun):
     """One run in one folder: `begin` or `resume` it, then `run` it to the end.
 
     Args:
