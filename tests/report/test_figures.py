@@ -32,7 +32,7 @@ def test_a_run_without_counts_is_left_out_of_the_usage(make_run):
     assert _has(png, style.colour(1)) and not _has(png, style.colour(0))
 
 
-def test_curves_stand_nan_zero_and_a_single_epoch(make_run):
+def test_curves_accept_nan_zero_and_a_single_epoch(make_run):
     path = make_run(epochs=1)
     epoch = json.loads((path / "epochs.jsonl").read_text())
     epoch["test"] = {"psnr": math.nan, "reconstruction_loss": 0.0, "perplexity": math.inf}
@@ -45,7 +45,7 @@ def test_labels_that_matplotlib_reads_otherwise_are_shown(make_run):
     figures.usage(runs)  # raises or warns where the legend reads a label as a formula
 
 
-def test_more_runs_than_colours_are_told_apart_by_markers():
+def test_markers_distinguish_runs_that_share_a_colour():
     looks = {(style.colour(n), style.marker(n)) for n in range(20)}
     assert len(looks) == 20
 

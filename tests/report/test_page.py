@@ -101,7 +101,7 @@ def test_the_markdown_refers_to_the_figures_of_the_page(make_run, tmp_path):
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_several_runs_stand_side_by_side(make_run, tmp_path):
+def test_several_runs_are_shown_side_by_side(make_run, tmp_path):
     a = make_run("a", codes=64, metrics={"mse": 0.02})
     b = make_run("b", codes=32, metrics={"mse": 0.01})
     html, md = _report(tmp_path / "out", a, b)
@@ -155,7 +155,7 @@ def test_a_run_without_evaluation_says_how_to_evaluate_it(make_run, tmp_path, mo
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_a_torn_line_is_said(make_run, tmp_path):
+def test_an_incomplete_line_is_reported(make_run, tmp_path):
     path = make_run("torn")
     with (path / "epochs.jsonl").open("a") as file:
         file.write('{"epoch":')
@@ -253,7 +253,7 @@ def test_importing_the_report_imports_neither_torch_nor_pyplot():
     assert loaded.stdout.strip() == "set()"
 
 
-def test_a_collapse_is_told_at_the_top(make_run, tmp_path):
+def test_a_collapse_is_reported_at_the_top(make_run, tmp_path):
     codebook = {"dead": 60, "oldest": 900, "warning": "The codebook collapses: try a restart."}
     page = build_page(load_runs([make_run("ill", codebook=codebook), make_run("well")]))
     assert page.notices == ("ill: The codebook collapses: try a restart.",)

@@ -99,7 +99,7 @@ def test_a_run_without_evaluation_shows_what_is_known(make_run):
     assert both["MSE"][0].text == tables.MISSING
 
 
-def test_fields_that_differ_are_apart_from_those_that_do_not(make_run):
+def test_differing_fields_are_separate_from_shared_ones(make_run):
     runs = load_runs([make_run("a", codes=64), make_run("b", codes=32, estimator="reflection")])
     differ, same = tables.config_rows(runs)
 
@@ -123,7 +123,7 @@ def test_a_field_that_one_configuration_lacks_differs(make_run):
     }
 
 
-def test_facts_that_agree_are_said_once(make_run):
+def test_facts_that_agree_are_shown_once(make_run):
     runs = load_runs([make_run("a", command="rotvq a"), make_run("b", command="rotvq b")])
     facts = {fact.name: fact.values for fact in tables.facts(runs)}
 
@@ -131,7 +131,7 @@ def test_facts_that_agree_are_said_once(make_run):
     assert facts["Command"] == (("a", "rotvq a"), ("b", "rotvq b"))
 
 
-def test_an_unfinished_run_says_how_far_it_came(make_run):
+def test_an_unfinished_run_shows_its_progress(make_run):
     path = make_run(epochs=4)
     lines = (path / "epochs.jsonl").read_text().splitlines()
     (path / "epochs.jsonl").write_text("\n".join(lines[:1]))

@@ -67,7 +67,7 @@ def saying(value, text):
 
 @pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize("text", EVIL)
-def test_text_of_a_run_is_no_markup(make_run, text, parse_html, markdown_renderers):
+def test_text_of_a_run_is_escaped(make_run, text, parse_html, markdown_renderers):
     pages = []
     for name, said in (("words", "words"), (text.replace("/", "").replace("\0", ""), text)):
         path = make_run(name, epochs=2, codebook={"warning": "w"})
@@ -167,7 +167,7 @@ def test_extreme_numbers_are_drawn(make_run):
         ("/etc/hostname", "a link to /etc/hostname"),
     ],
 )
-def test_a_record_that_is_no_record_is_one_line(make_run, name, content, message):
+def test_an_invalid_record_is_reported_in_one_line(make_run, name, content, message):
     path = make_run(epochs=1, codes=8, columns=2, side=8)
     file = path / name
     file.unlink()
@@ -216,7 +216,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("kind", PICTURES)
-def test_a_picture_that_is_none_is_one_line(make_run, kind):
+def test_an_invalid_picture_is_reported_in_one_line(make_run, kind):
     content, message = PICTURES[kind]
     path = make_run(epochs=1, codes=8, columns=4, side=8)
     file = path / "reconstructions" / "epoch_0001.png"

@@ -42,7 +42,7 @@ def test_the_same_records_make_the_same_page(make_results, tmp_path):
     assert pages[0] == pages[1]
 
 
-def test_what_is_missing_is_named(make_results, tmp_path):
+def test_missing_studies_and_runs_are_named(make_results, tmp_path):
     results = make_results("out", studies=["table3"], variants=["beta_0.1", "beta_2.0"])
     everything = make_plan(paper.SUITE, "smoke", tmp_path / "out")
     write(everything, tmp_path / "out")
@@ -54,7 +54,7 @@ def test_what_is_missing_is_named(make_results, tmp_path):
     assert "3 claims checked" in page.summary
 
 
-def test_words_from_records_are_no_markup(make_results, tmp_path):
+def test_text_from_records_is_escaped_in_html(make_results, tmp_path):
     results = make_results("out", studies=["training"])
     path = results.all[0].run.folder / "run.json"
     record = json.loads(path.read_text())

@@ -44,14 +44,14 @@ def test_the_paper_preset_is_the_papers():
         assert config.quantizer.estimator == "rotation"
 
 
-def test_estimators_meet_the_same_seeds_and_go_seed_by_seed():
+def test_estimators_share_seeds_and_are_run_seed_by_seed():
     plan = make_plan(SUITE, "cpu", OUT, studies=["estimators"])
     assert len(plan) == 10 * 3
     assert [run.seed for run in plan] == [0] * 10 + [1] * 10 + [2] * 10
     assert len({run.variant.name for run in plan[:10]}) == 10
 
 
-def test_one_configuration_is_one_record_whatever_is_asked_for():
+def test_one_configuration_has_one_record_whichever_studies_are_chosen():
     everything = {run.name: run.folder for run in make_plan(SUITE, "cpu", OUT)}
     own = OUT / "training/base/seed_0"
     shared = [name for name, folder in everything.items() if folder == own]
@@ -97,7 +97,7 @@ class TestCheck:
     def run(self, make_results):
         return make_results(studies=["table3"], variants=["beta_0.5"]).all[0].run
 
-    def test_its_own_record_passes_wherever_the_images_came_from(self, run):
+    def test_its_own_record_passes_whatever_the_source_of_the_images(self, run):
         check(run)
         config = run.folder / "config.yaml"
         values = yaml.safe_load(config.read_text())

@@ -27,7 +27,7 @@ def _masked(line: str) -> str:
     return name[0] + re.sub(r"[+−-]?\d[\d,.]*\b", "#", rest)
 
 
-def test_all_studies_make_the_stored_report_but_for_its_numbers(tmp_path):
+def test_all_studies_make_the_stored_report_except_for_its_numbers(tmp_path):
     out = tmp_path / "all"
     assert main(["reproduce", "all", "--preset", "smoke", "--out", str(out)]) == 0
     report = (out / "reproduction.md").read_text()

@@ -38,7 +38,7 @@ def test_metrics_that_a_record_does_not_know_are_nan(make_results):
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 1}'])
-def test_a_damaged_measurement_is_named(make_results, damage):
+def test_a_damaged_measurement_is_reported(make_results, damage):
     results = make_results(studies=["final"])
     path = results.all[0].run.folder / "best.json"
     path.write_text(damage)

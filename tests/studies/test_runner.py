@@ -70,7 +70,7 @@ def record(folder: Path) -> dict[str, object]:
     }
 
 
-def test_runs_are_done_once(data, tmp_path):
+def test_runs_are_carried_out_once(data, tmp_path):
     plan = [a_run(tmp_path, "a"), a_run(tmp_path, "b", seed=1)]
     ended: list[str] = []
     do(plan, data, tmp_path, on_run_end=lambda run: ended.append(run.variant.name))
@@ -103,7 +103,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("at", [8, 40, 48, 80, 120])
-def test_a_run_killed_anywhere_goes_on_and_ends_the_same(data, tmp_path, at, monkeypatch):
+def test_a_run_killed_anywhere_resumes_to_the_same_end(data, tmp_path, at, monkeypatch):
     monkeypatch.setattr("rotvq.training.monitor.READ_EVERY", 0)
     whole, killed = a_run(tmp_path, "whole"), a_run(tmp_path, "killed")
 
@@ -119,9 +119,7 @@ def test_a_run_killed_anywhere_goes_on_and_ends_the_same(data, tmp_path, at, mon
     assert record(killed.folder) == record(whole.folder)
 
 
-def test_a_kill_between_what_is_kept_and_the_checkpoint_changes_nothing(
-    data, tmp_path, monkeypatch
-):
+def test_a_kill_between_records_and_checkpoint_changes_nothing(data, tmp_path, monkeypatch):
     whole, killed = a_run(tmp_path, "whole"), a_run(tmp_path, "killed")
     do([whole], data, tmp_path)
 
@@ -148,7 +146,7 @@ def test_a_missing_measurement_is_made_without_training_again(data, tmp_path, mo
     assert json.loads((asked.folder / "count.json").read_text()) == {"format": 1, "n": 0}
 
 
-def test_a_run_that_diverges_is_told_of_and_the_others_are_done(data, tmp_path, monkeypatch):
+def test_a_run_that_diverges_is_reported_and_the_others_finish(data, tmp_path, monkeypatch):
     def check(trainer, name, loss):
         if trainer.config.training.seed == 1:
             trainer.refuse("the loss is nan")
@@ -161,7 +159,7 @@ def test_a_run_that_diverges_is_told_of_and_the_others_are_done(data, tmp_path, 
     assert [run.done for run in plan] == [False, True]
 
 
-def test_what_another_process_holds_is_left_to_the_end(data, tmp_path):
+def test_a_run_that_another_process_holds_comes_last(data, tmp_path):
     plan = [a_run(tmp_path, "taken"), a_run(tmp_path, "free")]
     order: list[str] = []
     with held(tmp_path / LOCKS / "study-taken") as release:
@@ -175,7 +173,7 @@ def test_what_another_process_holds_is_left_to_the_end(data, tmp_path):
     assert order == ["free", "taken"]
 
 
-def test_what_another_process_finished_meanwhile_is_not_done_again(data, tmp_path):
+def test_a_run_that_another_process_finished_is_not_repeated(data, tmp_path):
     run = a_run(tmp_path)
     do([run], data, tmp_path)
     (run.folder / "evaluation.json").rename(tmp_path / "kept")
@@ -233,7 +231,7 @@ class TestKept:
         e, use = read_codebook(codebook_file(run.folder, 2))
         assert (e.shape, e.dtype, use.sum()) == ((16, 8), np.float32, 12 * 16)
 
-    def test_tsne_has_a_point_a_code(self, run):
+    def test_tsne_has_one_point_per_code(self, run):
         maps = json.loads((run.folder / "tsne.json").read_text())["epochs"]
         assert [m["epoch"] for m in maps] == [1, 2, 2]
         for m in maps:
@@ -246,7 +244,7 @@ class TestKept:
         best = json.loads((run.folder / "best.json").read_text())
         assert best["metrics"]["loss"] == pytest.approx(min(losses), rel=1e-5)
 
-    def test_the_classifier_is_kept_with_its_record(self, run):
+    def test_the_classifier_is_saved_with_its_record(self, run):
         measured = json.loads((run.folder / "classifier_metrics.json").read_text())["metrics"]
         record = json.loads((run.folder.parents[1] / "classifier/classifier.json").read_text())
         assert measured["accuracy_original"] == record["accuracy"]

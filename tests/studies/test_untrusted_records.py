@@ -42,7 +42,7 @@ def pages(results):
     return {kind: render(page, f"studies.{kind}.j2") for kind in ("html", "md")}
 
 
-def test_text_of_the_records_is_no_markup(make_results, parse_html, markdown_renderers):
+def test_text_of_the_records_is_escaped(make_results, parse_html, markdown_renderers):
     found = {}
     for name, text in (("plain", "words"), ("evil", EVIL)):
         results = make_results(name, studies=["training"])
@@ -86,7 +86,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("study, name, at, new, message", REFUSED)
-def test_a_made_up_record_is_one_line(make_results, study, name, at, new, message):
+def test_a_malformed_record_is_reported_in_one_line(make_results, study, name, at, new, message):
     results = make_results(studies=[study])
     path = results.all[0].run.folder / name
     change(path, at, new)
@@ -113,7 +113,7 @@ READ = [
 
 
 @pytest.mark.parametrize("study, name, at, new", READ)
-def test_a_record_that_lacks_something_is_read(make_results, study, name, at, new):
+def test_an_incomplete_record_is_read(make_results, study, name, at, new):
     results = make_results(studies=[study], seeds=1)
     for result in results.all:
         change(result.run.folder / name, at, new)
@@ -131,7 +131,7 @@ def test_a_record_that_lacks_something_is_read(make_results, study, name, at, ne
         {"e": np.zeros(4, np.float32), "uses": np.zeros(4, np.int64)},
     ],
 )
-def test_a_made_up_codebook_is_one_line(tmp_path, arrays):
+def test_a_malformed_codebook_is_reported_in_one_line(tmp_path, arrays):
     (tmp_path / "a").write_bytes(save(arrays))
     with pytest.raises(UserError, match="expected the codebook of an epoch; ") as error:
         read_codebook(tmp_path / "a")

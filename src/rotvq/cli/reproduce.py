@@ -146,7 +146,7 @@ def _parse(
     parser.add_argument("--data", help="source of the images (default: the preset's)")
     parser.add_argument("--out", type=Path, help=f"output folder (default: {suite.name}/PRESET)")
     parser.add_argument(
-        "--variants", nargs="+", default=[], metavar="NAME", help="run only these rows"
+        "--variants", nargs="+", default=[], metavar="NAME", help="run only these variants"
     )
     parser.add_argument("--seeds", type=int, help="seeds per variant (default: the preset's)")
     parser.add_argument("--jobs", type=int, default=1, help="parallel runs (default: 1)")

@@ -20,7 +20,7 @@ def plan(preset, study, seeds=1):
     return make_plan(SUITE, preset, OUT, studies=[study], seeds=seeds)
 
 
-def test_merging_keeps_what_is_not_changed_and_changes_nothing_of_its_parts():
+def test_merging_keeps_unchanged_values_and_leaves_its_arguments_alone():
     first, second = {"a": {"x": 1, "y": 2}}, {"a": {"y": 3}, "b": {"z": 4}}
     assert merged(first, second) == {"a": {"x": 1, "y": 3}, "b": {"z": 4}}
     assert first == {"a": {"x": 1, "y": 2}}

@@ -18,7 +18,7 @@ def holds(found, *words):
 # ------------------------------------------------------------------- the paper's studies
 
 
-def test_training_that_improves_is_confirmed_and_one_epoch_is_not_weighed(make_results):
+def test_training_that_improves_is_confirmed_and_one_epoch_leaves_the_claim_open(make_results):
     results = make_results(studies=["training"])
     assert holds([claims.training(results.of("training")[0])]) == YES
     # Perplexity of the first epoch is 0.625 of the last: below zero that is a fall.
@@ -38,7 +38,7 @@ def sized(**by_size):
         ((100, 300, 300, 200), (0.02, 0.02, 0.02, 0.02), NOT, YES),
     ],
 )
-def test_claims_on_the_size_of_the_codebook(make_results, perplexities, losses, most, same):
+def test_claims_on_the_codebook_size(make_results, perplexities, losses, most, same):
     sizes = (256, 512, 1024, 2048)
     values = sized(
         batch_perplexity=dict(zip(sizes, perplexities, strict=True)),
@@ -110,7 +110,7 @@ def metrics(mse, perplexity, usage):
     return lambda seed: {"mse": mse[seed], "perplexity": perplexity[seed], "usage": usage[seed]}
 
 
-def test_a_claim_needs_every_seed_of_one_beyond_every_seed_of_the_other(make_results):
+def test_a_claim_requires_every_seed_of_one_to_beat_every_seed_of_the_other(make_results):
     found = estimated(
         make_results,
         metrics((0.01, 0.02), (300, 310), (0.5, 0.6)),
@@ -123,7 +123,7 @@ def test_a_claim_needs_every_seed_of_one_beyond_every_seed_of_the_other(make_res
     assert holds(found, "rescaling each") == OPEN
 
 
-def test_looks_are_weighed_by_what_was_measured(make_results):
+def test_realism_is_judged_by_the_measured_metrics(make_results):
     better, worse = (lambda seed, ssim=ssim: {"ssim": ssim} for ssim in (0.9, 0.8))
     (claim,) = [
         v
@@ -181,7 +181,7 @@ def test_the_leak(make_results, decoded, expected):
     ("perplexities", "expected"),
     [((10, 20, 30, 40), YES), ((10, 5, 30, 40), PART), ((40, 5, 30, 10), NOT)],
 )
-def test_parts_of_the_rotation(make_results, perplexities, expected):
+def test_the_claim_on_rotation_and_rescaling(make_results, perplexities, expected):
     names = ("straight_through", "rescaling", "rotation_without_rescaling", "rotation")
     by_name = dict(zip(names, perplexities, strict=True))
     results = make_results(

@@ -2,9 +2,6 @@
 
 import math
 
-import pytest
-
-from rotvq.studies import table as module
 from rotvq.studies.paper import tables
 
 
@@ -17,7 +14,7 @@ def of_last_epoch(**values):
     return lambda run: values
 
 
-def test_table_2_stands_beside_the_paper(make_results):
+def test_table_2_compares_with_the_paper(make_results):
     # The records' training metrics are 0.97 of these, those of the first of 4 epochs 3.25 times.
     results = make_results(studies=["table2"], values=of_last_epoch(reconstruction_loss=0.01))
     table = tables.table2(results)
@@ -31,7 +28,7 @@ def test_table_2_stands_beside_the_paper(make_results):
     assert len(table.rows) == 5 * len(tables.TRAIN_METRICS)
 
 
-def test_table_3_stands_beside_the_paper_on_both_splits(make_results):
+def test_table_3_compares_with_the_paper_on_both_splits(make_results):
     values = of_last_epoch(perplexity=200.0, batch_perplexity=100.0)
     table = tables.table3(make_results(studies=["table3"], values=values))
     assert row(table, "β = 0.1", "perplexity, whole split") == (
@@ -49,7 +46,7 @@ def test_rows_of_several_seeds_name_them(make_results):
     assert list(labels) == ["β = 1, seed 0", "β = 1, seed 1"]
 
 
-def test_what_is_not_known_is_a_dash(make_results):
+def test_unknown_values_are_a_dash(make_results):
     values = of_last_epoch(loss=math.nan, usage=math.nan)
     table = tables.table2(make_results(studies=["table2"], variants=["k_512"], values=values))
     assert row(table, "Final Medium, K = 512", "total loss")[1:] == ("—", "—", "—")
@@ -91,17 +88,3 @@ def test_the_final_table_names_the_best_epoch(make_results):
     epochs = result.run.config.training.epochs
     assert table.columns == ("metric", f"last (epoch {epochs})", f"best (epoch {epochs})")
     assert row(table, "MSE") == ("0.01235", "0.01235")
-
-
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
-        ([1.0, 3.0], "2.00 ± 1.41"),
-        ([2.0], "2.00"),
-        ([2.0, math.nan], "2.00"),
-        ([math.nan], "—"),
-        ([1234.5, 1234.5], "1,234.50 ± 0.00"),
-    ],
-)
-def test_spread(values, text):
-    assert module.spread(values, module.decimals(2)) == text
