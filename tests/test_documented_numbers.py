@@ -197,6 +197,55 @@ def test_best_exceeds_the_best_published_psnr_in_every_seed():
     assert min(seed["psnr_per_image"] for seed in runs(BEST)) > published["psnr"]
 
 
+def epochs(folder: str) -> list[dict[str, dict[str, float]]]:
+    """The metrics of every epoch of the one run of a variant."""
+    (file,) = RECORDS.glob(f"{folder}/seed_*/epochs.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("label", "name"), {**ESTIMATORS, "rotation, dead codes restart": "rotation_restart"}.items()
+)
+def test_the_accuracy_of_an_estimator_is_that_of_its_records(label, name):
+    files = RECORDS.glob(f"{PAPER}/estimators/{name}/seed_*/classifier_metrics.json")
+    found = [json.loads(f.read_text())["metrics"]["accuracy_reconstruction"] for f in files]
+    (line,) = (
+        line
+        for line in page("docs/paper.md").splitlines()
+        if line.startswith(f"| {label} |") and "±" in line
+    )
+    assert len(found) == 3
+    assert line.endswith(f"| {100 * mean(found):.1f} % |")
+
+
+def test_the_claims_of_the_paper_are_weighed_by_the_records():
+    (final,) = runs(f"{PAPER}/final/base")
+    rotation, plain = (
+        runs(f"{PAPER}/estimators/{name}") for name in ("rotation", "straight_through")
+    )
+    low, high = (epochs(f"{PAPER}/table3/beta_{beta}")[-1] for beta in ("0.1", "2.0"))
+    sizes = [
+        epochs(f"{PAPER}/{folder}")[-1]["train"]["batch_perplexity"]
+        for folder in ("table2/k_256", "table2/k_512", "training/base", "table2/k_2048")
+    ]
+    leak = runs(f"{PAPER}/estimators/reflection")
+    expected = (
+        f"{final['codes_used']:,} of 1,024 codes in use, perplexity {PERPLEXITY([final])} |",
+        f"{used(0)(rotation)} and {PERPLEXITY(rotation)} against {used(0)(plain)} and "
+        f"{PERPLEXITY(plain)}, three seeds each",
+        f"| {low['train']['codebook_loss']:.4f} to {high['train']['codebook_loss']:.4f} |",
+        f"test MSE {MSE(runs(f'{PAPER}/table3/beta_0.1'))} at β = 0.1, "
+        f"{MSE(runs(f'{PAPER}/table3/beta_2.0'))} at 2",
+        f"| {low['test']['perplexity']:.0f} at 0.1, {high['test']['perplexity']:.0f} at 2:",
+        "| {:.0f}, {:.0f}, {:.0f} and {:.0f} at 256 to 2048;".format(*sizes),
+        f"| {MSE([final])} in the final experiment",
+        f"has an MSE of {number('forward_mse', 4)(leak)}, and the images decoded from its indices "
+        f"one of {MSE(leak)}.",
+    )
+    text = " ".join(page("docs/paper.md").split())
+    assert [sentence for sentence in expected if sentence not in text] == []
+
+
 @pytest.mark.parametrize("k", [1024, 4096, 8192, 16384, 65536])
 def test_the_row_of_a_codebook_size_says_what_its_record_says(k):
     folder = f"{ABLATIONS}/codebooks/k_{k}"
