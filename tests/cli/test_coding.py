@@ -11,6 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rotvq.model import VQVAE
+from rotvq.quantization import (
+    FiniteScalarQuantizer,
+    GroupedQuantizer,
+    ResidualQuantizer,
+    VectorQuantizer,
+)
 from rotvq.tokens.file import load_tokens, save_tokens
 
 
@@ -55,7 +62,7 @@ def names(folder):
 
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors", "parquet"])
-def test_pictures_come_back_as_reconstructed(rotvq, model, photos, tmp_path, ending):
+def test_decoded_images_equal_the_reconstructions(rotvq, model, photos, tmp_path, ending):
     file = tmp_path / f"t.{ending}"
     answer = rotvq("encode", photos, "--model", model, "-o", file)
     assert (answer.status, answer.err) == (0, "")
@@ -85,7 +92,29 @@ def test_pictures_come_back_as_reconstructed(rotvq, model, photos, tmp_path, end
         assert (tmp_path / "r" / name).read_bytes() == (tmp_path / "d" / name).read_bytes()
 
 
-def test_a_data_source_has_rows_for_names(rotvq, model, tmp_path):
+@pytest.mark.parametrize(
+    "quantizer, bits",
+    [
+        (ResidualQuantizer([VectorQuantizer(k, 8, channel_dim=1) for k in (16, 5)]), 4 + 3),
+        (GroupedQuantizer([FiniteScalarQuantizer([5] * 4, channel_dim=1)] * 2), 10 + 10),
+        (FiniteScalarQuantizer([4] * 8, channel_dim=1), 16),
+    ],
+)
+def test_models_with_other_quantizers(rotvq, photos, tmp_path, quantizer, bits):
+    net = VQVAE(width=8, dim=8, depth=1, quantizer=quantizer)
+    net.save_pretrained(tmp_path / "model")
+    options = ("--model", tmp_path / "model", "-o")
+    answer = rotvq("encode", photos, *options, tmp_path / "t.npz")
+    assert (answer.status, answer.err) == (0, "") and f"{bits} bits per token" in answer.out
+    assert load_tokens(tmp_path / "t.npz").codec.codebook_sizes == quantizer.codebook_sizes
+    assert rotvq("decode", tmp_path / "t.npz", *options, tmp_path / "d").status == 0
+    assert rotvq("reconstruct", photos, *options, tmp_path / "r").status == 0
+    for name in SIZES:
+        decoded, seen = (pixels_of(tmp_path / folder / f"{name}.png") for folder in "dr")
+        assert np.array_equal(decoded, seen)
+
+
+def test_images_of_a_data_source_are_named_by_row(rotvq, model, tmp_path):
     answer = rotvq("encode", "photos", "--model", model, "-o", tmp_path / "t.npz")
     assert answer.status == 0
     tokens = load_tokens(tmp_path / "t.npz")
@@ -126,7 +155,7 @@ def test_samples_of_a_shard_stay_aligned(rotvq, model, photos, tmp_path, ending)
     assert names(tmp_path / "d") == ["one.tar/last.png", "one.tar/ä 1.png", "one.tar/写真.png"]
 
 
-def test_a_list_of_an_earlier_time_does_not_stay(rotvq, model, photos, tmp_path):
+def test_an_old_list_of_skipped_images_is_removed(rotvq, model, photos, tmp_path):
     words = ("--model", model, "--overwrite", "-o", tmp_path / "t.npz")
     rotvq("encode", photos, *words)
     assert (tmp_path / "t.npz.skipped.tsv").exists()
@@ -134,7 +163,7 @@ def test_a_list_of_an_earlier_time_does_not_stay(rotvq, model, photos, tmp_path)
     assert not (tmp_path / "t.npz.skipped.tsv").exists()
 
 
-def test_the_error_is_that_of_the_pictures(rotvq, model, images, tmp_path):
+def test_the_reported_error_is_that_of_the_written_images(rotvq, model, images, tmp_path):
     answer = rotvq("reconstruct", images / "test", "--model", model, "-o", tmp_path / "r")
     before, after = (
         np.stack([pixels_of(path) for path in sorted(folder.glob("*.png"))])
@@ -154,7 +183,7 @@ def test_a_pngs_name_depends_on_its_source_alone(rotvq, model, photos, tmp_path)
     assert names(tmp_path / "d") == ["0.jpg.png", "0.png", "1.png", "2.png"]
 
 
-def test_several_folders_are_told_apart(rotvq, model, photos, tmp_path):
+def test_images_of_several_folders_keep_apart(rotvq, model, photos, tmp_path):
     shutil.copytree(photos / "a", tmp_path / "b")
     words = (photos / "a", tmp_path / "b", photos / "grey.jpg")
     rotvq("encode", *words, "--model", model, "-o", tmp_path / "t.npz")
@@ -162,7 +191,7 @@ def test_several_folders_are_told_apart(rotvq, model, photos, tmp_path):
     assert {name.split("/")[0] for name in found} == {"a", "b", "grey.jpg"}
 
 
-def test_nothing_is_overwritten_unasked(rotvq, model, photos, tmp_path):
+def test_nothing_is_overwritten_without_the_option(rotvq, model, photos, tmp_path):
     file = tmp_path / "t.npz"
     file.write_text("mine")
     words = ("encode", photos, "--model", model, "-o", file)
@@ -187,7 +216,7 @@ def test_tokens_of_another_model_are_refused(rotvq, model, tiny, photos, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["../out.png", "/tmp/out.png", "a/../../out.png"])
-def test_no_name_leads_out_of_the_folder(rotvq, model, photos, tmp_path, name):
+def test_names_cannot_leave_the_folder(rotvq, model, photos, tmp_path, name):
     rotvq("encode", photos / "a/0.png", "--model", model, "-o", tmp_path / "t.npz")
     tokens = load_tokens(tmp_path / "t.npz")
     object.__setattr__(tokens, "names", [name])
@@ -227,7 +256,7 @@ def test_no_model(rotvq, photos, tmp_path, name):
     assert "expected" in rotvq("encode", photos, "--model", name, "-o", tmp_path / "t.npz").error
 
 
-def test_no_picture_replaces_another(rotvq, model, photos, tmp_path, monkeypatch):
+def test_no_image_replaces_another(rotvq, model, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("rotvq.cli.reconstruct.CHUNK", 1)
     (tmp_path / "p").mkdir()
     with Image.open(photos / "a/0.png") as opened:
@@ -237,7 +266,7 @@ def test_no_picture_replaces_another(rotvq, model, photos, tmp_path, monkeypatch
     assert len(names(tmp_path / "d")) == 4
 
 
-def test_names_as_long_as_a_folder_takes(rotvq, model, photos, tmp_path):
+def test_long_names_are_shortened(rotvq, model, photos, tmp_path):
     (tmp_path / "p").mkdir()
     shutil.copy(photos / "a/0.png", tmp_path / "p" / f"{'n' * 251}.png")
     assert rotvq("reconstruct", tmp_path / "p", "--model", model, "-o", tmp_path / "d").status == 0

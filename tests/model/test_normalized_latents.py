@@ -18,7 +18,7 @@ def test_every_vector_has_the_same_length_and_its_own_direction(dtype):
     assert torch.cosine_similarity(out.float(), z.float()).min() > 0.999
 
 
-def test_zeros_stay_zeros_with_a_finite_gradient():
+def test_zero_vectors_stay_zero_and_have_a_finite_gradient():
     z = torch.zeros(1, 4, 2, 2, requires_grad=True)
     out = NormalizedLatents()(z)
     out.sum().backward()

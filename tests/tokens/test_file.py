@@ -76,7 +76,7 @@ def test_tokens_are_a_sequence_of_arrays():
 
 
 @pytest.mark.parametrize("names", [True, False])
-def test_labels_and_captions_go_along(path, names):
+def test_labels_and_captions_are_kept(path, names):
     tokens, _ = some([(32, 32)] * 7, names, others=True)
     save_tokens(tokens, path)
     found = load_tokens(path)
@@ -87,13 +87,13 @@ def test_labels_and_captions_go_along(path, names):
 
 
 @pytest.mark.parametrize("caption", ["the same", "\x00" * 2**16])
-def test_captions_that_compress_well_are_read_again(path, caption):
+def test_captions_that_compress_well_can_be_read(path, caption):
     n = 200 if len(caption) > 100 else 100_000
     save_tokens(Tokens(CODEC, [(4, 4)] * n, bytes(2 * n), captions=[caption] * n), path)
     assert load_tokens(path).captions == [caption] * n
 
 
-def test_labels_can_be_read_without_us(tmp_path):
+def test_labels_can_be_read_without_rotvq(tmp_path):
     tokens, _ = some([(4, 4)] * 4, others=True)
     for ending in KINDS:
         save_tokens(tokens, tmp_path / f"t{ending}")
@@ -115,7 +115,7 @@ def test_labels_can_be_read_without_us(tmp_path):
         ([2**31], np.int64),
     ],
 )
-def test_labels_take_as_few_bytes_as_they_can(tmp_path, labels, kind):
+def test_labels_use_the_smallest_type(tmp_path, labels, kind):
     tokens = Tokens(CODEC, [(4, 4)] * len(labels), bytes(2 * len(labels)), labels=labels)
     save_tokens(tokens, tmp_path / "t.npz")
     assert np.load(tmp_path / "t.npz")["labels"].dtype == kind
@@ -143,12 +143,12 @@ def test_files_of_version_1_are_read():
         ({"names": ["a", None]}, "a name has the wrong type"),
     ],
 )
-def test_names_labels_and_captions_are_one_for_each(parts, message):
+def test_names_labels_and_captions_must_match_the_images(parts, message):
     with pytest.raises(UserError, match=message):
         Tokens(CODEC, [(4, 4)] * 2, bytes(4), **parts)
 
 
-def test_batches_are_neighbours_of_one_size(path):
+def test_batches_hold_consecutive_images_of_one_size(path):
     save_tokens(some([(32, 32)] * 5 + [(5, 9)])[0], path)
     shapes = [(these.start, these.stop, i.shape[1:]) for these, i in load_tokens(path).batches(3)]
     assert shapes == [(0, 3, (8, 8)), (3, 5, (8, 8)), (5, 6, (2, 3))]
@@ -164,7 +164,7 @@ def test_a_file_is_as_small_as_its_bits(path, codebook_size):
     assert path.stat().st_size <= 1.02 * bits / 8 + (codebook_size == 2) * 2048
 
 
-def test_the_header_can_be_read_without_us(tmp_path):
+def test_the_header_can_be_read_without_rotvq(tmp_path):
     tokens, _ = some([(32, 32)] * 3)
     save_tokens(tokens, tmp_path / "t.npz")
     header = json.loads(np.load(tmp_path / "t.npz")["header"].tobytes())
@@ -194,7 +194,7 @@ def test_a_damaged_file_is_one_line(path, damage):
         load_tokens(path)
 
 
-def test_absent_files_and_other_endings(tmp_path):
+def test_missing_files_and_other_suffixes_are_refused(tmp_path):
     with pytest.raises(UserError, match="there is no such file"):
         load_tokens(tmp_path / "a.npz")
     for act in (load_tokens, lambda path: save_tokens(some([])[0], path)):
@@ -202,7 +202,7 @@ def test_absent_files_and_other_endings(tmp_path):
             act(tmp_path / "a.zip")
 
 
-def test_newer_versions_are_told(tmp_path, monkeypatch):
+def test_newer_versions_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("rotvq.tokens.header.VERSION", 3)
     save_tokens(some([(4, 4)])[0], tmp_path / "t.npz")
     monkeypatch.undo()
@@ -212,7 +212,7 @@ def test_newer_versions_are_told(tmp_path, monkeypatch):
         load_tokens(tmp_path / "t.npz")
 
 
-def test_parts_that_do_not_fit():
+def test_parts_that_do_not_match_are_refused():
     with pytest.raises(UserError, match="expected 80 bytes for 1 images; got 79"):
         Tokens(CODEC, [(32, 32)], bytes(79))
     with pytest.raises(UserError, match="a name for each"):
@@ -236,7 +236,7 @@ def test_parts_that_do_not_fit():
         {"channels": 2},
     ],
 )
-def test_headers_that_no_model_has_are_refused(tmp_path, header, monkeypatch):
+def test_impossible_headers_are_refused(tmp_path, header, monkeypatch):
     monkeypatch.setattr(Codec, "header", lambda self: vars(CODEC) | {"index_shape": ()} | header)
     for suffix in KINDS:
         save_tokens(Tokens(CODEC, [], b""), tmp_path / f"t{suffix}")
