@@ -1,4 +1,4 @@
-"""What encode, decode and reconstruct share: a model by name, images by path."""
+"""Shared by encode, decode and reconstruct: a model by name, images by path."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 def add_model(parser: Parser) -> None:
     """Add the options for the model."""
     parser.add_argument(
-        "--model", required=True, help="folder of a run or a saved model, or owner/name on the hub"
+        "--model", required=True, help="a run folder, a saved model, or owner/name on the Hub"
     )
-    parser.add_argument("--batch-size", type=int, default=128, help="images at a time")
+    parser.add_argument("--batch-size", type=int, default=128, help="images per batch")
 
 
 def add_pictures(parser: Parser) -> None:
-    """Add the options for the images."""
+    """Add the options for the images to encode."""
     parser.add_argument(
         "images",
         nargs="+",
@@ -39,25 +39,25 @@ def add_pictures(parser: Parser) -> None:
     parser.add_argument(
         "--split",
         choices=SPLITS,
-        help="split of a data source (default: test, or all if the source has no test split)",
+        help="of a data source (default: test, or all without a test split)",
     )
     parser.add_argument(
-        "--bits", type=int, help="bits used in gray images that are stored in 16 bits, such as 12"
+        "--bits", type=int, help="bits used by gray images stored in 16 bits, such as 12"
     )
 
 
 def check_batch_size(size: int) -> None:
-    """Check that a batch has images.
+    """Check a batch size.
 
     Raises:
-        UserError: the size is below 1.
+        UserError: it is below 1.
     """
     if size < 1:
         raise UserError(f"--batch-size: expected 1 or more; got {size}.")
 
 
 def load_model(name: str) -> VQVAE:
-    """The model of a run, of a folder or of the hub, on the fastest device."""
+    """The model of a run folder, a saved model or one on the Hub, on the fastest device."""
     from rotvq.model import VQVAE
     from rotvq.training.build import load_model as load_run
     from rotvq.training.environment import accelerator
@@ -69,13 +69,13 @@ def load_model(name: str) -> VQVAE:
 
 
 class Source:
-    """The images to encode, one after the other.
+    """Images to encode, in order.
 
     Args:
         words: paths, or data sources.
-        split: of a data source; None for its test split, or for everything if it has none.
+        split: of a data source; None for its test split, or for all if it has none.
         channels: of the model.
-        bits: used in gray images that are stored in 16 bits.
+        bits: bits used by gray images stored in 16 bits.
 
     Raises:
         UserError: there are no such images.
@@ -99,12 +99,12 @@ class Source:
         """Report skipped images, and list them in OUT.skipped.tsv.
 
         Args:
-            terminal: to report to.
-            coded: number of images that were encoded.
-            out: the output file or folder.
+            terminal: where to report.
+            coded: the number of images that were encoded.
+            out: the command's output.
 
         Raises:
-            UserError: nothing was encoded.
+            UserError: no image was encoded.
         """
         if not coded:
             raise UserError(
