@@ -1,4 +1,4 @@
-"""A small image classifier that the project trains itself: a yardstick with no download.
+"""A small image classifier that the project trains itself and that needs no download.
 
 A narrow relative of ResNet-9 (Page 2018, "How to train your ResNet"): in each stage a convolution,
 a halving and a residual block, then a mean over pixels and one linear layer.
