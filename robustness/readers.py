@@ -55,7 +55,7 @@ def _data(path: Path) -> None:
 
 
 def _tokens(path: Path) -> None:
-    for _ in token_file.read(path).batches(8):
+    for _ in token_file.load_tokens(path).batches(8):
         pass
 
 
@@ -166,13 +166,13 @@ def _tables(path: Path) -> Iterator[bytes]:
 
 
 def _token_files(path: Path) -> Iterator[bytes]:
-    packer = Packer(Codec("0123456789abcdef", 1000, 4, 3))
+    packer = Packer(Codec("0123456789abcdef", (1000,), 4, 3))
     draw = np.random.default_rng(0)
     for number, size in (("a", (8, 8)), ("b", (8, 8)), ("c", (6, 17))):
         grid = packer.codec.grid(size)
         indices = draw.integers(0, 1000, (1, *grid))
         packer.add(indices, size, [number], [len(number)], [f"caption {number}"])
-    token_file.write(path, packer.tokens())
+    token_file.save_tokens(packer.tokens(), path)
     yield path.read_bytes()
 
 
@@ -191,7 +191,7 @@ def _run_state(steps: int) -> tuple[checkpoint.Checkpoint, list[torch.nn.Paramet
         position = replace(position, epoch=number, images=8 * number)
     state = checkpoint.Checkpoint(
         model.state_dict(), None, optimizer.state_dict(), {}, torch.get_rng_state(),
-        Totals((8, 4)).state_dict(), position,
+        Totals([8], 4).state_dict(), position,
     )  # fmt: skip
     return state, [*model.parameters()]
 

@@ -53,7 +53,7 @@ def test_finite_scalar_and_grey(way, tmp_path):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_codes_that_are_a_learned_map(way, tmp_path):
+def test_a_linear_map_is_exported(way, tmp_path):
     write, read = WAYS[way]
     net = model(quantizer=VectorQuantizer(50, 8, update=LinearMap(), channel_dim=1))
     with torch.no_grad():
@@ -84,7 +84,7 @@ def onnx_programs(tmp_path_factory):
     return to_onnx(model(), tmp_path_factory.mktemp("onnx"))
 
 
-def test_axes_are_named_and_the_metadata_says_what_they_hold(onnx_programs):
+def test_axes_are_named_and_the_metadata_describes_them(onnx_programs):
     onnx = pytest.importorskip("onnx")
     pictures, tokens = ["batch", 3, "height", "width"], ["batch", "rows", "columns"]
     wanted = ([pictures, tokens], [tokens, pictures])
@@ -102,7 +102,7 @@ def test_axes_are_named_and_the_metadata_says_what_they_hold(onnx_programs):
         assert len(meaning["rotvq.model"]) == 16
 
 
-def test_sides_that_the_stride_does_not_divide_are_refused(onnx_programs, tmp_path):
+def test_sides_that_are_not_multiples_of_the_stride_are_refused(onnx_programs, tmp_path):
     for encode, message in (
         (load_onnx(onnx_programs[0]), "height_and_width_must_be_multiples_of_4"),
         (load_torch(to_torch(model(), tmp_path)[0]), r"images\.size\(\)\[.\] % 4 == 0"),
@@ -112,7 +112,7 @@ def test_sides_that_the_stride_does_not_divide_are_refused(onnx_programs, tmp_pa
                 encode(torch.zeros(1, 3, *size))
 
 
-def test_other_outputs_are_refused():
+def test_outputs_that_differ_from_the_model_are_refused():
     net = model()
     with pytest.raises(UserError, match=r"100\.00% of the indices differ"):
         differences(net, lambda x: net.encode(x) + 1, net.decode, images(2, 8, 8))

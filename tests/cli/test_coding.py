@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rotvq.tokens.file import read, write
+from rotvq.model import VQVAE
+from rotvq.quantization import (
+    FiniteScalarQuantizer,
+    GroupedQuantizer,
+    ResidualQuantizer,
+    VectorQuantizer,
+)
+from rotvq.tokens.file import load_tokens, save_tokens
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +62,16 @@ def names(folder):
 
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors", "parquet"])
-def test_pictures_come_back_as_reconstructed(rotvq, model, photos, tmp_path, ending):
+def test_decoded_images_equal_the_reconstructions(rotvq, model, photos, tmp_path, ending):
     file = tmp_path / f"t.{ending}"
     answer = rotvq("encode", photos, "--model", model, "-o", file)
     assert (answer.status, answer.err) == (0, "")
     assert "1 skipped: not an image of a known format, first damaged.png" in answer.out
-    assert "5 pictures" in answer.out and "4 bits a token" in answer.out
+    assert "Encoded 5 images" in answer.out and "4 bits per token" in answer.out
     listed = tmp_path / f"t.{ending}.skipped.tsv"
-    assert f"What was skipped is listed in {listed}." in answer.out
+    assert f"Skipped images are listed in {listed}." in answer.out
     assert listed.read_text().splitlines() == SKIPPED
-    assert list(read(file).names) == [
+    assert list(load_tokens(file).names) == [
         "a/0.png",
         "a/1.png",
         "a/2.png",
@@ -79,16 +86,38 @@ def test_pictures_come_back_as_reconstructed(rotvq, model, photos, tmp_path, end
             assert opened.size == size
     answer = rotvq("reconstruct", photos, "--model", model, "-o", tmp_path / "r")
     assert (answer.status, answer.err) == (0, "")
-    assert "bits a pixel" in answer.out
+    assert "bits per pixel" in answer.out
     assert (tmp_path / "r.skipped.tsv").read_text().splitlines() == SKIPPED
     for name in names(tmp_path / "r"):
         assert (tmp_path / "r" / name).read_bytes() == (tmp_path / "d" / name).read_bytes()
 
 
-def test_a_data_source_has_rows_for_names(rotvq, model, tmp_path):
+@pytest.mark.parametrize(
+    "quantizer, bits",
+    [
+        (ResidualQuantizer([VectorQuantizer(k, 8, channel_dim=1) for k in (16, 5)]), 4 + 3),
+        (GroupedQuantizer([FiniteScalarQuantizer([5] * 4, channel_dim=1)] * 2), 10 + 10),
+        (FiniteScalarQuantizer([4] * 8, channel_dim=1), 16),
+    ],
+)
+def test_models_with_other_quantizers(rotvq, photos, tmp_path, quantizer, bits):
+    net = VQVAE(width=8, dim=8, depth=1, quantizer=quantizer)
+    net.save_pretrained(tmp_path / "model")
+    options = ("--model", tmp_path / "model", "-o")
+    answer = rotvq("encode", photos, *options, tmp_path / "t.npz")
+    assert (answer.status, answer.err) == (0, "") and f"{bits} bits per token" in answer.out
+    assert load_tokens(tmp_path / "t.npz").codec.codebook_sizes == quantizer.codebook_sizes
+    assert rotvq("decode", tmp_path / "t.npz", *options, tmp_path / "d").status == 0
+    assert rotvq("reconstruct", photos, *options, tmp_path / "r").status == 0
+    for name in SIZES:
+        decoded, seen = (pixels_of(tmp_path / folder / f"{name}.png") for folder in "dr")
+        assert np.array_equal(decoded, seen)
+
+
+def test_images_of_a_data_source_are_named_by_row(rotvq, model, tmp_path):
     answer = rotvq("encode", "photos", "--model", model, "-o", tmp_path / "t.npz")
     assert answer.status == 0
-    tokens = read(tmp_path / "t.npz")
+    tokens = load_tokens(tmp_path / "t.npz")
     assert tokens.names[0] == "test/000000" and set(tokens.labels) == {0, 1}
     rotvq("decode", tmp_path / "t.npz", "--model", model, "-o", tmp_path / "d")
     assert names(tmp_path / "d")[1] == "test/000001.png"
@@ -113,7 +142,7 @@ def test_samples_of_a_shard_stay_aligned(rotvq, model, photos, tmp_path, ending)
     file = tmp_path / f"t.{ending}"
     answer = rotvq("encode", tmp_path / "one.tar", "--model", model, "-o", file)
     assert (answer.status, answer.err) == (0, "")
-    tokens = read(file)
+    tokens = load_tokens(file)
     assert tokens.names == ["one.tar/ä 1.png", "one.tar/写真.png", "one.tar/last.png"]
     assert tokens.labels == [3, 2, None]
     assert tokens.captions == ["a ä 1\n", "a 写真\n", None]
@@ -126,7 +155,7 @@ def test_samples_of_a_shard_stay_aligned(rotvq, model, photos, tmp_path, ending)
     assert names(tmp_path / "d") == ["one.tar/last.png", "one.tar/ä 1.png", "one.tar/写真.png"]
 
 
-def test_a_list_of_an_earlier_time_does_not_stay(rotvq, model, photos, tmp_path):
+def test_an_old_list_of_skipped_images_is_removed(rotvq, model, photos, tmp_path):
     words = ("--model", model, "--overwrite", "-o", tmp_path / "t.npz")
     rotvq("encode", photos, *words)
     assert (tmp_path / "t.npz.skipped.tsv").exists()
@@ -134,7 +163,7 @@ def test_a_list_of_an_earlier_time_does_not_stay(rotvq, model, photos, tmp_path)
     assert not (tmp_path / "t.npz.skipped.tsv").exists()
 
 
-def test_the_error_is_that_of_the_pictures(rotvq, model, images, tmp_path):
+def test_the_reported_error_is_that_of_the_written_images(rotvq, model, images, tmp_path):
     answer = rotvq("reconstruct", images / "test", "--model", model, "-o", tmp_path / "r")
     before, after = (
         np.stack([pixels_of(path) for path in sorted(folder.glob("*.png"))])
@@ -142,7 +171,7 @@ def test_the_error_is_that_of_the_pictures(rotvq, model, images, tmp_path):
     )
     mse = np.square((before - after) / 127.5).mean()
     assert f"MSE {mse:.5f} on [-1, 1]" in answer.out
-    assert f"{4 / 16:.3f} bits a pixel" in answer.out
+    assert f"{4 / 16:.3f} bits per pixel" in answer.out
 
 
 def test_a_pngs_name_depends_on_its_source_alone(rotvq, model, photos, tmp_path):
@@ -154,19 +183,19 @@ def test_a_pngs_name_depends_on_its_source_alone(rotvq, model, photos, tmp_path)
     assert names(tmp_path / "d") == ["0.jpg.png", "0.png", "1.png", "2.png"]
 
 
-def test_several_folders_are_told_apart(rotvq, model, photos, tmp_path):
+def test_images_of_several_folders_keep_apart(rotvq, model, photos, tmp_path):
     shutil.copytree(photos / "a", tmp_path / "b")
     words = (photos / "a", tmp_path / "b", photos / "grey.jpg")
     rotvq("encode", *words, "--model", model, "-o", tmp_path / "t.npz")
-    found = read(tmp_path / "t.npz").names
+    found = load_tokens(tmp_path / "t.npz").names
     assert {name.split("/")[0] for name in found} == {"a", "b", "grey.jpg"}
 
 
-def test_nothing_is_overwritten_unasked(rotvq, model, photos, tmp_path):
+def test_nothing_is_overwritten_without_the_option(rotvq, model, photos, tmp_path):
     file = tmp_path / "t.npz"
     file.write_text("mine")
     words = ("encode", photos, "--model", model, "-o", file)
-    assert "exists already" in rotvq(*words).error
+    assert "Choose another name or pass --overwrite" in rotvq(*words).error
     assert file.read_text() == "mine"
     assert rotvq(*words, "--overwrite").status == 0
     (tmp_path / "d").mkdir()
@@ -182,16 +211,16 @@ def test_tokens_of_another_model_are_refused(rotvq, model, tiny, photos, tmp_pat
     other = ("--training.seed", 1, "--training.epochs", 1, "--out", tmp_path / "run")
     assert rotvq("train", *tiny, *other).status == 0
     words = ("decode", tmp_path / "t.npz", "--model", tmp_path / "run", "-o", tmp_path / "d")
-    assert "expected those of this model" in rotvq(*words).error
+    assert "expected tokens of this model" in rotvq(*words).error
     assert not (tmp_path / "d").exists()
 
 
 @pytest.mark.parametrize("name", ["../out.png", "/tmp/out.png", "a/../../out.png"])
-def test_no_name_leads_out_of_the_folder(rotvq, model, photos, tmp_path, name):
+def test_names_cannot_leave_the_folder(rotvq, model, photos, tmp_path, name):
     rotvq("encode", photos / "a/0.png", "--model", model, "-o", tmp_path / "t.npz")
-    tokens = read(tmp_path / "t.npz")
+    tokens = load_tokens(tmp_path / "t.npz")
     object.__setattr__(tokens, "names", [name])
-    write(tmp_path / "t.npz", tokens)
+    save_tokens(tokens, tmp_path / "t.npz")
     words = ("decode", tmp_path / "t.npz", "--model", model, "-o", tmp_path / "in" / "d")
     assert "Do not trust this file" in rotvq(*words).error
     assert names(tmp_path) == ["t.npz"]
@@ -202,13 +231,13 @@ def test_no_name_leads_out_of_the_folder(rotvq, model, photos, tmp_path, name):
     [
         (("encode", "nothing/", "-o", "t.npz"), "does not exist"),
         (("encode", "nothing.png", "-o", "t.npz"), "there is no such file"),
-        (("encode", "{photos}/damaged.png", "-o", "t.npz"), "expected readable pictures"),
+        (("encode", "{photos}/damaged.png", "-o", "t.npz"), "expected readable images"),
         (("encode", "{empty}", "-o", "t.npz"), "expected pictures; found none"),
-        (("encode", "{photos}", "-o", "t.zip"), "expected a name in .npz"),
+        (("encode", "{photos}", "-o", "t.zip"), "expected a file ending in .npz"),
         (("encode", "{photos}", "-o", "t.npz", "--batch-size", "0"), "expected 1 or more; got 0"),
         (("encode", "{photos}"), "required: -o/--out"),
-        (("decode", "{photos}/grey.jpg", "-o", "d"), "ends in .npz"),
-        (("decode", "nothing.npz", "-o", "d"), "there is none"),
+        (("decode", "{photos}/grey.jpg", "-o", "d"), "ending in .npz"),
+        (("decode", "nothing.npz", "-o", "d"), "there is no such file"),
         (("decode", "nothing.npz", "-o", "{photos}/grey.jpg"), "is a file"),
         (("reconstruct", "{photos}", "-o", "{photos}"), "holds files"),
     ],
@@ -227,7 +256,7 @@ def test_no_model(rotvq, photos, tmp_path, name):
     assert "expected" in rotvq("encode", photos, "--model", name, "-o", tmp_path / "t.npz").error
 
 
-def test_no_picture_replaces_another(rotvq, model, photos, tmp_path, monkeypatch):
+def test_no_image_replaces_another(rotvq, model, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("rotvq.cli.reconstruct.CHUNK", 1)
     (tmp_path / "p").mkdir()
     with Image.open(photos / "a/0.png") as opened:
@@ -237,7 +266,7 @@ def test_no_picture_replaces_another(rotvq, model, photos, tmp_path, monkeypatch
     assert len(names(tmp_path / "d")) == 4
 
 
-def test_names_as_long_as_a_folder_takes(rotvq, model, photos, tmp_path):
+def test_long_names_are_shortened(rotvq, model, photos, tmp_path):
     (tmp_path / "p").mkdir()
     shutil.copy(photos / "a/0.png", tmp_path / "p" / f"{'n' * 251}.png")
     assert rotvq("reconstruct", tmp_path / "p", "--model", model, "-o", tmp_path / "d").status == 0
@@ -249,7 +278,7 @@ def test_names_that_are_not_utf_8(rotvq, model, photos, tmp_path):
     shutil.copy(photos / "a/0.png", os.path.join(os.fsencode(tmp_path / "p"), b"caf\xe9.png"))
     words = (tmp_path / "p", "--model", model, "-o")
     assert rotvq("encode", *words, tmp_path / "t.npz").status == 0
-    assert list(read(tmp_path / "t.npz").names) == ["caf%E9.png"]
+    assert list(load_tokens(tmp_path / "t.npz").names) == ["caf%E9.png"]
     assert rotvq("decode", tmp_path / "t.npz", *words[1:], tmp_path / "d").status == 0
     assert rotvq("reconstruct", *words, tmp_path / "r").status == 0
     assert names(tmp_path / "d") == names(tmp_path / "r") == ["caf%E9.png"]
@@ -261,7 +290,7 @@ def test_token_files_in_a_folder_that_is_not_utf_8(rotvq, model, photos, tmp_pat
     for path, out in ((file, "caf\udce9/d"), (plain, "d")):
         assert rotvq("encode", photos, "--model", model, "-o", path).status == 0
         assert rotvq("decode", path, "--model", model, "-o", tmp_path / out).status == 0
-    assert vars(read(file)) == vars(read(plain))
+    assert vars(load_tokens(file)) == vars(load_tokens(plain))
     assert names(tmp_path / "caf\udce9/d") == names(tmp_path / "d") == [f"{n}.png" for n in SIZES]
 
 

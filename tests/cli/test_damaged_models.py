@@ -34,7 +34,7 @@ def save(folder, stages=2, weight=None):
 )
 def test_they_are_refused_in_one_line(rotvq, images, tmp_path, monkeypatch, words):
     with monkeypatch.context() as older:
-        older.setattr("rotvq.model.vqvae.MOST_STAGES", 16)
+        older.setattr("rotvq.model.vqvae.MAX_STAGES", 16)
         save(tmp_path / "wall", stages=16)
     save(tmp_path / "nan", weight=math.nan)
     save(tmp_path / "infinite", weight=math.inf)

@@ -77,7 +77,7 @@ def test_bad_options(rotvq, trained, words, named):
     assert named in rotvq("evaluate", trained, *words).error
 
 
-def test_no_run_there(rotvq, tmp_path):
+def test_a_folder_without_a_run_is_refused(rotvq, tmp_path):
     assert str(tmp_path) in rotvq("evaluate", tmp_path).error
     assert "nowhere" in rotvq("evaluate", tmp_path / "nowhere").error
     assert "run" in rotvq("evaluate").error
@@ -119,7 +119,7 @@ def test_evaluation_leaves_the_run_as_it_was(rotvq, trained):
     assert {name: (trained / name).read_bytes() for name in names} == before
 
 
-def test_perceptual_metrics_are_asked_for(rotvq, trained, tmp_path, monkeypatch):
+def test_perceptual_metrics_on_request(rotvq, trained, tmp_path, monkeypatch):
     from rotvq.evaluation import perceptual
 
     monkeypatch.setattr(perceptual, "network", lambda name, path: path)
@@ -136,7 +136,7 @@ def test_perceptual_metrics_are_asked_for(rotvq, trained, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("content", ["precious", "[1]", "{}", None])
-def test_what_is_no_record_is_not_replaced(rotvq, trained, tmp_path, content):
+def test_a_file_that_is_not_a_record_is_not_replaced(rotvq, trained, tmp_path, content):
     out = tmp_path / "keep.json"
     if content is None:
         out.mkdir()

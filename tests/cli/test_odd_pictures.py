@@ -16,7 +16,7 @@ from rotvq.data_processing.folder import images_below
 from rotvq.data_processing.reader import of_files
 from rotvq.data_processing.resizing import Target
 from rotvq.text import printable
-from rotvq.tokens.file import read
+from rotvq.tokens.file import load_tokens
 
 HERE = Path(__file__).parent
 
@@ -108,7 +108,7 @@ def test_encode_decode_and_reconstruct(rotvq, _trained, odd, tmp_path):
     words = ("--model", _trained, "-o")
     answer = rotvq("encode", folder, *words, tmp_path / "t.npz")
     assert (answer.status, answer.err) == (0, "")
-    names = read(tmp_path / "t.npz").names
+    names = load_tokens(tmp_path / "t.npz").names
     assert sorted(names) == sorted(path.replace("\udce9", "%E9") for path in readable(kinds))
     assert listed(tmp_path / "t.npz.skipped.tsv") == expected_list(kinds)
     assert rotvq("decode", tmp_path / "t.npz", *words, tmp_path / "d").status == 0
@@ -127,5 +127,5 @@ def test_a_glob_is_as_good_as_its_folder(rotvq, _trained, odd, tmp_path, monkeyp
     words = sorted(str(path.name) for path in Path().iterdir())
     answer = rotvq("encode", *words, "../plain.png", "--model", _trained, "-o", tmp_path / "t.npz")
     assert (answer.status, answer.err) == (0, "")
-    assert list(read(tmp_path / "t.npz").names)[-1] == "plain.png"
+    assert list(load_tokens(tmp_path / "t.npz").names)[-1] == "plain.png"
     assert "Thumbs.db" in (tmp_path / "t.npz.skipped.tsv").read_text()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rotvq.tokens.file import read
+from rotvq.tokens.file import load_tokens
 
 SMALL = ("--preset", "smoke", "--training.batch_size", 8, "--training.epochs", 1)
 
@@ -28,7 +28,7 @@ def test_a_folder_is_read_and_not_the_embedded_data_of_its_name(
     sizes = {}
     for word in ("photos", "embedded:photos"):
         assert rotvq("encode", word, "--model", _trained, "-o", "t.npz", "--overwrite").status == 0
-        sizes[word] = {*read(tmp_path / "t.npz").sizes}
+        sizes[word] = {*load_tokens(tmp_path / "t.npz").sizes}
     assert sizes == {"photos": {(16, 16)}, "embedded:photos": {(32, 32)}}
 
 

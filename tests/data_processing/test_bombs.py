@@ -24,7 +24,7 @@ from pathlib import Path
 import pyarrow.parquet
 from rotvq.data_processing import load
 from rotvq.errors import UserError
-from rotvq.tokens.file import read
+from rotvq.tokens.file import load_tokens
 
 def peak():
     # What getrusage says is not below the memory of the process that started this one.
@@ -34,7 +34,7 @@ before, found = peak(), {}
 for path in map(Path, sys.argv[1:]):
     try:
         if path.name.startswith("tokens"):
-            read(path)
+            load_tokens(path)
         else:
             load(str(path), size=8)
         told = "read"

@@ -46,7 +46,7 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_it_learns_what_is_easy(precision):
+def test_the_classifier_learns_an_easy_task(precision):
     classifier = trained(epochs=8, precision=precision)
     assert accuracy(classifier, *toy(90, seed=1)) > 0.95
     assert not classifier.training
@@ -80,7 +80,7 @@ def test_features_lead_to_logits_in_float32():
     torch.testing.assert_close(classifier(x), expected)
 
 
-def test_accuracy_changes_nothing_and_heeds_no_batch():
+def test_accuracy_changes_nothing_and_ignores_the_batch_size():
     classifier = trained().train()
     before = {name: t.clone() for name, t in classifier.state_dict().items()}
     images, labels = toy(20, seed=2)
@@ -104,7 +104,7 @@ def test_augmentation_is_shift_and_flip(size):
         assert any(torch.equal(image, c) or torch.equal(image.flip(2), c) for c in crops)
 
 
-def test_the_rate_goes_up_once_and_down_to_nothing():
+def test_the_learning_rate_rises_once_and_falls_to_zero():
     rates = [_cycle(step, 400) for step in range(401)]
     top = rates.index(max(rates))
     assert 95 <= top <= 105 and max(rates) == pytest.approx(1, abs=0.01)
@@ -112,7 +112,7 @@ def test_the_rate_goes_up_once_and_down_to_nothing():
     assert 0 < rates[0] < 0.01 and 0 < rates[399] < 0.01 and rates[400] == 0
 
 
-def test_files_bring_back_the_same_logits(tmp_path):
+def test_a_loaded_classifier_gives_the_same_logits(tmp_path):
     classifier = trained()
     save_classifier(tmp_path, classifier, {"seed": 0, "epochs": 4, "accuracy": 0.9, "data": "ab"})
     loaded = load_classifier(tmp_path)
@@ -126,7 +126,7 @@ def test_files_bring_back_the_same_logits(tmp_path):
 
 @pytest.mark.parametrize("name", [WEIGHTS, RECORD])
 @pytest.mark.parametrize("damage", ["missing", "cut", "other", "bit"])
-def test_damaged_files_are_the_users_error(tmp_path, name, damage):
+def test_damaged_files_are_reported(tmp_path, name, damage):
     save_classifier(tmp_path, Classifier(3, WIDTHS), {"seed": 0})
     path = tmp_path / name
     content = path.read_bytes()
@@ -151,7 +151,7 @@ def test_damaged_files_are_the_users_error(tmp_path, name, damage):
         {"classes": None},
     ],
 )
-def test_another_architecture_or_version_is_the_users_error(tmp_path, change):
+def test_another_architecture_or_version_is_refused(tmp_path, change):
     save_classifier(tmp_path, Classifier(3, WIDTHS), {})
     record = json.loads((tmp_path / RECORD).read_text())
     (tmp_path / RECORD).write_text(json.dumps({**record, **change}))
@@ -159,7 +159,7 @@ def test_another_architecture_or_version_is_the_users_error(tmp_path, change):
         load_classifier(tmp_path)
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_a_pipe_does_not_block(tmp_path):
     save_classifier(tmp_path, Classifier(3, WIDTHS), {})
     (tmp_path / WEIGHTS).unlink()
     os.mkfifo(tmp_path / WEIGHTS)
@@ -179,6 +179,6 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         lambda: train_classifier(toy()[0], toy()[1] - 1, seed=0),
     ],
 )
-def test_what_cannot_be_is_the_users_error(call):
+def test_impossible_arguments_are_refused(call):
     with pytest.raises(UserError, match="expected"):
         call()

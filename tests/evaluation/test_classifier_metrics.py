@@ -31,7 +31,7 @@ def test_equal_sets_are_at_distance_zero():
 
 
 @pytest.mark.parametrize("origin", [0.0, 1e4])
-def test_a_shift_counts_its_square(origin):
+def test_a_shift_adds_its_square(origin):
     a, shift = normal(200, 3, 0) + origin, torch.tensor([1.0, -2.0, 0.5])
     assert frechet_distance(a, a + shift) == pytest.approx(5.25, rel=1e-8)
 
@@ -71,7 +71,7 @@ def test_fewer_rows_than_columns():
 
 
 @pytest.mark.parametrize("shapes", [((1, 3), (4, 3)), ((4, 3), (0, 3))])
-def test_features_that_do_not_fit_are_the_users_error(shapes):
+def test_features_that_do_not_match_are_refused(shapes):
     with pytest.raises(UserError, match="features: expected"):
         frechet_distance(*(torch.zeros(shape) for shape in shapes))
 
@@ -112,7 +112,7 @@ def test_exact_reconstructions_lose_nothing(classifier, make_images):
     assert metrics["frechet_distance"] == pytest.approx(0, abs=1e-6)
 
 
-def test_one_image_for_all_is_found_out(classifier, make_images):
+def test_a_model_that_always_returns_one_image_is_detected(classifier, make_images):
     images = make_images()
     x = normalized(images)
     flat = torch.zeros_like(x)
@@ -165,7 +165,7 @@ def test_progress_counts_images(classifier, make_model, make_images):
     assert seen == [5, 5, 2, 8, 4]
 
 
-def test_another_split_is_the_users_error(classifier, make_model, make_images):
+def test_another_split_is_refused(classifier, make_model, make_images):
     images, labels = make_images(), torch.zeros(12, dtype=torch.int64)
     reference = originals(classifier, images)
     short = Reference(reference.features[:5], reference.predicted[:5])

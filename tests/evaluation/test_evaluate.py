@@ -171,10 +171,10 @@ def test_nothing_in_the_model_changes(make_model, make_images, training, measure
     assert torch.equal(images, pixels)
     assert torch.equal(torch.get_rng_state(), state)
     codebook = model.quantizer.codebook
-    assert not codebook.n.any(), "statistics of a split must not reach the next training step"
+    assert not codebook._n.any(), "statistics of a split must not reach the next training step"
 
 
-def test_the_record_is_json_and_tells_its_protocol(make_model, make_images):
+def test_the_record_is_json_and_states_its_protocol(make_model, make_images):
     record = evaluate(make_model(), make_images(), beta=0.25, split="train")
     assert json.loads(json.dumps(record)) == record
     assert record["split"] == "train"
@@ -188,7 +188,7 @@ def test_the_record_is_json_and_tells_its_protocol(make_model, make_images):
     assert all(isinstance(text, str) and len(text) > 20 for text in PROTOCOL.values())
 
 
-def test_ssim_of_an_image_with_itself_is_one_and_with_grey_is_less(make_images):
+def test_ssim_is_one_for_equal_images_and_smaller_for_gray(make_images):
     for side in (11, 16):
         x = normalized(make_images(3, height=side, width=side))
         torch.testing.assert_close(_ssim(x, x), torch.ones(3))
@@ -217,7 +217,7 @@ def test_ssim_of_tiny_images_is_nan(make_model, make_images, height, width):
     assert all(math.isfinite(value) for name, value in metrics.items() if name != "ssim")
 
 
-def test_grey_and_oblong_images(make_model, make_images):
+def test_gray_and_rectangular_images(make_model, make_images):
     record = evaluate(make_model(channels=1), make_images(3, 1, 16, 24), beta=0.25)
     assert record["metrics"]["bits_per_image"] == 4 * 6 * 4
     assert record["metrics"]["bits_per_pixel"] == 4 * 6 * 4 / (16 * 24)

@@ -152,7 +152,7 @@ def test_more_codes_than_can_be_counted_are_refused():
         Totals([2**31], 5)
 
 
-def test_totals_wait_for_no_gradient():
+def test_totals_hold_no_graph():
     one = output(2, 0)
     loss = one.reconstruction_loss.clone().requires_grad_()
     totals = Totals([8], 5)
@@ -167,7 +167,7 @@ def test_totals_of_nothing_are_nan():
     assert (means.perplexity, means.usage) == (1.0, 0.0)
 
 
-def test_totals_go_on_from_their_state():
+def test_totals_continue_from_their_state():
     whole, first, second = Totals([8], 5), Totals([8], 5), Totals([8], 5)
     for seed in range(4):
         whole.add(output(3, seed))

@@ -75,7 +75,7 @@ def frechet(a, b):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_they_are_what_they_are_defined_as(files, channels):
+def test_metrics_match_their_definitions(files, channels):
     net, x = model(channels), images(channels=channels)
     networks = {name: perceptual.network(name, path) for name, path in files.items()}
     found = perceptual.measure(net, x, networks, batch_size=16)
@@ -88,16 +88,16 @@ def test_they_are_what_they_are_defined_as(files, channels):
     assert found["lpips"] == pytest.approx(pixels.square().sum((1, 2, 3)).mean().item(), rel=1e-3)
 
 
-def test_only_what_is_asked_for(files):
+def test_only_requested_metrics_are_computed(files):
     networks = {"lpips": perceptual.network("lpips", files["lpips"])}
     told = []
     found = perceptual.measure(model(), images(20), networks, 8, told.append)
     assert set(found) == {"lpips"} and told == [8, 8, 4]
 
 
-def test_files_that_are_none(tmp_path):
+def test_missing_and_invalid_networks_are_refused(tmp_path):
     with pytest.raises(
-        UserError, match=r"--rfid: expected the network's file; there is no .*a\.pt"
+        UserError, match=r"--rfid: expected the file of the network; there is no .*a\.pt"
     ):
         perceptual.network("rfid", str(tmp_path / "a.pt"))
     (tmp_path / "a.pt").write_bytes(b"no network")
@@ -106,17 +106,17 @@ def test_files_that_are_none(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_connection(tmp_path, monkeypatch):
+def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
     def refuse(*args, **more):
         raise OSError("no route to host")
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.raises(UserError, match=r"cannot be fetched \(OSError: no route.*--rfid FILE"):
+    with pytest.raises(UserError, match=r"cannot be downloaded \(OSError: no route.*--rfid FILE"):
         perceptual.network("rfid")
 
 
-def test_another_file_at_the_address(files, tmp_path, monkeypatch):
+def test_a_download_with_another_hash_is_refused(files, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setitem(perceptual.NETWORKS, "rfid", Path(files["rfid"]).as_uri())
     with pytest.raises(UserError, match="invalid hash"):
@@ -124,7 +124,7 @@ def test_another_file_at_the_address(files, tmp_path, monkeypatch):
     assert not [*tmp_path.rglob("*.pt*")]
 
 
-def test_what_was_fetched_is_kept(files, tmp_path, monkeypatch):
+def test_a_downloaded_network_is_cached(files, tmp_path, monkeypatch):
     (tmp_path / "rotvq").mkdir()
     kept = tmp_path / "rotvq" / "vgg16.pt"
     kept.write_bytes(Path(files["lpips"]).read_bytes())

@@ -27,12 +27,12 @@ def test_equal_components_share_the_bits(bits):
     assert gaussian_distortion([0.3] * 8, bits) == pytest.approx(0.3 * 4 ** (-bits / 8))
 
 
-def test_no_bits_leave_the_variance_and_no_variance_no_error():
+def test_zero_bits_leave_the_variance_and_zero_variance_no_error():
     assert gaussian_distortion([1.0, 3.0], 0.0) == pytest.approx(2.0)
     assert gaussian_distortion([0.0, 0.0], 5.0) == 0.0
 
 
-def test_variances_are_those_of_the_pixels():
+def test_variances_match_the_pixels():
     images = np.random.default_rng(0).integers(0, 256, (50, 3, 2, 2), dtype=np.uint8)
     images[:, :, 0, 0] = images[:, :, 0, 1]
     found = variances(images)

@@ -22,7 +22,7 @@ def residual(x: Tensor, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tens
     return F.relu(x + F.conv2d(F.relu(F.conv2d(x, *first, padding=1)), *second, padding=1))
 
 
-def test_the_encoder_is_the_papers():
+def test_the_encoder_matches_the_paper():
     encoder = Encoder(3, 8, 8, 2, 2)
     p = randomized(encoder)
     assert len(p) == 6
@@ -34,7 +34,7 @@ def test_the_encoder_is_the_papers():
     torch.testing.assert_close(encoder(x), h)
 
 
-def test_the_decoder_is_the_papers():
+def test_the_decoder_matches_the_paper():
     decoder = Decoder(3, 8, 8, 2, 2)
     p = randomized(decoder)
     assert len(p) == 6

@@ -44,7 +44,7 @@ def test_encoder_and_decoder():
     torch.testing.assert_close(cut(decoder(z), 4), torch.tanh(h))
 
 
-def test_a_block_begins_as_the_identity_and_learns():
+def test_a_block_starts_as_the_identity_and_learns():
     block, x = PreactivationBlock(4), torch.randn(1, 4, 3, 3)
     nn.init.zeros_(block.second.bias)
     assert torch.equal(block(x), x)
@@ -88,7 +88,7 @@ def test_attention_reaches_across_the_whole_grid():
 
 @pytest.mark.parametrize("network", ["patches", "attention"])
 @pytest.mark.parametrize("stages", [1, 2, 3])
-def test_a_model_of_patches_decodes_what_it_encodes(stages, network):
+def test_the_patch_network_decodes_its_own_tokens(stages, network):
     model = VQVAE(1, 8, 6, 1, stages, network=network).eval()
     x = torch.rand(2, 1, 16, 24) * 2 - 1
     output = model(x)

@@ -24,7 +24,7 @@ from rotvq.quantization import (
 
 QUANTIZERS = {
     "ema": lambda: VectorQuantizer(
-        20, 6, update=EMA(0.9), restart=Restart(0.1, "error"), init="data", channel_dim=1
+        20, 6, update=EMA(0.9), restart=Restart(0.1), init="data", channel_dim=1
     ),
     "linear": lambda: VectorQuantizer(
         20, 6, update=LinearMap(), estimator="straight_through", entropy_loss=True, channel_dim=1
@@ -63,7 +63,7 @@ def saved(tmp_path):
         {"channels": 1, "stages": 1, "network": "patches"},
     ],
 )
-def test_there_and_back(tmp_path, quantizer, changes):
+def test_a_loaded_model_equals_the_saved_one(tmp_path, quantizer, changes):
     net = model(quantizer, **changes)
     net.save_pretrained(tmp_path / "new" / "m")
     back = VQVAE.from_pretrained(tmp_path / "new" / "m")
@@ -81,7 +81,7 @@ def test_there_and_back(tmp_path, quantizer, changes):
         assert back.quantizer.codebook.ready
 
 
-def test_codes_that_quantizers_share_are_not_saved(tmp_path):
+def test_a_shared_codebook_is_not_saved(tmp_path):
     shared = VectorQuantizer(20, 6, channel_dim=1)
     net = VQVAE(width=8, dim=6, depth=1, quantizer=ResidualQuantizer([shared, shared]))
     with pytest.raises(UserError, match="got several quantizers that share one"):
@@ -90,7 +90,7 @@ def test_codes_that_quantizers_share_are_not_saved(tmp_path):
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_weights_that_are_not_finite_are_not_saved(tmp_path, quantizer, bad):
+def test_non_finite_weights_are_not_saved(tmp_path, quantizer, bad):
     net = model(quantizer)
     tensors = [(name, t) for name, t in net.state_dict().items() if t.is_floating_point()]
     for name, t in tensors:
@@ -122,14 +122,14 @@ def test_a_loaded_model_trains_as_the_one_that_was_saved(tmp_path, quantizer):
     assert all(torch.equal(t, state[name]) for name, t in back.state_dict().items())
 
 
-def test_two_files_and_no_code(saved):
+def test_a_saved_model_is_two_files_without_code(saved):
     assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
     assert json.loads((saved / "config.json").read_text())["format"] == "rotvq model"
     (saved / "plain").touch()
     assert len({path.stat().st_mode for path in saved.iterdir()}) == 1
 
 
-def test_training_goes_on_after_loading(saved):
+def test_a_loaded_model_can_be_trained_further(saved):
     net = VQVAE.from_pretrained(saved).train()
     net(torch.rand(4, 3, 16, 16) * 2 - 1).loss().backward()
     before = net.quantizer.codebook.embeddings.clone()
@@ -137,7 +137,7 @@ def test_training_goes_on_after_loading(saved):
     assert not torch.equal(net.quantizer.codebook.embeddings, before)
 
 
-def test_an_estimator_of_ones_own_cannot_be_saved(tmp_path):
+def test_a_custom_estimator_cannot_be_saved(tmp_path):
     net = model()
     net.quantizer.estimator = lambda z, q: q
     with pytest.raises(
@@ -148,7 +148,7 @@ def test_an_estimator_of_ones_own_cannot_be_saved(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_an_absent_file_is_named(saved, name):
+def test_a_missing_file_is_named(saved, name):
     (saved / name).unlink()
     with pytest.raises(UserError, match=f"{name}: expected .*no such file"):
         VQVAE.from_pretrained(saved)
@@ -157,7 +157,7 @@ def test_an_absent_file_is_named(saved, name):
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"format": "other", "version": 1}', b"\xff"]
 )
-def test_another_config_is_refused(saved, content):
+def test_a_config_of_another_format_is_refused(saved, content):
     (saved / "config.json").write_bytes(content)
     with pytest.raises(UserError, match="rotvq model"):
         VQVAE.from_pretrained(saved)
@@ -184,14 +184,14 @@ def change(path, **values):
         ({"model__width": 16}, "size mismatch"),
     ],
 )
-def test_wrong_arguments_are_told(saved, values, message):
+def test_wrong_arguments_are_reported(saved, values, message):
     change(saved / "config.json", **values)
     with pytest.raises(UserError, match=message) as caught:
         VQVAE.from_pretrained(saved)
     assert "\n" not in str(caught.value)
 
 
-def test_damaged_weights_are_told(saved):
+def test_damaged_weights_are_reported(saved):
     path = saved / "model.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -204,7 +204,7 @@ def test_damaged_weights_are_told(saved):
         VQVAE.from_pretrained(saved)
 
 
-def test_a_name_that_is_none(tmp_path):
+def test_a_name_that_is_neither_folder_nor_repository_is_refused(tmp_path):
     with pytest.raises(UserError, match="expected the folder of a saved model, or owner/name"):
         VQVAE.from_pretrained("nothing")
 
@@ -222,7 +222,7 @@ def test_a_model_on_the_hub_is_downloaded_without_other_files(saved, monkeypatch
     assert asked == [("owner/name", {"revision": "v1", "allow_patterns": files, "token": "secret"})]
 
 
-def test_a_hub_that_does_not_answer_is_one_line(monkeypatch):
+def test_hub_errors_are_one_line(monkeypatch):
     def refuse(*args, **more):
         raise ConnectionError("no route\nto host")
 

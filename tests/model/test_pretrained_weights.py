@@ -44,7 +44,7 @@ def others(t):
             yield bad
 
 
-def test_every_tensor_of_another_kind_is_refused(folder, state):
+def test_tensors_of_another_shape_or_dtype_are_refused(folder, state):
     for name, t in state.items():
         for other in others(t):
             save_file({**state, name: other.contiguous()}, folder / "model.safetensors")
@@ -53,7 +53,7 @@ def test_every_tensor_of_another_kind_is_refused(folder, state):
             assert "\n" not in str(error.value)
 
 
-def test_tensors_that_are_missing_or_too_many_are_refused(folder, state):
+def test_missing_and_extra_tensors_are_refused(folder, state):
     name = next(iter(state))
     for content in ({**state, "more": torch.zeros(2)}, {k: state[k] for k in state if k != name}):
         save_file(content, folder / "model.safetensors")
@@ -61,7 +61,7 @@ def test_tensors_that_are_missing_or_too_many_are_refused(folder, state):
             VQVAE.from_pretrained(folder)
 
 
-def test_a_model_saved_in_half_precision_is_read(folder, state):
+def test_a_model_saved_in_half_precision_loads(folder, state):
     half = {k: t.half() if t.is_floating_point() else t for k, t in state.items()}
     save_file(half, folder / "model.safetensors")
     loaded = VQVAE.from_pretrained(folder).state_dict()
@@ -83,7 +83,7 @@ def test_a_model_saved_in_half_precision_is_read(folder, state):
         "text",
     ],
 )
-def test_a_header_that_is_made_up_is_refused(folder, entry):
+def test_a_crafted_header_is_refused(folder, entry):
     header = json.dumps({"quantizer.codebook.embeddings": entry}).encode()
     content = struct.pack("<Q", len(header)) + header + bytes(16)
     (folder / "model.safetensors").write_bytes(content)
@@ -105,7 +105,7 @@ def test_only_regular_files_are_read(folder, name, kind):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="all paths of Windows are text")
-def test_a_path_that_is_not_text_is_read(folder, state):
+def test_a_path_that_is_not_utf_8_is_read(folder, state):
     odd = folder.rename(folder.with_name(os.fsdecode(b"caf\xe9")))
     loaded = VQVAE.from_pretrained(odd).state_dict()
     assert all(torch.equal(loaded[name], t) for name, t in state.items())

@@ -1,15 +1,14 @@
-"""The model's shapes, losses, tokens and refusals."""
+"""The model's shapes, losses and tokens."""
 
 import math
 from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_map
 
 import rotvq
-from rotvq.errors import UserError
 from rotvq.model import VQVAE, VQVAEOutput
 from rotvq.quantization import GradientLearned, Restart, VectorQuantizer, distances
 
@@ -222,110 +221,3 @@ def test_distances_between_latents_and_codes_explain_the_indices():
     found = distances(z_e, codes, channel_dim=1)
     assert found.shape == (*indices.shape, len(codes))
     assert torch.equal(found.argmin(-1), indices)
-
-
-# Refusals
-
-
-def assert_one_line(error: pytest.ExceptionInfo, *mentions: object) -> None:
-    message = str(error.value)
-    assert "\n" not in message and message
-    for mention in mentions:
-        assert str(mention) in message, message
-
-
-@pytest.mark.parametrize("method", ["forward", "encode"])
-@pytest.mark.parametrize("size", [(15, 16), (16, 18), (2, 16), (33, 33)])
-def test_sizes_that_do_not_halve_are_refused(size, method):
-    with pytest.raises(UserError) as error:
-        getattr(small(), method)(images(1, 3, *size))
-    assert_one_line(error, 4, *size)
-
-
-@pytest.mark.parametrize("method", ["forward", "encode"])
-def test_other_images_are_refused(method):
-    call = getattr(small(), method)
-    for x in (images(1, 1), images(1, 4), images(1)[0], images(1)[None]):
-        with pytest.raises(UserError) as error:
-            call(x)
-        assert_one_line(error, 3, tuple(x.shape))
-    for dtype in (torch.uint8, torch.int64, torch.bool):
-        with pytest.raises(UserError) as error:
-            call(torch.ones(1, 3, 16, 16, dtype=dtype))
-        assert_one_line(error, dtype)
-
-
-def test_other_tokens_are_refused():
-    model = small().eval()
-    for indices in (torch.zeros(4, 4), torch.zeros(1, 16), torch.zeros(1, 1, 4, 4)):
-        with pytest.raises(UserError) as error:
-            model.decode(indices.long())
-        assert_one_line(error, tuple(indices.shape))
-    for value in (32, 10**9, -2):
-        with pytest.raises(UserError) as error:
-            model.decode(torch.full((1, 4, 4), value))
-        assert_one_line(error, value)
-    with pytest.raises(UserError) as error:
-        model.decode(torch.zeros(1, 4, 4))
-    assert_one_line(error, "int64", torch.float32)
-
-
-@pytest.mark.parametrize("name", ["channels", "width", "dim", "depth", "stages"])
-def test_wrong_sizes_are_refused_by_name_and_value(name):
-    with pytest.raises(UserError) as error:
-        VQVAE(**{"width": 8, "dim": 8, name: -3})
-    assert_one_line(error, name, -3)
-
-
-def test_a_quantizer_that_does_not_fit_is_refused():
-    with pytest.raises(UserError) as error:
-        VQVAE(width=8, dim=8, quantizer=VectorQuantizer(16, 6, channel_dim=1))
-    assert_one_line(error, 8, 6)
-    with pytest.raises(UserError) as error:
-        VQVAE(width=8, dim=8, quantizer=VectorQuantizer(16, 8))
-    assert_one_line(error, "channel_dim")
-
-
-# Compiled and exported
-
-
-class Call(nn.Module):
-    """One method of a model as a module, which is what export takes."""
-
-    def __init__(self, model: VQVAE, method: str):
-        super().__init__()
-        self.model, self.method = model, method
-
-    def forward(self, x: Tensor) -> Tensor:
-        return getattr(self.model, self.method)(x)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_encode_and_decode_are_exported_for_any_batch():
-    model = small().eval()
-    batch = {0: torch.export.Dim("batch")}
-    x = images(4)
-    indices = model.encode(x)
-    exported = [
-        torch.export.export(Call(model, method), (example,), dynamic_shapes=(batch,)).module()
-        for method, example in (("encode", x), ("decode", indices))
-    ]
-    for n in (4, 3, 1):
-        assert torch.equal(exported[0](x[:n]), model.encode(x[:n]))
-        torch.testing.assert_close(exported[1](indices[:n]), model.decode(indices[:n]))
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_training_the_model_is_one_graph():
-    torch.compiler.reset()
-    eager, other = small(), small()
-    compiled = torch.compile(other, fullgraph=True, backend="aot_eager")
-    for model in (eager, compiled):
-        out = model(images())
-        out.loss().backward()
-    for (name, a), b in zip(eager.named_parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(a.grad, b.grad, msg=lambda m, n=name: f"{n}: {m}")
-    torch.testing.assert_close(
-        eager.quantizer.codebook.embeddings, other.quantizer.codebook.embeddings
-    )
-    torch.compiler.reset()

@@ -28,14 +28,14 @@ def images():
     return 2 * torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(1)) - 1
 
 
-def test_one_token_of_a_whole_wall_is_refused():
+def test_too_many_stages_are_refused():
     with pytest.raises(UserError, match=r"at most 8; got 16. Each stage halves"):
         VQVAE(width=1, dim=8, stages=16)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("quantizer", [None, FiniteScalarQuantizer([4] * 8, channel_dim=1)])
-def test_weights_that_are_not_finite_make_no_tokens_and_no_pictures(quantizer, bad):
+def test_non_finite_weights_make_no_tokens_and_no_images(quantizer, bad):
     model = VQVAE(width=8, dim=8, depth=1, quantizer=quantizer).eval()
     with torch.no_grad():
         next(model.encoder.parameters())[0] = bad
@@ -50,7 +50,7 @@ def test_weights_that_are_not_finite_make_no_tokens_and_no_pictures(quantizer, b
 
 
 @pytest.mark.parametrize("update", [EMA(), GradientLearned(), LinearMap()])
-def test_codes_that_are_not_finite_make_no_tokens(update):
+def test_non_finite_codes_make_no_tokens(update):
     model = small(update=update).eval()
     with torch.no_grad():
         next(model.quantizer.parameters(), model.quantizer.codebook.embeddings)[3] = math.nan
@@ -58,7 +58,7 @@ def test_codes_that_are_not_finite_make_no_tokens(update):
         model.encode(images())
 
 
-def test_images_that_are_not_finite_make_no_tokens():
+def test_non_finite_images_make_no_tokens():
     x = images()
     x[0, 0, 0, 0] = math.nan
     with pytest.raises(UserError, match="expected finite latents"):

@@ -8,7 +8,8 @@ import rotvq
 from rotvq.errors import UserError
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
-from rotvq.quantization.updates import EMA, GradientLearned, Restart
+from rotvq.quantization.restart import Restart
+from rotvq.quantization.updates import EMA, GradientLearned
 
 DISCRETE = sorted(set(ESTIMATORS) - {"reflection"})
 K, D = 12, 5

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.updates import EMA, GradientLearned, Restart
+from rotvq.quantization.restart import Restart
+from rotvq.quantization.updates import EMA, GradientLearned
 
 SHARES = {2: (10, 20), 4: (10, 0, 15, 5)}
 """Vectors of a global batch that each process has, by the number of processes: one has none."""

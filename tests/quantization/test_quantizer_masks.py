@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.updates import Restart
+from rotvq.quantization.restart import Restart
 
 K, D = 12, 5
 

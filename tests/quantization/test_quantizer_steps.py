@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rotvq.errors import UserError
-from rotvq.quantization.quantizer import WAITING, VectorQuantizer
-from rotvq.quantization.updates import EMA, GradientLearned, Restart
+from rotvq.quantization.quantizer import _WARN_AFTER, VectorQuantizer
+from rotvq.quantization.restart import Restart
+from rotvq.quantization.updates import EMA, GradientLearned
 
 K, D = 12, 5
 
@@ -169,12 +170,12 @@ def test_an_update_that_never_comes_is_said_once():
                 quantizer(vectors(4, D))
             quantizer.update_codebook()
         quantizer.eval()
-        for _ in range(WAITING):
+        for _ in range(_WARN_AFTER):
             quantizer(vectors(4, D))
     quantizer.train()
     with pytest.warns(UserWarning, match=r"100 training steps without update_codebook\(\)") as said:
         for _ in range(2):
-            for _ in range(3 * WAITING):
+            for _ in range(3 * _WARN_AFTER):
                 quantizer(vectors(4, D))
             quantizer.update_codebook()
     assert len(said) == 1
@@ -184,7 +185,7 @@ def test_an_update_of_ones_own_is_not_missed():
     quantizer = make()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for _ in range(2 * WAITING):
+        for _ in range(2 * _WARN_AFTER):
             quantizer(vectors(4, D))
 
 

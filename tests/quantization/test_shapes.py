@@ -36,6 +36,6 @@ def test_gather():
     gather = checked(Codebook.accumulate)
     valid = torch.ones(5, dtype=torch.bool)
     gather(codebook, torch.randn(5, 3), torch.zeros(5, dtype=torch.int64), valid)
-    assert codebook.n.sum() == 5
+    assert codebook._n.sum() == 5
     with pytest.raises(TypeCheckError):
         gather(codebook, torch.randn(5, 3), torch.zeros(5, dtype=torch.int32), valid)

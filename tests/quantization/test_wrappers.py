@@ -25,7 +25,6 @@ UPDATES = {"ema": EMA(0.9), "gradient": GradientLearned(0.5), "linear": LinearMa
 TRAININGS = {
     "data": dict(update=UPDATES["gradient"], init="data"),
     "restart": dict(update=UPDATES["gradient"], restart=Restart(0.1)),
-    "restart by error": dict(update=UPDATES["gradient"], restart=Restart(0.1, "error")),
     "deferred": dict(update=UPDATES["gradient"], restart=Restart(0.1), defer_update=True),
     "linear": dict(update=UPDATES["linear"], init="data"),
     "averages": dict(update=UPDATES["ema"], init="data", restart=Restart(0.1)),
@@ -97,8 +96,6 @@ def trained(wrapper: str, training: str, dtype=torch.float32) -> dict[str, Tenso
         run = DistributedDataParallel(model)
     if wrapper == "fsdp2":
         mesh = init_device_mesh("cpu", (2,))
-        if dtype != torch.float32:  # a unit of its own, as its parameters have another dtype
-            fully_shard(model.quantizer, mesh=mesh)
         fully_shard(model, mesh=mesh)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     for number in range(5):
@@ -215,9 +212,11 @@ def test_fully_sharded_codes_are_those_of_ddp(training, found):
 
 
 @pytest.mark.parametrize("training", TRAININGS)
-def test_a_quantizer_that_is_a_unit_of_its_own_stays_in_float32(training, found):
+def test_a_model_in_bfloat16_trains_under_one_fully_shard(training, found):
     one, other = (each[f"half {training}"] for each in found)
-    assert one["e"].dtype == one["codes"].dtype == torch.float32
+    learned = TRAININGS[training]["update"] is UPDATES["gradient"]
+    assert one["e"].dtype == (torch.bfloat16 if learned else torch.float32)
+    assert one["N"].dtype == one["codes"].dtype == torch.float32
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert one["e"].isfinite().all() and one["tokens"].unique().numel() > 1
 

@@ -42,7 +42,7 @@ def test_the_page_and_its_parts(served):
     assert not re.search(r"https?://", page), "everything comes from this machine"
 
 
-def test_a_picture_there_and_back(served, model):
+def test_an_image_is_encoded_and_decoded(served, model):
     _, photo = ask(served, "GET", "/sample.png")
     assert photo == sample()
     response, content = ask(served, "POST", "/encode", photo)
@@ -68,7 +68,7 @@ def test_a_picture_there_and_back(served, model):
         ("/decode", b"\xff", "expected JSON"),
     ],
 )
-def test_bad_questions_get_a_line(served, path, body, message):
+def test_bad_requests_get_one_line(served, path, body, message):
     response, content = ask(served, "POST", path, body)
     assert response.status == 400
     assert message in json.loads(content)["error"]
@@ -79,15 +79,15 @@ def test_nothing_else_is_served(served, path):
     assert ask(served, "GET", path)[0].status == 404
 
 
-def test_other_names_are_refused(served):
+def test_other_host_names_are_refused(served):
     assert ask(served, "GET", "/about", Host="evil.example")[0].status == 400
 
 
 @pytest.mark.parametrize("path", ["/encode", "/about"])
-def test_pages_of_the_web_are_refused(served, path):
+def test_requests_from_other_sites_are_refused(served, path):
     method = "POST" if path == "/encode" else "GET"
     response, content = ask(served, method, path, **{"Sec-Fetch-Site": "cross-site"})
-    assert response.status == 400 and "the page itself" in content.decode()
+    assert response.status == 400 and "expected a request from this page" in content.decode()
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_pages_of_the_web_are_refused(served, path):
         (("--name", "a b"), "--name: expected"),
     ],
 )
-def test_an_address_that_nobody_could_ask_is_one_line(capsys, tmp_path, words, message):
+def test_an_unusable_address_is_one_line(capsys, tmp_path, words, message):
     from rotvq.cli.main import main
 
     assert main(["serve", str(tmp_path), *words]) == 2
@@ -106,7 +106,7 @@ def test_an_address_that_nobody_could_ask_is_one_line(capsys, tmp_path, words, m
     assert message in error and error.count("\n") == 1
 
 
-def test_a_request_that_never_ends_is_ended(model, monkeypatch):
+def test_an_endless_request_times_out(model, monkeypatch):
     from rotvq.serving import app
     from rotvq.serving.session import Session
 
@@ -148,7 +148,7 @@ def command(model, tmp_path):
     process.wait()
 
 
-def test_the_command_ends_on_ctrl_c(command):
+def test_ctrl_c_stops_the_command(command):
     process, address = command
     assert ask(address, "GET", "/about")[0].status == 200
     process.send_signal(signal.SIGINT)
@@ -165,7 +165,7 @@ def slow_picture(seconds):
     return content.getvalue()
 
 
-def test_it_ends_on_ctrl_c_while_it_computes(command):
+def test_ctrl_c_stops_the_command_during_a_computation(command):
     process, address = command
     where = urlsplit(address)
     photo = slow_picture(3)
@@ -184,10 +184,10 @@ def test_it_ends_on_ctrl_c_while_it_computes(command):
     assert process.returncode == 128 + signal.SIGINT and "Traceback" not in err
 
 
-def test_an_address_that_is_taken(served, model, tmp_path, capsys):
+def test_an_address_in_use_is_one_line(served, model, tmp_path, capsys):
     from rotvq.cli.main import main
 
     model.save_pretrained(tmp_path)
     status = main(["serve", str(tmp_path), "--port", str(urlsplit(served).port)])
-    assert status == 2 and "expected a free address" in capsys.readouterr().err
+    assert status == 2 and "expected an unused address" in capsys.readouterr().err
     assert main(["serve", str(tmp_path), "--port", "70000"]) == 2

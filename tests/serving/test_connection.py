@@ -53,13 +53,13 @@ def seconds_until_closed(client):
     [b"", b"GET / HTTP/1.1\r\nHost: 127", b"G", HEADERS + b"GET / HT"],
     ids=["nothing", "half a header", "a byte", "a request and a half"],
 )
-def test_who_sends_no_whole_header_is_hung_up_on(served, said):
+def test_an_incomplete_header_times_out(served, said):
     with connect(served) as client:
         client.sendall(said)
         assert seconds_until_closed(client) < 5
 
 
-def test_a_header_by_the_byte_is_hung_up_on(served):
+def test_a_header_sent_byte_by_byte_times_out(served):
     with connect(served) as client:
         began = time.monotonic()
         with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
@@ -69,7 +69,7 @@ def test_a_header_by_the_byte_is_hung_up_on(served):
         assert time.monotonic() - began < 5
 
 
-def test_silent_connections_keep_nobody_out(served, monkeypatch):
+def test_idle_connections_do_not_block_others(served, monkeypatch):
     monkeypatch.setattr(connection, "PATIENCE", 60.0)
     with ExitStack() as crowd:
         for _ in range(2 * CLIENTS):
@@ -77,7 +77,7 @@ def test_silent_connections_keep_nobody_out(served, monkeypatch):
         assert [status(served) for _ in range(5)] == [200] * 5
 
 
-def test_who_does_not_read_the_answer_is_hung_up_on(served):
+def test_a_client_that_does_not_read_times_out(served):
     """The answers to many requests at once, more than the system holds for a client."""
     with connect(served) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

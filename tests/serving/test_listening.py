@@ -27,8 +27,10 @@ def known_names(monkeypatch):
 
 
 @pytest.mark.parametrize("host", EVERYWHERE)
-def test_every_spelling_of_all_addresses_needs_a_name(host):
-    with pytest.raises(UserError, match=r"expected --name too, as it stands for every address"):
+def test_every_spelling_of_the_unspecified_address_needs_a_name(host):
+    with pytest.raises(
+        UserError, match=r"expected --name too, as this host stands for every address"
+    ):
         resolve(host)
     found = resolve(host, ["Lab-7", "10.0.0.7"])
     assert found == ("0.0.0.0", ("lab-7", "10.0.0.7", *LOCAL)) and not found.local
@@ -45,26 +47,26 @@ def test_every_spelling_of_all_addresses_needs_a_name(host):
         ("192.0.2.7", "192.0.2.7", ("192.0.2.7", *LOCAL), False),
     ],
 )
-def test_one_address_goes_by_its_names(host, ip, names, local):
+def test_an_address_has_its_names(host, ip, names, local):
     found = resolve(host)
     assert found == (ip, names) and found.local is local
 
 
 @pytest.mark.parametrize("host", ["::", "[::]", "::1", "", "a b", "x" * 300, "é" * 70, "1.2.3.4.5"])
-def test_what_is_no_address_of_ipv4_is_one_line(host):
-    with pytest.raises(UserError, match="expected a name or an address of IPv4") as error:
+def test_a_host_without_an_ipv4_address_is_one_line(host):
+    with pytest.raises(UserError, match="expected a host name or an IPv4 address") as error:
         resolve(host)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["", "*", "a*b", "a/b", "a b", "http://a", "[::1]"])
-def test_names_that_are_none(name):
-    with pytest.raises(UserError, match="--name: expected a name"):
+def test_invalid_names_are_refused(name):
+    with pytest.raises(UserError, match="--name: expected a host name or an IPv4 address; got"):
         resolve("127.0.0.1", [name])
 
 
-def test_it_listens_where_it_was_judged():
+def test_the_server_listens_on_the_resolved_address():
     with listen(resolve("127.1"), 0) as bound:
         assert bound.getsockname()[0] == "127.0.0.1"
-        with pytest.raises(UserError, match="expected a free address"):
+        with pytest.raises(UserError, match="expected an unused address"):
             listen(resolve("127.0.0.1"), bound.getsockname()[1])

@@ -38,7 +38,7 @@ def picture(seed):
     return file.getvalue()
 
 
-def test_fifty_clients_get_their_own_answers(served, model):
+def test_fifty_clients_get_their_own_responses(served, model):
     expected = [Session(model).encode(picture(seed)) for seed in range(CLIENTS)]
     together = threading.Barrier(CLIENTS)
 
@@ -107,12 +107,12 @@ def test_broken_requests_break_nothing(served, kind, capfd):
         b'{"height": -8, "width": 8, "indices": []}',
     ],
 )
-def test_numbers_that_are_none_get_a_line(served, body):
+def test_invalid_numbers_get_one_line(served, body):
     status, content = ask(served, "POST", "/decode", body)
     assert status == 400 and "expected" in json.loads(content)["error"]
 
 
-def test_a_thousand_requests_leave_nothing_behind(served):
+def test_a_thousand_requests_leak_nothing(served):
     process = psutil.Process()
     photo = picture(0)
 

@@ -61,7 +61,7 @@ def test_painting_with_the_mouse(page):
     assert page.complaints == []
 
 
-def test_keys_alone(page):
+def test_painting_with_the_keyboard(page):
     page.focus("#sample")
     page.keyboard.press("Enter")
     shows(page, "#message", "32×48 tokens")
@@ -86,7 +86,7 @@ def test_keys_alone(page):
     assert page.complaints == []
 
 
-def test_a_dropped_file_that_is_no_picture(page, tmp_path):
+def test_a_dropped_file_that_is_not_an_image(page, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     page.set_input_files("#file", tmp_path / "a.png")
     shows(page, "#message", "expected an image")

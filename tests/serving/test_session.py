@@ -42,7 +42,7 @@ def test_a_model_with_several_codebooks_has_no_palette():
         Session(model)
 
 
-def test_a_picture_there_and_back(session, model):
+def test_an_image_is_encoded_and_decoded(session, model):
     content = picture(18, 25)
     answer = session.encode(content)
     tokens = encode(model, [("", pixels(content).transpose(2, 0, 1))])
@@ -55,7 +55,7 @@ def test_a_picture_there_and_back(session, model):
 
 
 @pytest.mark.parametrize("size, reduced", [((600, 300), (SIDE, 128)), ((10, 900), (3, SIDE))])
-def test_large_pictures_are_reduced(session, size, reduced):
+def test_large_images_are_reduced(session, size, reduced):
     answer = session.encode(picture(*size))
     assert (answer["height"], answer["width"]) == reduced
 
@@ -63,11 +63,11 @@ def test_large_pictures_are_reduced(session, size, reduced):
 @pytest.mark.parametrize(
     "mode, kind", [("L", "PNG"), ("RGBA", "PNG"), ("RGB", "JPEG"), ("P", "GIF")]
 )
-def test_kinds_of_pictures(session, mode, kind):
+def test_image_formats_and_modes(session, mode, kind):
     assert session.encode(picture(16, 16, kind, mode))["rows"] == 4
 
 
-def test_a_codes_picture_is_the_middle_of_many(session, model):
+def test_a_code_is_shown_by_the_central_token(session, model):
     tiles = pixels(session.codes)
     assert tiles.shape == (24, 24, 3)  # 30 codes in 6 x 6 tiles of 4 pixels
     with torch.no_grad():
@@ -98,7 +98,7 @@ def test_grey_and_finite_scalar():
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", picture(16, 16)[:60]])
-def test_what_is_no_picture(session, content):
+def test_a_file_that_is_not_an_image_is_refused(session, content):
     with pytest.raises(UserError, match="expected an image"):
         session.encode(content)
 
@@ -115,7 +115,7 @@ def test_a_jpeg_of_empty_scans_is_refused_before_it_is_decoded(session):
     assert time.monotonic() - began < 5
 
 
-def test_a_picture_of_too_many_pixels(session, monkeypatch):
+def test_an_image_with_too_many_pixels_is_refused(session, monkeypatch):
     monkeypatch.setattr("rotvq.serving.session.LARGEST", 100)
     with pytest.raises(UserError, match="at most 100 pixels; got 20x10"):
         session.encode(picture(10, 20))
@@ -131,7 +131,7 @@ def test_a_picture_of_too_many_pixels(session, monkeypatch):
         (8, 1000, [0] * 500, "1 to 256 pixels a side"),
     ],
 )
-def test_tokens_that_are_none(session, height, width, indices, message):
+def test_invalid_tokens_are_refused(session, height, width, indices, message):
     with pytest.raises(UserError, match=message):
         session.decode(height, width, indices)
 

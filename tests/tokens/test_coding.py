@@ -16,7 +16,7 @@ from rotvq.quantization import (
     VectorQuantizer,
 )
 from rotvq.tokens.coding import codec, decode, encode, fingerprint, padded
-from rotvq.tokens.file import KINDS, read, write
+from rotvq.tokens.file import KINDS, load_tokens, save_tokens
 
 
 def model(seed=0, **changes):
@@ -30,7 +30,7 @@ def picture(height, width, channels=3, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (channels, height, width), np.uint8)
 
 
-def test_decoded_tokens_are_the_forward_passs_reconstruction():
+def test_decoded_tokens_equal_the_reconstruction():
     net = model()
     images = [(f"{i}.png", picture(16, 24, seed=i)) for i in range(5)]
     tokens = encode(net, images, batch_size=2)
@@ -42,7 +42,7 @@ def test_decoded_tokens_are_the_forward_passs_reconstruction():
     assert (np.stack(found) == expected).mean() > 0.999
 
 
-def test_images_of_any_size_come_back_at_their_size():
+def test_images_of_any_size_keep_their_size():
     net = model()
     sizes = [(16, 16), (5, 4), (5, 4), (17, 30), (4, 7)]
     tokens = encode(net, [("", picture(*size)) for size in sizes])
@@ -51,21 +51,21 @@ def test_images_of_any_size_come_back_at_their_size():
     assert [pixels.shape for _, pixels in decode(net, tokens)] == [(3, *size) for size in sizes]
 
 
-def test_an_image_is_continued_with_its_edge():
+def test_images_are_padded_by_repeating_the_edge():
     x = torch.arange(6, dtype=torch.uint8).reshape(1, 1, 2, 3)
     assert padded(x, 4)[0, 0].tolist() == [[0, 1, 2, 2], *[[3, 4, 5, 5]] * 3]
     assert padded(x, 1) is x
 
 
 @pytest.mark.parametrize("network", ["paper", "patches", "attention"])
-def test_every_network_takes_other_sizes(network):
+def test_every_network_handles_other_sizes(network):
     net = model(network=network)
     tokens = encode(net, [("", picture(20, 28))])
     ((_, pixels),) = decode(net, tokens)
     assert pixels.shape == (3, 20, 28)
 
 
-def test_nothing_changes_but_the_count():
+def test_encoding_changes_nothing_and_reports_progress():
     net, told = model().train(), []
     before = {name: t.clone() for name, t in net.state_dict().items()}
     encode(net, [("", picture(8, 8))] * 5, batch_size=2, progress=told.append)
@@ -74,7 +74,7 @@ def test_nothing_changes_but_the_count():
     assert len(encode(net, [])) == 0
 
 
-def test_grey_and_finite_scalar_models():
+def test_gray_images_and_finite_scalar_quantization():
     grey = model(channels=1, dim=3, quantizer=FiniteScalarQuantizer([4, 4, 3], channel_dim=1))
     tokens = encode(grey, [("a", picture(8, 8, 1))])
     assert tokens.codec.codebook_sizes == (48,) and tokens.codec.bits == 6
@@ -110,13 +110,13 @@ SIZES = {
 
 @pytest.mark.parametrize("kind", SIZES)
 @pytest.mark.parametrize("suffix", KINDS)
-def test_every_quantizer_has_tokens_and_files(tmp_path, kind, suffix):
+def test_tokens_and_files_of_every_quantizer(tmp_path, kind, suffix):
     net = model(quantizer=several()[kind])
     for codebook in net.quantizer.codebooks:
         torch.nn.init.normal_(codebook.embeddings)
     images = [("a", picture(16, 24)), ("b", picture(5, 9))]
-    write(tmp_path / f"t{suffix}", encode(net, images))
-    tokens = read(tmp_path / f"t{suffix}")
+    save_tokens(encode(net, images), tmp_path / f"t{suffix}")
+    tokens = load_tokens(tmp_path / f"t{suffix}")
     assert tokens.codec.codebook_sizes == SIZES[kind]
     assert tokens.codec.index_shape == net.quantizer.index_shape
     assert tokens.codec.bits == sum(math.ceil(math.log2(k)) for k in SIZES[kind])
@@ -127,7 +127,7 @@ def test_every_quantizer_has_tokens_and_files(tmp_path, kind, suffix):
     assert np.array_equal(first, expected) and second.shape == (3, 5, 9)
 
 
-def test_each_codebook_counts_in_the_fingerprint():
+def test_the_fingerprint_covers_every_codebook():
     net = model(quantizer=several()["nested"])
     before = fingerprint(net)
     for codebook in net.quantizer.codebooks:
@@ -136,7 +136,7 @@ def test_each_codebook_counts_in_the_fingerprint():
         before = fingerprint(net)
 
 
-def test_the_fingerprint_is_of_what_decides():
+def test_the_fingerprint_covers_networks_and_codes_only():
     assert fingerprint(model()) == fingerprint(model()) != fingerprint(model(seed=1))
     net = model()
     before = fingerprint(net)
@@ -172,6 +172,6 @@ def test_tokens_of_another_model_are_refused():
         (picture(8, 8, 4), r"\(3, height, width\); got \(4, 8, 8\)"),
     ],
 )
-def test_arrays_that_would_be_read_as_something_else_are_refused(pixels, message):
+def test_arrays_of_another_dtype_or_layout_are_refused(pixels, message):
     with pytest.raises(UserError, match=message):
         encode(model(), [("a", pixels)])

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from rotvq.errors import UserError
 from rotvq.tokens.collection import Codec, Packer, Tokens
-from rotvq.tokens.file import KINDS, read, write
+from rotvq.tokens.file import KINDS, load_tokens, save_tokens
 
 CODEC = Codec("0123456789abcdef", (1000,), 4, 3)
 SEVERAL = Codec("0123456789abcdef", (1000, 3, 17, 1), 4, 3, (2, 2))
@@ -49,10 +49,10 @@ def path(request, tmp_path):
 @pytest.mark.parametrize("sizes", [[], [(32, 32)], [(32, 32)] * 5 + [(5, 9), (8, 8), (5, 9)]])
 def test_what_is_written_is_read(path, sizes, names, codec):
     tokens, indices = some(sizes, names, codec)
-    write(path, tokens)
+    save_tokens(tokens, path)
     (path.parent / "plain").touch()
     assert path.stat().st_mode == (path.parent / "plain").stat().st_mode
-    found = read(path)
+    found = load_tokens(path)
     assert found.codec == codec
     assert list(found.sizes) == sizes
     assert found.packed == tokens.packed
@@ -76,27 +76,27 @@ def test_tokens_are_a_sequence_of_arrays():
 
 
 @pytest.mark.parametrize("names", [True, False])
-def test_labels_and_captions_go_along(path, names):
+def test_labels_and_captions_are_kept(path, names):
     tokens, _ = some([(32, 32)] * 7, names, others=True)
-    write(path, tokens)
-    found = read(path)
+    save_tokens(tokens, path)
+    found = load_tokens(path)
     assert found.labels == [*LABELS, *LABELS[:3]] and found.captions == [*CAPTIONS, *CAPTIONS[:3]]
     assert (found.names is not None) == names and found.packed == tokens.packed
-    write(path, some([(32, 32)] * 7)[0])
-    assert read(path).labels is None and read(path).captions is None
+    save_tokens(some([(32, 32)] * 7)[0], path)
+    assert load_tokens(path).labels is None and load_tokens(path).captions is None
 
 
 @pytest.mark.parametrize("caption", ["the same", "\x00" * 2**16])
-def test_captions_that_compress_well_are_read_again(path, caption):
+def test_captions_that_compress_well_can_be_read(path, caption):
     n = 200 if len(caption) > 100 else 100_000
-    write(path, Tokens(CODEC, [(4, 4)] * n, bytes(2 * n), captions=[caption] * n))
-    assert read(path).captions == [caption] * n
+    save_tokens(Tokens(CODEC, [(4, 4)] * n, bytes(2 * n), captions=[caption] * n), path)
+    assert load_tokens(path).captions == [caption] * n
 
 
-def test_labels_can_be_read_without_us(tmp_path):
+def test_labels_can_be_read_without_rotvq(tmp_path):
     tokens, _ = some([(4, 4)] * 4, others=True)
     for ending in KINDS:
-        write(tmp_path / f"t{ending}", tokens)
+        save_tokens(tokens, tmp_path / f"t{ending}")
     expected = [-(2**63), -1, 0, 2**63 - 1]
     assert np.load(tmp_path / "t.npz")["labels"].tolist() == expected
     assert load_file(tmp_path / "t.safetensors")["labels"].tolist() == expected
@@ -115,17 +115,17 @@ def test_labels_can_be_read_without_us(tmp_path):
         ([2**31], np.int64),
     ],
 )
-def test_labels_take_as_few_bytes_as_they_can(tmp_path, labels, kind):
+def test_labels_use_the_smallest_type(tmp_path, labels, kind):
     tokens = Tokens(CODEC, [(4, 4)] * len(labels), bytes(2 * len(labels)), labels=labels)
-    write(tmp_path / "t.npz", tokens)
+    save_tokens(tokens, tmp_path / "t.npz")
     assert np.load(tmp_path / "t.npz")["labels"].dtype == kind
-    assert read(tmp_path / "t.npz").labels == labels
+    assert load_tokens(tmp_path / "t.npz").labels == labels
 
 
 def test_files_of_version_1_are_read():
     """Files with one codebook and without labels, as version 1 wrote them."""
     for name in ("before.npz", "before.safetensors", "before.parquet"):
-        found = read(Path(__file__).parent / name)
+        found = load_tokens(Path(__file__).parent / name)
         assert list(found.sizes) == [(8, 8), (8, 8), (5, 9)] and len(found.packed) == 18
         assert list(found.names) == [f"folder/image_{i}.png" for i in range(3)]
         assert found.labels is None and found.captions is None
@@ -143,14 +143,14 @@ def test_files_of_version_1_are_read():
         ({"names": ["a", None]}, "a name has the wrong type"),
     ],
 )
-def test_names_labels_and_captions_are_one_for_each(parts, message):
+def test_names_labels_and_captions_must_match_the_images(parts, message):
     with pytest.raises(UserError, match=message):
         Tokens(CODEC, [(4, 4)] * 2, bytes(4), **parts)
 
 
-def test_batches_are_neighbours_of_one_size(path):
-    write(path, some([(32, 32)] * 5 + [(5, 9)])[0])
-    shapes = [(these.start, these.stop, i.shape[1:]) for these, i in read(path).batches(3)]
+def test_batches_hold_consecutive_images_of_one_size(path):
+    save_tokens(some([(32, 32)] * 5 + [(5, 9)])[0], path)
+    shapes = [(these.start, these.stop, i.shape[1:]) for these, i in load_tokens(path).batches(3)]
     assert shapes == [(0, 3, (8, 8)), (3, 5, (8, 8)), (5, 6, (2, 3))]
 
 
@@ -158,15 +158,15 @@ def test_batches_are_neighbours_of_one_size(path):
 def test_a_file_is_as_small_as_its_bits(path, codebook_size):
     codec = Codec("0123456789abcdef", (codebook_size,), 4, 3)
     tokens, _ = some([(32, 32)] * 10_000, names=False, codec=codec)
-    write(path, tokens)
+    save_tokens(tokens, path)
     bits = 10_000 * 64 * codec.bits
     # A header of a kilobyte or two is more than 2 % of very few bits.
     assert path.stat().st_size <= 1.02 * bits / 8 + (codebook_size == 2) * 2048
 
 
-def test_the_header_can_be_read_without_us(tmp_path):
+def test_the_header_can_be_read_without_rotvq(tmp_path):
     tokens, _ = some([(32, 32)] * 3)
-    write(tmp_path / "t.npz", tokens)
+    save_tokens(tokens, tmp_path / "t.npz")
     header = json.loads(np.load(tmp_path / "t.npz")["header"].tobytes())
     assert header == {
         "format": "rotvq tokens",
@@ -183,7 +183,7 @@ def test_the_header_can_be_read_without_us(tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "other"])
 def test_a_damaged_file_is_one_line(path, damage):
-    write(path, some([(32, 32)] * 20)[0])
+    save_tokens(some([(32, 32)] * 20)[0], path)
     content = path.read_bytes()
     if damage == "other":
         with path.open("wb") as file:
@@ -191,28 +191,28 @@ def test_a_damaged_file_is_one_line(path, damage):
     else:
         path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"hi"}[damage])
     with pytest.raises(UserError, match="expected a token file written by rotvq encode"):
-        read(path)
+        load_tokens(path)
 
 
-def test_absent_files_and_other_endings(tmp_path):
+def test_missing_files_and_other_suffixes_are_refused(tmp_path):
     with pytest.raises(UserError, match="there is no such file"):
-        read(tmp_path / "a.npz")
-    for act in (read, lambda path: write(path, some([])[0])):
+        load_tokens(tmp_path / "a.npz")
+    for act in (load_tokens, lambda path: save_tokens(some([])[0], path)):
         with pytest.raises(UserError, match=r"\.npz, \.safetensors, \.parquet"):
             act(tmp_path / "a.zip")
 
 
-def test_newer_versions_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("rotvq.tokens.file.VERSION", 3)
-    write(tmp_path / "t.npz", some([(4, 4)])[0])
+def test_newer_versions_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("rotvq.tokens.header.VERSION", 3)
+    save_tokens(some([(4, 4)])[0], tmp_path / "t.npz")
     monkeypatch.undo()
     with pytest.raises(
         UserError, match=r"t\.npz: expected version 2 .* got version 3\. Update rotvq"
     ):
-        read(tmp_path / "t.npz")
+        load_tokens(tmp_path / "t.npz")
 
 
-def test_parts_that_do_not_fit():
+def test_parts_that_do_not_match_are_refused():
     with pytest.raises(UserError, match="expected 80 bytes for 1 images; got 79"):
         Tokens(CODEC, [(32, 32)], bytes(79))
     with pytest.raises(UserError, match="a name for each"):
@@ -236,12 +236,12 @@ def test_parts_that_do_not_fit():
         {"channels": 2},
     ],
 )
-def test_headers_that_no_model_has_are_refused(tmp_path, header, monkeypatch):
+def test_impossible_headers_are_refused(tmp_path, header, monkeypatch):
     monkeypatch.setattr(Codec, "header", lambda self: vars(CODEC) | {"index_shape": ()} | header)
     for suffix in KINDS:
-        write(tmp_path / f"t{suffix}", Tokens(CODEC, [], b""))
+        save_tokens(Tokens(CODEC, [], b""), tmp_path / f"t{suffix}")
         with pytest.raises(UserError, match="got something else, or a damaged file"):
-            read(tmp_path / f"t{suffix}")
+            load_tokens(tmp_path / f"t{suffix}")
 
 
 @pytest.mark.parametrize("sizes", [(16, 16), (16, 4)])

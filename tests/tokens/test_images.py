@@ -31,7 +31,7 @@ def same(a, b):
     return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_the_docstring_is_true():
+def test_the_docstring_example_runs():
     finder = doctest.DocTestFinder()
     (example,) = finder.find(module.encode_images, "encode_images", globs=vars(module))
     assert example.examples and doctest.DocTestRunner().run(example).failed == 0

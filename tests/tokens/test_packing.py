@@ -13,7 +13,7 @@ def test_bits_of_an_index(size, bits):
 
 @pytest.mark.parametrize("bits", [0, 1, 3, 8, 10, 16, 18])
 @pytest.mark.parametrize("n, tokens", [(0, 4), (1, 1), (5, 64), (3, 7)])
-def test_there_and_back(n, tokens, bits):
+def test_unpacking_inverts_packing(n, tokens, bits):
     indices = np.random.default_rng(0).integers(0, 2**bits, (n, tokens, 1))
     rows = pack(indices, [bits])
     assert rows.dtype == np.uint8 and rows.shape == (n, packed_bytes(tokens, bits))
@@ -21,7 +21,7 @@ def test_there_and_back(n, tokens, bits):
 
 
 @pytest.mark.parametrize("bits", [[3, 5], [10, 0, 1], [0, 0], [62, 1, 33]])
-def test_several_indices_of_a_token_there_and_back(bits):
+def test_tokens_with_several_indices_round_trip(bits):
     indices = np.random.default_rng(0).integers(0, 2 ** np.array(bits), (4, 7, len(bits)))
     rows = pack(indices, bits)
     assert rows.shape == (4, packed_bytes(7, sum(bits)))

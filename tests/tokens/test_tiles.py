@@ -43,7 +43,7 @@ def test_tokens_and_pixels_are_those_of_the_whole_image(network, stages, size, m
 @pytest.mark.parametrize("network", ["paper", "patches"])
 @pytest.mark.parametrize("stages", [1, 2, 3])
 @pytest.mark.parametrize("depth", [0, 1, 3])
-def test_no_input_reaches_further(network, stages, depth):
+def test_inputs_beyond_the_margin_have_no_effect(network, stages, depth):
     net = model(network=network, stages=stages, depth=depth).double()
     side = 41
     around = tiles.reach(net.encoder)
@@ -59,7 +59,7 @@ def test_no_input_reaches_further(network, stages, depth):
     assert (touched - side // 2).abs().max() <= tiles.reach(net.decoder)
 
 
-def test_attention_takes_so_many_tokens_and_what_came_before_is_kept(monkeypatch):
+def test_attention_limits_the_number_of_tokens(monkeypatch):
     net = model(network="attention")
     assert tiles.reach(net.encoder) is None
     monkeypatch.setattr(coding, "ATTENDED", 100)

@@ -24,7 +24,6 @@ def test_the_paper_preset_has_the_papers_settings():
         "final_decay": None,
         "init": "uniform",
         "restart": 0.0,
-        "restart_draw": "uniform",
         "levels": None,
         "residual": 1,
         "groups": 1,

@@ -67,7 +67,7 @@ def test_the_decay_of_the_codebook_changes_linearly(tmp_path, data, tiny, begin)
     total, decays = 2 * trainer.steps, []
 
     def before_step(*_):
-        decays.append(trainer.model.quantizer.codebook.update.decay)
+        decays.append(trainer.model.quantizer.codebook.decay)
 
     trainer.state.optimizer.register_step_pre_hook(before_step)
     trainer.run()

@@ -1,4 +1,4 @@
-"""What encode, decode and reconstruct share: a model by name, pictures by path."""
+"""What encode, decode and reconstruct share: a model by name, images by path."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ if TYPE_CHECKING:
 
 
 def add_model(parser: Parser) -> None:
-    """The options on the model."""
+    """Add the options for the model."""
     parser.add_argument(
         "--model", required=True, help="folder of a run or a saved model, or owner/name on the hub"
     )
-    parser.add_argument("--batch-size", type=int, default=128, help="pictures at a time")
+    parser.add_argument("--batch-size", type=int, default=128, help="images at a time")
 
 
 def add_pictures(parser: Parser) -> None:
-    """The options on what is coded."""
+    """Add the options for the images."""
     parser.add_argument(
         "images",
         nargs="+",
         metavar="IMAGES",
-        help="pictures, folders of pictures, or a data source as rotvq train takes it",
+        help="image files, folders of images, or a data source as for rotvq train",
     )
     parser.add_argument(
         "--split",
         choices=SPLITS,
-        help="of a data source; by default test, or all where the source has no test split",
+        help="split of a data source (default: test, or all if the source has no test split)",
     )
     parser.add_argument(
-        "--bits", type=int, help="of grey images that are stored in 16 bits, such as 12"
+        "--bits", type=int, help="bits used in gray images that are stored in 16 bits, such as 12"
     )
 
 
 def check_batch_size(size: int) -> None:
-    """See that it is a number of pictures.
+    """Check that a batch has images.
 
     Raises:
-        UserError: it is none.
+        UserError: the size is below 1.
     """
     if size < 1:
         raise UserError(f"--batch-size: expected 1 or more; got {size}.")
 
 
 def load_model(name: str) -> VQVAE:
-    """The model of a run's folder, a saved one or one of the hub, where it computes fastest."""
+    """The model of a run, of a folder or of the hub, on the fastest device."""
     from rotvq.model import VQVAE
     from rotvq.training.build import load_model as load_run
     from rotvq.training.environment import accelerator
@@ -69,16 +69,16 @@ def load_model(name: str) -> VQVAE:
 
 
 class Source:
-    """Pictures to code, one after the other.
+    """The images to encode, one after the other.
 
     Args:
         words: paths, or data sources.
-        split: of a data source; None for its test split, or for all where it has none.
+        split: of a data source; None for its test split, or for everything if it has none.
         channels: of the model.
-        bits: of grey images that are stored in 16 bits.
+        bits: used in gray images that are stored in 16 bits.
 
     Raises:
-        UserError: there are no such pictures.
+        UserError: there are no such images.
     """
 
     def __init__(
@@ -96,23 +96,23 @@ class Source:
             yield Picture(item.name, pixels, item.label, item.caption)
 
     def report(self, terminal: Terminal, coded: int, out: Path) -> None:
-        """Say what was passed over, and list it in OUT.skipped.tsv.
+        """Report skipped images, and list them in OUT.skipped.tsv.
 
         Args:
-            terminal: to say it.
-            coded: how many images were left.
-            out: what they are written to.
+            terminal: to report to.
+            coded: number of images that were encoded.
+            out: the output file or folder.
 
         Raises:
-            UserError: nothing was left.
+            UserError: nothing was encoded.
         """
         if not coded:
             raise UserError(
-                "expected readable pictures; there are none: " + "; ".join(self.findings.notes)
+                "expected readable images; found none: " + "; ".join(self.findings.notes)
             )
         for note in (*self._reader.notes, *self.findings.notes):
             terminal.say(note)
         out = out if out.name else out.resolve()
         listed = out.with_name(f"{out.name}.skipped.tsv")
         if skipped.write(listed, self.findings.skipped):
-            terminal.say(f"What was skipped is listed in {listed}.")
+            terminal.say(f"Skipped images are listed in {listed}.")

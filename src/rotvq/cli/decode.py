@@ -1,4 +1,4 @@
-"""rotvq decode: a token file to pictures."""
+"""rotvq decode: a token file to images."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from rotvq.cli.options import Parser
 from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing.skipped import summary
-from rotvq.tokens.file import read
+from rotvq.tokens.file import load_tokens
 
 
 def run(argv: Sequence[str]) -> int:
-    """Decode tokens and write the pictures. Returns the exit status."""
+    """Decode tokens and write the images. Returns the exit status."""
     parser = Parser(
         prog="rotvq decode",
-        description="Turn a token file back into PNGs, with the model that wrote it.",
+        description="Decode a token file to PNG images, with the model that encoded them.",
         epilog="example: rotvq decode photos.npz --model runs/mine -o decoded/",
     )
-    parser.add_argument("tokens", type=Path, metavar="TOKENS", help="file that rotvq encode wrote")
+    parser.add_argument("tokens", type=Path, metavar="TOKENS", help="file written by rotvq encode")
     add_model(parser)
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder")
-    parser.add_argument("--overwrite", action="store_true", help="replace pictures of one name")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the images")
+    parser.add_argument("--overwrite", action="store_true", help="replace images of the same name")
     options = parser.parse_args(argv)
     check_batch_size(options.batch_size)
     check_folder(options.out, options.overwrite)
-    tokens = read(options.tokens)
-    # Late: torch takes its time, and bad options are answered before.
+    tokens = load_tokens(options.tokens)
+    # Late: importing torch takes long, and bad options are reported first.
     from rotvq.tokens.coding import decode
 
     terminal = Terminal()
@@ -47,5 +47,5 @@ def run(argv: Sequence[str]) -> int:
     seconds = time.perf_counter() - since
     for line in summary(pngs.skipped):
         terminal.say(line)
-    terminal.say(f"{len(tokens):,} pictures in {seconds:.1f} s, in {options.out}.")
+    terminal.say(f"Decoded {len(tokens):,} images to {options.out} in {seconds:.1f} s.")
     return 0

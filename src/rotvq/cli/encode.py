@@ -1,4 +1,4 @@
-"""rotvq encode: pictures to a token file."""
+"""rotvq encode: images to a token file."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ from rotvq.cli.coding import Source, add_model, add_pictures, check_batch_size, 
 from rotvq.cli.options import Parser
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
-from rotvq.tokens.file import KINDS, write
+from rotvq.tokens.file import KINDS, save_tokens
 
 
 def run(argv: Sequence[str]) -> int:
-    """Encode pictures and write their tokens. Returns the exit status."""
+    """Encode images and write their tokens. Returns the exit status."""
     parser = Parser(
         prog="rotvq encode",
-        description="Turn pictures of any size into a file of tokens, as small as their bits.",
+        description="Encode images of any size to a token file, packed to the bit.",
         epilog="example: rotvq encode photos/ --model runs/mine -o photos.npz",
     )
     add_pictures(parser)
     add_model(parser)
     parser.add_argument(
-        "-o", "--out", type=Path, required=True, help=f"file; ends in {', '.join(KINDS)}"
+        "-o", "--out", type=Path, required=True, help=f"file, ending in {', '.join(KINDS)}"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file")
     options = parser.parse_args(argv)
     check_batch_size(options.batch_size)
     if options.out.suffix not in KINDS:
-        raise UserError(f"--out: expected a name in {', '.join(KINDS)}; got {options.out}.")
+        raise UserError(f"--out: expected a file ending in {', '.join(KINDS)}; got {options.out}.")
     if options.out.exists() and not options.overwrite:
-        raise UserError(f"--out: {options.out} exists already. Choose another, or --overwrite it.")
-    # Late: torch takes its time, and bad options are answered before.
+        raise UserError(
+            f"--out: expected a new file; {options.out} exists. Choose another name or pass "
+            "--overwrite."
+        )
+    # Late: importing torch takes long, and bad options are reported first.
     from rotvq.tokens.coding import codable, encode
 
     terminal = Terminal()
@@ -43,11 +46,11 @@ def run(argv: Sequence[str]) -> int:
         images = codable(model, source, source.findings.skipped)
         tokens = encode(model, images, options.batch_size, advance)
     source.report(terminal, len(tokens), options.out)
-    write(options.out, tokens)
+    save_tokens(tokens, options.out)
     size, packed = options.out.stat().st_size, len(tokens.packed)
     terminal.say(
-        f"{len(tokens):,} pictures in {time.perf_counter() - since:.1f} s, "
-        f"{tokens.codec.bits} bits a token: {packed:,} bytes of tokens in {options.out} "
+        f"Encoded {len(tokens):,} images in {time.perf_counter() - since:.1f} s, "
+        f"{tokens.codec.bits} bits per token: {packed:,} bytes of tokens in {options.out} "
         f"({size:,} bytes)."
     )
     return 0

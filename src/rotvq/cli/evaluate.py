@@ -1,4 +1,4 @@
-"""rotvq evaluate: every metric of a trained run over a whole split."""
+"""rotvq evaluate: compute every metric of a trained run over a whole split."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from rotvq.training.folder import check_same_data, read_config
 
 
 def run(argv: Sequence[str]) -> int:
-    """Load a run's model and images, measure, write the record. Returns the exit status."""
-    parser = Parser(prog="rotvq evaluate", description="Measure a trained run over a whole split.")
-    parser.add_argument("run", type=Path, help="folder that rotvq train wrote")
+    """Evaluate a run and write the record. Returns the exit status."""
+    parser = Parser(
+        prog="rotvq evaluate",
+        description="Compute every metric of a trained run over a whole split.",
+    )
+    parser.add_argument("run", type=Path, help="folder written by rotvq train")
     parser.add_argument("--split", choices=["test", "train"], default="test")
-    parser.add_argument("--data", help="other images than the run's own; needs --out")
+    parser.add_argument("--data", help="evaluate on this data source instead; requires --out")
     parser.add_argument("--batch-size", type=int, default=128, help="images at a time")
     for metric, what in (("rfid", "Inception"), ("lpips", "VGG16")):
         parser.add_argument(
@@ -30,14 +33,18 @@ def run(argv: Sequence[str]) -> int:
             nargs="?",
             const="",
             metavar="FILE",
-            help=f"measure it too, with the {what} network of this file (default: fetched)",
+            help=f"also compute it, with the {what} network in FILE (default: download it)",
         )
-    parser.add_argument("--out", type=Path, help="JSON to write (default: the run's own record)")
+    parser.add_argument(
+        "--out", type=Path, help="JSON file to write (default: the record of the run)"
+    )
     options = parser.parse_args(argv)
     if options.batch_size < 1:
         raise UserError(f"--batch-size: expected 1 or more; got {options.batch_size}.")
     if options.data and not options.out:
-        raise UserError("--data: expected --out FILE too; the run's own record is of its own data.")
+        raise UserError(
+            "--data: expected --out FILE too, as the record of the run is for its own data."
+        )
     if options.out:
         _check_record(options.out)
     config = read_config(options.run)
@@ -48,7 +55,7 @@ def run(argv: Sequence[str]) -> int:
         )
     terminal = Terminal()
     data = load_images(config)
-    # Late: torch takes its time, and bad input is answered before.
+    # Late: importing torch takes long, and bad input is reported first.
     from rotvq.evaluation import perceptual
     from rotvq.evaluation.evaluate import evaluate
     from rotvq.files import write_json
@@ -96,10 +103,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _check_record(path: Path) -> None:
-    """See that nothing but an older record is replaced.
+    """Check that at most an older record is replaced.
 
     Raises:
-        UserError: something else lies there.
+        UserError: the file is something else.
     """
     try:
         ours = not path.exists() or "metrics" in read_json(path)

@@ -14,15 +14,15 @@ from rotvq.data_processing import load
 from rotvq.errors import UserError
 
 CHECKED, SIDE, PATCH = 64, 32, 160
-"""Photographs that programs are checked on, and their pixels a side, at least and at most."""
+"""Photographs that programs are checked on, and their smallest and largest side in pixels."""
 
 
 def run(argv: Sequence[str]) -> int:
-    """Write a model in the form asked for, and check it. Returns the exit status."""
+    """Export a model and check the result. Returns the exit status."""
     parser = Parser(
         prog="rotvq export",
-        description="Write a trained model as ONNX or torch.export programs (images to indices, "
-        "indices to images), or as a folder that VQVAE.from_pretrained and the hub take.",
+        description="Export a trained model as ONNX or torch.export programs (images to indices, "
+        "indices to images), or as a folder for VQVAE.from_pretrained and the hub.",
         epilog="example: rotvq export runs/mine --to onnx -o mine-onnx/",
     )
     parser.add_argument("model", help="folder of a run or a saved model, or owner/name on the hub")
@@ -30,14 +30,14 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder")
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same names")
     parser.add_argument("--push", metavar="OWNER/NAME", help="upload to the hub; with --to model")
-    parser.add_argument("--private", action="store_true", help="seen by its owner alone")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
     options = parser.parse_args(argv)
     if (options.push or options.private) and options.to != "model":
         raise UserError(f"--push: expected it with --to model; got --to {options.to}.")
     if options.private and not options.push:
         raise UserError("--private: expected it with --push.")
     check_folder(options.out, options.overwrite)
-    # Late: torch takes its time, and bad options are answered before.
+    # Late: importing torch takes long, and bad options are reported first.
     from rotvq import export
     from rotvq.files import write_text
     from rotvq.tokens.coding import padded
@@ -51,7 +51,9 @@ def run(argv: Sequence[str]) -> int:
         text = card(model, Path(options.model).expanduser(), options.push or "owner/name")
         model.save_pretrained(options.out)
         write_text(options.out / "README.md", text)
-        terminal.say(f'Saved in {options.out}: VQVAE.from_pretrained("{options.out}") loads it.')
+        terminal.say(
+            f'Saved in {options.out}. Load it with VQVAE.from_pretrained("{options.out}").'
+        )
         if options.push:
             terminal.say(model.push_to_hub(options.push, private=options.private, card=text))
         return 0
@@ -66,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
         images = padded(on_device(data.test, CHECKED, "cpu"), 2 * model.stride)
         encode, decode = (read(path) for path in paths)
         share, largest = export.differences(model, encode, decode, images)
-        # What was right takes its place; what was not replaces nothing.
+        # Moved into place only after the check.
         written = [str(path.replace(options.out / path.name)) for path in paths]
     terminal.say(
         f"Wrote {' and '.join(written)}. On {len(images)} photographs {share:.2%} of the "

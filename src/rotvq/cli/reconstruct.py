@@ -1,4 +1,4 @@
-"""rotvq reconstruct: what pictures look like after their tokens."""
+"""rotvq reconstruct: encode images and decode them again."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from rotvq.tokens.coding import Named
 
 CHUNK, PIXELS = 1024, 2**24
-"""Pictures in memory at a time, and their pixels, about."""
+"""Images in memory at a time, and their pixels, about."""
 
 
 def run(argv: Sequence[str]) -> int:
-    """Encode and decode pictures, write and measure what comes back. Returns the exit status."""
+    """Reconstruct images, write and measure the results. Returns the exit status."""
     parser = Parser(
         prog="rotvq reconstruct",
-        description="Encode pictures, decode them again, and tell the error and the bits.",
+        description="Encode images and decode them again, and report the error and the bits.",
         epilog="example: rotvq reconstruct photos/ --model runs/mine -o seen/",
     )
     add_pictures(parser)
     add_model(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the PNGs")
-    parser.add_argument("--overwrite", action="store_true", help="replace pictures of one name")
+    parser.add_argument("--overwrite", action="store_true", help="replace images of the same name")
     options = parser.parse_args(argv)
     check_batch_size(options.batch_size)
     check_folder(options.out, options.overwrite)
-    # Late: torch takes its time, and bad options are answered before.
+    # Late: importing torch takes long, and bad options are reported first.
     from rotvq.evaluation.metrics import psnr
     from rotvq.tokens.coding import codable, decode, encode, within
 
@@ -75,8 +75,8 @@ def run(argv: Sequence[str]) -> int:
     source.report(terminal, coded, options.out)
     mse = squares / (pixels * model.channels) / 127.5**2
     terminal.say(
-        f"{coded:,} pictures in {options.out}: MSE {mse:.5f} on [-1, 1], PSNR {psnr(mse):.2f} dB "
-        f"after rounding to 8 bits, {bits / pixels:.3f} bits a pixel."
+        f"Reconstructed {coded:,} images in {options.out}: MSE {mse:.5f} on [-1, 1], PSNR "
+        f"{psnr(mse):.2f} dB after rounding to 8 bits, {bits / pixels:.3f} bits per pixel."
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""rotvq serve: a local page to play with a model's tokens."""
+"""rotvq serve: a local page to explore and edit the tokens of images."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ def run(argv: Sequence[str]) -> int:
     """Serve the page until Ctrl-C. Returns the exit status."""
     parser = Parser(
         prog="rotvq serve",
-        description="Open a page on this machine: drop a picture, see its tokens, change them, and "
-        "watch the picture change.",
+        description="Serve a page on this machine: drop an image, see its tokens, change them, and "
+        "watch the image change.",
         epilog="example: rotvq serve runs/mine",
     )
     parser.add_argument("model", help="folder of a run or a saved model, or owner/name on the hub")
     parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0: any)")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     parser.add_argument(
         "--name",
         action="append",
         default=[],
-        help="name or address by which others ask for the page; needed where --host stands for "
-        "every address of this machine, as 0.0.0.0 does (may be given again)",
+        help="host name or address that browsers use; required if --host stands for every address "
+        "of this machine, as 0.0.0.0 does (can be repeated)",
     )
     options = parser.parse_args(argv)
     if not 0 <= options.port < 65536:
@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
     with listen(address, options.port) as bound:
         app = make(Session(load_model(options.model)), [*address.names])
         page = f"http://{address.names[0]}:{bound.getsockname()[1]}"
-        others = "" if address.local else " Whoever can reach this machine can use it."
-        Terminal().say(f"Serving {options.model} on {page}.{others} Ctrl-C ends it.")
+        others = "" if address.local else " Anyone who can reach this machine can use it."
+        Terminal().say(f"Serving {options.model} on {page}.{others} Press Ctrl-C to stop.")
         server(app).run(sockets=[bound])
     return 0

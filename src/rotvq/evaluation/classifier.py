@@ -1,7 +1,7 @@
-"""A small image classifier that the project trains itself and that needs no download.
+"""A small image classifier, trained here, whose features measure reconstructions.
 
-A narrow relative of ResNet-9 (Page 2018, "How to train your ResNet"): in each stage a convolution,
-a halving and a residual block, then a mean over pixels and one linear layer.
+A narrow relative of ResNet-9 (Page 2018, "How to train your ResNet"): each stage is a convolution,
+a max-pooling and a residual block; a mean over pixels and a linear layer follow.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PEAK_RATE, MOMENTUM, WEIGHT_DECAY, SMOOTHING = 0.2, 0.9, 5e-4, 0.1
 
 
 class Classifier(nn.Module):
-    """Images to classes, by way of one vector of features an image.
+    """Images to classes, by way of one feature vector per image.
 
     Args:
         classes: number of classes.
@@ -82,7 +82,7 @@ class Classifier(nn.Module):
 
 
 class _Stage(nn.Module):
-    """Convolution, halving, and two convolutions around which the input is added."""
+    """Convolution, max-pooling, and two convolutions with a skip connection."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -110,22 +110,22 @@ def train_classifier(
     precision: torch.dtype = torch.float32,
     progress: Callable[[int], object] = lambda images: None,
 ) -> Classifier:
-    """A classifier trained on the images given and nothing else; no epoch is selected.
+    """Train a classifier on the given images alone; no epoch is selected.
 
     SGD with Nesterov momentum, a one-cycle learning rate (Smith & Topin 2017), label smoothing,
     flips and shifts of up to 4 pixels. On a CPU the same arguments, versions and number of
-    threads give the same weights bit for bit. An epoch leaves out the remainder that does not
-    fill a batch, drawn anew each time.
+    threads give the same weights bit for bit. Each epoch drops an incomplete last batch, of
+    different images each time.
 
     Args:
         images: uint8, at least 2, on the device to train on.
-        labels: int64 in [0, classes), on the same device; the largest one tells the classes.
-        seed: of weights, order and augmentation; the global generator stays as it is.
+        labels: int64 in [0, classes), on the same device; the largest decides `classes`.
+        seed: of weights, order and augmentation; the global generator does not change.
         epochs: passes over the images, 1 or more.
         widths: of `Classifier`.
-        batch_size: images a step, 2 or more.
-        precision: of autocast (float32 turns it off); the weights are always float32.
-        progress: told after each step how many images it had.
+        batch_size: images per step, 2 or more.
+        precision: of autocast (float32 disables it); the weights are always float32.
+        progress: called after each step with its number of images.
 
     Raises:
         UserError: too few images, labels that do not fit them, epochs or batch_size too small.
@@ -186,7 +186,7 @@ def accuracy(
     labels: Int64[Tensor, " n"],
     batch_size: int = 256,
 ) -> float:
-    """Share of the images whose class is predicted right, in float32 and evaluation mode."""
+    """Share of the images whose class is predicted correctly, in float32 and evaluation mode."""
     with evaluating(classifier):
         predicted = torch.cat([classifier(x).argmax(1) for x in batches(images, batch_size)])
     return (predicted == labels).double().mean().item()
@@ -196,10 +196,9 @@ def save_classifier(folder: Path, classifier: Classifier, record: Mapping[str, A
     """Write `classifier.safetensors` and `classifier.json` into an existing folder.
 
     Args:
-        folder: where to.
-        classifier: its classes, widths and the SHA-256 of its weights join the record.
-        record: how it came about: seed, epochs, accuracy on the test split, the data's
-            fingerprint, seconds.
+        folder: to write to.
+        classifier: its classes, widths and the SHA-256 of its weights are added to the record.
+        record: how it was trained: seed, epochs, test accuracy, fingerprint of the data, seconds.
     """
     state = {name: t.detach().cpu().contiguous() for name, t in classifier.state_dict().items()}
     weights = save_tensors(state)
@@ -214,10 +213,10 @@ def save_classifier(folder: Path, classifier: Classifier, record: Mapping[str, A
 
 
 def load_classifier(folder: Path) -> Classifier:
-    """The classifier of a folder, on the CPU, in evaluation mode.
+    """Load a classifier, on the CPU and in evaluation mode.
 
     Raises:
-        UserError: a file is missing or damaged, the two do not belong together, or they are of
+        UserError: a file is missing or damaged, the files do not belong together, or they have
             another version or architecture.
     """
     try:
@@ -243,7 +242,7 @@ def load_classifier(folder: Path) -> Classifier:
 
 
 def _optimizer(classifier: Classifier, batch_size: int) -> torch.optim.Optimizer:
-    """SGD whose rate grows with the batch; biases and normalizations do not decay."""
+    """SGD with a learning rate proportional to the batch; biases and norms do not decay."""
     parameters = list(classifier.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
@@ -255,7 +254,7 @@ def _optimizer(classifier: Classifier, batch_size: int) -> torch.optim.Optimizer
 
 
 def _cycle(step: int, steps: int) -> float:
-    """One cycle in straight lines: up over the first quarter of the steps, then down to 0."""
+    """Linear warmup over the first quarter of the steps, then linear decay to 0."""
     done = (step + 0.5) / steps
     return done / 0.25 if done < 0.25 else max(0.0, (1 - done) / 0.75)
 
@@ -268,7 +267,7 @@ def _order(n: int, batch_size: int, epochs: int, generator: torch.Generator) -> 
 
 
 def _shifted(n: int, size: int, generator: torch.Generator) -> Int64[Tensor, "n size"]:
-    """For each of n images where its pixels of one axis come from."""
+    """The source of each pixel along one axis, for each of n images."""
     reach = min(CROP, size - 1)
     offset = torch.randint(-reach, reach + 1, (n, 1), generator=generator)
     source = (offset + torch.arange(size)).abs()

@@ -1,4 +1,4 @@
-"""What a classifier makes of reconstructions: accuracy, agreement and a Fréchet distance."""
+"""How a classifier sees reconstructions: accuracy, agreement and a Fréchet distance."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PROTOCOL = {
     "classifier": "the project's own, trained on original images of the training split only",
     "accuracy_original": "share of the original images whose label the classifier predicts",
     "accuracy_reconstruction": "the same share of the reconstructions",
-    "agreement": "share of the images whose original and reconstruction are put into the same "
-    "class, right or wrong",
+    "agreement": "share of the images whose original and reconstruction get the same prediction, "
+    "right or wrong",
     "frechet_distance": "between Gaussians fitted to the features of originals and of "
     "reconstructions, in float64. The features are those of the project's own classifier, so "
     "this is not FID: it compares models measured with the same classifier and is not "
@@ -34,7 +34,7 @@ PROTOCOL = {
 
 
 class Reference(NamedTuple):
-    """What the classifier makes of the originals, computed once for many models.
+    """The classifier's outputs for the original images, computed once for many models.
 
     Attributes:
         features: float32, on the CPU.
@@ -53,7 +53,7 @@ def frechet_distance(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
 
     Args:
         a: features, any finite values; fewer rows than columns are allowed, at least 2.
-        b: features of as many columns.
+        b: features with the same number of columns.
 
     Returns:
         0 or more, in squared units of the features.
@@ -64,11 +64,11 @@ def frechet_distance(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
     if min(len(a), len(b)) < 2:
         raise UserError(f"features: expected 2 rows or more in both; got {len(a)} and {len(b)}.")
     distance = FrechetInceptionDistance(feature=_Given(a.shape[1]), normalize=False)
-    # Far from zero a covariance from sums of squares loses digits; a common shift changes nothing.
+    # A covariance from sums of squares loses digits far from zero; a common shift does not matter.
     centre = a.double().mean(0)
     distance.update(a.double().cpu() - centre.cpu(), real=True)
     distance.update(b.double().cpu() - centre.cpu(), real=False)
-    # Rounding may leave equal sets a little below zero.
+    # Rounding can give equal sets a slightly negative distance.
     return max(0.0, distance.compute().item())
 
 
@@ -82,10 +82,10 @@ def originals(
     """The classifier's features and predictions of original images.
 
     Args:
-        classifier: put into evaluation mode for the time of the call.
+        classifier: in evaluation mode during the call.
         images: uint8, on the classifier's device.
         batch_size: images at a time.
-        progress: told after each batch how many images it had.
+        progress: called after each batch with its number of images.
     """
     return _seen(classifier, batches(images, batch_size), progress)
 
@@ -103,13 +103,13 @@ def measure(
     """Accuracy, agreement and Fréchet distance of a model's reconstructions, as a record.
 
     Args:
-        model: put into evaluation mode for the time of the call.
+        model: in evaluation mode during the call.
         classifier: likewise.
         reference: `originals` of the same classifier and images.
         images: uint8, at least 2, on the device of model and classifier.
         labels: int64, true classes.
         batch_size: images at a time.
-        progress: told after each batch how many images it had.
+        progress: called after each batch with its number of images.
 
     Raises:
         UserError: fewer than 2 images, or labels or a reference of another number of images.

@@ -1,8 +1,8 @@
-"""rFID and LPIPS of reconstructions, with the networks that everyone measures them with.
+"""rFID and LPIPS of reconstructions, with the networks that are commonly used for them.
 
-The networks are TorchScript files (the Inception of 2015-12-05 and a VGG16 with LPIPS's weights,
-both as in NVIDIA's StyleGAN2-ADA), so that no further package is needed: from a path, or fetched
-once and kept in torch's cache.
+The networks are TorchScript files (the Inception network of 2015-12-05 and a VGG16 with the weights
+of LPIPS, both as in NVIDIA's StyleGAN2-ADA), so no further package is needed. They are read from a
+path, or downloaded once into torch's cache.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from rotvq.model import VQVAE
 
 _FROM = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics"
 NETWORKS = {"rfid": f"{_FROM}/inception-2015-12-05.pt", "lpips": f"{_FROM}/vgg16.pt"}
-"""Where the network of each metric is fetched from."""
+"""Download address of the network of each metric."""
 SHA256 = {
     "rfid": "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
     "lpips": "b437eb095feaeb0b83eb3fa11200ebca4548ee39a07fb944a417ddc516cc07c3",
 }
-"""What is fetched has this hash or is refused: a TorchScript file is a program."""
+"""A download with another hash is refused: a TorchScript file is a program."""
 
 PROTOCOL = {
     "rfid": "Fréchet distance of Inception features (2048, TensorFlow's weights of 2015-12-05), "
     "originals of the split against their reconstructions, decoded from indices, rounded to 8 "
-    "bits, at their own size; depends on the number of images, and on small ones says little",
+    "bits, at their own size; depends on the number of images and means little on small ones",
     "lpips": "LPIPS with VGG16, originals of the split against their reconstructions, rounded to 8 "
     "bits, at their own size; mean over images",
 }
@@ -45,24 +45,24 @@ def network(metric: str, path: str = "") -> nn.Module:
 
     Args:
         metric: "rfid" or "lpips".
-        path: of the file; empty fetches it.
+        path: of the file; "" downloads it.
 
     Raises:
-        UserError: the file is absent or damaged, or cannot be fetched.
+        UserError: the file is missing or damaged, or the download fails.
     """
     found = Path(path).expanduser() if path else _fetched(metric)
     if not found.is_file():
-        raise UserError(f"--{metric}: expected the network's file; there is no {found}.")
+        raise UserError(f"--{metric}: expected the file of the network; there is no {found}.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             return torch.jit.load(found, map_location="cpu").eval()
-    # torch says RuntimeError of whatever is wrong with the file.
+    # torch raises RuntimeError, whatever is wrong with the file.
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"--{metric}: expected a TorchScript network as of {NETWORKS[metric]}; {found} is "
-            f"none, or damaged ({reason})."
+            f"--{metric}: expected a TorchScript network like {NETWORKS[metric]}; {found} is "
+            f"something else, or damaged ({reason}). Download it again."
         ) from None
 
 
@@ -74,20 +74,22 @@ def measure(
     batch_size: int = 128,
     progress: Callable[[int], object] = lambda images: None,
 ) -> dict[str, float]:
-    """The metrics whose networks are given.
+    """Compute the metrics whose networks are given.
 
     Args:
-        model: in evaluation mode for the time of the call.
+        model: in evaluation mode during the call.
         images: on the model's device.
-        networks: by the name of the metric.
+        networks: by metric, from `network`.
         batch_size: images at a time.
-        progress: told after each batch how many images it had.
+        progress: called after each batch with its number of images.
 
     Raises:
-        UserError: rFID of a single image, which has no covariance.
+        UserError: rFID was requested for a single image, which has no covariance.
     """
     if "rfid" in networks and len(images) < 2:
-        raise UserError(f"--rfid: expected two images or more; got {len(images)}.")
+        raise UserError(
+            f"--rfid: expected two images or more; got {len(images)}. Use a larger split."
+        )
     device = images.device
     networks = {name: net.to(device) for name, net in networks.items()}
     distance = _distance(networks["rfid"], device) if "rfid" in networks else None
@@ -115,7 +117,7 @@ def measure(
 
 
 class _Features(nn.Module):
-    """Inception's features, as torchmetrics asks for them."""
+    """The features of Inception, as a module for torchmetrics."""
 
     def __init__(self, net: nn.Module, number: int) -> None:
         super().__init__()
@@ -146,8 +148,8 @@ def _fetched(metric: str) -> Path:
     # Connection errors share no base class.
     except Exception as error:
         raise UserError(
-            f"--{metric}: expected {path} or a connection; {address} cannot be fetched "
-            f"({type(error).__name__}: {first_line(error)}). Fetch it elsewhere and pass its "
+            f"--{metric}: expected {path} or a connection; {address} cannot be downloaded "
+            f"({type(error).__name__}: {first_line(error)}). Download it elsewhere and pass its "
             f"path: --{metric} FILE"
         ) from None
     return path

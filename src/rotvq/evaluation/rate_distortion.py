@@ -1,4 +1,4 @@
-"""The least distortion that any code of so many bits could have, were images Gaussian."""
+"""The smallest distortion that any code of a given rate could have if images were Gaussian."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def variances(images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray, " d"]:
     """Variances of images along their principal components, d = c·h·w, in units of [-1, 1].
 
     Args:
-        images: uint8; they count as x/127.5 - 1, as everywhere.
+        images: uint8, converted to x/127.5 - 1.
 
     Returns:
-        Eigenvalues of the images' covariance matrix, float64, the smallest first.
+        Eigenvalues of the covariance matrix, float64, in ascending order.
     """
     x = images.reshape(len(images), -1).astype(np.float32) / 127.5 - 1
     x -= x.mean(axis=0)
@@ -27,14 +27,14 @@ def variances(images: UInt8[np.ndarray, "n c h w"]) -> Float[np.ndarray, " d"]:
 def gaussian_distortion(variances: Sequence[float] | np.ndarray, bits: float) -> float:
     """Mean squared error of a Gaussian source at its rate-distortion bound.
 
-    Reverse water-filling: each component is coded down to the level θ, or left out where its
-    variance is below it; D = Σ min(θ, σ²), R = Σ max(0, ½ log2(σ²/θ)) (Cover and Thomas, Elements
-    of Information Theory, theorem 10.3.3). Of all sources of a covariance the Gaussian is the
-    hardest: images, which are not Gaussian, may be coded with less error than this.
+    Reverse water-filling: each component is coded down to the level θ, or left out if its variance
+    is below θ; D = Σ min(θ, σ²), R = Σ max(0, ½ log2(σ²/θ)) (Cover and Thomas, Elements of
+    Information Theory, theorem 10.3.3). Of all sources with the same covariance the Gaussian is the
+    hardest to code, so images, which are not Gaussian, can have a smaller error than this.
 
     Args:
         variances: σ² of each component.
-        bits: R, for a whole vector.
+        bits: R, of a whole vector.
 
     Returns:
         D divided by the number of components.
@@ -43,7 +43,7 @@ def gaussian_distortion(variances: Sequence[float] | np.ndarray, bits: float) ->
     positive = ordered[ordered > 0]
     if not len(positive):
         return 0.0
-    # With the first n components coded, the sum of log2 σ² less twice the bits is n log2 θ.
+    # With the first n components coded, n log2 θ is the sum of their log2 σ² minus 2R.
     counts = np.arange(1, len(positive) + 1)
     levels = (np.cumsum(np.log2(positive)) - 2 * bits) / counts
     last = np.flatnonzero(np.log2(positive) > levels)

@@ -1,4 +1,4 @@
-"""The paper's network."""
+"""The VQ-VAE: network, saving and loading."""
 
 from rotvq.model.blocks import Decoder, Encoder, ResidualBlock
 from rotvq.model.vqvae import VQVAE, VQVAEOutput

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class ResidualBlock(nn.Module):
-    """Convolution, ReLU, convolution, add, ReLU (2.1); the shape stays.
+    """Convolution, ReLU, convolution, add, ReLU (2.1); keeps the shape.
 
     Args:
         width: channels.
@@ -38,16 +38,16 @@ class NormalizedLatents(nn.Module):
 class Encoder(nn.Sequential):
     """Images to latent vectors z_e (2.1).
 
-    `stages` convolutions of kernel 4 and stride 2, each with a ReLU, then residual blocks. The
-    paper's own has 3 → width/2 → width channels, 32×32 → 8×8. Where dim differs from width, a 1×1
-    convolution follows.
+    `stages` convolutions with kernel 4 and stride 2, each followed by a ReLU, then residual blocks.
+    In the paper the channels go 3 → width/2 → width, and the size 32×32 → 8×8. If dim differs from
+    width, a 1×1 convolution follows.
 
     Args:
         channels: of the images.
         width: channels of the residual blocks.
         dim: channels of z_e, the length of a code.
-        depth: residual blocks.
-        stages: halvings of height and width.
+        depth: number of residual blocks.
+        stages: how many times height and width are halved.
     """
 
     def __init__(self, channels: int, width: int, dim: int, depth: int, stages: int) -> None:
@@ -66,8 +66,8 @@ class Decoder(nn.Sequential):
         channels: of the images.
         width: channels of the residual blocks.
         dim: channels of the codes.
-        depth: residual blocks.
-        stages: doublings of height and width.
+        depth: number of residual blocks.
+        stages: how many times height and width are doubled.
     """
 
     def __init__(self, channels: int, width: int, dim: int, depth: int, stages: int) -> None:
@@ -79,6 +79,6 @@ class Decoder(nn.Sequential):
 
 
 def _steps(channels: int, width: int, stages: int) -> list[tuple[int, int]]:
-    """Channels before and after each halving: all but the last stage have half the width."""
+    """Channels before and after each stage; all but the last have half the width."""
     widths = [channels, *[max(1, width // 2)] * (stages - 1), width]
     return list(pairwise(widths))

@@ -1,9 +1,9 @@
-"""Encoder and decoder that work at the tokens' own resolution throughout.
+"""Encoder and decoder that work at the resolution of the tokens throughout. Not from the paper.
 
-An image is cut into patches, one a token, and every convolution runs over the grid of tokens. At
-the same cost as the paper's strided network that leaves more channels where the work is done, and
-no transposed convolution. With attention, every token sees every other once on each side. Not of
-the paper.
+The image is cut into patches, one per token, and every convolution runs over the grid of tokens.
+For the cost of the paper's strided network this allows more channels and needs no transposed
+convolutions. With attention, every token attends to all others once in the encoder and once in the
+decoder.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ HEAD = 32
 
 
 class PreactivationBlock(nn.Module):
-    """GELU, convolution, GELU, convolution, add (He et al., arXiv 1603.05027); the shape stays.
+    """GELU, convolution, GELU, convolution, add (He et al., arXiv 1603.05027); keeps the shape.
 
-    Nothing stands after the sum, and the second convolution starts at zero: the block begins as
-    the identity.
+    The second convolution is initialized to zero, so the block starts as the identity.
 
     Args:
         width: channels.
@@ -39,11 +38,11 @@ class PreactivationBlock(nn.Module):
 class Attention(nn.Module):
     """Self-attention over the grid (Vaswani et al., arXiv 1706.03762), added to its input.
 
-    It knows no positions: the convolutions around it do. Its last map starts at zero, so it begins
-    as the identity.
+    Positions come from the convolutions around it. Its last layer is initialized to zero, so it
+    starts as the identity.
 
     Args:
-        width: channels, in heads of 32, or in one where that does not divide them.
+        width: channels, in heads of 32; in a single head if 32 does not divide them.
     """
 
     def __init__(self, width: int) -> None:
@@ -64,15 +63,15 @@ class Attention(nn.Module):
 
 
 class PatchEncoder(nn.Sequential):
-    """Images to latent vectors z_e: patches, a convolution, residual blocks, a linear map.
+    """Images to latent vectors z_e: patches, a convolution, residual blocks, a linear layer.
 
     Args:
         channels: of the images.
         width: channels of the residual blocks.
         dim: channels of z_e, the length of a code.
-        depth: residual blocks.
-        stages: halvings of height and width; a patch is 2**stages pixels wide.
-        attention: over the grid, after the first block.
+        depth: number of residual blocks.
+        stages: how many times height and width are halved; a patch is 2**stages pixels wide.
+        attention: add self-attention over the grid after the first block.
     """
 
     def __init__(
@@ -101,9 +100,9 @@ class PatchDecoder(nn.Sequential):
         channels: of the images.
         width: channels of the residual blocks.
         dim: channels of the codes.
-        depth: residual blocks.
-        stages: doublings of height and width.
-        attention: over the grid, after the first block.
+        depth: number of residual blocks.
+        stages: how many times height and width are doubled.
+        attention: add self-attention over the grid after the first block.
     """
 
     def __init__(

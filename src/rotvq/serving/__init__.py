@@ -1,1 +1,1 @@
-"""A local page to play with a model's tokens."""
+"""A local web page to explore and edit the tokens of images."""

@@ -1,4 +1,4 @@
-"""The page and its questions over HTTP. Nothing of a request reaches the disk."""
+"""The HTTP application: the page and its API. Nothing from a request is written to disk."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from rotvq.serving.session import Session, sample
 from rotvq.serving.worker import Worker
 
 LARGEST, LARGEST_GRID = 10 * 2**20, 2**20
-"""Bytes of a picture, and of a grid of tokens as JSON."""
+"""Bytes of an image, and of a grid of tokens as JSON, at most."""
 
 PATIENCE = 30
-"""Seconds that a request may take to come in."""
+"""Seconds for a request to arrive completely."""
 
 PAGE = {
     "/": ("index.html", "text/html"),
@@ -43,8 +43,7 @@ def make(session: Session, hosts: list[str]) -> Starlette:
 
     Args:
         session: with the model.
-        hosts: names by which the page may be asked for; others are refused, so that no page of
-            the web can ask in a browser's name.
+        hosts: host names to accept. Others are refused, which protects against DNS rebinding.
     """
 
     worker = Worker()
@@ -80,17 +79,17 @@ def make(session: Session, hosts: list[str]) -> Starlette:
 
 
 def _answering(answer: Answer) -> Answer:
-    """What a user can put right becomes a line and status 400."""
+    """Respond to a UserError with its message and status 400."""
 
     async def answered(request: Request) -> Response:
         try:
             if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-                raise UserError("expected the page itself to ask; got another one.")
+                raise UserError("expected a request from this page; got one from another site.")
             response = await answer(request)
         except UserError as error:
             response = JSONResponse({"error": str(error)}, status_code=400)
         except ClientDisconnect:
-            response = Response(status_code=400)  # that nobody reads
+            response = Response(status_code=400)  # nobody reads it
         except asyncio.CancelledError:  # Ctrl-C
             response = Response(status_code=503)
         response.headers.update(HEADERS)

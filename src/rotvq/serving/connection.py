@@ -1,4 +1,4 @@
-"""One client's connection: it may not be silent for long, nor stop reading its answer."""
+"""Connections that close if the client is silent or does not read the response."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import asyncio
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 PATIENCE = 10.0
-"""Seconds within which the header of a request must be whole, and something of an answer read."""
+"""Seconds for a client to complete a request header, or to read some of a response."""
 
 SILENT = 150
-"""Connections that may wait for a header at a time; for one more, the oldest is closed."""
+"""Connections waiting for a header, at most; beyond that, the oldest is closed."""
 
 
 class Connection(H11Protocol):
-    """HTTP as uvicorn speaks it, with an end to connections that only take up a place."""
+    """uvicorn's HTTP protocol with timeouts for idle connections."""
 
     since = 0.0
-    """When it began to wait for the header of a request."""
+    """When it started to wait for a request header."""
     unsent = 0
-    """Bytes of the answer that the client had not read at the last look."""
+    """Bytes of the response that the client had not read at the last check."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -27,7 +27,7 @@ class Connection(H11Protocol):
         silent = [c for c in self.connections if isinstance(c, Connection) and c.silent]
         if len(silent) > SILENT:
             min(silent, key=lambda connection: connection.since).transport.abort()
-        self._look_later()
+        self._schedule_check()
 
     def on_response_complete(self) -> None:
         self.since = self.loop.time()
@@ -35,14 +35,14 @@ class Connection(H11Protocol):
 
     @property
     def silent(self) -> bool:
-        """Whether it waits for a header, rather than receiving or answering a request."""
+        """Whether it is waiting for a request header."""
         between = self.cycle is None or self.cycle.response_complete
         return between and not self.transport.is_closing()
 
-    def _look_later(self) -> None:
-        self.loop.call_later(PATIENCE / 2, self._look)
+    def _schedule_check(self) -> None:
+        self.loop.call_later(PATIENCE / 2, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self.transport.is_closing():
             return
         unsent = self.transport.get_write_buffer_size()
@@ -51,4 +51,4 @@ class Connection(H11Protocol):
             self.transport.abort()
             return
         self.unsent = unsent
-        self._look_later()
+        self._schedule_check()

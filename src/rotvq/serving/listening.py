@@ -1,4 +1,4 @@
-"""Where the page listens, and by which names it may be asked for."""
+"""The address that the server listens on, and the host names that it accepts."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from rotvq.errors import UserError
 from rotvq.serving.connection import Connection
 
 CLIENTS = 200
-"""Connections at a time; one more is told to come later."""
+"""Connections at a time, at most; beyond that, clients are told to try later."""
 
 LOCAL = ("127.0.0.1", "localhost")
 NAME = r"(\*\.)?[A-Za-z0-9][A-Za-z0-9.-]*"
 
 
 class Address(NamedTuple):
-    """An address of this machine, as it was asked for.
+    """An address of this machine.
 
     Args:
-        ip: of IPv4.
-        names: by which browsers may ask for the page there, the one to tell first.
+        ip: its IPv4 address.
+        names: host names that the server accepts; the first is shown to the user.
     """
 
     ip: str
@@ -34,37 +34,37 @@ class Address(NamedTuple):
 
     @property
     def local(self) -> bool:
-        """Whether this machine alone can reach it."""
+        """Whether only this machine can reach it."""
         return ip_address(self.ip).is_loopback
 
 
 def resolve(host: str, names: Sequence[str] = ()) -> Address:
-    """The address that a host stands for, however it is spelled.
+    """Resolve a host.
 
     Args:
-        host: a name or an address of IPv4.
-        names: more names by which others ask for it.
+        host: a host name or an IPv4 address.
+        names: more host names to accept.
 
     Raises:
-        UserError: it stands for none, or for all addresses of this machine and there are no names.
+        UserError: the host is unknown, or it stands for every address of this machine and there are
+            no names.
     """
     for name in names:
         if not re.fullmatch(NAME, name):
-            raise UserError(f"--name: expected a name or an address of IPv4; got {name!r}.")
+            raise UserError(f"--name: expected a host name or an IPv4 address; got {name!r}.")
     try:
         found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:  # the latter of what can be no name
+    except (OSError, UnicodeError) as error:  # UnicodeError for invalid names
         reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"--host: expected a name or an address of IPv4; got {host!r} ({reason})."
+            f"--host: expected a host name or an IPv4 address; got {host!r} ({reason})."
         ) from None
     ip = str(found[0][4][0])
     if ip_address(ip).is_unspecified:
         if not names:
             raise UserError(
-                f"--host {host}: expected --name too, as it stands for every address of this "
-                "machine: the name or address by which others will ask for the page; other names "
-                "are refused."
+                f"--host {host}: expected --name too, as this host stands for every address of the "
+                "machine. Pass the host name or address that browsers will use; others are refused."
             )
         own: tuple[str, ...] = ()
     else:
@@ -73,22 +73,22 @@ def resolve(host: str, names: Sequence[str] = ()) -> Address:
 
 
 def listen(address: Address, port: int) -> socket.socket:
-    """A socket that listens there.
+    """Open a listening socket.
 
     Raises:
-        UserError: the port is taken, or the address is not of this machine.
+        UserError: the port is in use, or the address does not belong to this machine.
     """
     try:
         return socket.create_server((address.ip, port))
     except OSError as error:
         raise UserError(
-            f"--host {address.ip} --port {port}: expected a free address; "
+            f"--host {address.ip} --port {port}: expected an unused address; "
             f"{error.strerror or error}. Choose another port, or 0 for any."
         ) from None
 
 
 class _Server(uvicorn.Server):
-    """Does not wait for requests on its way out."""
+    """Does not wait for running requests when it shuts down."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for task in self.server_state.tasks:
@@ -97,7 +97,7 @@ class _Server(uvicorn.Server):
 
 
 def server(app: Starlette) -> uvicorn.Server:
-    """What serves the application; `run(sockets=[...])` it."""
+    """The server of the application; start it with `run(sockets=[...])`."""
     return _Server(
         uvicorn.Config(
             app,

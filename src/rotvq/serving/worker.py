@@ -1,4 +1,4 @@
-"""A thread that computes, so that the event loop always answers: new requests, and Ctrl-C."""
+"""A worker thread, which keeps the event loop free for new requests and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from rotvq.errors import UserError
 T = TypeVar("T")
 
 MOST = 100
-"""Calls that may wait."""
+"""Calls in the queue, at most."""
 
 
 class Worker:
-    """Does one call after another. The process does not wait for its thread to end."""
+    """Runs one call after another. The process does not wait for its thread to end."""
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]]] = SimpleQueue()
         Thread(target=self._work, name="worker", daemon=True).start()
 
     async def do(self, call: Callable[[], T]) -> T:
-        """What a call returns.
+        """Run a call in the thread and return its result.
 
         Raises:
-            UserError: too many others wait.
+            UserError: the queue is full.
         """
         if self._calls.qsize() >= MOST:
-            raise UserError("expected fewer requests at a time; too many wait. Try again.")
+            raise UserError("expected fewer requests at a time; too many are waiting. Try again.")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._calls.put((call, future))
         return await future
@@ -45,7 +45,7 @@ class Worker:
                 result, error = call(), None
             except BaseException as raised:
                 result, error = None, raised
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: nobody is waiting
                 future.get_loop().call_soon_threadsafe(_settle, future, result, error)
 
 

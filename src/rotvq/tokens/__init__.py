@@ -1,0 +1,1 @@
+"""Images to tokens and back, and files of tokens."""

@@ -24,28 +24,23 @@ and `index_shape`.
 from __future__ import annotations
 
 import json
-import math
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from rotvq.data_processing import parquet_pages
 from rotvq.errors import UserError, first_line
 from rotvq.files import write_atomically
-from rotvq.tokens.collection import Codec, Tokens
+from rotvq.tokens.collection import Tokens
+from rotvq.tokens.header import header, read_codec, text_header
 
-FORMAT, VERSION = "rotvq tokens", 2
 _ARRAYS = ("header", "tokens", "sizes", "names", "labels", "captions")
-_COLUMNS = ("tokens", "height", "width", "name", "label", "caption")
 Arrays = dict[str, NDArray[Any]]
 
 EXPANSION = 100
@@ -54,9 +49,6 @@ EXPANSION = 100
 IMAGES = 10**7
 """Images in a file of a model with one code, whose tokens take no bits, at most."""
 
-INDICES = 1024
-"""Indices of a token, at most."""
-
 NAME = 4096
 """Bytes of an image's name, at most."""
 
@@ -64,28 +56,32 @@ CAPTIONS = 2**26
 """Bytes of all captions together that a file may hold on top of its EXPANSION."""
 
 
-def write(path: Path, tokens: Tokens) -> None:
-    """Write a token file atomically.
+def save_tokens(tokens: Tokens, path: str | Path) -> None:
+    """Save tokens atomically as `.npz`, `.safetensors` or `.parquet`, by the suffix of the path.
 
     Raises:
-        UserError: the name has another suffix.
+        UserError: the path has another suffix.
     """
-    writer, _ = _kind(path)
+    path = Path(path)
+    write, _ = _kind(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda target: writer(target, tokens))
+    write_atomically(path, lambda target: write(target, tokens))
 
 
-def read(path: Path) -> Tokens:
-    """Read a token file.
+def load_tokens(path: str | Path) -> Tokens:
+    """Load the tokens that `save_tokens` or `rotvq encode` wrote.
 
     Raises:
-        UserError: it does not exist, is damaged, or is not a token file.
+        UserError: the file does not exist, is damaged, or is not a token file.
     """
-    _, reader = _kind(path)
+    path = Path(path)
+    _, read = _kind(path)
     if not path.is_file():
         raise UserError(f"{path}: expected a token file; there is no such file.")
     try:
-        return reader(path)
+        return read(path)
+    except ModuleNotFoundError:  # pyarrow
+        raise
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     # A crafted file can make its library raise anything.
@@ -96,24 +92,6 @@ def read(path: Path) -> Tokens:
         ) from None
 
 
-def save_tokens(tokens: Tokens, path: str | Path) -> None:
-    """Save tokens as `.npz`, `.safetensors` or `.parquet`, by the suffix of the path.
-
-    Raises:
-        UserError: the path has another suffix.
-    """
-    write(Path(path), tokens)
-
-
-def load_tokens(path: str | Path) -> Tokens:
-    """Load the tokens that `save_tokens` or `rotvq encode` wrote.
-
-    Raises:
-        UserError: the file does not exist, is damaged, or is not a token file.
-    """
-    return read(Path(path))
-
-
 def _kind(path: Path) -> tuple[Callable[[Path, Tokens], None], Callable[[Path], Tokens]]:
     if path.suffix not in KINDS:
         raise UserError(f"{path}: expected a name ending in {', '.join(KINDS)}.")
@@ -121,9 +99,9 @@ def _kind(path: Path) -> tuple[Callable[[Path, Tokens], None], Callable[[Path], 
 
 
 def _write_npz(path: Path, tokens: Tokens) -> None:
-    header = np.frombuffer(json.dumps(_header(tokens)).encode(), np.uint8)
+    described = np.frombuffer(json.dumps(header(tokens)).encode(), np.uint8)
     with path.open("wb") as file:
-        np.savez(file, **{"header": header, **_arrays(tokens)})  # type: ignore[arg-type]
+        np.savez(file, **{"header": described, **_arrays(tokens)})  # type: ignore[arg-type]
 
 
 def _read_npz(path: Path) -> Tokens:
@@ -137,7 +115,7 @@ def _read_npz(path: Path) -> Tokens:
 
 
 def _write_safetensors(path: Path, tokens: Tokens) -> None:
-    path.write_bytes(save(_arrays(tokens), metadata=_text_header(tokens)))
+    path.write_bytes(save(_arrays(tokens), metadata=text_header(tokens)))
 
 
 def _read_safetensors(path: Path) -> Tokens:
@@ -145,102 +123,27 @@ def _read_safetensors(path: Path) -> Tokens:
     # length of a JSON header.
     arrays = load(path.read_bytes())
     with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return _tokens(header.get("__metadata__", {}), arrays)
+        described = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return _tokens(described.get("__metadata__", {}), arrays)
 
 
 def _write_parquet(path: Path, tokens: Tokens) -> None:
-    ends = np.cumsum([0, *map(tokens.codec.bytes_of, tokens.sizes)])
-    packed = [tokens.packed[a:b] for a, b in pairwise(ends)]
-    columns = {
-        "tokens": pa.array(packed, pa.binary()),
-        "height": pa.array([h for h, _ in tokens.sizes], pa.int32()),
-        "width": pa.array([w for _, w in tokens.sizes], pa.int32()),
-    }
-    for name, values, kind in (
-        ("name", tokens.names, pa.string()),
-        ("label", tokens.labels, pa.int64()),
-        ("caption", tokens.captions, pa.string()),
-    ):
-        if values is not None:
-            columns[name] = pa.array(values, kind)
-    table = pa.table(columns).replace_schema_metadata(_text_header(tokens))
-    # Lengths as differences, which take no space for images of one size.
-    with path.open("wb") as file:  # Arrow cannot open a path that is not UTF-8.
-        pq.write_table(
-            table,
-            file,
-            compression="zstd",
-            use_dictionary=["height", "width"],
-            column_encoding={"tokens": "DELTA_LENGTH_BYTE_ARRAY"},
-            write_statistics=False,
-        )
+    from rotvq.tokens.parquet import write_parquet  # needs pyarrow
+
+    write_parquet(path, tokens)
 
 
 def _read_parquet(path: Path) -> Tokens:
-    with parquet_pages.open_file(path) as file:
-        schema = file.schema_arrow
-        columns = [name for name in _COLUMNS if name in schema.names]
-        sides = [schema.field(name).type for name in ("height", "width")]
-        if not all(map(pa.types.is_integer, sides)):
-            raise ValueError("its heights and widths are not whole numbers")
-        batches = [*parquet_pages.batches(file, path, columns, EXPANSION)]
-        table = pa.Table.from_batches(batches, pa.schema([schema.field(c) for c in columns]))
-    codec = _codec({k.decode(): v.decode() for k, v in (schema.metadata or {}).items()})
-    parts = {name: table[name].to_pylist() for name in columns}
-    sizes = list(zip(parts["height"], parts["width"], strict=True))
-    rows = parts["tokens"]
-    if any(len(row) != codec.bytes_of(size) for row, size in zip(rows, sizes, strict=True)):
-        raise ValueError("its sizes do not match its tokens")
-    others = (parts.get(name) for name in ("name", "label", "caption"))
-    return Tokens(codec, sizes, b"".join(rows), *others)
+    from rotvq.tokens.parquet import read_parquet
+
+    return read_parquet(path, EXPANSION)
 
 
-KINDS = {
+KINDS: dict[str, tuple[Callable[[Path, Tokens], None], Callable[[Path], Tokens]]] = {
     ".npz": (_write_npz, _read_npz),
     ".safetensors": (_write_safetensors, _read_safetensors),
     ".parquet": (_write_parquet, _read_parquet),
 }
-
-
-def _header(tokens: Tokens) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        **tokens.codec.header(),
-        "images": len(tokens),
-    }
-
-
-def _text_header(tokens: Tokens) -> dict[str, str]:
-    """The header for metadata that holds text only; lists as JSON."""
-    return {key: str(value) for key, value in _header(tokens).items()}
-
-
-def _codec(header: Mapping[str, Any]) -> Codec:
-    if header.get("format") != FORMAT:
-        raise ValueError(f"its format is {header.get('format')!r}")
-    version = int(header["version"])
-    if version > VERSION:
-        raise UserError(
-            f"expected version {VERSION} of the format or older; got version {version}. Update "
-            "rotvq."
-        )
-    is_old = version == 1
-    sizes = _numbers([header["codebook_size"]] if is_old else header["codebook_sizes"])
-    shape = _numbers([] if is_old else header["index_shape"])
-    stride, channels = int(header["stride"]), int(header["channels"])
-    if not (1 <= stride <= 2**16 and channels in (1, 3)):
-        raise ValueError(f"it has stride {stride} and {channels} channels")
-    if not all(1 <= size < 2**63 for size in sizes) or not 1 <= len(sizes) <= INDICES:
-        raise ValueError(f"it has {len(sizes)} codebooks of {sizes[:9]} codes")
-    if len(sizes) != math.prod(shape) or not all(n > 0 for n in shape):
-        raise ValueError(f"it has {len(sizes)} codebooks and indices of shape {shape[:9]}")
-    return Codec(str(header["model"]), sizes, stride, channels, shape)
-
-
-def _numbers(value: Any) -> tuple[int, ...]:
-    return tuple(map(int, json.loads(value) if isinstance(value, str) else value))
 
 
 def _arrays(tokens: Tokens) -> Arrays:
@@ -278,8 +181,8 @@ def _from_bytes(array: NDArray[Any], most: int) -> Any:
     return json.loads(zlib.decompressobj().decompress(array.tobytes(), most))
 
 
-def _tokens(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Tokens:
-    codec = _codec(header)
+def _tokens(described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Tokens:
+    codec = read_codec(described)
     tokens, table = arrays["tokens"], arrays["sizes"]
     if tokens.dtype != np.uint8 or tokens.ndim != 1 or table.dtype != np.uint32:
         raise ValueError("its arrays have other types")

@@ -73,7 +73,7 @@ def _vector(config: Config, dim: int) -> VectorQuantizer:
         estimator=options.estimator,
         update=UPDATES[options.update](options.decay),
         init=options.init,
-        restart=Restart(options.restart, options.restart_draw) if options.restart else None,
+        restart=Restart(options.restart) if options.restart else None,
         entropy_loss=config.training.entropy_weight > 0,
         channel_dim=1,
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,17 +11,11 @@ from torch import Tensor
 
 from rotvq.evaluation.pixels import normalized
 from rotvq.model import VQVAE
-from rotvq.quantization import Codebook, health
+from rotvq.quantization import health
 from rotvq.training.samples import Samples
 
 VECTORS_PER_CODE = 2
 """Latent vectors per code that k-means starts from, if there are as many images."""
-
-
-def set_decay(codebooks: Iterable[Codebook], decay: float) -> None:
-    """Set γ of codebooks."""
-    for codebook in codebooks:
-        codebook.update = replace(codebook.update, decay=decay)
 
 
 def images_to_start_from(model: VQVAE, samples: Samples, batch_size: int) -> int:

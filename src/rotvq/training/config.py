@@ -97,8 +97,6 @@ class QuantizerConfig:
         init: "uniform" in ±1/K, or "data" for k-means on the first batch.
         restart: restart codes used less than this share of the mean; 0 disables it, 0.03 is a good
             start.
-        restart_draw: encoder outputs that codes restart from: "uniform", or "error" to prefer large
-            errors.
         levels: levels of finite scalar quantization, such as "8,5,5,5", instead of a learned
             codebook.
         residual: number of quantizers in sequence; each quantizes the residual of the previous.
@@ -119,7 +117,6 @@ class QuantizerConfig:
     final_decay: float | None = None
     init: Literal["uniform", "data"] = "uniform"
     restart: float = 0.0
-    restart_draw: Literal["uniform", "error"] = "uniform"
     levels: str | None = None
     residual: int = 1
     groups: int = 1

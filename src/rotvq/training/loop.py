@@ -21,7 +21,7 @@ from rotvq import run_folder
 from rotvq.evaluation.pixels import normalized
 from rotvq.training import gradients, monitor, processes
 from rotvq.training.callbacks import Callback
-from rotvq.training.codebooks import health_of, set_decay
+from rotvq.training.codebooks import health_of
 from rotvq.training.epoch import epoch_record, is_due
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.monitor import Monitor
@@ -63,7 +63,8 @@ def train(run: TrainingRun, callbacks: Sequence[Callback], interrupt: Interrupt)
             seed = np.random.SeedSequence([options.seed, 0, at.images]).generate_state(1)
             torch.manual_seed(int(seed[0]))
             progress = at.images / (steps * options.batch_size)
-            set_decay(codebooks, linear(decay.decay, decay.final_decay, progress))
+            for codebook in codebooks:
+                codebook.decay = linear(decay.decay, decay.final_decay, progress)
             images = run.batch(order, at.step, own)
             if not all(codebook.ready for codebook in codebooks):
                 run.place_codes(order)

@@ -79,14 +79,12 @@ def _quantizer(name: str, description: dict[str, Any]) -> QuantizerConfig:
         levels = description["levels"]
         text = ",".join(map(str, levels))
         return QuantizerConfig(math.prod(levels), levels=text, groups=counts["grouped"])
-    restart = description["restart"] or {"threshold": 0.0, "draw": "uniform"}
     return QuantizerConfig(
         codebook_size=description["codebook_size"],
         estimator=description["estimator"],
         update=description["update"],
         decay=description["decay"],
-        restart=restart["threshold"],
-        restart_draw=restart["draw"],
+        restart=description["restart"]["threshold"] if description["restart"] else 0.0,
         residual=counts["residual"],
         groups=counts["grouped"],
     )

@@ -1,4 +1,4 @@
-"""Latent vectors of one length."""
+"""Latents scaled to one length."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_every_vector_has_the_same_length_and_its_own_direction(dtype):
     assert torch.cosine_similarity(out.float(), z.float()).min() > 0.999
 
 
-def test_zeros_stay_zeros_with_a_finite_gradient():
+def test_zero_vectors_stay_zero_and_have_a_finite_gradient():
     z = torch.zeros(1, 4, 2, 2, requires_grad=True)
     out = NormalizedLatents()(z)
     out.sum().backward()
@@ -26,7 +26,7 @@ def test_zeros_stay_zeros_with_a_finite_gradient():
 
 
 @pytest.mark.parametrize("network", ["paper", "patches"])
-def test_a_model_quantizes_on_the_sphere_and_keeps_its_names(network):
+def test_a_model_with_normalized_latents_has_the_same_parameter_names(network):
     model = VQVAE(width=8, dim=16, depth=1, network=network, normalized_latents=True).eval()
     x = torch.rand(2, 3, 8, 8) * 2 - 1
     z = model.encoder(x)

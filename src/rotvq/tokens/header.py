@@ -1,0 +1,63 @@
+"""The header of a token file: what its tokens mean."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rotvq.errors import UserError
+from rotvq.tokens.collection import Codec, Tokens
+
+FORMAT, VERSION = "rotvq tokens", 2
+
+_MAX_INDICES = 1024
+"""Indices of a token, at most."""
+
+
+def header(tokens: Tokens) -> dict[str, Any]:
+    """The header as JSON holds it."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        **tokens.codec.header(),
+        "images": len(tokens),
+    }
+
+
+def text_header(tokens: Tokens) -> dict[str, str]:
+    """The header for metadata that holds text only; lists as JSON."""
+    return {key: str(value) for key, value in header(tokens).items()}
+
+
+def read_codec(header: Mapping[str, Any]) -> Codec:
+    """The codec that a header describes.
+
+    Raises:
+        UserError: the header has a newer version.
+        ValueError: it is none, or describes tokens that no model has.
+    """
+    if header.get("format") != FORMAT:
+        raise ValueError(f"its format is {header.get('format')!r}")
+    version = int(header["version"])
+    if version > VERSION:
+        raise UserError(
+            f"expected version {VERSION} of the format or older; got version {version}. Update "
+            "rotvq."
+        )
+    is_old = version == 1
+    sizes = _numbers([header["codebook_size"]] if is_old else header["codebook_sizes"])
+    shape = _numbers([] if is_old else header["index_shape"])
+    stride, channels = int(header["stride"]), int(header["channels"])
+    if not (1 <= stride <= 2**16 and channels in (1, 3)):
+        raise ValueError(f"it has stride {stride} and {channels} channels")
+    if not all(1 <= size < 2**63 for size in sizes) or not 1 <= len(sizes) <= _MAX_INDICES:
+        raise ValueError(f"it has {len(sizes)} codebooks of {sizes[:9]} codes")
+    if len(sizes) != math.prod(shape) or not all(n > 0 for n in shape):
+        raise ValueError(f"it has {len(sizes)} codebooks and indices of shape {shape[:9]}")
+    return Codec(str(header["model"]), sizes, stride, channels, shape)
+
+
+def _numbers(value: Any) -> tuple[int, ...]:
+    return tuple(map(int, json.loads(value) if isinstance(value, str) else value))
