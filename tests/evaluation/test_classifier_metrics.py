@@ -1,4 +1,4 @@
-"""The yardstick: Fréchet distances with closed forms, and models whose worth is known."""
+"""Classifier metrics: Fréchet distances with closed forms, and models whose worth is known."""
 
 from __future__ import annotations
 

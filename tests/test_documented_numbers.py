@@ -1,0 +1,266 @@
+"""The tables of results in the documentation say what the records say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RECORDS = ROOT / "results"
+ABLATIONS, PAPER = "ablations/cpu", "cpu"
+
+
+def runs(folder: str) -> list[dict[str, float]]:
+    """The metrics of a record, or of every seed of a variant."""
+    files = [RECORDS / folder / "evaluation.json"]
+    files = files if files[0].exists() else sorted(RECORDS.glob(f"{folder}/seed_*/evaluation.json"))
+    assert files, folder
+    return [json.loads(file.read_text())["metrics"] for file in files]
+
+
+def number(name: str, digits: int, times: float = 1, spread: bool = False, unit: str = ""):
+    """A cell: the mean of a metric over the seeds, with ± their standard deviation if asked for."""
+
+    def cell(seeds: list[dict[str, float]]) -> str:
+        values = [seed[name] * times for seed in seeds]
+        deviation = f" ± {stdev(values):.{digits}f}" if spread and len(values) > 1 else ""
+        return f"{mean(values):,.{digits}f}{unit}{deviation}"
+
+    return cell
+
+
+def used(digits: int) -> Callable[[list[dict[str, float]]], str]:
+    return number("usage", digits, times=100, unit=" %")
+
+
+def of_all(seeds: list[dict[str, float]]) -> str:
+    (seed,) = seeds
+    return f"{seed['codes_used']:,.0f} of {seed['codes_used'] / seed['usage']:,.0f}"
+
+
+def row(label: str, folder: str, *cells: Callable[[list[dict[str, float]]], str] | str) -> str:
+    """A line of a table, without the emphasis of its best numbers."""
+    seeds = runs(folder)
+    shown = [cell if isinstance(cell, str) else cell(seeds) for cell in cells]
+    return f"| {' | '.join([label, *shown])} |"
+
+
+PSNR, PSNR_SPREAD = number("psnr", 2), number("psnr", 2, spread=True)
+PER_IMAGE = number("psnr_per_image", 2, spread=True)
+MSE, THOUSANDTHS = number("mse", 4), number("mse", 2, times=1000, spread=True)
+MSE_SPREAD = number("mse", 4, spread=True)
+SSIM, PERPLEXITY = number("ssim", 3), number("perplexity", 0)
+RELATIVE = number("relative_error", 3)
+
+BEST, PLAIN = f"{ABLATIONS}/best/best", f"{ABLATIONS}/plain/plain"
+BATCHES = f"{ABLATIONS}/steps/batch_64"
+STEPS = {
+    "the paper's recipe: rotation, EMA": "paper",
+    "+ k-means initialization, dead codes restart": "restarts",
+    "+ straight-through gradient": "straight_through",
+    "+ network on patches": "patches",
+    "+ one cycle of the learning rate, clipped gradients": "one_cycle",
+    "+ batches of 64": "batch_64",
+    "+ γ from 0.9 to 0.99": "decay",
+    "+ width 96 instead of 64: the preset `best`": "wide",
+}
+GRADIENTS = {
+    "straight-through": BATCHES,
+    "rotation": f"{ABLATIONS}/options/rotation",
+    "rotation without rescaling": f"{ABLATIONS}/options/rotation_without_rescaling",
+    "lifted rotation": f"{ABLATIONS}/options/lifted_rotation",
+    "rotation, normalized latents": f"{ABLATIONS}/options/rotation_normalized_latents",
+    "straight-through, normalized latents *": f"{ABLATIONS}/options/normalized_latents",
+}
+OPTIONS = {
+    "none": "steps/batch_64",
+    "attention": "options/attention",
+    "codebook learned by gradient": "options/gradient",
+    "restarts more often, drawn by error (removed)": "removed/restarts_by_error",
+    "normalized latents, β = 0.1": "options/normalized_latents_beta",
+    "rotation, normalized latents, β = 0.1": "options/rotation_normalized_latents_beta",
+    "codes of length 16": "options/dim_16",
+    "β from 0.25 to 1 (removed)": "removed/final_beta",
+    "entropy loss, weight 0.002": "options/entropy_0.002",
+    "mirrored images (removed)": "removed/flip",
+    "one linear map of a frozen codebook (SimVQ)": "options/linear",
+    "entropy loss, weight 0.005": "options/entropy_0.005",
+    "finite scalar quantization, 4x4x4x4x4": "options/fsq",
+    "rotation, β = 4": "options/rotation_beta",
+    "averaged weights, 0.999 (network averaged, codes not)": "options/averaged_weights",
+}
+HALF_HOUR = {
+    "straight-through, literal EMA": "straight_through",
+    "rotation, literal EMA": "rotation",
+    "rotation, k-means initialization, dead codes restart": "rotation_restart",
+}
+ESTIMATORS = {
+    "straight-through": "straight_through",
+    "rotation": "rotation",
+    "rotation without rescaling": "rotation_without_rescaling",
+    "rescaling alone": "rescaling",
+    "straight-through, dead codes restart": "straight_through_restart",
+}
+ROWS = {
+    "README.md": [
+        row("RotVQ, plain straight-through", PLAIN, PER_IMAGE, "–", SSIM, used(0), PERPLEXITY),
+    ],
+    "docs/results.md": [
+        row("plain straight-through with EMA (30 epochs, three seeds)", PLAIN, "0.4 M", PER_IMAGE,
+            PSNR_SPREAD, "–", SSIM, used(0), PERPLEXITY),
+        row("plain straight-through", PLAIN, MSE_SPREAD, PSNR, SSIM, used(0), PERPLEXITY),
+        row("best", BEST, number("mse", 5, spread=True), PSNR, SSIM, used(0), PERPLEXITY)
+        .replace("| best |", "| `best` |"),
+        *(row(label, f"half_hour/{name}", MSE, PSNR, SSIM, of_all, PERPLEXITY,
+              number("commitment_loss", 4)) for label, name in HALF_HOUR.items()),
+        *(row(label, f"{ABLATIONS}/steps/{name}", THOUSANDTHS, SSIM, PERPLEXITY)
+          for label, name in STEPS.items()),
+        *(row(label, folder, THOUSANDTHS, SSIM, PERPLEXITY, RELATIVE)
+          for label, folder in GRADIENTS.items()),
+        *(row(label, f"{ABLATIONS}/{name}", THOUSANDTHS, SSIM,
+              PERPLEXITY, lambda seeds: str(len(seeds))) for label, name in OPTIONS.items()),
+    ],
+    "docs/paper.md": [
+        row(label, f"{PAPER}/estimators/{name}", MSE_SPREAD, SSIM, PERPLEXITY, used(0))
+        .removesuffix(" |") for label, name in ESTIMATORS.items()
+    ],
+}  # fmt: skip
+
+
+def page(name: str) -> str:
+    """A page without emphasis."""
+    return (ROOT / name).read_text(encoding="utf-8").replace("**", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        pytest.param(name, line, id=f"{name} {line.split('|')[1].strip()}")
+        for name in ROWS
+        for line in ROWS[name]
+    ],
+)
+def test_the_row_says_what_the_records_say(name, line):
+    assert line in page(name)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+def test_the_published_row_says_what_was_published(name):
+    published = json.loads((RECORDS / "published.json").read_text())["straight_through_restarts"]
+    (line,) = (line for line in page(name).splitlines() if line.startswith("| best published"))
+    cells = [cell.strip() for cell in line.split("|")]
+    assert f"{published['psnr']:.2f}" in cells
+    assert f"{published['ssim_uniform_7x7']:.3f}" in cells
+    assert f"{published['perplexity']:.0f}" in cells
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+def test_the_row_of_best_says_what_the_records_say(name):
+    (line,) = (
+        line for line in page(name).splitlines() if "preset `best`" in line and "0.8 M" in line
+    )
+    seeds = runs(BEST)
+    early = json.loads((RECORDS / "ssim" / "best_3_epochs.json").read_text())
+    cells = [cell.strip() for cell in line.split("|")]
+    assert PER_IMAGE(seeds) in cells
+    assert f"{early['ssim_uniform_7x7']:.3f} after 3 epochs" in cells
+    assert SSIM(seeds) in cells
+    assert PERPLEXITY(seeds) in cells
+
+
+def test_the_first_page_says_what_the_records_say():
+    published = json.loads((RECORDS / "published.json").read_text())["straight_through_restarts"]
+    text = " ".join(page("docs/index.md").split())
+    assert f"a PSNR of {number('psnr_per_image', 2)(runs(BEST))} dB" in text
+    assert f"figure at this rate is {published['psnr']:.2f} dB" in text
+
+
+def test_the_definitions_of_ssim_say_what_the_record_says():
+    record = json.loads((RECORDS / "ssim" / "four_epochs.json").read_text())
+    text = " ".join(page("docs/results.md").split())
+    mirrored, cropped, uniform = (
+        f"{record[name]:.3f}"
+        for name in (
+            "ssim_gaussian_11x11_mirrored_borders",
+            "ssim_gaussian_11x11",
+            "ssim_uniform_7x7",
+        )
+    )
+    assert f"has {mirrored} with the Gaussian window" in text
+    assert f"has {cropped} without the borders, and {uniform} with the uniform window" in text
+
+
+def test_best_exceeds_the_best_published_psnr_in_every_seed():
+    published = json.loads((RECORDS / "published.json").read_text())["straight_through_restarts"]
+    assert min(seed["psnr_per_image"] for seed in runs(BEST)) > published["psnr"]
+
+
+def test_best_exceeds_the_best_published_ssim_in_the_same_definition():
+    published = json.loads((RECORDS / "published.json").read_text())["straight_through_restarts"]
+    early = json.loads((RECORDS / "ssim" / "best_3_epochs.json").read_text())
+    assert early["ssim_uniform_7x7"] > published["ssim_uniform_7x7"]
+
+
+def epochs(folder: str) -> list[dict[str, dict[str, float]]]:
+    """The metrics of every epoch of the one run of a variant."""
+    (file,) = RECORDS.glob(f"{folder}/seed_*/epochs.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("label", "name"), {**ESTIMATORS, "rotation, dead codes restart": "rotation_restart"}.items()
+)
+def test_the_accuracy_of_an_estimator_is_that_of_its_records(label, name):
+    files = RECORDS.glob(f"{PAPER}/estimators/{name}/seed_*/classifier_metrics.json")
+    found = [json.loads(f.read_text())["metrics"]["accuracy_reconstruction"] for f in files]
+    (line,) = (
+        line
+        for line in page("docs/paper.md").splitlines()
+        if line.startswith(f"| {label} |") and "±" in line
+    )
+    assert len(found) == 3
+    assert line.endswith(f"| {100 * mean(found):.1f} % |")
+
+
+def test_the_claims_of_the_paper_are_weighed_by_the_records():
+    (final,) = runs(f"{PAPER}/final/base")
+    rotation, plain = (
+        runs(f"{PAPER}/estimators/{name}") for name in ("rotation", "straight_through")
+    )
+    low, high = (epochs(f"{PAPER}/table3/beta_{beta}")[-1] for beta in ("0.1", "2.0"))
+    sizes = [
+        epochs(f"{PAPER}/{folder}")[-1]["train"]["batch_perplexity"]
+        for folder in ("table2/k_256", "table2/k_512", "training/base", "table2/k_2048")
+    ]
+    leak = runs(f"{PAPER}/estimators/reflection")
+    expected = (
+        f"{final['codes_used']:,} of 1,024 codes in use, perplexity {PERPLEXITY([final])} |",
+        f"{used(0)(rotation)} and {PERPLEXITY(rotation)} against {used(0)(plain)} and "
+        f"{PERPLEXITY(plain)}, three seeds each",
+        f"| {low['train']['codebook_loss']:.4f} to {high['train']['codebook_loss']:.4f} |",
+        f"test MSE {MSE(runs(f'{PAPER}/table3/beta_0.1'))} at β = 0.1, "
+        f"{MSE(runs(f'{PAPER}/table3/beta_2.0'))} at 2",
+        f"| {low['test']['perplexity']:.0f} at 0.1, {high['test']['perplexity']:.0f} at 2:",
+        "| {:.0f}, {:.0f}, {:.0f} and {:.0f} at 256 to 2048;".format(*sizes),
+        f"| {MSE([final])} in the final experiment",
+        f"has an MSE of {number('forward_mse', 4)(leak)}, and the images decoded from its indices "
+        f"one of {MSE(leak)}.",
+    )
+    text = " ".join(page("docs/paper.md").split())
+    assert [sentence for sentence in expected if sentence not in text] == []
+
+
+@pytest.mark.parametrize("k", [1024, 4096, 8192, 16384, 65536])
+def test_the_row_of_a_codebook_size_says_what_its_record_says(k):
+    folder = f"{ABLATIONS}/codebooks/k_{k}"
+    (seed,) = runs(folder)
+    bound = json.loads((RECORDS / folder / "seed_0" / "bound.json").read_text())
+    least = bound["metrics"]["gaussian_distortion"]
+    share = used(0 if seed["usage"] > 0.9995 else 1)
+    cells = [f"{k:,}", f"{seed['bits_per_image']:,.0f}", THOUSANDTHS([seed]), f"{least * 1000:.2f}",
+             SSIM([seed]), share([seed]), PERPLEXITY([seed])]  # fmt: skip
+    assert f"| {' | '.join(cells)} |" in page("docs/results.md")
