@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from timing import summary
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from rotvq.files import write_json
@@ -76,22 +77,23 @@ def _process(rank: int, options: argparse.Namespace, place: str) -> None:
     model = build_model(PRESETS[options.preset]).to(device).to(memory_format=torch.channels_last)
     codebook = model.quantizer.codebook
     codebook.restart = Restart()  # which sends more
-    codebook._empty()
+    codebook._reset_statistics()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # newer torch has another name for it
         run = DistributedDataParallel(model, broadcast_buffers=False)
     x = torch.rand(options.batch_size // options.processes, 3, 32, 32, device=device) * 2 - 1
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4, fused=True)
     steps, exchanges = [], []
-    reduce = codebook._reduce
+    reduce = codebook._sum_over_processes
 
-    def timed() -> None:
+    def timed(*statistics: Tensor) -> tuple[Tensor, Tensor]:
         dist.barrier()
         since = _now(device)
-        reduce()
+        found = reduce(*statistics)
         exchanges.append(_now(device) - since)
+        return found
 
-    codebook._reduce = timed
+    codebook._sum_over_processes = timed
     precision = environment.resolve_precision("auto", device)
     for _ in range(STEPS + WARM):
         since = _now(device)

@@ -1,12 +1,12 @@
-"""Drop-in for code written for `vector-quantize-pytorch`: change the import, keep the rest.
+"""A drop-in replacement for `VectorQuantize` of vector-quantize-pytorch: only the import changes.
 
     from rotvq.compat import VectorQuantize  # was: from vector_quantize_pytorch
 
-Arguments mean the same; one that asks for something that is not here is refused, with what to use
-instead. Different, on purpose: the decoder sees exact codes; indices are float32's in half
-precision and under autocast; k-means keeps its counts; `threshold_ema_dead_code` above 0 restarts
-codes used less than 3 % of the mean, whatever the batch; nothing changes in evaluation; index −1
-decodes as zeros.
+Arguments have the same meaning. One that asks for an unsupported feature is refused, with what to
+use instead. These differences are intended: the decoder sees exact codes; the search runs in
+float32 in half precision and under autocast; k-means keeps its counts; `threshold_ema_dead_code`
+above 0 restarts codes used less than 3 % of the mean, whatever the batch; nothing changes in
+evaluation; index −1 decodes as zeros.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _REFUSED: dict[str, tuple[Any, str]] = {
     "sync_update_v": (0.0, "learnable_codebook alone"),
     "route_gradients_to_input": (True, "quantized.detach() of what it returns"),
 }
-"""Arguments that are not supported, the value that asks for nothing, and what to use."""
+"""Unsupported arguments: the value that requests nothing, and what to use instead."""
 
 _REFUSED_IN_FORWARD: dict[str, tuple[Any, str]] = {
     "indices": (None, "torch.nn.functional.cross_entropy over logits of your own"),
@@ -55,11 +55,11 @@ _REFUSED_IN_FORWARD: dict[str, tuple[Any, str]] = {
 }
 
 _WITHOUT_EFFECT = {
-    # The starts and averages here need none of these.
+    # Initialization and moving averages work without these here.
     "eps",
     "kmeans_iters",
     "sync_kmeans",
-    # These say more about arguments that are refused.
+    # Details of arguments that are refused.
     "separate_codebook_per_head",
     "orthogonal_reg_active_codes_only",
     "orthogonal_reg_max_codes",
@@ -79,25 +79,25 @@ class VectorQuantize(nn.Module):
     Args:
         dim: channels of the input.
         codebook_size: number of codes.
-        codebook_dim: length of a code; other than dim, a linear layer stands before and after.
+        codebook_dim: length of a code; if it is not dim, linear layers project in and out.
         decay: γ of the moving averages.
-        commitment_weight: β, which the loss has in it already.
-        freeze_codebook: the codes stay where they are, and the loss does not move them.
-        sync_codebook: False lets each process keep a codebook of its own.
+        commitment_weight: β, which the returned loss includes.
+        freeze_codebook: neither updates nor the loss move the codes.
+        sync_codebook: False gives each process a codebook of its own.
         kmeans_init: place the codes by k-means over the first batch.
         threshold_ema_dead_code: above 0, dead codes restart.
-        rotation_trick: rotate and rescale the gradient; False copies it straight through. By
-            default True where dim is above 1.
+        rotation_trick: rotate and rescale the gradient; False copies it straight through. The
+            default is True if dim is above 1.
         ema_update: codes are moving averages; the opposite of learnable_codebook.
-        learnable_codebook: the codes are parameters that the loss moves, instead of averages.
+        learnable_codebook: the codes are a parameter that the loss moves, not moving averages.
         channel_last: False for (b, dim, n).
         accept_image_fmap: the input is (b, dim, h, w).
         accept_3d_fmap: the input is (b, dim, t, h, w).
-        return_zeros_for_masked_padding: masked tokens give zeros; False gives the input back.
-        others: what else that layer takes; none may ask for something that is not here.
+        return_zeros_for_masked_padding: return zeros for masked tokens; False returns the input.
+        others: the other arguments of that layer, with values that request nothing unsupported.
 
     Raises:
-        UserError: an argument asks for what is not here.
+        UserError: an argument requests something unsupported.
     """
 
     zero: Tensor
@@ -149,7 +149,7 @@ class VectorQuantize(nn.Module):
             init="data" if kmeans_init else "uniform",
             restart=Restart() if threshold_ema_dead_code > 0 else None,
         )
-        # It follows the module's dtype, unlike the codes.
+        # Follows the dtype of the module, unlike averaged codes.
         self.register_buffer("zero", torch.zeros(()), persistent=False)
 
     def forward(
@@ -164,31 +164,31 @@ class VectorQuantize(nn.Module):
         """Quantize.
 
         Args:
-            x: vectors, with their channels where the arguments say.
+            x: vectors, in the layout that the arguments of the layer declare.
             mask: True where a token counts.
-            lens: instead of a mask, how many tokens of each sequence count.
-            freeze_codebook: for this pass; by default that of the layer.
-            others: what else that layer takes; none may ask for something that is not here.
+            lens: number of tokens that count in each sequence, instead of a mask.
+            freeze_codebook: overrides that of the layer for this pass.
+            others: the other arguments of that layer, with values that request nothing unsupported.
 
         Returns:
-            The codes in x's shape, their indices, and the loss: β times the mean squared error,
-            which moves the codes too where they are learned, and 0 in evaluation.
+            The codes in the shape of x, their indices, and the loss: β times the mean squared
+            error, which also moves learned codes; 0 in evaluation.
 
         Raises:
-            UserError: an argument asks for what is not here.
+            UserError: an argument requests something unsupported.
         """
         _check(others, _REFUSED_IN_FORWARD)
         frozen = self.freeze_codebook if freeze_codebook is None else freeze_codebook
         x = x.movedim(self.channel_dim, -1)
         if lens is not None:
             if mask is not None:
-                raise UserError("lens: expected it or mask; got both.")
+                raise UserError("lens: expected either lens or mask; got both. Pass one.")
             mask = torch.arange(x.shape[1], device=lens.device) < lens.unsqueeze(1)
         with alone() if self.sync_codebook is False else nullcontext():
             out = self._quantize(self.project_in(x), mask, frozen)
         loss = self.commitment_weight * out.commitment_loss
         if self.quantizer.codebook.update.learned and not frozen:
-            # Its gradient alone: the value is that of the commitment loss.
+            # Adds only the gradient: the value is that of the commitment loss.
             loss = loss + self.commitment_weight * (out.codebook_loss - out.codebook_loss.detach())
         if not self.training:
             loss = torch.zeros_like(loss)
@@ -199,7 +199,7 @@ class VectorQuantize(nn.Module):
         return z_q.movedim(-1, self.channel_dim), out.indices, loss
 
     def _quantize(self, z: Tensor, mask: Tensor | None, frozen: bool) -> Quantized:
-        """A frozen codebook is one in evaluation, but placed by the first batch all the same."""
+        """Quantize; frozen, as in evaluation, but initialized from the first batch all the same."""
         if not (frozen and self.training):
             return self.quantizer(z, mask)
         if not self.quantizer.codebook.initialized:
@@ -212,20 +212,20 @@ class VectorQuantize(nn.Module):
 
     @property
     def codebook(self) -> Float[Tensor, "k d"]:
-        """The codes, float32."""
+        """The codes."""
         return self.quantizer.codebook.embeddings
 
     @property
     def codebook_size(self) -> int:
-        """Their number."""
+        """The number of codes."""
         return len(self.quantizer.codebook)
 
     def get_codes_from_indices(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Codes of indices, before the projection out, in the layout of x and the layer's dtype."""
+        """The codes of indices before the projection out, in the layout of x."""
         return self._codes(indices).movedim(-1, self.channel_dim)
 
     def get_output_from_indices(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """What `forward` gives for those indices; zeros for −1.
+        """The output of `forward` for those indices; zeros for −1.
 
         As in that layer, in the layout of x without a projection, and channels last with one.
         """
@@ -244,8 +244,8 @@ def _check(others: dict[str, Any], refused: dict[str, tuple[Any, str]]) -> None:
             continue
         if name not in refused:
             raise UserError(
-                f"{name}: expected an argument that rotvq.compat knows; it does not know this one. "
-                "See rotvq.VectorQuantizer for what there is."
+                f"{name}: expected an argument of VectorQuantize; got an unknown one. See "
+                "rotvq.VectorQuantizer for the arguments of this library."
             )
         without, instead = refused[name]
         if isinstance(value, Tensor) or value != without:

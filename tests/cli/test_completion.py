@@ -27,10 +27,7 @@ def test_bash(rotvq):
     assert completed(script, "") == set(VERBS)
     assert completed(script, "re") == {"report", "reproduce", "reconstruct"}
     assert completed(script, "encode", "--o") == {"--out", "--overwrite"}
-    assert completed(script, "train", "--quantizer.re") == {
-        "--quantizer.restart",
-        "--quantizer.restart_draw",
-    }
+    assert completed(script, "train", "--quantizer.re") == {"--quantizer.restart"}
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

@@ -171,7 +171,7 @@ def test_nothing_in_the_model_changes(make_model, make_images, training, measure
     assert torch.equal(images, pixels)
     assert torch.equal(torch.get_rng_state(), state)
     codebook = model.quantizer.codebook
-    assert not codebook.n.any(), "statistics of a split must not reach the next training step"
+    assert not codebook._n.any(), "statistics of a split must not reach the next training step"
 
 
 def test_the_record_is_json_and_states_its_protocol(make_model, make_images):

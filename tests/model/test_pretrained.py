@@ -24,7 +24,7 @@ from rotvq.quantization import (
 
 QUANTIZERS = {
     "ema": lambda: VectorQuantizer(
-        20, 6, update=EMA(0.9), restart=Restart(0.1, "error"), init="data", channel_dim=1
+        20, 6, update=EMA(0.9), restart=Restart(0.1), init="data", channel_dim=1
     ),
     "linear": lambda: VectorQuantizer(
         20, 6, update=LinearMap(), estimator="straight_through", entropy_loss=True, channel_dim=1

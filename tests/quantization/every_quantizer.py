@@ -1,4 +1,4 @@
-"""A quantizer of every kind to hold tests to, and what those tests share."""
+"""A quantizer of every kind, and what the tests of all kinds share."""
 
 import pytest
 import torch
@@ -78,16 +78,17 @@ def vectors(quantizer, *shape, seed=1):
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers, those that no file holds included."""
+    """All parameters and buffers, including those that are not saved."""
     tensors = [*module.named_parameters(), *module.named_buffers()]
     return {name: t.detach().clone() for name, t in tensors}
 
 
-def assert_same_state(module, before, **tolerance):
-    now = state(module)
-    assert now.keys() == before.keys()
-    for name, t in now.items():
-        torch.testing.assert_close(t, before[name], msg=lambda m, n=name: f"{n}: {m}", **tolerance)
+def assert_same_state(one, other, **tolerance):
+    """Compare two quantizers, or what `state` returned of them before."""
+    one, other = (state(q) if isinstance(q, nn.Module) else q for q in (one, other))
+    assert one.keys() == other.keys()
+    for name, t in one.items():
+        torch.testing.assert_close(t, other[name], msg=lambda m, n=name: f"{n}: {m}", **tolerance)
 
 
 def each(quantizers, argument="make"):

@@ -1,12 +1,15 @@
 """The codebook against equations 3 to 5 written as a loop over vectors and codes in float64."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from rotvq.errors import UserError
 from rotvq.quantization.codebook import Codebook
-from rotvq.quantization.updates import EMA, GradientLearned, Restart
+from rotvq.quantization.restart import Restart
+from rotvq.quantization.updates import EMA, UPDATES, GradientLearned
 
 DECAY = 0.9
 RESTART = Restart(threshold=0.03)
@@ -72,6 +75,51 @@ def test_the_moving_average_is_the_papers():
     torch.testing.assert_close(codebook.embed_sum.double(), m, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(codebook.embeddings.double(), e, rtol=1e-4, atol=1e-6)
     assert torch.equal(codebook.embeddings[5], start[5])  # never used
+
+
+def test_a_decay_that_is_assigned_counts_from_the_next_step():
+    torch.manual_seed(0)
+    codebook, other = Codebook(6, 3, update=EMA(decay=0.5)), Codebook(6, 3, update=EMA(decay=DECAY))
+    other.load_state_dict(codebook.state_dict())
+    (first, second) = batches(2, 40, 6, 3)
+    codebook.decay = DECAY
+    for each in (codebook, other):
+        each.accumulate(*first, everything(40))
+        each.step()
+    assert torch.equal(codebook.embed_sum, other.embed_sum) and codebook.decay == DECAY
+    codebook.load_state_dict(other.state_dict())  # does not bring back the old value
+    copied = copy.deepcopy(codebook)
+    for each in (codebook, other, copied):
+        each.accumulate(*second, everything(40))
+        each.step()
+    assert torch.equal(codebook.embed_sum, other.embed_sum)
+    assert torch.equal(copied.embed_sum, other.embed_sum)
+    assert codebook.update == EMA(decay=0.5)
+
+
+@pytest.mark.parametrize("value", [1.0, -0.1, float("nan")])
+def test_a_decay_out_of_range_is_refused(value):
+    codebook = Codebook(2, 1)
+    with pytest.raises(UserError, match="decay: expected 0 <= decay < 1; got"):
+        codebook.decay = value
+    assert codebook.decay == 0.99
+
+
+@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def test_a_step_of_an_update_changes_none_of_its_arguments(update):
+    g = torch.Generator().manual_seed(0)
+    state = (
+        torch.randn(4, 3, generator=g),
+        torch.rand(4, generator=g),
+        torch.randn(4, 3, generator=g),
+    )
+    given = (*state, torch.rand(4, generator=g), torch.randn(4, 3, generator=g), torch.tensor(0.1))
+    before = [t.clone() for t in given]
+    _, N, m = update(0.9).step(*given)
+    assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True))
+    torch.testing.assert_close(N, 0.9 * before[1] + 0.1 * before[3])
+    if update is not EMA:  # whose codes were written from outside
+        torch.testing.assert_close(m, 0.9 * before[2] + 0.1 * before[4])
 
 
 def test_the_first_update_puts_a_used_code_at_its_mean():
@@ -336,27 +384,22 @@ def test_restarts_forget_the_vectors_of_earlier_updates():
 
 
 @pytest.mark.parametrize("parts", [1, 4])
-def test_restarts_drawn_by_error_follow_the_squared_error(parts):
-    """One restart out of vectors at squared distances 0, 1 and 9: chances 0, 1/10 and 9/10."""
+def test_restarts_draw_every_vector_with_the_same_chance(parts):
+    """One restart out of vectors at distances 0, 1 and 3: the first is a code already."""
     torch.manual_seed(0)
     z = torch.tensor([[0.0], [1.0], [3.0], [50.0]])
     valid = torch.tensor([True, True, True, False])
     zero = torch.zeros(4, dtype=torch.int64)
-    drawn = []
+    found = []
     for _ in range(400):
-        codebook = Codebook(2, 1, restart=Restart(draw="error"))
+        codebook = Codebook(2, 1, restart=RESTART)
         codebook.embeddings.zero_()
         for rows in torch.arange(4).split(4 // parts):
             codebook.accumulate(z[rows], zero[rows], valid[rows])
         codebook.step()
-        drawn.append(codebook.embeddings[1].item())
-    assert set(drawn) == {1.0, 3.0}
-    assert 0.85 < drawn.count(3.0) / len(drawn) < 0.95
-
-
-def test_an_unknown_draw_is_refused():
-    with pytest.raises(UserError, match="expected uniform or error; got 'far'"):
-        Restart(draw="far")
+        found.append(codebook.embeddings[1].item())
+    assert set(found) == {1.0, 3.0}
+    assert 0.4 < found.count(3.0) / len(found) < 0.6
 
 
 # Learned by gradient, and saved

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from rotvq.quantization import VectorQuantizer
-from rotvq.quantization.entropy import TEMPERATURE, entropy_loss
+from rotvq.quantization.entropy import _TEMPERATURE, entropy_loss
 
 K = 6
 
 
 def by_hand(z, e):
     distances = [[float(((v.double() - c.double()) ** 2).sum()) for c in e] for v in z]
-    scale = TEMPERATURE * sum(map(min, distances)) / len(z)
+    scale = _TEMPERATURE * sum(map(min, distances)) / len(z)
     share = [0.0] * len(e)
     for row in distances:
         weights = [math.exp(-(d - min(row)) / scale) for d in row]

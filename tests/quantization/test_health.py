@@ -58,10 +58,10 @@ def test_dead_codes_are_those_that_a_restart_moves(restart):
     assert found == {None: 1, Restart(): 1, Restart(0.2): 4}[restart]
     if restart:
         before = codebook.embeddings.clone()
-        codebook.n.copy_(codebook.cluster_size)
-        codebook.s.copy_(codebook.embed_sum)
-        codebook.candidates.copy_(9 + torch.rand(40, 2))
-        codebook.priority.fill_(0.0)
+        codebook._n.copy_(codebook.cluster_size)
+        codebook._s.copy_(codebook.embed_sum)
+        codebook._candidates.copy_(9 + torch.rand(40, 2))
+        codebook._priority.fill_(0.0)
         codebook.step()
         assert (codebook.embeddings - before).norm(dim=1).gt(1).sum() == found
 

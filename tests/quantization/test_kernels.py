@@ -15,8 +15,8 @@ from rotvq.quantization import (
     search,
     statistics,
 )
-from rotvq.quantization.estimators import ESTIMATORS
-from rotvq.quantization.scores import plain
+from rotvq.quantization.estimators import ANTIPARALLEL, ESTIMATORS, LAMBDA_MAX
+from rotvq.quantization.search_float32 import float32_search
 
 HERE = "cuda" if torch.cuda.is_available() else "cpu"
 if HERE == "cpu":
@@ -45,7 +45,7 @@ def with_kernels(monkeypatch):
 @pytest.mark.parametrize("n, k, d", [(1, 1, 1), (7, 5, 3), (130, 300, 40), (200, 128, 256)])
 def test_search(n, k, d):
     z, e = normal(n, d), normal(k, d, seed=1)
-    assert torch.equal(kernels.search(z, e, offsets(e)), plain(e, offsets(e))(z)[1])
+    assert torch.equal(kernels.search(z, e, offsets(e)), float32_search(e, offsets(e))(z)[1])
 
 
 def test_search_takes_the_lowest_of_equal_codes():
@@ -76,16 +76,20 @@ def special(z: Tensor, q: Tensor, g: Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    "name, rescale", [("rotation", True), ("rotation_without_rescaling", False)]
+    "name, lambda_max", [("rotation", LAMBDA_MAX), ("rotation_without_rescaling", 0.0)]
 )
 @pytest.mark.parametrize("d", [1, 7, 64, 300])
-def test_rotate(name, rescale, d):
+def test_rotate(name, lambda_max, d):
     z, q, g = (normal(40, d, seed=s) for s in range(3))
     special(z, q, g)
     leaf = z.clone().requires_grad_()
     ESTIMATORS[name](leaf, q).backward(g)
     torch.testing.assert_close(
-        kernels.rotate(z, q, g, rescale), leaf.grad, rtol=1e-4, atol=1e-5, equal_nan=True
+        kernels.rotate(z, q, g, ANTIPARALLEL, lambda_max),
+        leaf.grad,
+        rtol=1e-4,
+        atol=1e-5,
+        equal_nan=True,
     )
 
 
@@ -94,7 +98,7 @@ def test_rotate_in_half_precision_reads_the_code_in_float32(dtype):
     z, q, g = normal(40, 16).to(dtype), normal(40, 16, seed=1), normal(40, 16, seed=2).to(dtype)
     leaf = z.clone().requires_grad_()
     ESTIMATORS["rotation"](leaf, q).backward(g)
-    found = kernels.rotate(z, q, g, True)
+    found = kernels.rotate(z, q, g, ANTIPARALLEL, LAMBDA_MAX)
     assert found.dtype == dtype
     torch.testing.assert_close(found, leaf.grad)
 
@@ -141,7 +145,8 @@ def test_operators_keep_torchs_rules():
     indices = kernels.search(z, e, offsets(e))
     checks = ("test_schema", "test_faketensor")
     torch.library.opcheck(kernels.search, (z, e, offsets(e)), test_utils=checks)
-    torch.library.opcheck(kernels.rotate, (z, e[indices], z, True), test_utils=checks)
+    arguments = (z, e[indices], z, ANTIPARALLEL, LAMBDA_MAX)
+    torch.library.opcheck(kernels.rotate, arguments, test_utils=checks)
     torch.library.opcheck(kernels.add_up, (z, indices, 12), test_utils=checks)
 
 

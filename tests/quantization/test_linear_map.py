@@ -23,7 +23,7 @@ def weight(quantizer):
     return parameter
 
 
-def test_it_starts_as_the_codebook_of_the_other_rules():
+def test_it_starts_as_the_codebook_of_the_other_updates():
     quantizer = make()
     torch.manual_seed(0)
     assert torch.equal(
@@ -43,7 +43,7 @@ def test_the_gradient_of_w_is_that_of_the_codebook_loss():
     torch.testing.assert_close(weight(quantizer).grad, w.grad)
 
 
-def test_codes_that_nobody_chose_move_too():
+def test_codes_that_no_vector_chose_move_too():
     quantizer = make()
     before = quantizer.codebook.embeddings.detach().clone()
     optimizer = torch.optim.SGD(quantizer.parameters(), lr=1.0)
@@ -118,7 +118,7 @@ def test_counts_follow_the_decay():
 
 
 def test_restart_and_bad_decay_are_refused():
-    with pytest.raises(UserError, match="move as a whole"):
+    with pytest.raises(UserError, match="LinearMap, whose codes only move together"):
         Codebook(K, D, update=LinearMap(), restart=Restart())
     with pytest.raises(UserError, match="decay"):
         LinearMap(1.0)

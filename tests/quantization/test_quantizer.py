@@ -1,49 +1,26 @@
 """What the quantizer returns and refuses; nearest codes by brute force in float64."""
 
+import re
+
 import pytest
 import torch
+from every_quantizer import assert_same_state
+from one_quantizer import D, K, make, vectors
 from torch import Tensor, nn
 
 import rotvq
 from rotvq.errors import UserError
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.quantizer import Quantized, VectorQuantizer
-from rotvq.quantization.updates import EMA, GradientLearned, Restart
+from rotvq.quantization.restart import Restart
+from rotvq.quantization.updates import EMA, UPDATES
 
 DISCRETE = sorted(set(ESTIMATORS) - {"reflection"})
-K, D = 12, 5
-
-
-def make(**options) -> VectorQuantizer:
-    """A quantizer whose codes are spread like the data, so that many of them are in use."""
-    torch.manual_seed(0)
-    quantizer = VectorQuantizer(options.pop("codebook_size", K), options.pop("dim", D), **options)
-    with torch.no_grad():
-        quantizer.codebook.embeddings.copy_(torch.randn(quantizer.codebook.embeddings.shape))
-    return quantizer
-
-
-def vectors(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def brute_force(z: Tensor, e: Tensor) -> Tensor:
     z, e = z.double(), e.double()
     return torch.stack([(z - code).square().sum(-1) for code in e], dim=-1).argmin(dim=-1)
-
-
-def state(quantizer: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer, those that are not saved included."""
-    tensors = [*quantizer.named_parameters(), *quantizer.named_buffers()]
-    return {name: value.detach().clone() for name, value in tensors}
-
-
-def assert_same_state(a: nn.Module, b: nn.Module | dict[str, Tensor], **tolerance) -> None:
-    b = b if isinstance(b, dict) else state(b)
-    a = state(a)
-    assert a.keys() == b.keys()
-    for name in a:
-        torch.testing.assert_close(a[name], b[name], msg=lambda m, n=name: f"{n}: {m}", **tolerance)
 
 
 def test_it_is_exported_and_has_the_papers_defaults():
@@ -196,46 +173,36 @@ def test_lookup_gives_codes_and_zeros_for_minus_one():
             assert torch.equal(codes[b, :, t], expected)
 
 
-def assert_one_line(error: pytest.ExceptionInfo, *mentions: object) -> None:
-    message = str(error.value)
-    assert "\n" not in message and message
-    for mention in mentions:
-        assert str(mention) in message, message
-
-
 @pytest.mark.parametrize("index", [-2, K, 10**12])
-def test_lookup_refuses_what_is_no_index(index):
-    with pytest.raises(UserError) as error:
+def test_lookup_refuses_indices_out_of_range(index):
+    with pytest.raises(UserError, match=rf"^indices: expected values from 0 to 11 .* {index}\b"):
         make().lookup(torch.tensor([0, index]))
-    assert_one_line(error, index)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.uint8])
 def test_lookup_refuses_other_dtypes(dtype):
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=f"^indices: expected int64; got {dtype}"):
         make().lookup(torch.ones(3).to(dtype))
-    assert_one_line(error, "int64", dtype)
 
 
 @pytest.mark.parametrize("method", ["forward", "encode"])
 def test_wrong_vectors_are_refused(method):
     call = getattr(make(), method)
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=r"^z: expected 5 channels at .* got shape \(4, 7\)"):
         call(vectors(4, D + 2))
-    assert_one_line(error, D, D + 2)
     for dtype in (torch.int64, torch.uint8, torch.bool, torch.complex64):
-        with pytest.raises(UserError) as error:
+        with pytest.raises(UserError, match=f"^z: expected a floating dtype; got {dtype}"):
             call(torch.ones(4, D).to(dtype))
-        assert_one_line(error, dtype)
 
 
 @pytest.mark.parametrize("method", ["forward", "encode"])
 def test_wrong_channels_at_another_dimension_are_refused(method):
     call = getattr(make(channel_dim=1), method)
-    with pytest.raises(UserError) as error:
+    with pytest.raises(
+        UserError, match=r"^z: expected 5 channels at dimension 1; .* \(2, 6, 4, 5\)"
+    ):
         call(vectors(2, D + 1, 4, D))
-    assert_one_line(error, D, D + 1)
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"^z: expected 2 or more dimensions .* got shape \(5,\)"):
         call(vectors(D))
 
 
@@ -243,41 +210,43 @@ def test_wrong_channels_at_another_dimension_are_refused(method):
 def test_wrong_masks_are_refused(method):
     call = getattr(make(), method)
     z = vectors(2, 4, D)
-    for mask in (torch.ones(2, 3), torch.ones(8), torch.ones(2, 4, D), torch.ones(2, 4, 1)):
-        with pytest.raises(UserError) as error:
-            call(z, mask.bool())
-        assert_one_line(error, (2, 4), tuple(mask.shape))
-    with pytest.raises(UserError) as error:
+    for shape in ((2, 3), (8,), (2, 4, D), (2, 4, 1)):
+        message = (
+            rf"^mask: expected bool of shape \(2, 4\); got torch.bool .*{re.escape(str(shape))}"
+        )
+        with pytest.raises(UserError, match=message):
+            call(z, torch.ones(shape, dtype=torch.bool))
+    with pytest.raises(
+        UserError, match=r"^mask: expected bool of shape \(2, 4\); got torch.float32"
+    ):
         call(z, torch.ones(2, 4))
-    assert_one_line(error, "bool", torch.float32)
 
 
 @pytest.mark.parametrize(
-    "options",
+    "options, message",
     [
-        {"estimator": "rotatoin"},
-        {"codebook_size": 0},
-        {"dim": 0},
-        {"codebook_size": -3},
-        {"init": "kmeans"},
+        ({"estimator": "rotatoin"}, "^estimator: expected one of .*rotation, .* got 'rotatoin'"),
+        ({"codebook_size": 0}, "^codebook: expected size >= 1 and dim >= 1; got 0 and 256"),
+        ({"codebook_size": -3}, "^codebook: expected size >= 1 and dim >= 1; got -3 and 256"),
+        ({"dim": 0}, "^codebook: expected size >= 1 and dim >= 1; got 1024 and 0"),
+        ({"init": "kmeans"}, "^init: expected 'uniform' or 'data'; got 'kmeans'"),
     ],
 )
-def test_wrong_options_are_refused_and_named(options):
-    with pytest.raises(UserError) as error:
+def test_wrong_options_are_refused_and_named(options, message):
+    with pytest.raises(UserError, match=message):
         VectorQuantizer(**options)
-    assert_one_line(error, next(iter(options.values())))
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5, float("nan")])
-def test_wrong_decays_are_refused(decay):
-    for update in (EMA, GradientLearned):
-        with pytest.raises(UserError) as error:
-            update(decay=decay)
-        assert_one_line(error, decay)
+@pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+def test_wrong_decays_are_refused(update, decay):
+    with pytest.raises(UserError, match=f"^decay: expected 0 <= decay < 1; got {decay}"):
+        update(decay=decay)
 
 
 @pytest.mark.parametrize("threshold", [-1.0, 0.0, 2.0, float("nan")])
 def test_wrong_thresholds_are_refused(threshold):
-    with pytest.raises(UserError) as error:
+    with pytest.raises(
+        UserError, match=f"^restart threshold: .* between 0 and 1/3; got {threshold}"
+    ):
         Restart(threshold=threshold)
-    assert_one_line(error, threshold)

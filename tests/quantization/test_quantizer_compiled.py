@@ -6,11 +6,13 @@ import shutil
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils.checkpoint import checkpoint
 
 from rotvq.quantization import ResidualQuantizer
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.updates import EMA, GradientLearned, LinearMap, Restart
+from rotvq.quantization.restart import Restart
+from rotvq.quantization.updates import EMA, GradientLearned, LinearMap
 
 K, D = 12, 5
 
@@ -81,6 +83,18 @@ def test_training_with_restart_is_one_graph(update):
     nearest_vector = torch.cdist(other.codebook.embeddings.detach()[moved], vectors(2).view(-1, D))
     if isinstance(update, GradientLearned):
         assert nearest_vector.min(dim=1).values.max() < 1e-5
+
+
+def test_a_decay_that_changes_is_followed_by_one_graph():
+    eager, other = pair_of(update=EMA(decay=0.9))
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(other, fullgraph=True, backend=counter)
+    for seed in range(12):
+        for quantizer in (eager, other):
+            quantizer.codebook.decay = 0.9 + seed / 200
+        assert_same_step(eager, compiled, vectors(20, seed))
+        assert_same_codebook(eager, other)
+    assert counter.frame_count == 1
 
 
 def test_a_codebook_that_moves_as_a_whole_is_one_graph():

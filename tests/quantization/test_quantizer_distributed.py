@@ -1,19 +1,14 @@
 """Several processes (gloo, on this machine) hold one codebook: that of a single process."""
 
-import os
-import subprocess
-import sys
-from datetime import timedelta
-from pathlib import Path
-
 import pytest
 import torch
-import torch.distributed as dist
+from several_processes import launch, run
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.updates import EMA, GradientLearned, Restart
+from rotvq.quantization.restart import Restart
+from rotvq.quantization.updates import EMA, GradientLearned
 
 SHARES = {2: (10, 20), 4: (10, 0, 15, 5)}
 """Vectors of a global batch that each process has, by the number of processes: one has none."""
@@ -85,46 +80,15 @@ def trained_in_ddp(rank: int | None, world: int) -> dict[str, Tensor]:
     return {"e": codebook.embeddings, "N": codebook.cluster_size, "m": codebook.embed_sum}
 
 
-def worker(rank: int, world: int, folder: Path) -> None:
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder / 'store'}",
-        rank=rank,
-        world_size=world,
-        timeout=timedelta(seconds=120),
-    )
-    torch.set_num_threads(1)
+def work(rank: int, world: int) -> dict[str, dict[str, Tensor]]:
     results = {case: trained(case, rank, world) for case in CASES}
-    results["ddp"] = trained_in_ddp(rank, world)
-    torch.save(results, folder / f"{rank}.pt")
-    dist.destroy_process_group()
+    return results | {"ddp": trained_in_ddp(rank, world)}
 
 
 @pytest.fixture(scope="module", params=SHARES)
 def found(request, tmp_path_factory) -> list[dict[str, dict[str, Tensor]]]:
     """What each of the processes ends with."""
-    world = request.param
-    folder = tmp_path_factory.mktemp("distributed")
-    path = os.pathsep.join(p for p in sys.path if p)
-    environment = os.environ | {"PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(world), str(folder)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world)
-    ]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=300)
-            assert process.returncode == 0, errors
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
+    return launch(__file__, request.param, tmp_path_factory.mktemp("distributed"))
 
 
 @pytest.mark.parametrize("case", [*CASES, "ddp"])
@@ -155,4 +119,4 @@ def test_restarts_use_the_vectors_of_all_processes(case, found):
 
 
 if __name__ == "__main__":
-    worker(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    run(work)

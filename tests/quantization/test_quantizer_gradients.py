@@ -4,26 +4,10 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from one_quantizer import D, make, vectors
 
 from rotvq.quantization.estimators import ESTIMATORS
-from rotvq.quantization.quantizer import VectorQuantizer
 from rotvq.quantization.updates import GradientLearned
-
-K, D = 12, 5
-
-
-def make(**options) -> VectorQuantizer:
-    """A quantizer whose codes are spread like the data, so that many of them are in use."""
-    torch.manual_seed(0)
-    quantizer = VectorQuantizer(options.pop("codebook_size", K), options.pop("dim", D), **options)
-    with torch.no_grad():
-        quantizer.codebook.embeddings.copy_(torch.randn(quantizer.codebook.embeddings.shape))
-    return quantizer
-
-
-def vectors(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_the_losses_are_means_over_elements():

@@ -2,40 +2,12 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from every_quantizer import assert_same_state, state
+from one_quantizer import D, K, make, vectors
 
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.updates import Restart
-
-K, D = 12, 5
-
-
-def make(**options) -> VectorQuantizer:
-    """A quantizer whose codes are spread like the data, so that many of them are in use."""
-    torch.manual_seed(0)
-    quantizer = VectorQuantizer(options.pop("codebook_size", K), options.pop("dim", D), **options)
-    with torch.no_grad():
-        quantizer.codebook.embeddings.copy_(torch.randn(quantizer.codebook.embeddings.shape))
-    return quantizer
-
-
-def vectors(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def state(quantizer: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer, those that are not saved included."""
-    tensors = [*quantizer.named_parameters(), *quantizer.named_buffers()]
-    return {name: value.detach().clone() for name, value in tensors}
-
-
-def assert_same_state(a: nn.Module, b: nn.Module | dict[str, Tensor], **tolerance) -> None:
-    b = b if isinstance(b, dict) else state(b)
-    a = state(a)
-    assert a.keys() == b.keys()
-    for name in a:
-        torch.testing.assert_close(a[name], b[name], msg=lambda m, n=name: f"{n}: {m}", **tolerance)
+from rotvq.quantization.restart import Restart
 
 
 @pytest.mark.parametrize("channel_dim", [-1, 1])

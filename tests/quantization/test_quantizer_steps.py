@@ -5,41 +5,15 @@ import warnings
 
 import pytest
 import torch
+from every_quantizer import assert_same_state, state
+from one_quantizer import D, K, make, vectors
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rotvq.errors import UserError
-from rotvq.quantization.quantizer import WAITING, VectorQuantizer
-from rotvq.quantization.updates import EMA, GradientLearned, Restart
-
-K, D = 12, 5
-
-
-def make(**options) -> VectorQuantizer:
-    """A quantizer whose codes are spread like the data, so that many of them are in use."""
-    torch.manual_seed(0)
-    quantizer = VectorQuantizer(options.pop("codebook_size", K), options.pop("dim", D), **options)
-    with torch.no_grad():
-        quantizer.codebook.embeddings.copy_(torch.randn(quantizer.codebook.embeddings.shape))
-    return quantizer
-
-
-def vectors(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def state(quantizer: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer, those that are not saved included."""
-    tensors = [*quantizer.named_parameters(), *quantizer.named_buffers()]
-    return {name: value.detach().clone() for name, value in tensors}
-
-
-def assert_same_state(a: nn.Module, b: nn.Module | dict[str, Tensor], **tolerance) -> None:
-    b = b if isinstance(b, dict) else state(b)
-    a = state(a)
-    assert a.keys() == b.keys()
-    for name in a:
-        torch.testing.assert_close(a[name], b[name], msg=lambda m, n=name: f"{n}: {m}", **tolerance)
+from rotvq.quantization.quantizer import _WARN_AFTER, VectorQuantizer
+from rotvq.quantization.restart import Restart
+from rotvq.quantization.updates import EMA, GradientLearned
 
 
 def test_evaluation_changes_no_buffer():
@@ -169,12 +143,12 @@ def test_an_update_that_never_comes_is_said_once():
                 quantizer(vectors(4, D))
             quantizer.update_codebook()
         quantizer.eval()
-        for _ in range(WAITING):
+        for _ in range(_WARN_AFTER):
             quantizer(vectors(4, D))
     quantizer.train()
     with pytest.warns(UserWarning, match=r"100 training steps without update_codebook\(\)") as said:
         for _ in range(2):
-            for _ in range(3 * WAITING):
+            for _ in range(3 * _WARN_AFTER):
                 quantizer(vectors(4, D))
             quantizer.update_codebook()
     assert len(said) == 1
@@ -184,7 +158,7 @@ def test_an_update_of_ones_own_is_not_missed():
     quantizer = make()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for _ in range(2 * WAITING):
+        for _ in range(2 * _WARN_AFTER):
             quantizer(vectors(4, D))
 
 

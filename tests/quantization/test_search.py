@@ -8,18 +8,18 @@ from torch.utils._pytree import tree_leaves
 
 from rotvq import processor
 from rotvq.quantization import search as search_module
-from rotvq.quantization import search_bf16
+from rotvq.quantization import search_bfloat16
 from rotvq.quantization.search import nearest
 
 EPS32 = 2.0**-23
 
 
-@pytest.fixture(params=["plain", "screened", "screened in parts"], autouse=True)
+@pytest.fixture(params=["float32", "bfloat16", "bfloat16 in parts"], autouse=True)
 def path(request, monkeypatch):
     """Every property holds on every path, whatever the machine would choose."""
-    monkeypatch.setattr(processor, "has_bf16", lambda: request.param != "plain")
-    monkeypatch.setattr(search_bf16, "WORK", 0)
-    if request.param == "screened in parts":
+    monkeypatch.setattr(processor, "has_bf16", lambda: request.param != "float32")
+    monkeypatch.setattr(search_bfloat16, "_LEAST_ELEMENTS", 0)
+    if request.param == "bfloat16 in parts":
         monkeypatch.setattr(search_module, "CODES", 96)
 
 

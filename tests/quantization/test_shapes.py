@@ -19,7 +19,7 @@ def checked(function):
 
 def test_search():
     assert checked(nearest)(torch.randn(5, 3), torch.randn(4, 3)).shape == (5,)
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(TypeCheckError, match="The problem arose whilst typechecking"):
         checked(nearest)(torch.randn(5, 3), torch.randn(4, 2))
 
 
@@ -27,15 +27,15 @@ def test_search():
 def test_estimators(estimator):
     z = torch.randn(2, 5, 3, dtype=torch.bfloat16)
     assert checked(estimator)(z, torch.randn(2, 5, 3)).dtype == torch.bfloat16
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(TypeCheckError, match="The problem arose whilst typechecking"):
         checked(estimator)(z, torch.randn(5, 3))
 
 
-def test_gather():
+def test_accumulate():
     codebook = Codebook(4, 3)
-    gather = checked(Codebook.accumulate)
+    accumulate = checked(Codebook.accumulate)
     valid = torch.ones(5, dtype=torch.bool)
-    gather(codebook, torch.randn(5, 3), torch.zeros(5, dtype=torch.int64), valid)
-    assert codebook.n.sum() == 5
-    with pytest.raises(TypeCheckError):
-        gather(codebook, torch.randn(5, 3), torch.zeros(5, dtype=torch.int32), valid)
+    accumulate(codebook, torch.randn(5, 3), torch.zeros(5, dtype=torch.int64), valid)
+    assert codebook._n.sum() == 5
+    with pytest.raises(TypeCheckError, match="typechecking parameter 'indices'"):
+        accumulate(codebook, torch.randn(5, 3), torch.zeros(5, dtype=torch.int32), valid)

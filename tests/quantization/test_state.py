@@ -160,7 +160,7 @@ def test_codes_that_come_alone_are_placed(update):
 
 
 def test_loading_discards_what_was_gathered():
-    restart = Restart(draw="error")
+    restart = Restart()
     old = trained(restart=restart, defer_update=True)
     new = trained(restart=restart, defer_update=True)
     new(100 + torch.randn(50, D))

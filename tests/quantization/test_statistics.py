@@ -32,11 +32,11 @@ def test_millions_of_equal_vectors_have_their_own_value_as_mean(value, parts):
 def test_counts_go_beyond_what_float32_can_count():
     codebook = VectorQuantizer(2, 1, update=EMA(0.0)).codebook
     one, zero = torch.ones(2, 1), torch.zeros(2, dtype=torch.int64)
-    codebook.n[0], codebook.s[0] = 2**24, 2**24
+    codebook._n[0], codebook._s[0] = 2**24, 2**24
     for _ in range(5):
         codebook.accumulate(one[:1], zero[:1], zero[:1] == 0)
     codebook.accumulate(one, zero, zero == 0)
-    assert codebook.n[0] == codebook.s[0] == 2**24 + 7
+    assert codebook._n[0] == codebook._s[0] == 2**24 + 7
     codebook.step()
     assert (
         codebook.cluster_size[0] == 2**24 + 8 and codebook.embeddings[0] == 1

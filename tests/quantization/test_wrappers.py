@@ -1,14 +1,9 @@
 """Two processes that start apart, and torch's wrappers around a quantizer: DDP, FSDP, Join."""
 
-import os
-import subprocess
-import sys
-from datetime import timedelta
-from pathlib import Path
-
 import pytest
 import torch
 import torch.distributed as dist
+from several_processes import launch, run
 from torch import Tensor, nn
 from torch.distributed.algorithms.join import Join
 from torch.distributed.device_mesh import init_device_mesh
@@ -25,7 +20,6 @@ UPDATES = {"ema": EMA(0.9), "gradient": GradientLearned(0.5), "linear": LinearMa
 TRAININGS = {
     "data": dict(update=UPDATES["gradient"], init="data"),
     "restart": dict(update=UPDATES["gradient"], restart=Restart(0.1)),
-    "restart by error": dict(update=UPDATES["gradient"], restart=Restart(0.1, "error")),
     "deferred": dict(update=UPDATES["gradient"], restart=Restart(0.1), defer_update=True),
     "linear": dict(update=UPDATES["linear"], init="data"),
     "averages": dict(update=UPDATES["ema"], init="data", restart=Restart(0.1)),
@@ -97,8 +91,6 @@ def trained(wrapper: str, training: str, dtype=torch.float32) -> dict[str, Tenso
         run = DistributedDataParallel(model)
     if wrapper == "fsdp2":
         mesh = init_device_mesh("cpu", (2,))
-        if dtype != torch.float32:  # a unit of its own, as its parameters have another dtype
-            fully_shard(model.quantizer, mesh=mesh)
         fully_shard(model, mesh=mesh)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     for number in range(5):
@@ -140,15 +132,7 @@ def joined(early: bool) -> str:
     return message(run)
 
 
-def worker(rank: int, folder: Path) -> None:
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder / 'store'}",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(seconds=60),
-    )
-    torch.set_num_threads(1)
+def work(rank: int, world: int) -> dict[str, object]:
     found: dict[str, object] = {}
     for update in UPDATES:
         for loads in (0, 1):
@@ -166,34 +150,13 @@ def worker(rank: int, folder: Path) -> None:
         found[f"{kind} data"] = in_fsdp1(original, update=UPDATES["gradient"], init="data")
     found["join early"] = joined(early=True)
     found["join"] = joined(early=False)
-    torch.save(found, folder / f"{rank}.pt")
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> list[dict]:
     """What each of the two processes ends with."""
-    folder = tmp_path_factory.mktemp("wrappers")
-    path = os.pathsep.join(p for p in sys.path if p)
-    environment = os.environ | {"PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(folder)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=200)
-            assert process.returncode == 0, errors
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return launch(__file__, 2, tmp_path_factory.mktemp("wrappers"))
 
 
 APART = [f"apart {update} {loads}" for update in UPDATES for loads in (0, 1)]
@@ -215,9 +178,11 @@ def test_fully_sharded_codes_are_those_of_ddp(training, found):
 
 
 @pytest.mark.parametrize("training", TRAININGS)
-def test_a_quantizer_that_is_a_unit_of_its_own_stays_in_float32(training, found):
+def test_a_model_in_bfloat16_trains_under_one_fully_shard(training, found):
     one, other = (each[f"half {training}"] for each in found)
-    assert one["e"].dtype == one["codes"].dtype == torch.float32
+    learned = TRAININGS[training]["update"] is UPDATES["gradient"]
+    assert one["e"].dtype == (torch.bfloat16 if learned else torch.float32)
+    assert one["N"].dtype == one["codes"].dtype == torch.float32
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert one["e"].isfinite().all() and one["tokens"].unique().numel() > 1
 
@@ -241,4 +206,4 @@ def test_join_is_refused_and_its_early_end_is_not(found):
 
 
 if __name__ == "__main__":
-    worker(int(sys.argv[1]), Path(sys.argv[2]))
+    run(work)

@@ -24,7 +24,6 @@ def test_paper_is_the_papers():
         "final_decay": None,
         "init": "uniform",
         "restart": 0.0,
-        "restart_draw": "uniform",
         "levels": None,
     }
     training = paper.training

@@ -52,7 +52,7 @@ def test_beta_and_decay_move_evenly(tmp_path, data, tiny, begin, monkeypatch):
     total, seen = 2 * trainer.steps, []
 
     def look(*_):
-        seen.append((trainer.beta, trainer.model.quantizer.codebook.update.decay))
+        seen.append((trainer.beta, trainer.model.quantizer.codebook.decay))
 
     trainer.optimizer.register_step_pre_hook(look)
     record = trainer.run()

@@ -52,7 +52,7 @@ def describe(quantizer: Quantizer) -> dict[str, Any]:
         "dim": dim,
         "estimator": names[0],
         "update": next(name for name, update in UPDATES.items() if type(codebook.update) is update),
-        "decay": codebook.update.decay,
+        "decay": codebook.decay,
         "restart": asdict(codebook.restart) if codebook.restart else None,
         "entropy_loss": quantizer.entropy_loss,
     }

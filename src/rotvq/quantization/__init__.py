@@ -1,4 +1,4 @@
-"""Vector quantization with a gradient that turns: usable alone, in anyone's model."""
+"""Vector quantization layers, for any PyTorch model: the rotation trick and other estimators."""
 
 from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.distance import distances
@@ -9,8 +9,9 @@ from rotvq.quantization.health import Health, health
 from rotvq.quantization.interface import Quantized, Quantizer
 from rotvq.quantization.quantizer import VectorQuantizer
 from rotvq.quantization.residual import ResidualQuantizer
+from rotvq.quantization.restart import Restart
 from rotvq.quantization.search import nearest
-from rotvq.quantization.updates import EMA, UPDATES, GradientLearned, LinearMap, Restart, Update
+from rotvq.quantization.updates import EMA, UPDATES, GradientLearned, LinearMap, Update
 
 __all__ = [
     "EMA",

@@ -1,4 +1,4 @@
-"""Where the Triton kernels do the work and where plain PyTorch does."""
+"""Which tensors the Triton kernels handle; PyTorch handles the others."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rotvq.quantization.tensors import exporting, transformed
 
 
 def kernels_for(t: Tensor) -> ModuleType | None:
-    """The module `kernels` for a tensor on a CUDA device, in float32 or less, with Triton at hand.
+    """The module `kernels` for a CUDA tensor of at most float32, where Triton is installed.
 
-    None elsewhere, in programs that are exported, as they may run where there is no Triton, and
-    under `torch.func`, which has no rules for them.
+    None otherwise; in exported programs, which may run without Triton; and under `torch.func`,
+    which has no rules for the kernels.
     """
     if t.device.type != "cuda" or t.dtype == torch.float64:
         return None

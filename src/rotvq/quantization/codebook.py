@@ -1,11 +1,7 @@
-"""The codebook's state and its life: statistics, updates, data init, restart of dead codes.
+"""The life of a codebook: statistics, updates, initialization from data, restart of dead codes.
 
-Symbols: e (k, d) the codes; N (k,) and m (k, d) the moving count and sum of the vectors that chose
-each code (eqs. 3-5); idle (k,) the steps since a code was last chosen; γ the decay. What is not a
-count of steps is float32, whatever the model's precision.
-
-A step is: `accumulate` for every micro-batch, then `step` once. So gradient accumulation moves the
-codebook as one large batch does, and processes exchange their sums once.
+A step of training is `accumulate` for every micro-batch, then `step` once. So gradient accumulation
+moves the codes exactly as one large batch would, and processes exchange their sums once.
 """
 
 from __future__ import annotations
@@ -17,50 +13,57 @@ from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.quantization.kmeans import kmeans
-from rotvq.quantization.processes import drawn, of_each, refuse_join, several, whole
+from rotvq.quantization.processes import of_each, refuse_join, several, whole
+from rotvq.quantization.restart import candidates_of
 from rotvq.quantization.state import CodebookState
-from rotvq.quantization.statistics import add_up, first_of_equals, squared_error
-from rotvq.quantization.updates import Restart
+from rotvq.quantization.statistics import add_up
 
-LARGEST = 1e29
+_LARGEST = 1e29
 """A vector with a larger element (or nan) stays out of the statistics: its sum could overflow."""
-
-SAME = 2.0**-18
-"""A vector is a code already if it is this close to it, as a share of its own length: a moving
-average of equal vectors comes no closer in float32."""
 
 
 class Codebook(CodebookState):
-    """The codes with their statistics.
+    """The codes of a quantizer and the statistics that move them.
 
     Args:
         size: number of codes k.
-        dim: their length d.
-        update: how they move.
-        init: "uniform" in ±1/k as the paper's released code has it, or "data": k-means over the
-            first batch.
+        dim: length d of a code.
+        update: how the codes move; by default `EMA()`.
+        init: "uniform" in ±1/k as in the paper's released code, or "data": k-means over the first
+            batch.
         restart: when dead codes move to encoder outputs; None disables restarts, as in the paper.
 
+    Attributes:
+        embeddings: the codes e, (k, d). A float32 buffer under `EMA`, a parameter under
+            `GradientLearned`, float32 and computed from a parameter under `LinearMap`.
+        cluster_size: N, (k,) float32: moving average of the number of vectors that chose each code.
+        embed_sum: m, (k, d) float32: moving average of their sum.
+        idle: (k,) int64, steps since a code was last chosen.
+        initialized: 1 if the codes have been placed, 0 if they wait for data.
+        decay: γ of the moving averages.
+
     Raises:
-        UserError: size or dim below 1, an unknown init, or a restart of codes that move as a whole.
+        UserError: size or dim below 1, an unknown init, or a restart of codes that only move
+            together.
     """
 
     @torch.no_grad()
     def set_codes(
         self, codes: Float[Tensor, "k d"], weight: float | Float[Tensor, " k"] = 1.0
     ) -> None:
-        """Take codes from elsewhere, with counts.
+        """Set the codes and their counts, for instance from another codebook.
 
-        Call it in every process. What was gathered is discarded, and `init="data"` is satisfied.
+        Call it in every process. Accumulated statistics are discarded, and `init="data"` counts as
+        done.
 
         Args:
             codes: e, any floating dtype.
-            weight: N of each code: for how many vectors a step it stands. A step with n vectors
-                moves it (1−γ)n / (γ·weight + (1−γ)n) of the way to their mean: 1−γ where n equals
-                the weight. One number, or one for each code.
+            weight: N of each code: the number of vectors per step that it stands for. A step with n
+                vectors moves it (1−γ)n / (γ·weight + (1−γ)n) of the way to their mean: 1−γ where n
+                equals the weight. One number, or one for each code.
 
         Raises:
-            UserError: codes of another shape or not finite, or a weight that is not above 0.
+            UserError: codes of another shape or not finite, or weights that are not above 0.
         """
         weight = torch.as_tensor(weight, dtype=torch.float32, device=self.cluster_size.device)
         expected = f"codes: expected finite numbers of shape {tuple(self.embed_sum.shape)}"
@@ -75,24 +78,21 @@ class Codebook(CodebookState):
         if not ((0 < weight) & weight.isfinite()).all():
             raise UserError(f"weight: expected counts above 0; got {weight.min().item()}.")
         self._keep_float32()
-        codes = codes.detach().to(self.embed_sum)
-        self.update.place(self, codes)
-        self.cluster_size.copy_(weight)
-        self.embed_sum.copy_(self.cluster_size.unsqueeze(1) * codes)
+        self._place(codes.detach().to(self.embed_sum), weight)
         self.idle.zero_()
         self.initialized.fill_(1.0)
-        self._empty()
+        self._reset_statistics()
 
     @torch.no_grad()
     def prepare(self, z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"] | None = None) -> None:
-        """Before a step's first search: agree with other processes, and place codes if they wait.
+        """Before the first search of a step: synchronize processes, and initialize from data.
 
         Args:
             z: encoder vectors of the step.
             valid: False for vectors to leave out.
 
         Raises:
-            UserError: the model runs within a `Join` that lets processes leave.
+            UserError: the model runs inside a `Join` that lets processes finish early.
         """
         self._keep_float32()
         if several() and not torch.compiler.is_compiling():
@@ -106,46 +106,59 @@ class Codebook(CodebookState):
     def accumulate(
         self, z: Float[Tensor, "n d"], indices: Int64[Tensor, " n"], valid: Bool[Tensor, " n"]
     ) -> None:
-        """Add a micro-batch to what the next `step` will use.
+        """Add a micro-batch to the statistics of the next `step`.
 
         Args:
             z: encoder vectors. One with an element that is not finite or beyond 1e29 is left out.
-            indices: the code of each.
+            indices: the code that each vector chose.
             valid: False for vectors to leave out.
         """
         z, valid = _usable(z, valid)
-        if self.n.device != z.device:
-            self._empty()
-        add_up(self.n, self.s, z, indices, valid)
+        if self._n.device != z.device:
+            self._reset_statistics()
+        add_up(self._n, self._s, z, indices, valid)
         if self.restart is not None:
-            self._draw_candidates(self.restart, z, indices, valid)
+            candidates, priority = candidates_of(
+                z, self.embeddings, indices, valid, self._candidates, self._priority
+            )
+            self._candidates.copy_(candidates)
+            self._priority.copy_(priority)
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step of the update over all that was gathered, in all processes; then restarts."""
+        """Move the codes by the statistics of all micro-batches and processes; then restart."""
         if self._held:
             self._owed = True
             return
         self._keep_float32()
-        n, s = self.n.float(), self.s.float()
+        n, s = self._n.float(), self._s.float()
         if several():
-            n, s = self._of_all(n, s)
+            n, s = self._sum_over_processes(n, s)
         self.idle.add_(1).masked_fill_(n > 0, 0)
-        self.update.step(self, n, s)
+        e, N, m = self.update.step(
+            self.embeddings, self.cluster_size, self.embed_sum, n, s, self._rate
+        )
         if self.restart is not None:
-            self._restart_dead(self.restart, n)
-            self.priority.fill_(-torch.inf)
-        self.n.zero_()
-        self.s.zero_()
+            (e, N, m), moved = self.restart.step(
+                whole(e), N, m, n, self._candidates, self._priority
+            )
+            self.idle.masked_fill_(moved, 0)
+            self._priority.fill_(-torch.inf)
+        if self.restart is not None or not self.update.learned:
+            self.update.storage.write(self, e)
+        self.cluster_size.copy_(N)
+        self.embed_sum.copy_(m)
+        self._n.zero_()
+        self._s.zero_()
 
     @torch.no_grad()
     def initialize(self, z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"] | None = None) -> None:
-        """Put the codes where the data is: k-means over vectors of the first batch.
+        """Place the codes by k-means over vectors of the first batch.
 
-        N and m start from the clusters found, so the first EMA step moves nothing that it should
-        not. Without a usable vector nothing moves, and the next batch will do. Of several
-        processes, the one with the most usable vectors decides. Within a compiled graph it moves
-        only codes that `initialized` says still wait.
+        N and m start from the clusters found, so the first EMA step leaves good codes in place.
+        Without a usable vector nothing changes, and the next batch is tried. Of several processes,
+        the one with the most usable vectors decides. In a compiled graph, only codes that are not
+        `initialized` move.
 
         Args:
             z: encoder vectors of one step.
@@ -155,10 +168,10 @@ class Codebook(CodebookState):
         found = of_each(valid.sum())
         if not torch.compiler.is_compiling() and not found.any():
             return
-        e, n = whole(self.embeddings).clone(), self.cluster_size.clone()
+        e, n = whole(self.embeddings).float().clone(), self.cluster_size.clone()
         if len(z):
             e_found, n_found = kmeans(z, valid, len(self))
-            if torch.compiler.is_compiling():  # a graph cannot ask
+            if torch.compiler.is_compiling():  # a graph cannot branch on values
                 wanted = valid.any() & (self.initialized == 0)
                 e_found, n_found = e_found.where(wanted, e), n_found.where(wanted, n)
             e, n = e_found, n_found
@@ -167,16 +180,14 @@ class Codebook(CodebookState):
             dist.broadcast(n, src=source)
             dist.broadcast(e, src=source)
             n *= found.sum() / found.max()
-        self.update.place(self, e)
-        self.cluster_size.copy_(n)
-        self.embed_sum.copy_(n.unsqueeze(1) * e)
+        self._place(e, n)
         self.initialized.copy_(self.initialized.maximum(found.any().float()))
         self._ready = True
 
     def _agree(self) -> None:
-        """Give all processes the codes of one, where others wait for data.
+        """Share the codes of one process with those whose codes wait for data.
 
-        That is so where one process alone has loaded a state.
+        They differ where only some processes loaded a state.
         """
         ready = of_each(self.initialized) != 0
         if ready.any() and not ready.all():
@@ -184,73 +195,40 @@ class Codebook(CodebookState):
             e = whole(self.embeddings).detach().clone()
             for t in (e, self.cluster_size, self.embed_sum, self.idle, self.initialized):
                 dist.broadcast(t, src=source)
-            self.update.place(self, e)
+            self.update.storage.write(self, e)
         self._agreed = bool(ready.any())
 
-    def _draw_candidates(self, restart: Restart, z: Tensor, indices: Tensor, valid: Tensor) -> None:
-        # A sample over all micro-batches without replacement: those with the highest log(u)/w
-        # stay (Efraimidis and Spirakis, doi 10.1016/j.ipl.2005.11.003).
-        priority = drawn(len(z), z.device).log()
-        error = squared_error(z, self.embeddings, indices)
-        if restart.draw == "error":
-            priority = priority / error
-        # A second code is worth nothing where there is one already, nor at the same new place.
-        apart = valid & (error > SAME**2 * z.square().sum(1))
-        priority = priority.where(apart, -torch.inf)
-        # Twice as many as can be kept leave enough that differ, and take little time to compare.
-        priority, sample = priority.topk(min(len(z), 2 * len(self)))
-        z = z[sample]
-        fresh = first_of_equals(z, priority > -torch.inf)
-        priority = torch.cat([self.priority, priority.where(fresh, -torch.inf)])
-        highest, kept = priority.topk(len(self))
-        self.priority.copy_(highest)
-        self.candidates.copy_(torch.cat([self.candidates, z])[kept])
+    def _place(self, e: Tensor, N: Tensor) -> None:
+        """Put the codes at e, as averages of N vectors each."""
+        self.update.storage.write(self, e)
+        self.cluster_size.copy_(N)
+        self.embed_sum.copy_(self.cluster_size.unsqueeze(1) * e)
 
-    def _restart_dead(self, restart: Restart, n: Tensor) -> None:
-        e = whole(self.embeddings)
-        dead = restart.dead(self.cluster_size)
-        rank = dead.cumsum(0) - 1
-        # Several micro-batches and processes may have drawn equal vectors.
-        fresh = first_of_equals(self.candidates, self.priority > -torch.inf)
-        candidates = self.candidates[fresh.logical_not().byte().argsort(stable=True)]
-        move = dead & (rank < fresh.sum())
-        e = torch.where(move.unsqueeze(1), candidates[rank.clamp(0, len(e) - 1)], e)
-        self.update.place(self, e)
-        # n̄ is what the mean N tends to; early on it is still far below.
-        steady = torch.maximum(self.cluster_size.mean(), n.mean())
-        self.cluster_size.copy_(
-            torch.where(move, restart.grace * restart.threshold * steady, self.cluster_size)
-        )
-        self.embed_sum.copy_(
-            torch.where(move.unsqueeze(1), self.cluster_size.unsqueeze(1) * e, self.embed_sum)
-        )
-        self.idle.masked_fill_(move, 0)
-
-    def _of_all(self, n: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums over all processes; and of their candidates those that one would have kept."""
-        chosen = self.candidates if self.restart is None else self._chosen_of_all()
+    def _sum_over_processes(self, n: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum the statistics, and keep the candidates that a single process would have kept."""
+        chosen = self._candidates if self.restart is None else self._chosen_of_all()
         sums = torch.cat([n, s.flatten(), chosen.flatten()])
         dist.all_reduce(sums)
         n, s_flat, chosen = sums.split([n.numel(), s.numel(), chosen.numel()])
-        self.candidates.copy_(chosen.view_as(self.candidates))
+        self._candidates.copy_(chosen.view_as(self._candidates))
         return n, s_flat.view_as(s)
 
     def _chosen_of_all(self) -> Tensor:
-        """This process's part of the candidates that are kept of all, in their places; else zeros.
+        """Of the candidates that all processes keep, those of this one in their places; else 0.
 
-        So what is sent does not grow with the number of processes.
+        So the message does not grow with the number of processes.
         """
-        highest, place = of_each(self.priority).flatten().topk(len(self))
-        self.priority.copy_(highest)
+        highest, place = of_each(self._priority).flatten().topk(len(self))
+        self._priority.copy_(highest)
         place = place - dist.get_rank() * len(self)
         ours = (place >= 0) & (place < len(self))
-        return torch.where(ours.unsqueeze(1), self.candidates[place.clamp(0, len(self) - 1)], 0.0)
+        return torch.where(ours.unsqueeze(1), self._candidates[place.clamp(0, len(self) - 1)], 0.0)
 
 
 def _usable(z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """z in float32 with the vectors left out as zeros, and which are left."""
     z = z.float()
-    valid = valid & (torch.maximum(z.amax(1), -z.amin(1)) < LARGEST)
+    valid = valid & (torch.maximum(z.amax(1), -z.amin(1)) < _LARGEST)
     if z.device.type == "cpu" and not torch.compiler.is_compiling() and valid.all():
         return z, valid
     return torch.where(valid.unsqueeze(1), z, 0.0), valid

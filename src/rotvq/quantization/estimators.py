@@ -1,8 +1,8 @@
-"""How a gradient crosses the quantizer: one pure function (z, q) -> q̃ for each estimator.
+"""Gradient estimators: how the gradient crosses the quantizer, one function (z, q) -> q̃ each.
 
-Symbols: z an encoder vector (the paper's z_e), q its code, g the gradient that arrives at q̃,
-hats are unit vectors, λ = ‖q‖/‖z‖. Forward, every discrete estimator returns q exactly. Backward,
-each is a linear map of g in which z and q are constants (sg[·] in the paper):
+Symbols: z an encoder vector (the paper's z_e), q its code, g the gradient with respect to q̃, hats
+for unit vectors, λ = ‖q‖/‖z‖. Forward, every discrete estimator returns q exactly. Backward, each
+is a linear map of g that treats z and q as constants (sg[·] in the paper):
 
     straight_through           g                          (van den Oord et al. 2017; eq. 8)
     rescaling                  λ g
@@ -15,13 +15,13 @@ each is a linear map of g in which z and q are constants (sg[·] in the paper):
 Where that is undefined:
 
 - z = 0 or q = 0 has no direction: R = I. For z = 0, λ = 1; for q = 0 and z ≠ 0, λ = 0.
-- ẑ = −q̂ has no plane. Where ‖ẑ + q̂‖ < ANTIPARALLEL, r is taken as 0, which leaves
+- ẑ = −q̂ defines no plane. Where ‖ẑ + q̂‖ < ANTIPARALLEL, r is set to 0, which leaves
   R = I + 2 q̂ ẑᵀ: at exact opposition the reflection I − 2 ẑ ẑᵀ, orthogonal and still ẑ ↦ q̂.
-  Above the threshold float32 keeps r to within 1e-4. The same rule is right for d = 1.
-- λ is at most LAMBDA_MAX, and the gradient of a finite g is clamped to the finite range of z's
+  Above the threshold, float32 computes r to within 1e-4. The same rule covers d = 1.
+- λ is at most LAMBDA_MAX, and for a finite g the gradient is clamped to the finite range of z's
   dtype.
 
-All of it is computed in float32 (float64 for float64 inputs), inside autocast too.
+Everything is computed in float32 (float64 for float64 inputs), under autocast too.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from rotvq.quantization.backend import kernels_for
 from rotvq.quantization.tensors import readable
 
 BLOCK = 1 << 17
-"""Elements a processor works on at a time in the backward pass: 512 KiB in float32."""
+"""Elements that a CPU processes at a time in the backward pass: 512 KiB in float32."""
 
 LIFT = 2.0
-"""Distance of the lifted rotation's origin from the space of codes, in lengths of the code."""
+"""Distance of the lifted rotation's origin from the space of the codes, in lengths of the code."""
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 GradientMap = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 LAMBDA_MAX = 1e4
-"""Bound on λ: a vector 10,000 times shorter than its code has all but no direction of its own."""
+"""Largest λ: a vector 10,000 times shorter than its code has hardly a direction of its own."""
 
 ANTIPARALLEL = 1e-3
-"""‖ẑ + q̂‖ below which the rotation's plane is lost to float32's rounding (within 0.06° of π)."""
+"""‖ẑ + q̂‖ below which float32 no longer resolves the plane of the rotation (0.06° from π)."""
 
 
 def straight_through(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
@@ -67,14 +67,15 @@ def straight_through(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Floa
 
 
 def rotation(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
-    """Turn and rescale the gradient as z would turn and stretch onto q (arXiv 2410.06424, §4.2).
+    """Rotate and rescale the gradient as z is rotated and rescaled onto q (arXiv 2410.06424, §4.2).
 
     Args:
         z: encoder vectors, any floating dtype.
         q: their codes.
 
     Returns:
-        q in z's dtype, with gradient λRᵀg for z and none for q; fallbacks in the module's head.
+        q in z's dtype, with gradient λRᵀg for z and none for q. The top of the module lists the
+        fallbacks.
     """
     return _Discrete.apply(z, q, _rotate_and_rescale)
 
@@ -82,20 +83,20 @@ def rotation(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float[Tensor
 def rotation_without_rescaling(
     z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]
 ) -> Float[Tensor, "*n d"]:
-    """The rotation's angle alone: q in z's dtype, with gradient Rᵀg for z and none for q."""
+    """The rotation alone: q in z's dtype, with gradient Rᵀg for z and none for q."""
     return _Discrete.apply(z, q, _rotate)
 
 
 def rescaling(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
-    """The rotation's stretch alone: q in z's dtype, with gradient λg for z and none for q."""
+    """The rescaling alone: q in z's dtype, with gradient λg for z and none for q."""
     return _Discrete.apply(z, q, _rescale)
 
 
 def lifted_rotation(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
-    """The rotation seen from a point outside the space of codes.
+    """The rotation as seen from a point outside the space of the codes.
 
-    z and q get one more coordinate, LIFT·‖q‖, so that the angle between them shrinks with their
-    distance. With no lift it is the rotation, with an endless one straight-through.
+    z and q get one more coordinate, LIFT·‖q‖, so the angle between them shrinks with their
+    distance. A lift of 0 gives the rotation, an infinite one straight-through.
 
     Args:
         z: encoder vectors, any floating dtype.
@@ -108,11 +109,11 @@ def lifted_rotation(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float
 
 
 def reflection(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
-    """The transform in the paper's released code: not discrete, kept as a named baseline.
+    """The transform of the paper's released code: not discrete, kept as a baseline.
 
-    One Householder reflection carries z onto q's direction without rescaling, and the gradient is
+    A Householder reflection maps z onto the direction of q without rescaling; the gradient is
     straight-through. The value is ‖z‖ q̂, not q: the norm of z leaks past the codebook, so decoding
-    the indices gives another picture than the forward pass.
+    the indices differs from the forward pass.
 
     Args:
         z: encoder vectors, any floating dtype.
@@ -134,11 +135,11 @@ ESTIMATORS: dict[str, Estimator] = {
 }
 
 
-def named(name: str) -> Estimator:
-    """The estimator of that name.
+def by_name(name: str) -> Estimator:
+    """The estimator with that name.
 
     Raises:
-        UserError: there is none; the message lists those that exist.
+        UserError: there is none.
     """
     if name not in ESTIMATORS:
         raise UserError(
@@ -149,7 +150,7 @@ def named(name: str) -> Estimator:
 
 
 class _Discrete(torch.autograd.Function):
-    """Forward the code itself; backward a linear map of the gradient."""
+    """Forward, the code itself; backward, a linear map of the gradient."""
 
     generate_vmap_rule = True
 
@@ -190,11 +191,11 @@ class _Reflect(torch.autograd.Function):
 
 
 def _in_blocks(gradient_map: GradientMap, z: Tensor, q: Tensor, g: Tensor) -> Tensor:
-    """The map in float32, on a processor a few rows at a time, so that they stay in its cache."""
+    """Apply the map in float32, on a CPU a few rows at a time, so that they stay in its cache."""
     kernels = kernels_for(z)
     if kernels is not None and gradient_map in _WITH_KERNEL and z.numel():
         flat = (t.reshape(-1, z.shape[-1]).contiguous() for t in (z, q, g))
-        return kernels.rotate(*flat, _WITH_KERNEL[gradient_map]).view_as(z)
+        return kernels.rotate(*flat, ANTIPARALLEL, _WITH_KERNEL[gradient_map]).view_as(z)
     work = torch.float64 if z.dtype == torch.float64 else torch.float32
     finite = torch.finfo(z.dtype)
 
@@ -204,7 +205,7 @@ def _in_blocks(gradient_map: GradientMap, z: Tensor, q: Tensor, g: Tensor) -> Te
         out = gradient_map(z.to(work), q.to(work), g.to(work))
         if eager and (done := out.to(z.dtype)).sum(dtype=work).isfinite():
             return done
-        # An overflow that arrives must stay one, for a loss scaler to see it.
+        # A gradient that has overflowed must stay so, for a loss scaler to see it.
         return out.clamp(finite.min, finite.max).where(g.isfinite(), g).to(z.dtype)
 
     if not eager or z.ndim != 2:
@@ -231,8 +232,8 @@ def _rotate_and_rescale(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
     return _turn(z, q, g, z_norm, q_norm).mul_(_lambda(z_norm, q_norm))
 
 
-_WITH_KERNEL: dict[GradientMap, bool] = {_rotate: False, _rotate_and_rescale: True}
-"""Maps that a kernel does too, and whether it rescales."""
+_WITH_KERNEL: dict[GradientMap, float] = {_rotate: 0.0, _rotate_and_rescale: LAMBDA_MAX}
+"""Maps that a kernel computes too, and its bound on λ."""
 
 
 def _lift_and_rotate(z: Tensor, q: Tensor, g: Tensor) -> Tensor:

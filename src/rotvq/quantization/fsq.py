@@ -1,7 +1,7 @@
-"""Finite scalar quantization: each channel rounded to a few levels, no codebook to learn or lose.
+"""Finite scalar quantization: each channel is rounded to a few levels; nothing is learned.
 
-Symbols: z (…, d) encoder vectors; L (d,) the levels of each channel; the codes are all Π L points
-of the grid, each channel scaled to [-1, 1] (Mentzer et al., arXiv 2309.15505).
+Symbols: z (…, d) encoder vectors; L (d,) the number of levels of each channel. The codes are the
+Π L points of the grid, with each channel scaled to [-1, 1] (Mentzer et al., arXiv 2309.15505).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from rotvq.quantization.estimators import straight_through
 from rotvq.quantization.interface import Quantized, Quantizer
 from rotvq.quantization.tensors import channels_at, channels_last, checked_indices
 
-MARGIN = 1e-3
-"""How far beyond the outermost levels the bound lies, as a share: they are within reach."""
+_MARGIN = 1e-3
+"""Relative margin of the bound beyond the outermost levels, which puts them within reach."""
 
-LISTED = 2**24
-"""Codes that a grid lists, at most."""
+_MOST_LISTED = 2**24
+"""Number of codes up to which a grid lists them."""
 
 
 class Grid(nn.Module):
-    """The codes, in the order of their indices; what a `Codebook` is to a `VectorQuantizer`.
+    """The codes in the order of their indices: what a `Codebook` is to a `VectorQuantizer`.
 
     Args:
-        levels: of each channel, 2 or more.
+        levels: number of levels of each channel, 2 or more.
     """
 
     counts: Tensor
@@ -49,25 +49,25 @@ class Grid(nn.Module):
         """All codes, float32.
 
         Raises:
-            UserError: there are more than 2**24.
+            UserError: there are more than 2**24 codes.
         """
-        if len(self) > LISTED:
+        if len(self) > _MOST_LISTED:
             raise UserError(
-                f"codebook: expected at most {LISTED:,} codes to list or count; the grid of levels "
-                f"{list(self.levels)} has {len(self):,}. encode and lookup of the quantizer take "
-                "any number; for the rest use fewer levels."
+                f"codebook: expected at most {_MOST_LISTED:,} codes to list or count; got "
+                f"{len(self):,}, of the levels {list(self.levels)}. Use fewer levels; only encode "
+                "and lookup take any number of codes."
             )
         return self.codes(torch.arange(len(self), device=self.counts.device))
 
     def codes(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "... d"]:
-        """The codes of indices in [0, k), float32. The last channel counts fastest."""
+        """The codes of indices in [0, k), float32. The last channel varies fastest."""
         places = indices.unsqueeze(-1) // self.stride % self.counts
         return places / self.unit() - 1
 
     def bound(self, z: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-        """z in steps from the middle level L // 2, within reach of the outermost; float32."""
+        """z bounded to the range of the levels, in steps from the middle level L // 2; float32."""
         counts = self.counts.float()
-        reach = (counts - 1) * (1 + MARGIN) / 2
+        reach = (counts - 1) * (1 + _MARGIN) / 2
         # An even number of levels lies half a step off centre (2309.15505, appendix A.1). For two
         # levels that would put the threshold at z = -3.8: it is at 0 instead.
         offset = (1 - counts % 2) / 2
@@ -76,46 +76,46 @@ class Grid(nn.Module):
             return torch.tanh(z.float() + shift) * reach - offset
 
     def index(self, steps: Float[Tensor, "... d"]) -> Int64[Tensor, "..."]:
-        """The index of the code nearest to a bound vector; nan counts as the middle level."""
+        """The index of the code nearest to a bounded vector; nan counts as the middle level."""
         places = steps.round().nan_to_num(0.0).long() + self.counts // 2
-        # Of a thousand levels and more, the margin of the bound is a level wide.
+        # With a thousand levels or more, the margin of the bound is a level wide.
         places = places.clamp_min(0).minimum(self.counts - 1)
         return (places * self.stride).sum(-1)
 
     def unit(self) -> Float[Tensor, " d"]:
-        """Steps from -1 to 0."""
+        """Number of steps from -1 to 0."""
         return (self.counts // 2).float().where(self.counts > 2, 0.5)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Grid:
-        """Follow the model to another device, with levels that are always those it was made of."""
+        """Follow the model to another device, and rebuild the levels there, exact in any dtype."""
         super()._apply(fn, recurse)
         self._hold(self.counts.device)
         return self
 
     def _hold(self, device: torch.device | None = None) -> None:
-        """Keep the levels as integers, as a model in half precision rounds anything else."""
+        """Hold the levels as integers, because a cast to half precision would round others."""
         stride = [math.prod(self.levels[i + 1 :]) for i in range(len(self.levels))]
         for name, values in (("counts", self.levels), ("stride", stride)):
             self.register_buffer(name, torch.tensor(values, device=device), persistent=False)
 
 
 class FiniteScalarQuantizer(Quantizer):
-    """Round each channel to one of a few levels; in the place of a `VectorQuantizer`.
+    """Round each channel to one of a few levels; takes the place of a `VectorQuantizer`.
 
-    A channel of L levels is bound by a tanh, rounded, and scaled to [-1, 1]; the gradient passes
-    the rounding straight. There is nothing to commit to: both losses are 0 (nan where z is nan, so
-    that it does not go unnoticed). Indices are those of float32 whatever the model's precision.
+    A channel with L levels is bounded by a tanh, rounded, and scaled to [-1, 1]; the gradient
+    passes the rounding straight through. Nothing is learned, so the losses are 0 (nan if z has a
+    nan, so that it does not go unnoticed). Indices are computed in float32, whatever the dtype.
 
-    An odd number of levels is symmetric, an even one from 4 on has one more below 0 than above
-    (the paper's appendix A.1), and two levels are -1 and 1 with the threshold at z = 0.
+    An odd number of levels is symmetric; an even one from 4 on has one more level below 0 than
+    above (appendix A.1 of the paper); two levels are -1 and 1 with the threshold at z = 0.
 
     Args:
-        levels: of each channel, 2 or more: [8, 5, 5, 5] makes 1000 codes, [4] * 5 makes 1024. Any
-            number of codes below 2**63; no table of them is held.
+        levels: number of levels of each channel, 2 or more: [8, 5, 5, 5] makes 1000 codes, [4] * 5
+            makes 1024. Any number of codes below 2**63 works; no table of them is held.
         channel_dim: the dimension of z that holds the channels; 1 for (b, d, h, w).
 
     Raises:
-        UserError: no levels, a channel of fewer than 2, or 2**63 codes and more.
+        UserError: no levels, a channel with fewer than 2, or 2**63 codes or more.
 
     Example:
         >>> quantizer = FiniteScalarQuantizer([8, 5, 5, 5])
@@ -127,10 +127,13 @@ class FiniteScalarQuantizer(Quantizer):
     def __init__(self, levels: Sequence[int], channel_dim: int = -1) -> None:
         super().__init__()
         if not levels or min(levels) < 2:
-            raise UserError(f"levels: expected 2 or more for each channel; got {list(levels)}.")
+            raise UserError(
+                f"levels: expected 2 or more for each channel; got {list(levels)}. Pass a list "
+                "such as [8, 5, 5, 5]."
+            )
         if math.prod(levels) >= 2**63:
             raise UserError(
-                f"levels: expected fewer than 2**63 codes, as an index is an int64; got "
+                f"levels: expected fewer than 2**63 codes, because an index is an int64; got "
                 f"{list(levels)}. Use a GroupedQuantizer of several grids."
             )
         self.levels = tuple(levels)
@@ -146,9 +149,9 @@ class FiniteScalarQuantizer(Quantizer):
     def forward(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Quantized:
-        """Quantize; arguments, errors and result as those of `VectorQuantizer`.
+        """Quantize; arguments, result and errors as in `VectorQuantizer.forward`.
 
-        A channel that is nan counts as the middle level; an infinite one as an outermost.
+        A channel that is nan counts as the middle level; an infinite one as an outermost level.
         """
         z, kept = channels_last(z, mask, self.dim, self.channel_dim)
         if kept is not None:
@@ -161,28 +164,26 @@ class FiniteScalarQuantizer(Quantizer):
         if kept is not None:
             z_q = z_q.where(kept.unsqueeze(-1), 0.0)
             indices = indices.where(kept, -1)
-        none = 0 * steps.detach().sum()
-        return Quantized(channels_at(z_q, self.channel_dim), indices, none, none, none)
+        zero = 0 * steps.detach().sum()
+        return Quantized(channels_at(z_q, self.channel_dim), indices, zero, zero, zero)
 
     def encode(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Int64[Tensor, "..."]:
-        """The indices alone, in [0, k), −1 where masked. Arguments and errors as in `forward`."""
         z, kept = channels_last(z, mask, self.dim, self.channel_dim)
         indices = self.codebook.index(self.codebook.bound(z))
         return indices if kept is None else indices.where(kept.view(indices.shape), -1)
 
     def lookup(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Codes of indices, as `VectorQuantizer.lookup` gives them."""
         valid = checked_indices(indices, len(self.codebook))
         codes = self.codebook.codes(indices.clamp_min(0)).where(valid.unsqueeze(-1), 0.0)
         return channels_at(codes, self.channel_dim)
 
     def initialize_codebook(self, z: Tensor, mask: Tensor | None = None) -> None:
-        """Nothing: the grid is where it always is."""
+        """Does nothing: the grid is fixed."""
 
     def update_codebook(self) -> None:
-        """Nothing: the grid stays."""
+        """Does nothing: the grid is fixed."""
 
     def extra_repr(self) -> str:
         return f"levels={list(self.levels)}, channel_dim={self.channel_dim}"

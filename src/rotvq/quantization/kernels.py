@@ -1,14 +1,14 @@
-"""The quantizer's work on a GPU, in Triton: search, the rotation's gradient, codes' statistics.
+"""GPU kernels in Triton: nearest codes, the gradient of the rotation, the sums of each code.
 
-Each does what the plain PyTorch function of that purpose does, without its intermediate tensors:
+Each computes what the PyTorch code for the same purpose does, without its intermediate tensors:
 
 - `search`: scores and their argmin in one kernel; no score leaves the chip. The product is split
-  into three of TensorFloat-32, whose error is that of float32 within a small factor.
-- `rotate`: λRᵀg or Rᵀg, a vector read once.
-- `add_up`: for each code the sum of its vectors, in the order of the vectors, so that the same
-  input gives the same bits; without atomics.
+  into three in TensorFloat-32, whose error is within a small factor of that of float32.
+- `rotate`: λRᵀg or Rᵀg, reading each vector once.
+- `add_up`: for each code the sum of its vectors, in the order of the vectors and without atomics,
+  so that the same input gives the same bits.
 
-They are opaque operators to torch.compile. Import this module only where `triton` is installed.
+To `torch.compile` they are opaque operators. Import this module only where `triton` is installed.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rotvq.quantization.estimators import ANTIPARALLEL, LAMBDA_MAX
-
 ROWS, CODES, DEPTH = 128, 128, 32
-"""A tile of the search: vectors × codes, and elements of d multiplied at a time."""
+"""A tile of the search: vectors, codes, and elements of d that are multiplied at a time."""
 
 
 @torch.library.custom_op("rotvq::search", mutates_args=())
 def search(z: Tensor, e: Tensor, offset: Tensor) -> Tensor:
-    """Lowest index of the least offset_j − z·e_j.
+    """The lowest index j with the least offset_j − z·e_j.
 
     Args:
         z: (n, d) float32, contiguous.
@@ -75,14 +73,15 @@ def _search(
 
 
 @torch.library.custom_op("rotvq::rotate", mutates_args=())
-def rotate(z: Tensor, q: Tensor, g: Tensor, rescale: bool) -> Tensor:
-    """λRᵀg, or Rᵀg without the rescaling: `estimators`, whose rules and bounds hold here too.
+def rotate(z: Tensor, q: Tensor, g: Tensor, antiparallel: float, lambda_max: float) -> Tensor:
+    """λRᵀg, or Rᵀg without rescaling, under the rules in the head of `estimators`.
 
     Args:
         z: vectors (n, d), any floating dtype but float64; q and g likewise. All contiguous.
         q: their codes.
         g: gradient at the codes.
-        rescale: whether to multiply by λ.
+        antiparallel: `estimators.ANTIPARALLEL`.
+        lambda_max: largest λ; 0 leaves λ out.
 
     Returns:
         Gradient for z, in z's shape and dtype.
@@ -94,12 +93,14 @@ def rotate(z: Tensor, q: Tensor, g: Tensor, rescale: bool) -> Tensor:
         rows = max(1, 4096 // width)
         finite = torch.finfo(z.dtype).max
         grid = (triton.cdiv(n, rows),)
-        _rotate[grid](z, q, g, out, n, d, finite, ANTIPARALLEL, LAMBDA_MAX, rescale, rows, width)
+        _rotate[grid](
+            z, q, g, out, n, d, finite, antiparallel, lambda_max, lambda_max > 0, rows, width
+        )  # fmt: skip
     return out
 
 
 @rotate.register_fake
-def _(z: Tensor, q: Tensor, g: Tensor, rescale: bool) -> Tensor:
+def _(z: Tensor, q: Tensor, g: Tensor, antiparallel: float, lambda_max: float) -> Tensor:
     return torch.empty_like(z)
 
 
@@ -129,7 +130,7 @@ def _rotate(
         ratio = tl.minimum(y_norm / tl.where(x_norm == 0, 1.0, x_norm), lambda_max)
         turned = turned * tl.where(x_norm == 0, 1.0, ratio)
     bounded = tl.clamp(turned, -finite, finite, propagate_nan=tl.PropagateNan.ALL)
-    # An overflow that arrives must stay one, for a loss scaler to see it.
+    # A gradient that has overflowed must stay so, for a loss scaler to see it.
     is_finite = tl.abs(arrived) < float("inf")
     tl.store(out + at, tl.where(is_finite, bounded, arrived), mask=inside)
 

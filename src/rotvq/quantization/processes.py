@@ -1,4 +1,4 @@
-"""What the processes of a training tell each other, and the wrappers that shard or step it."""
+"""Communication between the processes of a training run, and the wrappers that shard tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _alone = False
 
 
 def several() -> bool:
-    """Whether this process is one of several."""
+    """Whether this process belongs to a group of more than one."""
     return (
         not _alone and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     )
@@ -25,7 +25,7 @@ def several() -> bool:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Let this process act as if there were no others: each keeps a codebook of its own."""
+    """Ignore the other processes: each keeps a codebook of its own."""
     global _alone
     before, _alone = _alone, True
     try:
@@ -35,7 +35,7 @@ def alone() -> Iterator[None]:
 
 
 def of_each(value: Tensor) -> Tensor:
-    """A tensor of each process, stacked in a new first dimension."""
+    """The tensors of all processes, stacked in a new first dimension."""
     if not several():
         return value.unsqueeze(0)
     values = [torch.empty_like(value) for _ in range(dist.get_world_size())]
@@ -44,7 +44,10 @@ def of_each(value: Tensor) -> Tensor:
 
 
 def drawn(number: int, device: torch.device) -> Tensor:
-    """Uniform numbers in [0, 1). Processes with generators alike draw what one process would."""
+    """Uniform numbers in [0, 1).
+
+    Processes whose generators have the same state draw what a single process would.
+    """
     if not several():
         return torch.rand(number, device=device)
     first = dist.get_rank() * number
@@ -52,24 +55,23 @@ def drawn(number: int, device: torch.device) -> Tensor:
 
 
 def refuse_join() -> None:
-    """Refuse a model that steps without the others.
+    """Refuse a `Join` that lets processes finish early, as the others would wait for their sums.
 
     Raises:
-        UserError: the forward pass is one of a DistributedDataParallel within `Join`, which lets
-            processes without data leave while the others still wait for their sums.
+        UserError: the forward pass is that of a DistributedDataParallel inside such a `Join`.
     """
     wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
     join = getattr(wrapper, "_join_config", None)
     if join is not None and join.enable and not join.throw_on_early_termination:
         raise UserError(
-            "Join: expected the same number of steps in all processes, as the codebook sums over "
-            "them in each; got a Join that lets some finish early. Pass "
+            "Join: expected the same number of steps in all processes, because every step sums the "
+            "codebook's statistics over them; got a Join that lets some finish early. Pass "
             "throw_on_early_termination=True to Join, or drop the last steps."
         )
 
 
 def whole(t: Tensor) -> Tensor:
-    """A parameter that FSDP2 shards, gathered from all processes; another tensor as it is."""
+    """A tensor that FSDP2 shards, gathered from all processes; any other tensor as it is."""
     gathered: Tensor = t.full_tensor() if hasattr(t, "full_tensor") else t
     return gathered
 
@@ -78,18 +80,18 @@ def put(t: Tensor, value: Tensor) -> None:
     """Write a value that all processes hold into a tensor, or into this process's shard of it.
 
     Raises:
-        UserError: t belongs to a flat parameter of FSDP1, which would forget the value.
+        UserError: t belongs to a flat parameter of FSDP1, which would discard the value.
     """
     if getattr(t, "_fsdp_flattened", False) or not t.is_leaf:
         raise UserError(
             "FullyShardedDataParallel: expected codes that k-means or a restart can write; got "
-            "codes within a flat parameter, which forgets what is written. Use fully_shard "
+            "codes inside a flat parameter, which discards what is written. Use fully_shard "
             "(FSDP2), or update=EMA(), whose codes are not sharded."
         )
     if hasattr(t, "full_tensor"):
         from torch.distributed.tensor import DTensor, distribute_tensor
 
         shard = cast(DTensor, t)
-        # Without a source every process cuts its own part, as all hold the same value.
+        # Without a source rank, every process takes its part of the value that all hold.
         value = distribute_tensor(value, shard.device_mesh, shard.placements, src_data_rank=None)
     t.copy_(value)

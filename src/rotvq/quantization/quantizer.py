@@ -1,4 +1,4 @@
-"""VectorQuantizer: search → lookup → estimator → losses."""
+"""Vector quantization with one codebook: search, lookup, estimator, losses (eqs. 2-8)."""
 
 from __future__ import annotations
 
@@ -12,36 +12,40 @@ from torch import Tensor
 from rotvq.errors import UserError
 from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.entropy import entropy_loss
-from rotvq.quantization.estimators import Estimator, named
+from rotvq.quantization.estimators import Estimator, by_name
 from rotvq.quantization.interface import Quantized, Quantizer
 from rotvq.quantization.processes import whole
+from rotvq.quantization.restart import Restart
 from rotvq.quantization.search import nearest
 from rotvq.quantization.state import Init
 from rotvq.quantization.tensors import channels_at, channels_last, look_up, transformed
-from rotvq.quantization.updates import Restart, Update
+from rotvq.quantization.updates import Update
 
-WAITING = 100
-"""Forward passes without an update that no gradient accumulation has: a call is missing."""
+_WARN_AFTER = 100
+"""Forward passes without an update that no gradient accumulation needs: a call is missing."""
 
 
 class VectorQuantizer(Quantizer):
-    """Replace each vector by its nearest code (eqs. 2-6).
+    """Replace each vector by its nearest code (eq. 2).
 
-    In training a forward pass also gathers statistics and moves the codebook, after its own codes
-    were read. With gradient accumulation or activation checkpointing, pass `defer_update=True` and
-    call `update_codebook()` after `optimizer.step()`: the codebook then takes one step for all
-    micro-batches, and a recomputed forward sees the codes of the first. (Checkpoint a compiled
-    quantizer from the outside and it gathers twice: leave it out of the checkpointed part.) In
-    evaluation nothing changes.
+    In training, a forward pass also accumulates statistics and updates the codebook, after the
+    codes have been read; in evaluation nothing changes. With gradient accumulation or activation
+    checkpointing, pass `defer_update=True` and call `update_codebook()` after `optimizer.step()`:
+    the codebook then takes one step for all micro-batches, and a recomputed forward pass sees the
+    same codes as the first. (Leave a compiled quantizer out of a checkpointed block: it would
+    accumulate twice.)
+
+    The search and the losses are computed in float32, whatever the dtype of the model.
 
     Args:
         codebook_size: number of codes k.
         dim: length d of a code.
         estimator: how the gradient crosses: a name in `ESTIMATORS` or a function (z, q) -> q̃.
-        update: how codes move: `EMA(decay)`, `GradientLearned()` or `LinearMap()`.
-        init: "uniform" in ±1/k (the paper's), or "data": k-means over the first training batch.
+        update: how the codes move: `EMA(decay)`, `GradientLearned()` or `LinearMap()`.
+        init: "uniform" in ±1/k as in the paper's released code, or "data": k-means over the first
+            training batch.
         restart: `Restart()` moves dead codes to encoder outputs; None disables restarts.
-        entropy_loss: compute the entropy loss in training. It needs memory for n×k numbers.
+        entropy_loss: compute the entropy loss in training, which needs memory for n×k numbers.
         channel_dim: the dimension of z that holds the d channels; 1 for (b, d, h, w).
         defer_update: leave the codebook's step to `update_codebook()`.
 
@@ -71,12 +75,12 @@ class VectorQuantizer(Quantizer):
     ) -> None:
         super().__init__()
         self.codebook = Codebook(codebook_size, dim, update, init, restart)
-        self.estimator = named(estimator) if isinstance(estimator, str) else estimator
+        self.estimator = by_name(estimator) if isinstance(estimator, str) else estimator
         self.entropy_loss = entropy_loss
         self.channel_dim = channel_dim
         self.defer_update = defer_update
         self.dim = dim
-        self.waiting = 0
+        self._waiting = 0
 
     @property
     def codebook_sizes(self) -> tuple[int]:
@@ -85,101 +89,92 @@ class VectorQuantizer(Quantizer):
     def forward(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Quantized:
-        """Quantize.
-
-        Args:
-            z: (..., d) or with the channels at `channel_dim`, any floating dtype.
-            mask: in the shape of the indices, True where a token counts. A masked token gets zeros
-                and index −1 and changes nothing, whatever it holds.
-
-        Raises:
-            UserError: z or mask of another shape or dtype.
-        """
-        z, kept = channels_last(z, mask, self.codebook.embeddings.shape[1], self.channel_dim)
+        z, kept = channels_last(z, mask, self.dim, self.channel_dim)
         shape, z = z.shape[:-1], z.flatten(0, -2)
         if kept is not None:
             z = z.where(kept.unsqueeze(1), 0.0)
-        if self.training and transformed():
-            raise UserError(
-                "torch.func: expected a quantizer in evaluation mode, as training changes the "
-                "codebook in place; got one in training mode. Call eval() on it: gradients flow "
-                "all the same."
-            )
-        again = self.training and _recomputing()
-        if again and not self.defer_update:
-            raise UserError(
-                "activation checkpointing: expected a quantizer with defer_update=True, as the "
-                "codes of the first forward pass are gone; got False. Set it and call "
-                "update_codebook() after optimizer.step()."
-            )
-        gathers = self.training and not again
-        if gathers:
+        accumulates = self.training and not self._recomputed()
+        if accumulates:
             self.codebook.prepare(z, kept)
-        e = self.codebook.embeddings
+        e = self.codebook.embeddings.float()
         indices = nearest(z, e)
         q = F.embedding(indices, e)
         z_q = self.estimator(z, q)
         commitment_loss = _mean_square(z, q.detach(), kept)
-        # The same number; worth a second pass over n×d only where it has a gradient of its own.
+        # The same value; worth a second pass over n×d only where it has a gradient of its own.
         codebook_loss = (
             _mean_square(z.detach(), q, kept)
             if self.codebook.update.learned
             else commitment_loss.detach()
         )
-        uneven = commitment_loss.new_zeros(())
+        entropy = commitment_loss.new_zeros(())
         if self.training and self.entropy_loss:
-            # A copy, as an update may move the codes before the backward pass.
-            uneven = entropy_loss(z, e.clone(), kept)
-        if gathers:
+            # A copy, because an update may move the codes before the backward pass.
+            entropy = entropy_loss(z, e.clone(), kept)
+        if accumulates:
             valid = torch.ones_like(indices, dtype=torch.bool) if kept is None else kept
             self.codebook.accumulate(z, indices, valid)
             if not self.defer_update:
                 self.codebook.step()
-            elif not torch.compiler.is_compiling():  # which would compile anew for every number
+            elif not torch.compiler.is_compiling():  # a graph would be compiled for every count
                 self._count_forward()
         if kept is not None:
             z_q = z_q.where(kept.unsqueeze(1), 0.0)
             indices = indices.where(kept, -1)
         z_q = channels_at(z_q.unflatten(0, shape), self.channel_dim)
-        return Quantized(z_q, indices.unflatten(0, shape), commitment_loss, codebook_loss, uneven)
+        return Quantized(z_q, indices.unflatten(0, shape), commitment_loss, codebook_loss, entropy)
 
     def encode(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Int64[Tensor, "..."]:
-        """The indices alone, in [0, k), −1 where masked. Arguments and errors as in `forward`."""
-        z, kept = channels_last(z, mask, self.codebook.embeddings.shape[1], self.channel_dim)
-        indices = nearest(z.flatten(0, -2), whole(self.codebook.embeddings))
+        z, kept = channels_last(z, mask, self.dim, self.channel_dim)
+        indices = nearest(z.flatten(0, -2), whole(self.codebook.embeddings).float())
         if kept is not None:
             indices = indices.where(kept, -1)
         return indices.unflatten(0, z.shape[:-1])
 
     def lookup(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Codes of indices, float32, channels at `channel_dim`; zeros for −1.
-
-        Raises:
-            UserError: indices of another dtype, or outside [−1, k).
-        """
         return look_up(indices, whole(self.codebook.embeddings).float(), self.channel_dim)
 
     def initialize_codebook(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> None:
-        """Place the codes by k-means over z, as `init="data"` does with the first batch it sees."""
-        z, kept = channels_last(z, mask, self.codebook.embeddings.shape[1], self.channel_dim)
+        z, kept = channels_last(z, mask, self.dim, self.channel_dim)
         self.codebook.initialize(z.flatten(0, -2), kept)
 
     def update_codebook(self) -> None:
-        """Take the codebook's step over all forward passes since the last one."""
-        self.waiting = 0 if self.waiting < WAITING else WAITING  # it warns once
+        self._waiting = 0 if self._waiting < _WARN_AFTER else _WARN_AFTER  # warn only once
         self.codebook.step()
 
+    def _recomputed(self) -> bool:
+        """Whether this forward pass is the second one of activation checkpointing.
+
+        Raises:
+            UserError: training is not possible here.
+        """
+        if transformed():
+            raise UserError(
+                "torch.func: expected a quantizer in evaluation mode, because training changes the "
+                "codebook in place; got one in training mode. Call eval() on it: gradients still "
+                "flow."
+            )
+        # A second forward pass runs inside a backward pass.
+        again = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+        if again and not self.defer_update:
+            raise UserError(
+                "activation checkpointing: expected a quantizer with defer_update=True, because "
+                "the codes of the first forward pass are gone; got False. Set it and call "
+                "update_codebook() after optimizer.step()."
+            )
+        return again
+
     def _count_forward(self) -> None:
-        self.waiting += 1
-        if self.waiting == WAITING:
+        self._waiting += 1
+        if self._waiting == _WARN_AFTER:
             warnings.warn(
-                f"{WAITING} training steps without update_codebook(): the codes have not moved. "
-                "With defer_update=True, call it after each optimizer.step(); without gradient "
-                "accumulation or checkpointing, leave defer_update out.",
+                f"{_WARN_AFTER} training steps without update_codebook(): the codes have not "
+                "moved. With defer_update=True, call it after each optimizer.step(); without "
+                "gradient accumulation or checkpointing, leave defer_update out.",
                 stacklevel=2,
             )
 
@@ -194,8 +189,3 @@ def _mean_square(z: Tensor, q: Tensor, kept: Tensor | None) -> Tensor:
         return F.mse_loss(z, q, reduction="sum") / max(1, z.numel())
     total = F.mse_loss(z, q.where(kept.unsqueeze(1), 0.0), reduction="sum")
     return total / (kept.sum() * z.shape[1]).clamp_min(1)
-
-
-def _recomputing() -> bool:
-    """Whether this forward runs inside a backward pass: activation checkpointing's second one."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1

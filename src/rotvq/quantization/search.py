@@ -1,12 +1,12 @@
 """Nearest codes by Euclidean distance (eq. 2), without an n×k matrix.
 
-argmin_j ‖z − e_j‖² = argmin_j ½‖e_j‖² − z·e_j, so a block of vectors costs one matrix product. Two
-steps keep float32 honest: both sides are centred on the codebook's mean μ (a shared offset would
-eat the digits), and scaled so that nothing overflows.
+argmin_j ‖z − e_j‖² = argmin_j ½‖e_j‖² − z·e_j, so a block of vectors costs one matrix product. To
+keep it accurate in float32, vectors and codes are centred on the mean of the codebook μ (a common
+offset would cancel most digits) and scaled so that nothing overflows.
 
-Guarantee, with ε = 2⁻²³ in float32: the squared distance of the returned code exceeds the least one
+Guarantee, with ε = 2⁻²³ in float32: the squared distance to the returned code exceeds the least one
 by at most c·ε·(‖z − μ‖ + max_j ‖e_j − μ‖)², c = d + 8 (about √d in practice). Where the runner-up
-is further off than that, the index is exact. Of codes with equal scores the lowest index is taken.
+is farther than that, the index is exact. Of codes with equal scores, the lowest index is returned.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from rotvq.quantization.backend import kernels_for
-from rotvq.quantization.scores import plain
-from rotvq.quantization.search_bf16 import pays, screened
+from rotvq.quantization.search_bfloat16 import bfloat16_search, is_faster
+from rotvq.quantization.search_float32 import float32_search
 from rotvq.quantization.tensors import exporting
 
 BLOCK = 1 << 20
-"""Scores a processor holds at a time, 4 MiB in float32: near a core's share of the cache. A GPU
-holds 64 times as many, to have enough to do."""
+"""Scores that a CPU holds at a time, 4 MiB in float32: about a core's share of the cache. A GPU
+holds 64 times as many, to be busy."""
 
 CODES = 1 << 13
-"""Codes a processor compares with at a time, so that a block has some rows and copies of codes stay
-small. A GPU takes 64 times as many."""
+"""Codes that a CPU compares with at a time, so that a block has enough rows and copies of the codes
+stay small. A GPU takes 64 times as many."""
 
 
 @torch.no_grad()
@@ -34,7 +34,7 @@ def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, "
     """Index of the nearest code of each vector (eq. 2).
 
     Computed in float32 whatever the dtypes and autocast (in float64 if both are float64). The
-    guarantee in the module's head needs torch's default float32 matmul precision, "highest".
+    guarantee at the top of the module needs torch's default float32 matmul precision, "highest".
 
     Args:
         z: vectors. One that is not finite gets an arbitrary valid index.
@@ -47,14 +47,14 @@ def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, "
     on_cpu = z.device.type == "cpu"
     codes = min(CODES if on_cpu else 64 * CODES, len(e))
     rows = max(1, (BLOCK if on_cpu else 64 * BLOCK) // codes)
-    # An exported program must not depend on the batch through the length of a loop.
+    # The length of a loop in an exported program must not depend on the batch.
     blocks = (z,) if exporting() else z.split(rows)
-    search = screened if pays(z, e) else plain
     kernels = kernels_for(z)
     with torch.autocast(device_type=z.device.type, enabled=False):
         e = e.to(work)
+        search = bfloat16_search if is_faster(z, e) else float32_search
         centre = e.mean(0)
-        # Scores are divided by the codebook's reach: ½‖e‖² of elements of 1e19 would not overflow.
+        # Scores are divided by the reach of the codebook, so that ½‖e‖² does not overflow.
         reach = torch.maximum(e.amax(0) - centre, centre - e.amin(0)).max()
         reach = reach.clamp_min(torch.finfo(work).tiny)
         if kernels is not None:

@@ -1,7 +1,4 @@
-"""The codebook's state: buffers that decide, however their values came; saving, loading, moving.
-
-Symbols as in `codebook`.
-"""
+"""The state of a codebook: what it holds, and how it is saved, loaded and moved."""
 
 from __future__ import annotations
 
@@ -14,17 +11,20 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rotvq.errors import UserError
+from rotvq.quantization.restart import Restart
 from rotvq.quantization.statistics import sum_dtype
-from rotvq.quantization.updates import EMA, LinearMap, Restart, Update
+from rotvq.quantization.updates import EMA, Update, check_decay
 
 Init = Literal["uniform", "data"]
 
 
 class CodebookState(nn.Module):
-    """What a `Codebook` holds, which has its arguments and errors.
+    """The state of a `Codebook`, which documents the arguments and attributes.
 
-    Its decisions follow buffers and parameters alone: codes that are copied or loaded into them,
-    or broadcast by a wrapper, are those of the next step.
+    Everything it does follows from buffers and parameters: codes that are copied or loaded into
+    them, or broadcast by a wrapper, are those of the next step. What a step has accumulated is in
+    no buffer: there is nothing to save between steps, and DistributedDataParallel must not
+    overwrite it.
     """
 
     embeddings: Tensor
@@ -33,7 +33,7 @@ class CodebookState(nn.Module):
     idle: Tensor
     initialized: Tensor
     shard: Tensor | None = None
-    """This process's part of codes that FSDP2 shards, as far as it did."""
+    """This process's part of the codes, where FSDP2 shards them."""
 
     def __init__(
         self,
@@ -44,55 +44,72 @@ class CodebookState(nn.Module):
         restart: Restart | None = None,
     ) -> None:
         super().__init__()
+        update = EMA() if update is None else update
         if size < 1 or dim < 1:
             raise UserError(f"codebook: expected size >= 1 and dim >= 1; got {size} and {dim}.")
         if init not in ("uniform", "data"):
             raise UserError(f"init: expected 'uniform' or 'data'; got {init!r}.")
-        if restart and isinstance(update, LinearMap):
+        if restart is not None and not update.can_restart:
             raise UserError(
-                "restart: expected none for LinearMap, whose codes move as a whole; got "
-                f"{restart}. Leave it out, or use the update EMA."
+                f"restart: expected None with {type(update).__name__}, whose codes only move "
+                f"together; got {restart}. Leave it out, or use EMA()."
             )
-        self.update = update if update is not None else EMA()
+        self.update = update
         self.init = init
         self.restart = restart
         zeros = partial(torch.zeros, dtype=torch.float32)
-        self.update.hold(self, zeros(size, dim))
+        update.storage.register(self, zeros(size, dim))
         self.register_buffer("cluster_size", zeros(size))
         self.register_buffer("embed_sum", zeros(size, dim))
         self.register_buffer("idle", torch.zeros(size, dtype=torch.int64))
-        # 0 or 1, in a dtype that averages of models and copies of floating buffers take along.
+        # 0 or 1, in a dtype that averages of models and copies of floating buffers include.
         self.register_buffer("initialized", zeros(()))
-        # What `ready` has read, and of which tensor in which version.
+        self._decay = update.decay
+        # What `ready` has read, and from which version of which tensor.
         self._ready, self._read = init == "uniform", (0, 0)
         self._agreed = False
         self._held = self._owed = False
         self.reset_parameters()
 
     def __len__(self) -> int:
-        return self.embeddings.shape[0]
+        return self.embed_sum.shape[0]
 
     def extra_repr(self) -> str:
-        return (
-            f"{len(self)}, {self.embeddings.shape[1]}, update={self.update}, restart={self.restart}"
-        )
+        size, dim = self.embed_sum.shape
+        return f"{size}, {dim}, update={self.update}, restart={self.restart}"
+
+    @property
+    def decay(self) -> float:
+        """γ of the moving averages, in [0, 1). Assign to it between steps to schedule it.
+
+        Raises:
+            UserError: a value outside [0, 1) is assigned.
+        """
+        return self._decay
+
+    @decay.setter
+    def decay(self, value: float) -> None:
+        check_decay(value)
+        self._decay = value
+        self._rate.fill_(1 - value)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start again: uniform codes in ±1/k without counts, that wait for data if init says so."""
+        """Start over: uniform codes in ±1/k without counts, which wait for data if init says so."""
         bound = 1 / len(self)
-        self.update.place(self, torch.empty_like(self.embed_sum).uniform_(-bound, bound))
+        e = torch.empty_like(self.embed_sum).uniform_(-bound, bound)
+        self.update.storage.write(self, e)
         for statistic in (self.cluster_size, self.embed_sum, self.idle):
             statistic.zero_()
         self.initialized.fill_(self.init == "uniform")
-        self._empty()
+        self._reset_statistics()
 
     @property
     def ready(self) -> bool:
         """Whether the codes have been placed, as `initialized` says.
 
-        On another device than the processor it is read again only after it may have changed, as
-        reading stalls the device. A compiled graph takes what was read last.
+        Except on a CPU, it is read again only after it may have changed, because reading stalls the
+        device. A compiled graph uses the value of the last read.
         """
         flag = self.initialized
         if torch.compiler.is_compiling() or flag.is_meta:
@@ -102,24 +119,22 @@ class CodebookState(nn.Module):
             self._ready, self._read = bool(flag), now
         return self._ready
 
-    def _empty(self) -> None:
-        """Forget what this process has gathered since the last update.
-
-        It is in no buffers: between steps there is nothing to save, and DistributedDataParallel
-        must not overwrite it.
-        """
-        held = len(self) if self.restart is not None else 0
+    def _reset_statistics(self) -> None:
+        """Discard what this process has accumulated since the last step."""
+        candidates = len(self) if self.restart is not None else 0
         device = self.cluster_size.device
         zeros = partial(torch.zeros, device=device)
-        self.n = zeros(len(self), dtype=sum_dtype(device))
-        self.s = zeros(self.embed_sum.shape, dtype=sum_dtype(device))
-        self.candidates = zeros(held, self.embed_sum.shape[1], dtype=torch.float32)
-        self.priority = zeros(held, dtype=torch.float32) - torch.inf
+        self._n = zeros(len(self), dtype=sum_dtype(device))
+        self._s = zeros(self.embed_sum.shape, dtype=sum_dtype(device))
+        self._candidates = zeros(candidates, self.embed_sum.shape[1], dtype=torch.float32)
+        self._priority = zeros(candidates, dtype=torch.float32) - torch.inf
+        # 1 − γ as a tensor: a compiled graph would be compiled again for every value of a number.
+        self._rate = torch.full((), 1 - self._decay, dtype=torch.float32, device=device)
 
     def _keep_float32(self) -> None:
-        """Take buffers back to float32 that a wrapper stored in less, as FSDP1's MixedPrecision.
+        """Restore buffers that a wrapper has cast, as FSDP1's MixedPrecision does, to float32.
 
-        In bfloat16 an average would stand still: its steps are smaller than what is rounded away.
+        In bfloat16 a moving average would stand still: its steps would be rounded away.
         """
         for module in self.modules():
             for name, buffer in module._buffers.items():
@@ -127,7 +142,7 @@ class CodebookState(nn.Module):
                     module._buffers[name] = buffer.float()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # FSDP2 sets the shard, and around a forward pass the whole in its place.
+        # FSDP2 assigns the shard, and the gathered codes around a forward pass.
         if name == "embeddings" and hasattr(value, "full_tensor"):
             self.__dict__["shard"] = value
         super().__setattr__(name, value)
@@ -135,42 +150,40 @@ class CodebookState(nn.Module):
     def __reduce_ex__(self, protocol: Any) -> Any:
         if not parametrize.is_parametrized(self):
             return super().__reduce_ex__(protocol)
-        # Parametrizing gave it a class of its own, which pickle does not find by name.
+        # Parametrizing has given it a class of its own, which pickle cannot find by name.
         arguments = (len(self), self.embed_sum.shape[1], self.update, self.init, self.restart)
         return type(self).__bases__[0], arguments, self.__dict__
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CodebookState:
-        """Follow the model to another device, never to another precision."""
+        """Follow the model to another device. Of the dtype, only parameters follow: not buffers."""
+        buffers = {id(buffer) for buffer in self.buffers()}
 
-        def keep_dtype(t: Tensor) -> Tensor:
+        def apply(t: Tensor) -> Tensor:
             moved = fn(t)
-            return moved if moved.dtype == t.dtype else t.to(moved.device)
+            return t.to(moved.device) if id(t) in buffers and moved.dtype != t.dtype else moved
 
-        super()._apply(keep_dtype, recurse)
-        if self.n.device != self.cluster_size.device:
-            self._empty()
+        super()._apply(apply, recurse)
+        if self._n.device != self.cluster_size.device:
+            self._reset_statistics()
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         state, prefix = args[:2]
-        mapped = parametrize.is_parametrized(self, "embeddings")
-        codes = state.get(
-            prefix + ("parametrizations.embeddings.original" if mapped else "embeddings")
-        )
+        codes = state.get(prefix + self.update.storage.key)
         flag = f"{prefix}initialized"
         if codes is None or codes.shape != self.embed_sum.shape:
-            # Codes that do not come are not there, whatever the state says.
+            # Without codes nothing has been placed, whatever the state says.
             if flag in state:
                 state[flag] = self.initialized
             super()._load_from_state_dict(*args, **kwargs)
             return
         state[flag] = state.get(flag, torch.ones((), device=codes.device)).float()
-        # States saved before ages were kept have none.
+        # Older states do not have it.
         state.setdefault(f"{prefix}idle", torch.zeros_like(self.idle, device=codes.device))
         super()._load_from_state_dict(*args, **kwargs)
-        if f"{prefix}cluster_size" not in state:  # those of other codes
+        if f"{prefix}cluster_size" not in state:  # the present counts are those of other codes
             self.cluster_size.zero_()
             self.embed_sum.zero_()
         self._read = (0, 0)
         self._ready = self.ready
-        self._empty()
+        self._reset_statistics()

@@ -1,4 +1,4 @@
-"""How many vectors chose a code, their sum and distances, and which vectors are equal."""
+"""Statistics of a step: counts and sums of the vectors of each code, distances, duplicates."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 
 from rotvq.quantization.backend import kernels_for
 
-BLOCK = 1 << 18
-"""Elements that a processor converts to a wider type at a time: they stay in its cache."""
+_BLOCK = 1 << 18
+"""Elements that a CPU converts to a wider dtype at a time, so that they stay in its cache."""
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
-    """Of counts and sums: float64, in which ten million float32 vectors add up without loss.
+    """The dtype of counts and sums: float64, which adds up ten million float32 vectors exactly.
 
-    Apple's GPUs have none; there it is float32.
+    On Apple GPUs, which lack it, float32.
     """
     return torch.float32 if device.type == "mps" else torch.float64
 
@@ -27,13 +27,13 @@ def add_up(
     indices: Int64[Tensor, " b"],
     valid: Bool[Tensor, " b"],
 ) -> None:
-    """Add each valid vector to its code's number n and sum s, in place.
+    """Add each valid vector to the count n and the sum s of its code, in place.
 
-    On a GPU in the order of the vectors, so that the same input gives the same bits.
+    Deterministic on a GPU too: vectors are added in order.
 
     Args:
-        n: of `sum_dtype`.
-        s: of `sum_dtype`.
+        n: counts, in `sum_dtype`.
+        s: sums, in `sum_dtype`.
         z: float32; zeros where not valid.
         indices: the code of each vector.
         valid: False for vectors to leave out.
@@ -52,15 +52,15 @@ def add_up(
 def squared_error(
     z: Float[Tensor, "n d"], e: Float[Tensor, "k d"], indices: Int64[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
-    """‖z − e_i‖² of each vector and its code."""
+    """‖z − e‖² of each vector and its code."""
     pairs = zip(_blocks(z), _blocks(indices, z.shape[1]), strict=True)
     return torch.cat([(rows - e[codes]).square().sum(1) for rows, codes in pairs])
 
 
 def first_of_equals(z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    """True for the first of the valid vectors of each value, found by a hash of their bits.
+    """True for the first occurrence of each distinct valid vector, found by a hash of its bits.
 
-    Of more than 2³⁰ pairs of different vectors one may share a hash; its second counts as equal.
+    Among more than 2³⁰ pairs of distinct vectors, one may collide and count as a duplicate.
 
     Args:
         z: float32.
@@ -68,11 +68,11 @@ def first_of_equals(z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"]) -> Bool[
     """
     if not len(z):
         return valid
-    # Odd factors of 23 bits without a pattern, for a sum that stays within int64.
+    # Odd pseudo-random factors of 23 bits, so that the sum fits into int64.
     mixed = torch.arange(1, z.shape[1] + 1, device=z.device) * 0x9E3779B1 % 2**31
     mixed = (mixed ^ (mixed >> 15)) * 0x2C1B3C6D % 2**31
     factors = (mixed ^ (mixed >> 12)) >> 8 | 1
-    # Adding 0.0 turns -0.0, which equals it, into 0.0.
+    # Adding 0.0 turns -0.0 into 0.0, which it equals.
     hashes = [((rows + 0.0).view(torch.int32) * factors).sum(1) for rows in _blocks(z)]
     keys = torch.cat(hashes)
     keys, order = (2 * keys + valid).sort(stable=True)
@@ -81,7 +81,7 @@ def first_of_equals(z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"]) -> Bool[
 
 
 def _blocks(t: Tensor, width: int = 0) -> tuple[Tensor, ...]:
-    """Rows of t in blocks of 2¹⁸ elements, or of rows of another width."""
-    if torch.compiler.is_compiling():  # which fuses them, and must not depend on their number
+    """Rows of t in blocks of 2¹⁸ elements; `width` is that of a row where it is not t's own."""
+    if torch.compiler.is_compiling():  # a graph fuses them, and must not depend on their number
         return (t,)
-    return t.split(max(1, BLOCK // (width or t.shape[1])))
+    return t.split(max(1, _BLOCK // (width or t.shape[1])))

@@ -1,4 +1,4 @@
-"""What every quantizer asks of its inputs, and how indices become codes."""
+"""Checks of inputs, and conversions between layouts, that all quantizers share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rotvq.errors import UserError
 def channels_last(
     z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None, d: int, channel_dim: int
 ) -> tuple[Float[Tensor, "... d"], Bool[Tensor, " n"] | None]:
-    """z with its channels last and the mask flat, both checked.
+    """Check z and mask; move the channels of z to the end and flatten the mask.
 
     Raises:
         UserError: z or mask of another shape or dtype.
@@ -23,7 +23,7 @@ def channels_last(
     if not -z.ndim <= channel_dim < z.ndim or z.ndim < 2:
         raise UserError(
             f"z: expected 2 or more dimensions with channels at {channel_dim}; "
-            f"got shape {tuple(z.shape)}."
+            f"got shape {tuple(z.shape)}. Set channel_dim of the quantizer."
         )
     if z.shape[channel_dim] != d:
         raise UserError(
@@ -36,7 +36,7 @@ def channels_last(
     if mask.dtype != torch.bool or mask.shape != z.shape[:-1]:
         raise UserError(
             f"mask: expected bool of shape {tuple(z.shape[:-1])}; got {mask.dtype} of shape "
-            f"{tuple(mask.shape)}."
+            f"{tuple(mask.shape)}. It is True where a token counts."
         )
     return z, mask.flatten()
 
@@ -44,10 +44,10 @@ def channels_last(
 def look_up(
     indices: Int64[Tensor, "..."], e: Float[Tensor, "k d"], channel_dim: int
 ) -> Float[Tensor, "..."]:
-    """Codes of indices, their channels at `channel_dim`; zeros for −1.
+    """The codes of indices, with the channels at `channel_dim`; zeros for −1.
 
     Raises:
-        UserError: as of `checked_indices`.
+        UserError: as in `checked_indices`.
     """
     valid = checked_indices(indices, len(e))
     codes = F.embedding(indices.clamp_min(0), e)
@@ -55,13 +55,13 @@ def look_up(
 
 
 def channels_at(codes: Float[Tensor, "... d"], channel_dim: int) -> Float[Tensor, "..."]:
-    """Codes with their last dimension at `channel_dim`."""
-    # The old ONNX exporter writes a negative dimension as it is, which no runtime reads.
+    """Codes with their last dimension moved to `channel_dim`."""
+    # The legacy ONNX exporter keeps a negative dimension, which no runtime accepts.
     return codes.movedim(codes.ndim - 1, channel_dim % codes.ndim)
 
 
 def checked_indices(indices: Int64[Tensor, "..."], size: int) -> Bool[Tensor, "..."]:
-    """Which indices are those of a code: all but −1.
+    """Check indices, and return which of them belong to a code: all but −1.
 
     Raises:
         UserError: indices of another dtype, or outside [−1, size).
@@ -73,22 +73,22 @@ def checked_indices(indices: Int64[Tensor, "..."], size: int) -> Bool[Tensor, ".
         if low < -1 or high >= size:
             raise UserError(
                 f"indices: expected values from 0 to {size - 1} (-1 for a masked "
-                f"token); got {low} to {high}. Were they made by another codebook?"
+                f"token); got {low} to {high}. Use the codebook that encoded them."
             )
     return indices >= 0
 
 
 def readable() -> bool:
-    """Whether code may branch on values: not in a compiled or traced graph, nor in `torch.func`."""
+    """Whether code may branch on values: not in a graph, nor under `torch.func`."""
     return not (torch.compiler.is_compiling() or exporting() or transformed())
 
 
 def exporting() -> bool:
-    """Whether `torch.export` or a trace makes a program, which must hold for other batches too."""
+    """Whether `torch.export` or a trace is recording a program, which must fit any batch."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
     return torch.compiler.is_exporting() or tracing
 
 
 def transformed() -> bool:
-    """Whether a transform of `torch.func` is at work: vmap, grad, jacrev."""
+    """Whether a transform of `torch.func` is active: vmap, grad, jacrev."""
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()

@@ -1,204 +1,172 @@
-"""How codes move: the rules of a step, and when a dead code starts again.
+"""How the codes of a codebook move: pure steps from its state and a step's statistics to the next.
 
-Symbols: n (k,) and s (k, d) the counts and sums of a step's vectors by code; N, m their moving
-averages; e the codes; γ the decay.
+Symbols (the paper's, eqs. 3-5): e (k, d) the codes; N (k,) and m (k, d) the moving averages of the
+number and the sum of the vectors that chose each code (`embeddings`, `cluster_size` and `embed_sum`
+of a `Codebook`); n (k,) and s (k, d) that number and sum in one step; γ the decay. All float32.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from jaxtyping import Float
+from torch import Tensor
 
 from rotvq.errors import UserError
-from rotvq.quantization.processes import put, whole
+from rotvq.quantization._storage import MappedStorage, ParameterStorage, Storage
 
-if TYPE_CHECKING:
-    from rotvq.quantization.state import CodebookState
+State = tuple[Float[Tensor, "k d"], Float[Tensor, " k"], Float[Tensor, "k d"]]
+"""(codes, cluster_size, embed_sum): e, N and m."""
 
-Draw = Literal["uniform", "error"]
-
-EMPTY = 1e-20
+_NEVER_USED = 1e-20
 """N below which a code counts as never used: m / N would divide rounding errors."""
 
-BEYOND = 1.01
-"""Elements above this many times 1/k are none of the uniform start, rounded to bfloat16 or not."""
+_BEYOND_UNIFORM = 1.01
+"""Elements above this many times 1/k are not from the uniform start, even rounded to bfloat16."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """How the codes follow the vectors that chose them. This one keeps N and m and moves nothing.
+    """Base class of codebook updates; on its own, it tracks N and m and moves no code.
 
     Args:
-        decay: γ of the moving averages, in [0, 1).
+        decay: γ of the moving averages in the first step, in [0, 1). `Codebook.decay` changes it
+            later.
 
     Raises:
         UserError: decay outside [0, 1).
     """
 
     decay: float = 0.99
+
     learned: ClassVar[bool] = False
-    """Whether the codebook loss moves the codes."""
+    """Whether the optimizer moves the codes, by the gradient of the codebook loss."""
+    can_restart: ClassVar[bool] = True
+    """Whether a single code can be moved on its own."""
+    storage: ClassVar[Storage] = Storage()
+    """How the codebook holds the codes."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise UserError(
-                f"decay: expected 0 <= decay < 1; got {self.decay}. The paper has 0.99."
-            )
+        check_decay(self.decay)
 
-    def hold(self, codebook: CodebookState, e: Tensor) -> None:
-        """Give a new codebook its codes e (k, d), as `codebook.embeddings`."""
-        codebook.register_buffer("embeddings", e)
+    def step(
+        self,
+        codes: Float[Tensor, "k d"],
+        cluster_size: Float[Tensor, " k"],
+        embed_sum: Float[Tensor, "k d"],
+        n: Float[Tensor, " k"],
+        s: Float[Tensor, "k d"],
+        rate: Float[Tensor, ""],
+    ) -> State:
+        """N ← γN + (1−γ)n;  m ← γm + (1−γ)s.  Changes none of its arguments.
 
-    def place(self, codebook: CodebookState, e: Tensor) -> None:
-        """Put all codes at e (k, d)."""
-        put(codebook.embeddings, e)
+        Args:
+            codes: e.
+            cluster_size: N.
+            embed_sum: m.
+            n: number of the step's vectors that chose each code.
+            s: their sum.
+            rate: 1 − γ.
 
-    def step(self, codebook: CodebookState, n: Tensor, s: Tensor) -> None:
-        """Take in a step's counts n (k,) and sums s (k, d): N ← γN + (1−γ)n;  m ← γm + (1−γ)s."""
-        codebook.cluster_size.lerp_(n, 1 - self.decay)
-        codebook.embed_sum.lerp_(s, 1 - self.decay)
+        Returns:
+            The new (codes, cluster_size, embed_sum).
+        """
+        return codes, cluster_size.lerp(n, rate), embed_sum.lerp(s, rate)
 
 
 @dataclass(frozen=True)
 class EMA(Update):
-    """Codes are moving averages of their vectors (eqs. 3-5, 9-11).
+    """Codes are moving averages of the vectors that choose them (eqs. 3-5, 9-11).
 
-    N ← γN + (1−γ)n;  m ← γm + (1−γ)s;  e = m / N. A code whose N has decayed to nothing stays
-    where it is.
+    e = m / N. A code whose N has decayed to nothing stays where it is.
 
-    N and m start at 0, so that the first vectors of a code take it to their mean: right for the
-    uniform start, which means nothing. Codes that were written from outside, to
-    `codebook.embeddings` or by a state without counts, are kept: the first step takes N = n (the
-    mean n, where no vector came), so that γ means γ from the first step. They are known by an
-    element beyond the uniform start's ±1/k; for smaller ones, and for a weight of your own, use
-    `Codebook.set_codes`. Codes written over later keep their N. Arguments
-    and errors as of `Update`.
+    N and m start at 0, so the first vectors of a code move it all the way to their mean: right for
+    the uniform start, whose codes carry no information. Codes written from outside (assigned to
+    `codebook.embeddings`, or loaded without counts) are kept instead: the first step takes N = n
+    (the mean of n for a code without vectors), so that γ means γ from the first step on. They are
+    recognized by an element outside the ±1/k of the uniform start; for smaller codes, or for a
+    weight of your own, use `Codebook.set_codes`. Codes overwritten later keep their N.
+
+    Args:
+        decay: γ in the first step, in [0, 1).
+
+    Raises:
+        UserError: decay outside [0, 1).
     """
 
-    def step(self, codebook: CodebookState, n: Tensor, s: Tensor) -> None:
-        _follow_codes(codebook, n)
-        super().step(codebook, n, s)
-        used = (codebook.cluster_size > EMPTY).unsqueeze(1)
-        codebook.embeddings.copy_(
-            torch.where(
-                used, codebook.embed_sum / codebook.cluster_size.unsqueeze(1), codebook.embeddings
-            )
-        )
-
-
-def _follow_codes(codebook: CodebookState, n: Tensor) -> None:
-    """Let N and m be those of the codes where these were written from outside."""
-    e, N, m = codebook.embeddings, codebook.cluster_size, codebook.embed_sum
-    given = (N == 0).all() & (e.abs().amax() > BEYOND / len(e))
-    N.copy_(torch.where(given, torch.where(n > 0, n, n.mean()), N))
-    # e is m / N to the last bit as long as nobody else writes it.
-    moved = (N > EMPTY).unsqueeze(1) & (e != m / N.unsqueeze(1))
-    m.copy_(torch.where(moved, N.unsqueeze(1) * e, m))
+    def step(
+        self,
+        codes: Float[Tensor, "k d"],
+        cluster_size: Float[Tensor, " k"],
+        embed_sum: Float[Tensor, "k d"],
+        n: Float[Tensor, " k"],
+        s: Float[Tensor, "k d"],
+        rate: Float[Tensor, ""],
+    ) -> State:
+        """As `Update.step`, then e ← m / N."""
+        N, m = _follow_codes(codes, cluster_size, embed_sum, n)
+        codes, N, m = super().step(codes, N, m, n, s, rate)
+        used = (N > _NEVER_USED).unsqueeze(1)
+        return torch.where(used, m / N.unsqueeze(1), codes), N, m
 
 
 @dataclass(frozen=True)
 class GradientLearned(Update):
-    """Codes are parameters that the codebook loss moves (van den Oord et al. 2017, eq. 3).
+    """Codes are a parameter that the codebook loss moves (van den Oord et al. 2017, eq. 3).
 
-    N and m are kept too, for usage and the restart of dead codes. Arguments and errors as of
-    `Update`.
+    Like any parameter, it follows the dtype of the model. N and m are tracked too, for usage and
+    for the restart of dead codes.
+
+    Args:
+        decay: γ in the first step, in [0, 1).
+
+    Raises:
+        UserError: decay outside [0, 1).
     """
 
     learned: ClassVar[bool] = True
-
-    def hold(self, codebook: CodebookState, e: Tensor) -> None:
-        codebook.embeddings = nn.Parameter(e)
-
-    def place(self, codebook: CodebookState, e: Tensor) -> None:
-        put(codebook.embeddings, e)
-        # Within a forward pass FSDP2 holds them whole, and forgets that again.
-        if codebook.shard is not None and codebook.shard is not codebook.embeddings:
-            put(codebook.shard, e)
+    storage: ClassVar[Storage] = ParameterStorage()
 
 
 @dataclass(frozen=True)
 class LinearMap(Update):
     """The codebook moves as a whole: e = b W over a frozen basis b (SimVQ, arXiv 2411.02038).
 
-    The codebook loss moves W (d, d), which starts as the identity, so a code that no vector chose
-    moves with the others. N and m are kept for usage. Such codes do not restart one by one.
-    Arguments and errors as of `Update`.
+    The codebook loss moves W (d, d), which starts as the identity, so codes that no vector chose
+    move too. N and m are tracked for usage. Single codes cannot restart.
+
+    Args:
+        decay: γ in the first step, in [0, 1).
+
+    Raises:
+        UserError: decay outside [0, 1).
     """
 
     learned: ClassVar[bool] = True
-
-    def hold(self, codebook: CodebookState, e: Tensor) -> None:
-        codebook.register_buffer("embeddings", e)
-        parametrize.register_parametrization(codebook, "embeddings", _Map(e.shape[1]))
-
-    def place(self, codebook: CodebookState, e: Tensor) -> None:
-        # In place, as a compiled graph cannot follow an assignment to `codebook.embeddings`.
-        held: Any = codebook.get_submodule("parametrizations.embeddings")
-        put(held.original, held[0].right_inverse(e))
-
-
-class _Map(nn.Module):
-    """Basis (k, d) to codes (k, d)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.eye(dim))
-
-    def forward(self, basis: Tensor) -> Tensor:
-        weight = whole(self.weight).float()
-        # A meta tensor has no autocast, and an exported program cannot hold one that does nothing.
-        if basis.is_meta or not torch.is_autocast_enabled(basis.device.type):
-            return basis.float() @ weight
-        with torch.autocast(basis.device.type, enabled=False):
-            return basis.float() @ weight
-
-    @torch.no_grad()
-    def right_inverse(self, e: Tensor) -> Tensor:
-        """Those codes become the basis itself."""
-        put(self.weight, torch.eye(len(self.weight)).to(e))
-        return e
-
-
-@dataclass(frozen=True)
-class Restart:
-    """Dead codes move to encoder outputs of the current step.
-
-    A code is dead when its N is below `threshold` times the mean N. It restarts with three times
-    the N that is dead at a steady state, and m = N·e, so that it survives about log(3)/(1−γ) idle
-    steps (110 at γ = 0.99).
-
-    Args:
-        threshold: share of the mean N, in (0, 1/3).
-        draw: outputs to move to: "uniform", each with the same chance, or "error", with a chance
-            that grows with its squared distance to its code, as k-means++ draws its seeds.
-
-    Raises:
-        UserError: threshold outside that range, or another draw.
-    """
-
-    threshold: float = 0.03
-    draw: Draw = "uniform"
-    grace: ClassVar[float] = 3.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1 / self.grace:
-            raise UserError(
-                f"restart threshold: expected a share of the mean count between 0 and 1/3; "
-                f"got {self.threshold}. 0.03 is a good start."
-            )
-        if self.draw not in get_args(Draw):
-            raise UserError(
-                f"restart draw: expected {' or '.join(get_args(Draw))}; got {self.draw!r}."
-            )
-
-    def dead(self, N: Tensor) -> Tensor:
-        """Which codes are dead, (k,) bool: the one meaning of the word, for `health` too."""
-        return self.threshold * N.mean() > N
+    can_restart: ClassVar[bool] = False
+    storage: ClassVar[Storage] = MappedStorage()
 
 
 UPDATES: dict[str, type[Update]] = {"ema": EMA, "gradient": GradientLearned, "linear": LinearMap}
-"""Rules by the names they have in configurations and files."""
+"""Updates by their names in configurations and files."""
+
+
+def check_decay(decay: float) -> None:
+    """Refuse a decay that is none.
+
+    Raises:
+        UserError: it is outside [0, 1).
+    """
+    if not 0 <= decay < 1:
+        raise UserError(f"decay: expected 0 <= decay < 1; got {decay}. The paper uses 0.99.")
+
+
+def _follow_codes(e: Tensor, N: Tensor, m: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+    """N and m of codes that may have been written from outside."""
+    given = (N == 0).all() & (e.abs().amax() > _BEYOND_UNIFORM / len(e))
+    N = torch.where(given, torch.where(n > 0, n, n.mean()), N)
+    # e equals m / N to the last bit unless someone else has written it.
+    moved = (N > _NEVER_USED).unsqueeze(1) & (e != m / N.unsqueeze(1))
+    return N, torch.where(moved, N.unsqueeze(1) * e, m)

@@ -43,7 +43,7 @@ def _quantizer(run: Config, dim: int) -> VectorQuantizer | FiniteScalarQuantizer
         estimator=config.estimator,
         update=UPDATES[config.update](config.decay),
         init=config.init,
-        restart=Restart(config.restart, config.restart_draw) if config.restart else None,
+        restart=Restart(config.restart) if config.restart else None,
         entropy_loss=run.training.entropy_weight > 0,
         channel_dim=1,
     )

@@ -98,8 +98,6 @@ class QuantizerConfig:
         final_decay: γ after the last step, reached in even steps; null keeps it as it is.
         init: uniform in ±1/K, or k-means over the first batch.
         restart: a code below this share of the mean count restarts; 0 is off, 0.03 a good start.
-        restart_draw: it moves to an encoder output, each with the same chance or with one that
-            grows with its squared error.
         levels: of finite scalar quantization, as "8,5,5,5": a fixed grid of codebook_size points in
             the place of a learned codebook, of which nothing above but its size counts.
     """
@@ -118,7 +116,6 @@ class QuantizerConfig:
     final_decay: float | None = None
     init: Literal["uniform", "data"] = "uniform"
     restart: float = 0.0
-    restart_draw: Literal["uniform", "error"] = "uniform"
     levels: str | None = None
 
     def __post_init__(self) -> None:

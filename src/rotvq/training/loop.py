@@ -12,7 +12,7 @@ import shlex
 import time
 import warnings
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -385,10 +385,9 @@ class Trainer:
         self.model.quantizer.initialize_codebook(z, counts)
 
     def _set_decay(self) -> None:
-        options, codebook = self.config.quantizer, self.model.quantizer.codebook
-        if isinstance(codebook, Codebook):
-            decay = even(options.decay, options.final_decay, self.progress)
-            codebook.update = replace(codebook.update, decay=decay)
+        options = self.config.quantizer
+        for codebook in self.model.quantizer.codebooks:
+            codebook.decay = even(options.decay, options.final_decay, self.progress)
 
     def _close_epoch(self, listener: Listener) -> None:
         options, at = self.config.training, self.position

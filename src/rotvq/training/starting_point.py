@@ -61,14 +61,12 @@ def _quantizer(name: str, description: dict[str, Any]) -> QuantizerConfig:
             f"--from {name}: expected a model with one codebook or finite scalar quantization; got "
             f"one with a {description['kind']} quantizer. Train it in a loop of your own."
         )
-    restart = description["restart"] or {"threshold": 0.0, "draw": "uniform"}
     return QuantizerConfig(
         codebook_size=description["codebook_size"],
         estimator=description["estimator"],
         update=description["update"],
         decay=description["decay"],
-        restart=restart["threshold"],
-        restart_draw=restart["draw"],
+        restart=(description["restart"] or {"threshold": 0.0})["threshold"],
     )
 
 

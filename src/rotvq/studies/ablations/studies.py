@@ -59,11 +59,6 @@ OPTIONS: tuple[tuple[str, str, Changes], ...] = (
         {"quantizer": {"estimator": "rotation"}, "training": {"beta": 4.0}},
     ),
     ("lifted", "lifted rotation", {"quantizer": {"estimator": "lifted_rotation"}}),
-    (
-        "error",
-        "restarts more often, where the error is",
-        {"quantizer": {"restart": 0.2, "restart_draw": "error"}},
-    ),
     ("entropy_weight", "loss against uneven use, 0.002", {"training": {"entropy_weight": 0.002}}),
     ("entropy_0005", "loss against uneven use, 0.005", {"training": {"entropy_weight": 0.005}}),
     ("attention", "attention", {"model": {"network": "attention"}}),
