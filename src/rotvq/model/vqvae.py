@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, overload
+from typing import Literal, get_args, overload
 
 import torch
 import torch.nn.functional as F
@@ -16,16 +16,23 @@ from rotvq.errors import UserError
 from rotvq.model.blocks import Decoder, Encoder, NormalizedLatents
 from rotvq.model.patches import PatchDecoder, PatchEncoder
 from rotvq.model.pretrained import PretrainedModel
+from rotvq.names import NetworkName
 from rotvq.quantization import Quantizer, VectorQuantizer
 from rotvq.quantization.tensors import readable
 
 Network = Callable[[int, int, int, int, int], nn.Sequential]
 
-NETWORKS: dict[str, tuple[Network, Network]] = {
-    "paper": (Encoder, Decoder),
-    "patches": (PatchEncoder, PatchDecoder),
-    "attention": (partial(PatchEncoder, attention=True), partial(PatchDecoder, attention=True)),
-}
+NETWORKS: dict[str, tuple[Network, Network]] = dict(
+    zip(
+        get_args(NetworkName),
+        (
+            (Encoder, Decoder),
+            (PatchEncoder, PatchDecoder),
+            (partial(PatchEncoder, attention=True), partial(PatchDecoder, attention=True)),
+        ),
+        strict=True,
+    )
+)
 """Encoder and decoder by name: functions of channels, width, dim, depth and stages."""
 
 MAX_STAGES = 8

@@ -27,13 +27,14 @@ Everything is computed in float32 (float64 for float64 inputs), under autocast t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rotvq.errors import UserError
+from rotvq.names import EstimatorName
 from rotvq.quantization.backend import kernels_for
 from rotvq.quantization.tensors import readable
 
@@ -125,14 +126,7 @@ def reflection(z: Float[Tensor, "*n d"], q: Float[Tensor, "*n d"]) -> Float[Tens
     return _Reflect.apply(z, q)
 
 
-ESTIMATORS: dict[str, Estimator] = {
-    "straight_through": straight_through,
-    "rotation": rotation,
-    "rotation_without_rescaling": rotation_without_rescaling,
-    "rescaling": rescaling,
-    "lifted_rotation": lifted_rotation,
-    "reflection": reflection,
-}
+ESTIMATORS: dict[str, Estimator] = {name: globals()[name] for name in get_args(EstimatorName)}
 
 
 def by_name(name: str) -> Estimator:

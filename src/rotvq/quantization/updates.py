@@ -8,13 +8,14 @@ of a `Codebook`); n (k,) and s (k, d) that number and sum in one step; γ the de
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rotvq.errors import UserError
+from rotvq.names import UpdateName
 from rotvq.quantization._storage import MappedStorage, ParameterStorage, Storage
 
 State = tuple[Float[Tensor, "k d"], Float[Tensor, " k"], Float[Tensor, "k d"]]
@@ -149,7 +150,9 @@ class LinearMap(Update):
     storage: ClassVar[Storage] = MappedStorage()
 
 
-UPDATES: dict[str, type[Update]] = {"ema": EMA, "gradient": GradientLearned, "linear": LinearMap}
+UPDATES: dict[str, type[Update]] = dict(
+    zip(get_args(UpdateName), (EMA, GradientLearned, LinearMap), strict=True)
+)
 """Updates by their names in configurations and files."""
 
 

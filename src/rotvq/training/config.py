@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rotvq.data_processing.resizing import parse_size
 from rotvq.errors import UserError
+from rotvq.names import EstimatorName, NetworkName, UpdateName
 
 # A few lines of nested YAML aliases expand to a value whose text does not fit in memory.
 _SHORT = reprlib.Repr()
@@ -71,7 +72,7 @@ class ModelConfig:
     dim: int = 256
     depth: int = 2
     stages: int = 2
-    network: Literal["paper", "patches", "attention"] = "paper"
+    network: NetworkName = "paper"
     normalized_latents: bool = False
 
     def __post_init__(self) -> None:
@@ -104,15 +105,8 @@ class QuantizerConfig:
     """
 
     codebook_size: int = 1024
-    estimator: Literal[
-        "rotation",
-        "straight_through",
-        "rotation_without_rescaling",
-        "rescaling",
-        "lifted_rotation",
-        "reflection",
-    ] = "rotation"
-    update: Literal["ema", "gradient", "linear"] = "ema"
+    estimator: EstimatorName = "rotation"
+    update: UpdateName = "ema"
     decay: float = 0.99
     final_decay: float | None = None
     init: Literal["uniform", "data"] = "uniform"
