@@ -91,7 +91,8 @@ OPTIONS = {
     "entropy loss, weight 0.005": "options/entropy_0.005",
     "finite scalar quantization, 4x4x4x4x4": "options/fsq",
     "rotation, β = 4": "options/rotation_beta",
-    "averaged weights, 0.999 (network averaged, codes not)": "options/averaged_weights",
+    "averaged weights, decay 0.999": "options/averaged_weights",
+    "averaged weights, decay 0.999, codes not averaged (removed)": "removed/averaged_network_only",
 }
 HALF_HOUR = {
     "straight-through, literal EMA": "straight_through",
