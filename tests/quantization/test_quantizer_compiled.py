@@ -178,7 +178,7 @@ def test_evaluation_is_one_graph():
 
 @pytest.mark.xfail(strict=True, reason="a compiled graph does not see that a backward reruns it")
 @pytest.mark.parametrize("reentrant", [True, False])
-def test_checkpointing_a_compiled_quantizer_gathers_once(reentrant):
+def test_checkpointing_a_compiled_quantizer_accumulates_once(reentrant):
     eager, other = pair_of(defer_update=True)
     compiled = torch.compile(other, fullgraph=True, backend="aot_eager")
     x = vectors(20).requires_grad_()

@@ -64,7 +64,7 @@ def trained_in_ddp(rank: int | None, world: int) -> dict[str, Tensor]:
     """As a part of a model that torch's own wrapper synchronizes, with two micro-batches a step.
 
     The wrapper copies the first process's buffers to the others before each forward pass. What a
-    process has gathered must not be lost to that.
+    process has accumulated must not be lost to that.
     """
     torch.manual_seed(0)
     quantizer = VectorQuantizer(16, 4, update=EMA(decay=0.9), defer_update=True)

@@ -159,7 +159,7 @@ def test_codes_that_come_alone_are_placed(update):
     assert not quantizer.codebook.cluster_size.any()
 
 
-def test_loading_discards_what_was_gathered():
+def test_loading_discards_accumulated_statistics():
     restart = Restart()
     old = trained(restart=restart, defer_update=True)
     new = trained(restart=restart, defer_update=True)
