@@ -139,6 +139,8 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
     _add_options(parser)
     for group, kind in GROUPS.items():
         parser.add_class_arguments(kind, group)
+        # jsonargparse adds an option for the whole group, which --config serves better.
+        parser._option_string_actions[f"--{group}"].help = argparse.SUPPRESS
     parser.add_argument("--config", action="config", help="options from a YAML file")
     options = _options(words)
     before = read_config(options.out) if options.resume and run_folder.is_run(options.out) else None
