@@ -1,9 +1,27 @@
 """The moving average of weights and codes."""
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
+from rotvq.model import VQVAE
+from rotvq.quantization import FiniteScalarQuantizer
+from rotvq.training.averaging import moving_average
+
 DECAY = 0.8
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.999, 0.9999])
+@pytest.mark.parametrize("levels", [[7, 5, 3, 2], [8, 8, 8, 5, 5, 5], [4] * 24])
+def test_a_fixed_grid_stays_as_it_is(levels, decay):
+    grid = FiniteScalarQuantizer(levels, channel_dim=1)
+    model = VQVAE(width=8, dim=len(levels), quantizer=grid)
+    average = moving_average(model, decay)
+    for _ in range(5):
+        average.update_parameters(model)
+    averaged = average.module.quantizer.codebook
+    assert averaged.counts.tolist() == levels
+    assert torch.equal(averaged.stride, grid.codebook.stride)
 
 
 def test_the_saved_model_is_the_average_of_weights_and_codes(tmp_path, data, tiny, begin):
