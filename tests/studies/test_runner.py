@@ -159,6 +159,16 @@ def test_a_run_that_diverges_is_reported_and_the_others_finish(data, tmp_path, m
     assert [run.done for run in plan] == [False, True]
 
 
+def test_the_codes_of_a_fixed_grid_are_recorded_too(data, tmp_path):
+    config = TINY.replace(model={"dim": 2}, quantizer={"levels": "4,4"}, training={"epochs": 1})
+    run = Run("study", Variant("fsq", "fsq", {}), 0, config, tmp_path / "study/fsq", ())
+    do([run], data, tmp_path)
+    e, use = read_codebook(codebook_file(run.folder, 1))
+    values = [-1, -0.5, 0, 0.5]
+    assert e.tolist() == [[a, b] for a in values for b in values]
+    assert use.sum() == 12 * 16
+
+
 def test_a_run_that_another_process_holds_comes_last(data, tmp_path):
     plan = [a_run(tmp_path, "taken"), a_run(tmp_path, "free")]
     order: list[str] = []

@@ -116,8 +116,8 @@ def uses(model: VQVAE, images: UInt8[Tensor, "n c h w"]) -> Int64[Tensor, " k"]:
 
 def _write_codebook(file: Path, model: VQVAE, images: Tensor) -> None:
     file.parent.mkdir(exist_ok=True)
-    (codebook,) = model.quantizer.codebooks
-    state = {"e": codebook.embeddings.detach(), "uses": uses(model, images)}
+    codes = torch.arange(model.quantizer.codebook_size, device=images.device)
+    state = {"e": model.quantizer.lookup(codes).detach(), "uses": uses(model, images)}
     content = {name: t.cpu().numpy() for name, t in state.items()}
     write_bytes(file, save(content))
 
