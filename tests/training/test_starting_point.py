@@ -9,6 +9,7 @@ import signal
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
@@ -54,6 +55,15 @@ def test_a_run_starts_from_weights_and_codebook_and_records_them(
     digest = hashlib.sha256((finished.folder / "model.safetensors").read_bytes()).hexdigest()
     record = json.loads((tmp_path / "new/run.json").read_text())["from"]
     assert record == {"model": str(finished.folder), "weights": f"sha256:{digest}"}
+
+
+def test_a_run_with_averaged_weights_saves_the_weights_it_starts_from(
+    onwards, finished, begin, tmp_path
+):
+    config, images = onwards
+    trainer = begin(config.replace(training={"ema_decay": 0.9}), images, tmp_path / "new")
+    assert same(load_file(tmp_path / "new/model.safetensors"), finished.model.state_dict())
+    assert same(trainer.eval_model.state_dict(), finished.model.state_dict())
 
 
 def test_a_codebook_loaded_with_the_model_is_not_placed_again(tiny, data, begin, tmp_path):

@@ -127,7 +127,8 @@ class Trainer(TrainingRun):
         if name is None:
             return None
         start = starting_point.load(name, self.config)
-        self.model.load_state_dict(start.weights)
+        for model in (self.model, self.eval_model):
+            model.load_state_dict(start.weights)
         return start.record
 
     def _describe(self, command: str, start: dict[str, str] | None = None) -> None:
