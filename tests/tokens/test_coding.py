@@ -155,6 +155,14 @@ def test_tokens_of_another_model_are_refused():
         next(decode(model(seed=1), tokens))
 
 
+def test_batches_of_no_images_are_refused():
+    images = [("", picture(8, 8))]
+    with pytest.raises(UserError, match="batch_size: expected 1 or more; got 0"):
+        encode(model(), images, batch_size=0)
+    with pytest.raises(UserError, match="batch_size: expected 1 or more; got -1"):
+        next(decode(model(), encode(model(), images), batch_size=-1))
+
+
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [

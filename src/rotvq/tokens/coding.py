@@ -92,8 +92,10 @@ def encode(
         progress: called after each batch with its number of images.
 
     Raises:
-        UserError: an image has another dtype, other channels, or is too large: see `codable`.
+        UserError: an image has another dtype, other channels, or is too large (see `codable`); or
+            a batch size below 1.
     """
+    _check_batch_size(batch_size)
     packer = Packer(codec(model))
     with evaluating(model):
         for some in _batches(_checked(model, images), batch_size):
@@ -157,6 +159,11 @@ def _check(model: VQVAE, name: str, pixels: NDArray[np.uint8]) -> None:
         raise TooLarge(f"expected at most {most:,} tokens; got {rows}x{columns}")
 
 
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"batch_size: expected 1 or more; got {batch_size}.")
+
+
 def _is_large(size: tuple[int, ...]) -> bool:
     return size[0] * size[1] > PIXELS
 
@@ -171,8 +178,9 @@ def decode(model: VQVAE, tokens: Tokens, batch_size: int = 128) -> Iterator[Name
         batch_size: images at a time.
 
     Raises:
-        UserError: the tokens belong to another model or are damaged.
+        UserError: the tokens belong to another model or are damaged; or a batch size below 1.
     """
+    _check_batch_size(batch_size)
     own = codec(model)
     if tokens.codec != own:
         raise UserError(
