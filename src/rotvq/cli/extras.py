@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from rotvq.errors import installation
 
 EXTRAS = {
@@ -17,10 +19,13 @@ EXTRAS = {
 
 
 def remedy(error: ModuleNotFoundError) -> str | None:
-    """Which extra to install, in one line; None for a module that belongs to no extra."""
+    """Which extra to install, in one line.
+
+    None for a module that belongs to no extra, or for a submodule of an installed one: a bug.
+    """
     module = (error.name or "").partition(".")[0]
     for extra, modules in EXTRAS.items():
-        if module in modules:
+        if module in modules and find_spec(module) is None:
             return (
                 f'expected the extra "{extra}"; {module} is not installed. {installation(extra)}.'
             )

@@ -80,7 +80,9 @@ class _PlainConsole:
 def _console(quiet: bool) -> Console:
     try:
         from rotvq.cli.bars import PipedConsole
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "rich":
+            raise
         return _PlainConsole(quiet)  # type: ignore[return-value]
     return PipedConsole(highlight=False, soft_wrap=True, quiet=quiet)
 
