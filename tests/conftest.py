@@ -68,6 +68,7 @@ SLOW = (
     "serving/test_load.py",
     "serving/test_page.py",
     "test_examples.py",
+    "test_export.py",
     "test_wheel.py",
     "training/test_kill.py",
     "training/test_processes.py",

@@ -10,7 +10,7 @@ LEVELS = "--quantizer.levels 8,5,5,5 --quantizer.codebook_size 1000 --model.dim 
 def test_a_grid_whose_codes_are_hardly_used_trains_and_resumes(rotvq, tiny, tmp_path):
     run = tmp_path / "run"
     answer = rotvq("train", *tiny, *LEVELS, "--training.epochs", 3, "--out", run)
-    assert answer.status == 0 and "The codebook collapses" in answer.out
+    assert answer.status == 0 and "The codebook is collapsing" in answer.out
     more = rotvq("train", "--out", run, "--resume", "--training.epochs", 4)
     assert (more.status, more.err) == (0, "")
     records = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]

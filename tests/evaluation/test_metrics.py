@@ -198,7 +198,7 @@ def test_a_nan_loss_is_not_hidden():
 
 
 def test_an_output_that_does_not_count_changes_nothing():
-    totals = Totals((8, 5))
+    totals = Totals([8], 5)
     totals.add(output(3, 0))
     before = totals.means(0.25)
     totals.add(output(3, 1), counts=torch.tensor(False))
@@ -211,7 +211,7 @@ def test_reduce_sums_over_all_processes(monkeypatch):
     dist = "rotvq.evaluation.metrics.dist"
     monkeypatch.setattr(f"{dist}.is_initialized", lambda: True)
     monkeypatch.setattr(f"{dist}.all_reduce", lambda t: t.mul_(2))  # two with the same totals
-    totals = Totals((8, 5))
+    totals = Totals([8], 5)
     totals.add(output(3, 0))
     before, counts = totals.means(0.25), totals.counts.clone()
     totals.reduce()

@@ -53,7 +53,7 @@ def read_codec(header: Mapping[str, Any]) -> Codec:
     if not (1 <= stride <= 2**16 and channels in (1, 3)):
         raise ValueError(f"it has stride {stride} and {channels} channels")
     if not all(1 <= size < 2**63 for size in sizes) or not 1 <= len(sizes) <= _MAX_INDICES:
-        raise ValueError(f"it has {len(sizes)} codebooks of {sizes[:9]} codes")
+        raise ValueError(f"its codebook sizes are {sizes[:9]}")
     if len(sizes) != math.prod(shape) or not all(n > 0 for n in shape):
         raise ValueError(f"it has {len(sizes)} codebooks and indices of shape {shape[:9]}")
     return Codec(str(header["model"]), sizes, stride, channels, shape)
