@@ -107,7 +107,10 @@ def test_the_file_that_is_changed_below_is_whole():
     ("changes", "message"),
     [
         # Four billion images of no height, which take no bytes.
-        ({"sizes": np.array([[1, 8, 8], [2**32 - 1, 0, 8]], np.uint32)}, "its sizes do not match its tokens"),
+        (
+            {"sizes": np.array([[1, 8, 8], [2**32 - 1, 0, 8]], np.uint32)},
+            "its sizes do not match its tokens",
+        ),
         ({"stride": 0}, "stride 0"),
         ({"stride": -4}, "stride -4"),
         ({"codebook_size": 2**70}, f"{2**70},"),
@@ -119,7 +122,10 @@ def test_the_file_that_is_changed_below_is_whole():
         ),
         ({"names": np.frombuffer(zlib.compress(b"[3]"), np.uint8)}, "a name has the wrong type"),
         # Counts that sum to a plausible number of images.
-        ({"sizes": np.array([[2**33, 1, 1], [-(2**33), 1, 1], [1, 8, 8]])}, "its arrays have other types"),
+        (
+            {"sizes": np.array([[2**33, 1, 1], [-(2**33), 1, 1], [1, 8, 8]])},
+            "its arrays have other types",
+        ),
         ({"tokens": np.zeros(2**30, "V0")}, "its arrays have other types"),
         ({"tokens": np.zeros(5, np.int64)}, "its arrays have other types"),
         ({"sizes": np.array([[1.5, 8, 8]])}, "its arrays have other types"),
@@ -262,7 +268,9 @@ def test_a_model_may_have_as_many_stages_as_a_run():
 
 def test_a_parquet_file_with_a_column_name_that_is_not_text_is_refused():
     content = readers.whole("train-0.parquet")[0].replace(b"bytes", b"\x9c\xffyte")
-    with pytest.raises(UserError, match=r"expected a Parquet file; it cannot be read: .* codec can't decode"):
+    with pytest.raises(
+        UserError, match=r"expected a Parquet file; it cannot be read: .* codec can't decode"
+    ):
         read("train-0.parquet", content)
 
 

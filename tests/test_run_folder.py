@@ -33,6 +33,7 @@ def test_a_run_of_another_format_is_refused_in_one_line(tmp_path, version, whose
         with pytest.raises(UserError, match=rf"run\.json: expected format 2; .*{whose}") as error:
             read(tmp_path)
         assert "\n" not in str(error.value)
+        assert "again in another folder" in str(error.value)
 
 
 def test_epochs_are_replaced_as_a_whole(tmp_path):

@@ -135,5 +135,5 @@ def _check_format(record: Mapping[str, Any], path: Path) -> None:
         whose = "an earlier version" if version < FORMAT else "a later version"
     raise UserError(
         f"{path}: expected format {FORMAT}; got {shown(version)}, written by {whose} of rotvq. "
-        "Open it with the version that wrote it, or train the run again with --overwrite."
+        "Open it with the version that wrote it, or train the run again in another folder."
     )
