@@ -60,7 +60,7 @@ def test_a_process_that_a_signal_killed_counts_as_in_a_shell(tmp_path, number):
 def test_what_all_complain_of_is_said_once(capsys):
     assert side_by_side(3, partial(load, "nonsense")) == 2
     err = capsys.readouterr().err
-    assert err.startswith("rotvq: unknown data source 'nonsense'")
+    assert err.startswith("rotvq: data: expected an existing path") and "'nonsense'" in err
     assert err.count("\n") == 1
 
 

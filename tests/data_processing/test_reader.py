@@ -227,7 +227,7 @@ def test_a_source_lacks_a_split(tmp_path):
     write_shard(tmp_path / "test-0.tar", rows(0, 2))
     source = open_source(str(tmp_path), Target())
     assert len(read(source.reader(None))[0]) == 2
-    with pytest.raises(UserError, match="has no train split, only test"):
+    with pytest.raises(UserError, match="expected a train split; it has only test"):
         source.reader("train")
 
 

@@ -95,10 +95,10 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 def test_test_shards_alone_are_refused(tmp_path):
     shard(tmp_path / "test-0.tar", samples([1]))
-    with pytest.raises(UserError, match="no train split, only test"):
+    with pytest.raises(UserError, match="expected a train split; it has only test"):
         load(str(tmp_path))
     shard(tmp_path / "train-0.tar", {})
-    with pytest.raises(UserError, match="no readable training images"):
+    with pytest.raises(UserError, match="expected readable training images; found none"):
         load(str(tmp_path))
 
 

@@ -114,7 +114,7 @@ def test_a_damaged_file_is_one_line_that_names_it(make_run, name, content, said)
 
 
 def test_another_folder_is_no_run(tmp_path):
-    with pytest.raises(UserError, match=r"expected a run folder; it has no run\.json"):
+    with pytest.raises(UserError, match=r"expected a run folder; found no run\.json"):
         load_run(tmp_path)
 
 

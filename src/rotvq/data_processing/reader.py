@@ -94,7 +94,9 @@ class ImageSource:
         if split == "all":
             return joined([make() for make in self.splits.values()])
         if "all" not in self.splits:
-            raise UserError(f"{self.name} has no {split} split, only {', '.join(self.splits)}.")
+            raise UserError(
+                f"{self.name}: expected a {split} split; it has only {', '.join(self.splits)}."
+            )
         every = self.splits["all"]()
         if every.count < 2:
             reasons = "".join(f"; {line}" for line in summary(every.skipped))
