@@ -107,22 +107,28 @@ def test_the_file_that_is_changed_below_is_whole():
     ("changes", "message"),
     [
         # Four billion images of no height, which take no bytes.
-        ({"sizes": np.array([[1, 8, 8], [2**32 - 1, 0, 8]], np.uint32)}, "sizes are not those"),
+        (
+            {"sizes": np.array([[1, 8, 8], [2**32 - 1, 0, 8]], np.uint32)},
+            "sizes do not match its tokens",
+        ),
         ({"stride": 0}, "stride 0"),
         ({"stride": -4}, "stride -4"),
-        ({"codebook_size": 2**70}, f"{2**70} codes"),
+        ({"codebook_size": 2**70}, f"{2**70}.* codes"),
         ({"channels": 7}, "7 channels"),
         # A gigabyte of names in a megabyte: the list is cut short.
         (
             {"names": np.frombuffer(zlib.compress(b"[" + b" " * 2**30 + b"]", 1), np.uint8)},
             "Expecting value",
         ),
-        ({"names": np.frombuffer(zlib.compress(b"[3]"), np.uint8)}, "name is of another type"),
+        ({"names": np.frombuffer(zlib.compress(b"[3]"), np.uint8)}, "a name has the wrong type"),
         # Counts that sum to a plausible number of images.
-        ({"sizes": np.array([[2**33, 1, 1], [-(2**33), 1, 1], [1, 8, 8]])}, "of other types"),
-        ({"tokens": np.zeros(2**30, "V0")}, "of other types"),
-        ({"tokens": np.zeros(5, np.int64)}, "of other types"),
-        ({"sizes": np.array([[1.5, 8, 8]])}, "of other types"),
+        (
+            {"sizes": np.array([[2**33, 1, 1], [-(2**33), 1, 1], [1, 8, 8]])},
+            "arrays have other types",
+        ),
+        ({"tokens": np.zeros(2**30, "V0")}, "arrays have other types"),
+        ({"tokens": np.zeros(5, np.int64)}, "arrays have other types"),
+        ({"sizes": np.array([[1.5, 8, 8]])}, "arrays have other types"),
     ],
     ids=str,
 )
@@ -226,8 +232,8 @@ def nested_key():
     [
         (b"\x80\x02]r\xff\xff\xff\x7f.", "more memory"),  # a memo of two billion places
         (b"\x80\x02]p99999999999\n.", "more memory"),
-        (b"".join(nested_key()), "nests"),
-        (b"\x80\x02c_codecs\nencode\n](K\x01K\x02e\x85R.", "writes bytes as"),
+        (b"".join(nested_key()), "its nesting"),
+        (b"\x80\x02c_codecs\nencode\n](K\x01K\x02e\x85R.", "its bytes are not written as text"),
     ],
 )
 def test_batches_that_exhaust_memory_or_time_are_refused(content, message):
@@ -239,8 +245,8 @@ def test_batches_that_exhaust_memory_or_time_are_refused(content, message):
     ("change", "message"),
     [
         ({"width": 2**30}, "expected the arguments of a model"),
-        ({"depth": 10**9}, "depth is 1000000000"),
-        ({"dim": -1}, "dim is -1"),
+        ({"depth": 10**9}, "model.depth: expected 0 to 1000; got 1000000000"),
+        ({"dim": -1}, "model.dim: expected 0 to .*; got -1"),
         ({"width": 2**80}, "expected JSON"),
         ({"stages": 60}, "model.stages: expected at most 8; got 60"),
         ({"stages": 9}, "model.stages: expected at most 8; got 9"),
@@ -262,7 +268,7 @@ def test_a_model_may_have_as_many_stages_as_a_run():
 
 def test_a_parquet_file_with_a_column_name_that_is_not_text_is_refused():
     content = readers.whole("train-0.parquet")[0].replace(b"bytes", b"\x9c\xffyte")
-    with pytest.raises(UserError, match=r"cannot be read as Parquet.* codec can't decode"):
+    with pytest.raises(UserError, match=r"expected a Parquet file.* codec can't decode"):
         read("train-0.parquet", content)
 
 
