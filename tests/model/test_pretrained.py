@@ -182,7 +182,7 @@ def change(path, **values):
         ({"quantizer": None}, "expected the arguments of a model"),
         ({"model__width": 0}, "expected 1 or more; got 0"),
         ({"model__depth": 2000}, r"model\.depth: expected 0 to 1000; got 2000\."),
-        ({"quantizer__codebook_size": 2**80}, "it holds an integer of more than 64 bits"),
+        ({"quantizer__codebook_size": 2**80}, "it has an integer of more than 64 bits"),
         ({"model__width": 16}, "size mismatch"),
     ],
 )
