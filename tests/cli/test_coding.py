@@ -201,7 +201,7 @@ def test_nothing_is_overwritten_without_the_option(rotvq, model, photos, tmp_pat
     (tmp_path / "d").mkdir()
     (tmp_path / "d/mine.txt").write_text("mine")
     words = ("decode", file, "--model", model, "-o", tmp_path / "d")
-    assert "holds files" in rotvq(*words).error
+    assert "is not empty" in rotvq(*words).error
     assert rotvq(*words, "--overwrite").status == 0
     assert (tmp_path / "d/mine.txt").read_text() == "mine"
 
@@ -229,7 +229,7 @@ def test_names_cannot_leave_the_folder(rotvq, model, photos, tmp_path, name):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("encode", "nothing/", "-o", "t.npz"), "does not exist"),
+        (("encode", "nothing/", "-o", "t.npz"), "expected an existing path"),
         (("encode", "nothing.png", "-o", "t.npz"), "there is no such file"),
         (("encode", "{photos}/damaged.png", "-o", "t.npz"), "expected readable images"),
         (("encode", "{empty}", "-o", "t.npz"), "expected images; found none"),
@@ -239,7 +239,7 @@ def test_names_cannot_leave_the_folder(rotvq, model, photos, tmp_path, name):
         (("decode", "{photos}/grey.jpg", "-o", "d"), "ending in .npz"),
         (("decode", "nothing.npz", "-o", "d"), "there is no such file"),
         (("decode", "nothing.npz", "-o", "{photos}/grey.jpg"), "is a file"),
-        (("reconstruct", "{photos}", "-o", "{photos}"), "holds files"),
+        (("reconstruct", "{photos}", "-o", "{photos}"), "is not empty"),
     ],
 )
 def test_bad_input(rotvq, model, photos, tmp_path, monkeypatch, words, message):

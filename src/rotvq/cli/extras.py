@@ -1,4 +1,4 @@
-"""The optional extras of the package, and what to install when a module of one is missing."""
+"""The optional extras of the package, and which one to install if a module is missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXTRAS = {
 
 
 def remedy(error: ModuleNotFoundError) -> str | None:
-    """Which extra to install, in one line; None for a module that belongs to no extra."""
+    """A one-line message that names the extra to install; None if the module is in no extra."""
     module = (error.name or "").partition(".")[0]
     for extra, modules in EXTRAS.items():
         if module in modules:

@@ -1,4 +1,4 @@
-"""rotvq report: a self-contained HTML page and Markdown on one or more runs."""
+"""rotvq report: write a self-contained HTML page and Markdown on one or more runs."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _LARGEST = {"depth": 1000}
 
 
 class PretrainedModel(nn.Module):
-    """A model that can be saved to a folder or the hub, and loaded from there.
+    """A model that can be saved to a folder or the Hub, and loaded from there.
 
     Attributes:
         arguments: of the constructor, as plain data, without the quantizer.
