@@ -103,7 +103,7 @@ def test_temporary_names_cannot_be_guessed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["link", "link to nothing", "file"])
-def test_what_lies_in_the_way_is_neither_followed_nor_written_nor_removed(
+def test_existing_files_and_links_are_neither_followed_nor_written_nor_removed(
     tmp_path, monkeypatch, kind
 ):
     """Even if someone guessed the name."""

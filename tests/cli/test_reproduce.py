@@ -116,7 +116,7 @@ def test_a_study_leaves_records_and_a_report(undisturbed):
     assert "<html" in (undisturbed / "reproduction.html").read_text()
 
 
-def test_what_is_done_is_not_done_again_and_the_report_is_written_anew(rotvq, done):
+def test_finished_runs_are_not_repeated_and_the_report_is_rewritten(rotvq, done):
     before = files(done)
     for name in ("reproduction.html", "reproduction.md"):
         (done / name).write_text("old")

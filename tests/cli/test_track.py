@@ -36,7 +36,7 @@ def test_a_run_is_the_same_with_and_without(rotvq, tiny, trained, tmp_path):
         assert (tmp_path / "run" / name).read_bytes() == (trained / name).read_bytes()
 
 
-def test_a_name_that_is_none(rotvq, tiny, tmp_path):
+def test_an_invalid_name_is_refused(rotvq, tiny, tmp_path):
     error = rotvq("train", *tiny, "--out", tmp_path / "run", "--track", "board").error
     assert "expected one of" in error and "tensorboard" in error and "wandb" in error
     assert not (tmp_path / "run").exists()

@@ -62,7 +62,7 @@ def test_a_yaml_file_gives_options_and_later_ones_win(tmp_path):
     assert config.model == Config().model
 
 
-def test_numbers_are_read_as_people_write_them():
+def test_numbers_are_read_in_the_usual_notations():
     config = config_of("--training.learning_rate", "1e-3", "--data.size", "null")
     assert config.training.learning_rate == 1e-3
     assert config.data.size is None
@@ -249,7 +249,7 @@ def test_overwrite_replaces_a_run(rotvq, tiny, trained):
 
 
 @pytest.mark.parametrize("words", [[], ["--overwrite"], ["--resume"]])
-def test_someone_elses_folder_is_refused(rotvq, tiny, tmp_path, words):
+def test_a_folder_of_another_program_is_refused(rotvq, tiny, tmp_path, words):
     (tmp_path / "notes.txt").write_text("mine")
     assert "other files" in rotvq("train", *tiny, "--out", tmp_path, *words).error
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

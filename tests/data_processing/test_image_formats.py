@@ -73,7 +73,7 @@ def test_heic_names_what_it_needs() -> None:
 
 
 @pytest.mark.parametrize("format_", ["EPS", "PDF", "XBM", "ICNS"])
-def test_no_other_decoder_meets_foreign_bytes(format_: str, tmp_path: Path) -> None:
+def test_no_other_decoder_sees_untrusted_bytes(format_: str, tmp_path: Path) -> None:
     image = Image.new("1" if format_ == "XBM" else "RGB", (16, 16))
     path = tmp_path / "a.png"
     path.write_bytes(encode(format_, image))
@@ -124,7 +124,7 @@ def test_what_follows_a_jpeg_are_no_scans_of_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["pipe", "/dev/zero"])
-def test_what_never_ends_is_not_opened(name: str, tmp_path: Path) -> None:
+def test_endless_files_are_not_opened(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     if name == "pipe":
         os.mkfifo(path)

@@ -60,7 +60,9 @@ def test_a_folder_that_is_not_utf_8(tmp_path: Path, write: Callable[..., None]) 
 
 
 @pytest.mark.parametrize("name", ["picture", "image"])
-def test_a_column_of_plain_bytes_will_do(tmp_path: Path, to_png: ToPng, name: str) -> None:
+def test_a_column_of_plain_bytes_is_read_as_images(
+    tmp_path: Path, to_png: ToPng, name: str
+) -> None:
     content = [to_png(np.full((8, 8), v, np.uint8)) for v in (1, 2)]
     for split in ("train", "test"):
         pq.write_table(pa.table({"id": [1, 2], name: content}), tmp_path / f"{split}.parquet")
