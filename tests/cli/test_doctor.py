@@ -34,7 +34,7 @@ def test_data_that_does_not_load_exits_with_1(rotvq, tmp_path):
     answer = rotvq("doctor", "--data", tmp_path / "nowhere")
     assert answer.status == 1
     assert f"{tmp_path / 'nowhere'}: not usable:" in answer.out
-    assert "photos" in answer.out, "the rest is told all the same"
+    assert "photos" in answer.out, "the rest is printed nevertheless"
 
 
 def test_doctor_reports_a_damaged_archive_without_failing(rotvq, tmp_path):

@@ -437,9 +437,9 @@ def test_a_killed_run_resumes_to_the_same_end(many_images, uninterrupted, tmp_pa
     assert process.returncode == -signal.SIGKILL, "it must not have finished before"
     assert 1 <= len(lines(out)) < 6
     again = start("train", "--out", out, "--resume")
-    told, err = again.communicate(timeout=300)
+    output, err = again.communicate(timeout=300)
     assert (again.returncode, err) == (0, "")
-    assert "resuming at image" in told
+    assert "resuming at image" in output
     assert outcome(out) == uninterrupted
 
 
@@ -451,10 +451,10 @@ def test_a_stopped_run_prints_the_command_to_resume(
     process = start("train", *long_words(many_images), "--out", out)
     after_first_epoch(process, out)
     process.send_signal(number)
-    told, err = process.communicate(timeout=60)
+    output, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (128 + number, "")
     assert not (out / "evaluation.json").exists()
-    command = shlex.split(told.strip().splitlines()[-1].partition("Continue with: ")[2])
+    command = shlex.split(output.strip().splitlines()[-1].partition("Continue with: ")[2])
     assert command == ["rotvq", "train", "--out", str(out), "--resume"]
     assert rotvq(*command[1:]).status == 0
     assert outcome(out) == uninterrupted

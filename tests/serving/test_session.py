@@ -1,4 +1,4 @@
-"""What the page is told, against the model itself."""
+"""What the page receives, compared with the model itself."""
 
 import time
 from io import BytesIO

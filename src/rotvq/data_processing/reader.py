@@ -129,8 +129,8 @@ class ImageSource:
         test = decoded("test", "test", target._replace(keep=1))
         # With a held-out part, both splits come from the same reader.
         findings.skipped = [*dict.fromkeys(findings.skipped)]
-        told = (*dict.fromkeys(notes), *findings.notes)
-        data = ImageData(self.name, train, test, told, skipped=tuple(findings.skipped))
+        all_notes = (*dict.fromkeys(notes), *findings.notes)
+        data = ImageData(self.name, train, test, all_notes, skipped=tuple(findings.skipped))
         return self.finished(data, target)
 
 
