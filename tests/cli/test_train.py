@@ -127,7 +127,7 @@ def test_what_is_no_configuration_is_not_silently_passed_over_in_a_yaml_file(tmp
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("config: {}", "some.yaml: expected data, model, quantizer, training"),
+        ("config: {}", "some.yaml: expected only data, model, quantizer, training"),
         ("training: {}", "some.yaml: training: expected options with values"),
         ("training:\n  class_path: {}", "unrecognized arguments: --training.class_path"),
     ],
@@ -151,7 +151,8 @@ def test_only_regular_files_are_read_as_options(rotvq, tmp_path, monkeypatch, op
     if option.startswith("--config"):
         assert f"{file}: expected a regular file; got a " in error
     else:
-        assert f"{option.removesuffix('=')}: expected one of its options" in error
+        group = option.removesuffix("=")
+        assert f"{group}: expected {group}.NAME VALUE; got {group} alone." in error
 
 
 def test_a_configuration_comes_back_through_its_file(tmp_path):

@@ -111,7 +111,7 @@ def test_every_metric_equals_its_definition(make_model, make_images):
     assert metrics["commitment_loss"] == pytest.approx(whole.commitment_loss.item(), rel=1e-5)
     assert metrics["bits_per_image"] == 4 * 4 * 4
     assert metrics["bits_per_pixel"] == 4 * 4 * 4 / 256
-    assert (record["format"], record["split"], record["images"]) == (1, "test", 12)
+    assert (record["format"], record["split"], record["images"]) == (2, "test", 12)
 
 
 def test_several_codebooks_are_listed_and_their_bits_added(make_images):
