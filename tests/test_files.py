@@ -139,7 +139,7 @@ def test_the_mode_is_the_one_of_any_new_file(tmp_path, mask):
 
 @pytest.mark.parametrize("name", ["EINVAL", "ENOTSUP", "EACCES", "EPERM", "ENOSYS", "EROFS"])
 @pytest.mark.parametrize("call", ["open", "fsync"])
-def test_what_cannot_be_synced_does_not_fail_a_whole_write(tmp_path, monkeypatch, name, call):
+def test_files_that_cannot_be_synced_are_still_written(tmp_path, monkeypatch, name, call):
     original = getattr(os, call)
 
     def failing(*words):

@@ -262,7 +262,7 @@ def test_no_model(rotvq, photos, tmp_path, name, message):
     assert message in rotvq("encode", photos, "--model", name, "-o", tmp_path / "t.npz").error
 
 
-def test_no_image_replaces_another(rotvq, model, photos, tmp_path, monkeypatch):
+def test_images_do_not_overwrite_each_other(rotvq, model, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("rotvq.cli.reconstruct.CHUNK", 1)
     (tmp_path / "p").mkdir()
     with Image.open(photos / "a/0.png") as opened:
@@ -301,7 +301,7 @@ def test_token_files_in_a_folder_that_is_not_utf_8(rotvq, model, photos, tmp_pat
 
 
 @pytest.mark.parametrize("below", [".", "deep/er"])
-def test_a_stray_tar_hides_no_pictures(rotvq, model, photos, tmp_path, below):
+def test_a_stray_tar_does_not_hide_images(rotvq, model, photos, tmp_path, below):
     shutil.copytree(photos / "a", tmp_path / "p" / below)
     with tarfile.open(tmp_path / "p/backup.tar", "w") as archive:
         archive.add(photos / "a/0.png", "0.png")

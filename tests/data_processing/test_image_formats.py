@@ -114,7 +114,7 @@ def test_empty_scans_are_counted_before_they_are_decoded(tmp_path: Path) -> None
     assert time.perf_counter() - since < 2
 
 
-def test_what_follows_a_jpeg_are_no_scans_of_it() -> None:
+def test_bytes_after_a_jpeg_are_not_counted_as_scans() -> None:
     """Phones append videos, and cameras put thumbnails into the header."""
     video = b"\xff\xda" * 10**6
     thumbnail = b"Exif\0\0" + b"\xff\xda" * 1000

@@ -118,7 +118,7 @@ def read(reader, target=Target()):  # noqa: B008
     return list(decoded(reader, target, findings)), findings.skipped
 
 
-def test_a_damaged_image_shifts_nothing(write):
+def test_a_damaged_image_does_not_shift_labels(write):
     word = write(rows(10, 6), rows(50, 5))
     data = load(word)
     for split, start, n in ((data.train, 10, 6), (data.test, 50, 5)):

@@ -73,7 +73,7 @@ def test_damaged_images_are_counted_and_damaged_shards_named(tmp_path):
 
 
 @pytest.mark.parametrize("below", [".", "deep/er"])
-def test_a_tar_beside_pictures_is_passed_over_and_listed(tmp_path, below):
+def test_a_tar_next_to_images_is_skipped_and_listed(tmp_path, below):
     shard(tmp_path / "backup.tar", samples(range(5)))
     (tmp_path / below).mkdir(parents=True, exist_ok=True)
     for value in (50, 51):
