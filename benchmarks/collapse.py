@@ -1,9 +1,9 @@
-"""When does a codebook collapse, and what helps: combinations of settings, measured.
+"""Measure which settings make a codebook collapse, and whether the advice of rotvq train helps.
 
-Small runs on the embedded photographs, a few seconds each on one core. The combinations form a
-cube, so that any change of settings leads from one measured corner to another. Writes
-results/collapse/matrix.json as it goes (runs that it holds are not repeated) and matrix.md: what
-`rotvq.training.collapse` advises in each situation, before and after.
+Small runs on the embedded photographs, a few seconds each on one core. All combinations of the
+settings are run, so that the effect of each change can be looked up. Adds every run to
+results/collapse/matrix.json (runs already there are skipped), then writes matrix.md: what
+`rotvq.training.collapse` advises in each situation, with results before and after.
 
     python benchmarks/collapse.py [--seeds 1] [--only N] [--out results/collapse]
 """
@@ -38,7 +38,7 @@ BASE = Config(
         epochs=20, batch_size=32, schedule="cosine", checkpoint_every=1000, test_every=1000
     ),
 )
-"""240 steps on crops of 16x16 pixels: 16 tokens each, 512 a step."""
+"""240 steps on crops of 16x16 pixels: 16 tokens per crop, 512 per step."""
 
 CUBES: dict[str, dict[str, tuple[Any, ...]]] = {
     "moving averages": {
@@ -83,34 +83,34 @@ CUBES: dict[str, dict[str, tuple[Any, ...]]] = {
         "quantizer.decay": (0.9,),
     },
 }
-"""Settings by kind of codebook, and the values that are combined."""
+"""By kind of codebook: the settings, and the values of each to combine."""
 
 COMMAND = "python benchmarks/collapse.py --seeds 3"
 
 LAST = 4
-"""Epochs over which the training error is averaged: that of one moment is noisy."""
+"""Final epochs over which the training error is averaged, as that of a single one is noisy."""
 
 HEAD = f"""\
-# When a codebook collapses, and what helps
+# Codebook collapse, and what helps
 
-Each situation led to the warning of `rotvq train`. Beside it is the same run with the settings
-that the warning names, before → after. MSE over the last {LAST} epochs of training and over the
-test images; codes used by the test images; means over the seeds. All runs are in `matrix.json`;
-measure them again with `{COMMAND}`.
+In each of these situations, `rotvq train` printed its warning. The columns compare the run with the
+same run after following the advice (before → after). MSE over the last {LAST} epochs of training
+and over the test images; codes used by the test images; means over the seeds. All runs are in
+`matrix.json`; to repeat them, run `{COMMAND}`.
 
 | situation | advice | training MSE | test MSE | codes used | perplexity | seeds |
 |---|---|---:|---:|---:|---:|---:|"""
 
 
 def corners() -> Iterator[Settings]:
-    """Every combination."""
+    """All combinations of settings."""
     for axes in CUBES.values():
         for values in itertools.product(*axes.values()):
             yield dict(zip(axes, values, strict=True))
 
 
 def configured(settings: Settings, seed: int = 0) -> Config:
-    """The base with these settings."""
+    """The base configuration with these settings."""
     groups: dict[str, Settings] = {"training": {"seed": seed}}
     for name, value in settings.items():
         group, _, field = name.partition(".")
@@ -119,7 +119,7 @@ def configured(settings: Settings, seed: int = 0) -> Config:
 
 
 def measure(config: Config, data: ImageData) -> Settings:
-    """Train, and say how the run ended and after which epochs its codebook counted as collapsed."""
+    """Train; return the final metrics and the epochs after which a collapse was reported."""
     since = time.perf_counter()
     with TemporaryDirectory() as folder:
         trainer = Trainer(config, data, Path(folder) / "run")
@@ -138,12 +138,12 @@ def measure(config: Config, data: ImageData) -> Settings:
 
 
 def read(path: Path) -> list[Settings]:
-    """The runs of a record, none if it is new."""
+    """The runs in a record; none if the file does not exist."""
     return json.loads(path.read_text())["runs"] if path.exists() else []
 
 
 def write(path: Path, runs: Sequence[Settings]) -> None:
-    """The record, a run a line."""
+    """Write the record, one run per line."""
     made = {
         "command": COMMAND,
         "data": "embedded photographs, 384 training and 96 test patches of 16x16",
@@ -155,7 +155,7 @@ def write(path: Path, runs: Sequence[Settings]) -> None:
 
 
 def table(runs: Sequence[Settings]) -> str:
-    """Markdown: every situation in which a run was called collapsed, and the same as advised."""
+    """Markdown: each situation in which a collapse was reported, before and after the advice."""
     by_config: dict[Config, list[Settings]] = {}
     for run in runs:
         by_config.setdefault(configured(run["settings"]), []).append(run)
@@ -169,8 +169,11 @@ def table(runs: Sequence[Settings]) -> str:
         values = [
             _change(some, after, name) for name in ("train_mse", "mse", "usage", "perplexity")
         ]
-        told = ", ".join(f"{name.partition('.')[2]} {v}" for name, v in advice.items()) or "none"
-        lines.append(f"| {_words(settings)} | {told} | {' | '.join(values)} | {len(some)} |")
+        advised_settings = (
+            ", ".join(f"{name.partition('.')[2]} {v}" for name, v in advice.items()) or "none"
+        )
+        cells = [_words(settings), advised_settings, *values, str(len(some))]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -187,7 +190,7 @@ def _change(before: Sequence[Settings], after: Sequence[Settings], name: str) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--only", type=int, help="stop after so many new runs")
+    parser.add_argument("--only", type=int, help="stop after this many new runs")
     parser.add_argument("--out", type=Path, default=Path("results/collapse"))
     options = parser.parse_args()
     path = options.out / "matrix.json"

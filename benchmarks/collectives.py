@@ -1,7 +1,7 @@
-"""What the processes of a run tell each other about the codebook, as a share of a training step.
+"""Measure what share of a training step the synchronization of the codebook takes.
 
-Starts so many processes on this machine. Before each exchange they wait for each other, and that
-wait is not counted: what is timed is the exchange.
+Starts several processes on this machine. They wait at a barrier before each collective, so that
+only the communication is timed, not the wait for slower processes.
 
     python benchmarks/collectives.py [--processes 2] [--preset paper] [--out results/benchmarks]
 """
@@ -36,7 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--preset", choices=PRESETS, default="paper")
-    parser.add_argument("--batch-size", type=int, default=128, help="over all processes")
+    parser.add_argument(
+        "--batch-size", type=int, default=128, help="images per step, summed over all processes"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
 
@@ -60,7 +62,7 @@ def main() -> None:
     write_json(options.out / f"collectives_{options.preset}_{device.type}.json", record)
     share = record["share_of_a_step"]
     low, high = share["quartiles"]
-    print(f"{share['median']:.2%} of a step ({low:.2%} to {high:.2%})")
+    print(f"{share['median']:.2%} of step time (quartiles {low:.2%} to {high:.2%})")
 
 
 def _backend() -> str:
@@ -76,10 +78,10 @@ def _process(rank: int, options: argparse.Namespace, place: str) -> None:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.processes))
     model = build_model(PRESETS[options.preset]).to(device).to(memory_format=torch.channels_last)
     codebook = model.quantizer.codebook
-    codebook.restart = Restart()  # which sends more
+    codebook.restart = Restart()  # sends more data than without restarts
     codebook._reset_statistics()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # newer torch has another name for it
+        warnings.simplefilter("ignore", FutureWarning)  # a renamed argument in newer torch
         run = DistributedDataParallel(model, broadcast_buffers=False)
     x = torch.rand(options.batch_size // options.processes, 3, 32, 32, device=device) * 2 - 1
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4, fused=True)

@@ -1,4 +1,4 @@
-"""Who is compared: our quantizer, the peer's, and the matrix product no exact search avoids."""
+"""What is compared: our quantizer, the peer's, and the matrix product that exact search needs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from rotvq.quantization import EMA, VectorQuantizer
 
 MODES = ("forward", "step", "eval")
-"""forward: of training, codes move; step: forward and backward; eval: forward, nothing moves."""
+"""forward: in training mode; step: forward and backward; eval: forward in evaluation mode."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One size: n vectors of d elements, k codes."""
+    """A problem size: n vectors of d elements, k codes."""
 
     n: int
     d: int
@@ -30,7 +30,7 @@ Work = Callable[[], object]
 
 
 def ours(case: Case, mode: str, device: torch.device) -> Work:
-    """Rotation gradient, EMA codebook, commitment loss."""
+    """Our quantizer: rotation trick, EMA codebook, commitment loss."""
     layer = VectorQuantizer(case.k, case.d, estimator="rotation", update=EMA(0.99))
 
     def forward(layer: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,7 +41,7 @@ def ours(case: Case, mode: str, device: torch.device) -> Work:
 
 
 def peer(case: Case, mode: str, device: torch.device) -> Work:
-    """The same of vector-quantize-pytorch."""
+    """The same with vector-quantize-pytorch."""
 
     def forward(layer: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
         quantized, _, loss = layer(z.unsqueeze(0))
@@ -51,7 +51,7 @@ def peer(case: Case, mode: str, device: torch.device) -> Work:
 
 
 def peers_layer(d: int, k: int, **more: object) -> nn.Module:
-    """The peer's layer with rotation and an EMA codebook, its own defaults elsewhere.
+    """The peer's layer with the rotation trick and an EMA codebook; otherwise its defaults.
 
     Raises:
         SystemExit: it is not installed.
@@ -60,14 +60,14 @@ def peers_layer(d: int, k: int, **more: object) -> nn.Module:
         from vector_quantize_pytorch import VectorQuantize
     except ImportError:
         raise SystemExit(
-            "expected vector-quantize-pytorch, which we are compared with; it is not installed. "
+            "expected vector-quantize-pytorch to compare with; it is not installed. "
             "Run pip install -c constraints.txt -e '.[bench]'"
         ) from None
     return VectorQuantize(dim=d, codebook_size=k, decay=0.99, rotation_trick=True, **more)
 
 
 def product(case: Case, mode: str, device: torch.device) -> Work:
-    """z·eᵀ in float32, nothing else: the same in every mode."""
+    """z·eᵀ in float32 and nothing else, in every mode."""
     z, e = torch.randn(case.n, case.d, device=device), torch.randn(case.k, case.d, device=device)
     out = torch.empty(case.n, case.k, device=device)
     return lambda: torch.mm(z, e.T, out=out)
@@ -83,7 +83,7 @@ def _work(
     mode: str,
     device: torch.device,
 ) -> Work:
-    """What is timed, on a codebook whose codes look like the vectors."""
+    """The call to time, with codes drawn from the distribution of the vectors."""
     layer.to(device).train(mode != "eval")
     z = torch.randn(case.n, case.d, device=device, requires_grad=mode == "step")
     g = torch.randn(case.n, case.d, device=device)

@@ -1,7 +1,7 @@
-"""Memory that one contestant takes beyond what any would: measured in a process of its own.
+"""Peak extra memory of one contestant, measured in a separate process.
 
-python benchmarks/memory.py NAME MODE N D K prints the bytes of the highest moment of one call, less
-those of the inputs, the codebook and its statistics, the output and the gradient.
+python benchmarks/memory.py NAME MODE N D K prints the peak memory of one call in bytes, without
+inputs, codebook and its statistics, output and gradient.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contestants import CONTESTANTS, Case
 
 
 def extra(name: str, mode: str, case: Case) -> int:
-    """Bytes, of a call in a fresh process.
+    """Peak extra bytes of a call in a new process.
 
     Raises:
         RuntimeError: the process failed; the message ends with its error.
@@ -32,7 +32,7 @@ def main() -> None:
     name, mode, *sizes = sys.argv[1:]
     case = Case(*map(int, sizes))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    # Libraries load and caches fill on the first call.
+    # The first call loads libraries and fills caches.
     CONTESTANTS[name](Case(256, case.d, 256), mode, device)()
     work = CONTESTANTS[name](case, mode, device)
     before = _restart(device)
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _restart(device: torch.device) -> int:
-    """Bytes in use now, from where the highest moment is looked for."""
+    """Reset the peak; return the bytes in use now."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()

@@ -1,4 +1,4 @@
-"""The record of the quantizer's benchmark as a line, a table and a figure. Pure."""
+"""The record of the quantizer benchmark as a line, a table and a figure. Pure functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = (
 
 
 def line(row: dict[str, Any]) -> str:
-    """A measurement as a line of plain text."""
+    """A measurement as one line of plain text."""
     return "  ".join(f"{name} {cell}" for name, cell in zip(COLUMNS, cells(row), strict=True))
 
 
@@ -43,13 +43,13 @@ def table(record: dict[str, Any]) -> str:
     """The whole record as Markdown."""
     hardware, versions = record["hardware"], record["versions"]
     lines = [
-        "# The quantizer against its peer and the matrix product",
+        "# The quantizer compared with its peer and the matrix product",
         "",
         f"{record['what']}. {hardware['name']}, {hardware['cores']} cores, "
         f"{hardware['threads']} threads, torch {versions['torch']}; peer: {PEER} "
-        f"{versions[PEER]}; product: z·eᵀ in float32 alone. Calls took turns in one process; "
-        "memory is the highest moment of a call in a process of its own, beyond inputs, outputs, "
-        "gradients and codebook.",
+        f"{versions[PEER]}; product: z·eᵀ in float32 alone. Calls are interleaved in one process; "
+        "memory is the peak of a call in a separate process, without inputs, outputs, gradients "
+        "and codebook.",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),
@@ -60,7 +60,7 @@ def table(record: dict[str, Any]) -> str:
 
 
 def figure(record: dict[str, Any]) -> bytes:
-    """Time and memory of a training step over the size of the codebook, with the limit drawn in."""
+    """Time and memory of a training step over the codebook size, with the matrix product."""
     rows = [r for r in record["rows"] if r["sweep"] == "k" and r["mode"] == "step"]
     looks: dict[str, dict[str, Any]] = {
         "rotvq": {"color": style.colour(0), "marker": "o"},
@@ -78,7 +78,7 @@ def figure(record: dict[str, Any]) -> bytes:
             if held:
                 values = [r["extra_bytes"][name] / MIB for r in held]
                 room.plot([r["k"] for r in held], values, **looking)
-        for axes, title, unit in ((time, "Time ↓", "ms a step"), (room, "Memory ↓", "extra MiB")):
+        for axes, title, unit in ((time, "Time ↓", "ms per step"), (room, "Memory ↓", "extra MiB")):
             axes.set_title(title)
             axes.set_ylabel(unit)
             axes.set_xlabel("codebook size K")

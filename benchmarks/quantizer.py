@@ -1,6 +1,6 @@
-"""Our quantizer beside vector-quantize-pytorch's and the bare matrix product, over n, d and k.
+"""Compare our quantizer with vector-quantize-pytorch and the bare matrix product over n, d and k.
 
-Times are of calls that take turns in one process; memory is of one call in a process of its own.
+Times are of interleaved calls in one process; memory is of one call in a separate process.
 Writes a record, a table and a figure.
 
     python benchmarks/quantizer.py [--quick] [--out results/benchmarks]
@@ -33,15 +33,17 @@ SWEEPS = {
 QUICK = {"k": [Case(8192, 256, k) for k in (1024, 8192)]}
 
 PEER_TABLES = 9
-"""Tables of n×k float32 numbers the peer holds at its worst; too many bytes leave it out."""
+"""Peak number of n×k float32 arrays that the peer holds; it is skipped where they do not fit."""
 
 MEMORY = 8 << 30
-"""Bytes that a contestant may take."""
+"""Bytes a contestant may use."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="two sizes, a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure two sizes only (about a minute)"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
 
@@ -66,7 +68,7 @@ def main() -> None:
 
 
 def _cases(sweeps: dict[str, list[Case]]) -> Iterator[tuple[str, Case, str]]:
-    """Every mode over k, the training step elsewhere."""
+    """All modes over k; only the training step in the other sweeps."""
     for sweep, cases in sweeps.items():
         for case in cases:
             for mode in MODES if sweep == "k" else ("step",):

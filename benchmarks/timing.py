@@ -1,4 +1,4 @@
-"""Times of works that take turns, so that a noisy machine treats all of them alike."""
+"""Times of interleaved calls, so that noise of the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FEWEST, MOST, SECONDS = 5, 21, 20.0
 
 
 def race(works: Mapping[str, Callable[[], object]], device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each work in every round, after two rounds that do not count.
+    """Seconds of each call in each round, after two warm-up rounds.
 
-    Rounds go on until MOST of them or SECONDS are done, but at least FEWEST.
+    Stops after MOST rounds, or after SECONDS if at least FEWEST rounds are done.
     """
     for _ in range(2):
         for work in works.values():
@@ -31,7 +31,7 @@ def race(works: Mapping[str, Callable[[], object]], device: torch.device) -> dic
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Of one call."""
+    """Seconds of one call."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     since = time.perf_counter()

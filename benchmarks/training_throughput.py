@@ -1,9 +1,9 @@
-"""What the quantizer costs in training: images/s of the paper's model with ours, the peer's, none.
+"""Training throughput of the paper's model with our quantizer, the peer's, and none.
 
-The same encoder, decoder, batch and precision, steps taken in turn so that a noisy machine treats
-all alike: forward, backward, Adam, and for a quantizer its search, rotation and EMA. One more step
-is the peer's in a loop as most are written: float32, no channels-last, Adam's defaults. Prints and
-writes median ratios with their quartiles.
+All use the same encoder, decoder, batch and precision. A step is forward, backward, Adam and, with
+a quantizer, search, rotation and EMA; steps are interleaved, so that noise of the machine affects
+all alike. The peer is also timed in a plain training loop: float32, no channels-last, Adam's
+defaults. Prints and writes median ratios with their quartiles.
 
     python benchmarks/training_throughput.py [--preset paper] [--out results/benchmarks]
 """
@@ -33,7 +33,7 @@ PLAIN = f"{PEER}, plain loop"
 
 
 class WithoutQuantizer(nn.Module):
-    """The autoencoder alone."""
+    """The autoencoder without a quantizer."""
 
     def __init__(self, model: VQVAE) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class WithoutQuantizer(nn.Module):
 
 
 class WithPeer(WithoutQuantizer):
-    """The same with the peer's quantizer at our settings."""
+    """The autoencoder with the peer's quantizer at our settings."""
 
     def __init__(self, model: VQVAE) -> None:
         super().__init__(model)
@@ -57,7 +57,7 @@ class WithPeer(WithoutQuantizer):
 
 
 class WithOurs(nn.Module):
-    """Ours."""
+    """The autoencoder with our quantizer."""
 
     def __init__(self, model: VQVAE) -> None:
         super().__init__()

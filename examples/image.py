@@ -1,4 +1,4 @@
-"""The layer in an image autoencoder of one's own: embedded photographs, 8x8 tokens of 8 bits.
+"""The layer in your own image autoencoder: embedded photographs, 8x8 tokens of 8 bits each.
 
 python examples/image.py
 """
@@ -42,5 +42,5 @@ for step in range(300):
 model.eval()
 with torch.no_grad():
     tokens = quantizer.encode(encoder(x))
-    print(f"{tuple(x.shape)} -> tokens {tuple(tokens.shape)}, {tokens[0].numel()} bytes an image")
+    print(f"{tuple(x.shape)} -> tokens {tuple(tokens.shape)}, {tokens[0].numel()} bytes per image")
     assert torch.equal(decoder(quantizer.lookup(tokens)), decoder(quantizer(encoder(x)).z_q))

@@ -1,6 +1,6 @@
-"""The layer on sequences of different lengths: sounds, padded, quantized in four residual steps.
+"""The layer on sequences of different lengths: padded sounds and a residual quantizer.
 
-Padded tokens are masked: they get index -1 and change neither codes nor losses.
+Padding is masked: its tokens get index -1 and affect neither codes nor losses.
 
     python examples/sequence.py
 """
@@ -16,7 +16,7 @@ torch.manual_seed(0)
 
 
 def sounds(n: int) -> tuple[Tensor, Tensor]:
-    """Chords of three decaying tones (n, 1, LENGTH), and how long each lasts."""
+    """Chords of three decaying tones (n, 1, LENGTH), and their lengths in samples."""
     time = torch.arange(LENGTH) / LENGTH
     tones, phase = 4 + 28 * torch.rand(n, 3, 1), 6.28 * torch.rand(n, 3, 1)
     wave = (torch.sin(6.28 * tones * time + phase) * torch.exp(-3 * time)).mean(1, keepdim=True)
@@ -48,7 +48,7 @@ for step in range(300):
     optimizer.step()
     optimizer.zero_grad()
     if step % 50 == 49:
-        print(f"step {step + 1}: MSE {error:.5f} of a variance of {x[heard].var():.5f}")
+        print(f"step {step + 1}: MSE {error:.5f} (signal variance {x[heard].var():.5f})")
 
 print(
     f"{tuple(x.shape)} -> tokens {tuple(out.indices.shape)}, {int((~mask).sum())} positions masked"

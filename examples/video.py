@@ -1,4 +1,4 @@
-"""The layer on a 3-D grid: films of a moving square, one token for 2 frames of 4x4 pixels.
+"""The layer on a 3-D grid: videos of a moving square, one token per 2 frames of 4x4 pixels.
 
 python examples/video.py
 """
@@ -13,8 +13,8 @@ FRAMES, SIDE = 8, 16
 torch.manual_seed(0)
 
 
-def films(n: int) -> Tensor:
-    """A bright square that moves over a dark ground, (n, 1, FRAMES, SIDE, SIDE) in [-1, 1]."""
+def videos(n: int) -> Tensor:
+    """A bright square that moves over a dark background, (n, 1, FRAMES, SIDE, SIDE) in [-1, 1]."""
     start, speed = SIDE * torch.rand(n, 2, 1), 3 * torch.rand(n, 2, 1) - 1.5
     place = (start + speed * torch.arange(FRAMES)).remainder(SIDE)
     near = (torch.arange(SIDE) - place[..., None]).abs() < 2.5
@@ -39,7 +39,7 @@ model = nn.ModuleList([encoder, quantizer, decoder])
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
 
 for step in range(150):
-    x = films(16)
+    x = videos(16)
     out = quantizer(encoder(x))
     error = F.mse_loss(decoder(out.z_q), x)
     (error + 0.25 * out.commitment_loss).backward()
@@ -49,4 +49,4 @@ for step in range(150):
         print(f"step {step + 1}: MSE {error:.4f}")
 
 bits = 12 * out.indices[0, ..., 0].numel()
-print(f"{tuple(x.shape)} -> tokens {tuple(out.indices.shape)}: {bits} bits a film")
+print(f"{tuple(x.shape)} -> tokens {tuple(out.indices.shape)}: {bits} bits per video")

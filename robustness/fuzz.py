@@ -1,8 +1,8 @@
-"""Feed made-up files to everything that reads files of strangers, guided by coverage (atheris).
+"""Fuzz every reader of untrusted files, guided by coverage (atheris).
 
-Each reader gets inputs mutated from whole ones. It may refuse them with a UserError and nothing
-else; it may not hang, take more memory than allowed, start a program, open a connection, or write
-or remove a file.
+Each reader gets mutations of valid files. It may read them or raise a UserError. Any other
+exception is a failure, and so is a reader that hangs, exceeds the memory limit, starts a program,
+opens a connection, or writes or removes a file.
 
     python robustness/fuzz.py [READER ...] [--inputs 12000] [--out results/robustness]
 """
@@ -32,13 +32,13 @@ from rotvq.files import write_json
 from rotvq.training import environment
 
 SECONDS = 20
-"""That one input may take."""
+"""Time limit for one input."""
 
 MEMORY = 4096
-"""MiB that the process may take."""
+"""Memory limit of the process in MiB."""
 
 LENGTH = 1 << 16
-"""Bytes of an input, at most."""
+"""Maximum bytes of an input."""
 
 FORBIDDEN = {
     "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "subprocess.Popen",
@@ -49,7 +49,7 @@ FORBIDDEN = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("readers", nargs="*", metavar="READER", help=", ".join(readers.READERS))
-    parser.add_argument("--inputs", type=int, default=12_000, help="for each reader")
+    parser.add_argument("--inputs", type=int, default=12_000, help="inputs per reader")
     parser.add_argument("--out", type=Path, default=Path("results/robustness"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--inside", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -58,7 +58,7 @@ def main() -> None:
         _fuzz(options.inside[0], options.inside[1:])
     rows = [_run(name, options.inputs, options.seed) for name in options.readers or readers.READERS]
     record = {
-        "what": "inputs fed to readers of files; a crash, a hang or a side effect ends the run",
+        "what": "fuzzed inputs of the file readers; a crash, a hang or a side effect ends the run",
         "readers": rows,
         "inputs": sum(row["inputs"] for row in rows),
         "crashes": 0,
@@ -69,11 +69,11 @@ def main() -> None:
     }
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / "fuzz.json", record)
-    print(f"{record['inputs']:,} inputs to {len(rows)} readers; none got through.")
+    print(f"{record['inputs']:,} inputs to {len(rows)} readers; no failures.")
 
 
 def _run(name: str, inputs: int, seed: int) -> dict[str, Any]:
-    """One reader in a process of its own."""
+    """Fuzz one reader in a separate process."""
     since = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         for i, content in enumerate(readers.whole(name)):
@@ -89,7 +89,7 @@ def _run(name: str, inputs: int, seed: int) -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True)
     found = re.search(r"Done (\d+) runs", done.stderr)
     if done.returncode or not found:
-        sys.exit(f"{name}: the reader broke; its input is in fuzz_*.\n{done.stderr[-3000:]}")
+        sys.exit(f"{name}: the reader failed; the input is in fuzz_*.\n{done.stderr[-3000:]}")
     taken = re.findall(r"rss: (\d+)Mb", done.stderr)
     row = {
         "reader": name,
@@ -112,7 +112,7 @@ def _fuzz(name: str, words: list[str]) -> None:
     def guard(event: str, arguments: tuple[Any, ...]) -> None:
         writes = event == "open" and isinstance(arguments[1], str) and arguments[1].strip("rbt")
         if guarding and (event in FORBIDDEN or writes):
-            raise SystemError(f"a file made the reader do {event} {arguments}")
+            raise SystemError(f"an input made the reader call {event} {arguments}")
 
     path = readers.place(name) / name
 

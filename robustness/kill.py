@@ -1,9 +1,9 @@
-"""Kill a run at random moments, resume it each time, and compare its end with a run left alone.
+"""Kill a run at random moments, resume it each time, and compare it with an uninterrupted run.
 
-A child process trains; when it enters the part of the run that was drawn, it says so, and after a
-random part of that part's time it gets SIGKILL. Another child resumes. Weights, codebook,
-optimizer, records, pictures and report of each run that came to its end must equal, bit for bit,
-those of the run that nobody touched. The record is written anew every twenty runs.
+A child process trains and signals when it enters a randomly chosen part of the run; after a random
+share of that part's duration it gets SIGKILL. Another child resumes. Weights, codebook, optimizer,
+records, pictures and report of each finished run must equal those of the uninterrupted run, bit for
+bit. The record is rewritten every twenty runs.
 
     python robustness/kill.py [--kills 1000] [--seed 0] [--out results/robustness]
 """
@@ -58,7 +58,7 @@ PARTS: dict[str, tuple[Any, str]] = {
 }
 
 REPORTS = 20
-"""Runs of which one is also compared by its report, which takes longer than the run."""
+"""One run in so many is also compared by its report, which takes longer than the run."""
 
 
 def main() -> None:
@@ -73,14 +73,14 @@ def main() -> None:
     since, kills, runs, litter = time.monotonic(), Counter[str](), 0, 0
     with tempfile.TemporaryDirectory() as place:
         whole = Path(place) / "whole"
-        habits = _habits(whole, data)
+        durations = _durations(whole, data)
         expected = outcome(whole) | report_of(whole)
         while kills.total() < options.kills:
             folder = Path(place) / f"run_{runs}"
             while True:
-                # A child in ten is left alone.
+                # One child in ten is not killed.
                 part = draw.choice([*PARTS]) if draw.random() < 0.9 else None
-                if not _killed(folder, data, part, draw, habits):
+                if not _killed(folder, data, part, draw, durations):
                     break
                 assert part is not None
                 kills[part] += 1
@@ -91,12 +91,12 @@ def main() -> None:
             different = [name for name in found if found[name] != expected[name]]
             if different:
                 kept = shutil.move(folder, tempfile.mkdtemp())
-                sys.exit(f"{kept} has other {', '.join(different)}; killed in {dict(kills)}")
+                sys.exit(f"{kept} differs in {', '.join(different)}; killed in {dict(kills)}")
             shutil.rmtree(folder)
             runs += 1
             if runs % REPORTS == 0 or kills.total() >= options.kills:
                 record = {
-                    "what": "killed at any moment, every run ended bit for bit as one left alone",
+                    "what": "killed at random moments, every run ended bit-identical",
                     "kills": kills.total(),
                     "by_part": dict(kills.most_common()),
                     "half_written_files_met": litter,
@@ -110,7 +110,7 @@ def main() -> None:
                 }
                 options.out.mkdir(parents=True, exist_ok=True)
                 write_json(options.out / "kill.json", record)
-                print(f"{kills.total()} kills, {runs} runs: all bit for bit", flush=True)
+                print(f"{kills.total()} kills, {runs} runs: all bit-identical", flush=True)
 
 
 def _images() -> ImageData:
@@ -129,10 +129,10 @@ def _train(folder: Path, data: ImageData) -> None:
     run.run()
 
 
-def _habits(folder: Path, data: ImageData) -> dict[str, tuple[int, float]]:
-    """How often a run comes to each part and the seconds it stays, from one left alone.
+def _durations(folder: Path, data: ImageData) -> dict[str, tuple[int, float]]:
+    """How often an uninterrupted run enters each part, and the seconds it spends there.
 
-    At its end it is resumed once.
+    The finished run is resumed once, so that every part occurs.
     """
     times: dict[str, list[float]] = {part: [] for part in PARTS}
     reader, writer = os.pipe()
@@ -170,28 +170,28 @@ def _killed(
     data: ImageData,
     part: str | None,
     draw: random.Random,
-    habits: dict[str, tuple[int, float]],
+    durations: dict[str, tuple[int, float]],
 ) -> bool:
-    """Train in a child, and kill it in the part given; False where it came to its end."""
-    times, seconds = habits[part] if part else (1, 0.0)
+    """Train in a child, and kill it in a part of the run; False if it finished."""
+    times, seconds = durations[part] if part else (1, 0.0)
     times, delay = draw.randint(1, times), draw.uniform(0, 1.2 * seconds)
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
-        # What fails shall be seen; the parent sees the status.
+        # The parent reports the failure from the exit status.
         try:
             if part:
                 owner, name = PARTS[part]
-                setattr(owner, name, _telling(getattr(owner, name), times, writer))
+                setattr(owner, name, _signalling(getattr(owner, name), times, writer))
             _train(folder, data)
         except BaseException as error:
             print(f"{folder}: {error!r}", file=sys.stderr)
             os._exit(1)
         os._exit(0)
     os.close(writer)
-    with os.fdopen(reader, "rb") as told:
-        select.select([told], [], [])
-        if told.read(1):
+    with os.fdopen(reader, "rb") as signal_from_child:
+        select.select([signal_from_child], [], [])
+        if signal_from_child.read(1):
             time.sleep(delay)
             os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -202,17 +202,17 @@ def _killed(
     return False
 
 
-def _telling(function: Any, times: int, writer: int) -> Any:
+def _signalling(function: Any, times: int, writer: int) -> Any:
     calls = 0
 
-    def telling(*args: Any, **kwargs: Any) -> Any:
+    def signalling(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == times:
             os.write(writer, b"!")
         return function(*args, **kwargs)
 
-    return telling
+    return signalling
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""All that a run left behind, as something to compare to the bit."""
+"""The content of a run folder in a form that can be compared bit for bit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rotvq.report import write_report
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """Everything in a run's folder but times of day and durations."""
+    """Everything in a run folder except times and durations."""
     found = torch.load(folder / "checkpoint.pt", weights_only=True)
     position = found.pop("position")
     records = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
@@ -28,7 +28,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     pictures = sorted((folder / "reconstructions").iterdir())
     return {
         "checkpoint": _plain(found),
-        "position": json.dumps(position),  # as text, where a nan equals a nan
+        "position": json.dumps(position),  # as text, in which nan equals nan
         "weights": (folder / "model.safetensors").read_bytes(),
         "made": made,
         "config": (folder / "config.yaml").read_text(),
@@ -40,7 +40,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 
 def report_of(folder: Path) -> dict[str, bytes]:
-    """The files of the report about a run, without its path and with all its times the same."""
+    """The files of a run's report, with its path and all times replaced by constants."""
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place) / "run"
         shutil.copytree(folder, copy)
@@ -60,7 +60,7 @@ def _set(path: Path, **values: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Nested state with tensors as bytes, so that == compares every bit, nan too."""
+    """Nested state with tensors as bytes, so that == compares every bit, including nan."""
     if isinstance(value, torch.Tensor):
         return str(value.dtype), tuple(value.shape), value.contiguous().numpy().tobytes()
     if isinstance(value, dict):

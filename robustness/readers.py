@@ -1,4 +1,4 @@
-"""What reads files that strangers made, and a whole file for each to begin from."""
+"""The readers of untrusted files, and valid files to start fuzzing from."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 
 def place(name: str) -> Path:
-    """A folder, in memory where there is such a place, with what lies beside the file read."""
+    """A folder (in memory where possible) with the other files that the reader needs."""
     folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
     if READERS[name] is _model:
         _small_model().save_pretrained(folder)
@@ -97,14 +97,14 @@ def place(name: str) -> Path:
 
 
 def finished(content: bytes, name: str) -> bytes:
-    """A made-up file with the checksum that its reader wants, so that it reads what is inside."""
-    if name == "checkpoint.pkl":  # What is in a checkpoint but for the content of its tensors.
+    """A fuzzed file with a valid checksum, so that its reader gets to the content."""
+    if name == "checkpoint.pkl":  # everything in a checkpoint except tensor data
         content = repacked(_whole_checkpoint(), {"data.pkl": content})
     return sealed(content) if name.startswith("checkpoint") else content
 
 
 def put(path: Path, content: bytes) -> None:
-    """Write what was made up where its reader finds it: one file, or the folder of a run."""
+    """Write a fuzzed input where its reader expects it: a file or a run folder."""
     if path.name == "run":
         unpack(content, path)
     else:
@@ -112,7 +112,7 @@ def put(path: Path, content: bytes) -> None:
 
 
 def whole(name: str) -> list[bytes]:
-    """Files that the reader takes."""
+    """Valid files for a reader."""
     folder = place(name)
     try:
         return [*_MAKERS[name](folder / name)]
@@ -177,7 +177,7 @@ def _token_files(path: Path) -> Iterator[bytes]:
 
 
 def _run_state(steps: int) -> tuple[checkpoint.Checkpoint, list[torch.nn.Parameter]]:
-    """The state of a small run after so many epochs of a step, and its parameters."""
+    """The state of a small run after `steps` epochs of one step each, and its parameters."""
     torch.manual_seed(0)
     model = _small_model()
     optimizer = torch.optim.Adam(model.parameters())
@@ -198,7 +198,7 @@ def _run_state(steps: int) -> tuple[checkpoint.Checkpoint, list[torch.nn.Paramet
 
 @cache
 def _whole_checkpoint() -> bytes:
-    """Without the checksum behind it."""
+    """A valid checkpoint without its checksum."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint.pt"
         checkpoint.save(path, _run_state(2)[0])

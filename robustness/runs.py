@@ -1,4 +1,4 @@
-"""A whole run folder as one input: packed to bytes, unpacked again, and rendered as a report."""
+"""A run folder as one fuzzing input: packed to bytes, unpacked, and rendered as a report."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ ATTRIBUTES = "alt charset class content lang name scope src style width"
 
 
 def packed(folder: Path) -> bytes:
-    """The files of a run that its report reads."""
+    """The files of a run that its report reads, joined."""
     return BETWEEN.join((folder / name).read_bytes() for name in FILES)
 
 
 def unpack(content: bytes, folder: Path) -> None:
-    """Write the files that an input holds; those that it lacks are absent."""
+    """Write the files in an input; files it does not contain are removed."""
     parts = content.split(BETWEEN, len(FILES) - 1)
     for i, name in enumerate(FILES):
         path = folder / name
@@ -52,7 +52,7 @@ def unpack(content: bytes, folder: Path) -> None:
 
 
 def render_report(folder: Path) -> None:
-    """Render a run's report, and see that both languages show its text as text."""
+    """Render a run's report; check that no text becomes markup in HTML or Markdown."""
     page = build_page(load_runs([folder]))
     for template in ("report.html.j2", "report.md.j2"):
         text = render(page, template)
@@ -64,7 +64,7 @@ def render_report(folder: Path) -> None:
 
 
 def whole_runs(folder: Path) -> Iterator[bytes]:
-    """Of a run of two epochs, and of one that records little."""
+    """A run of two epochs, and one with minimal records."""
     draw = np.random.default_rng(0)
     split = ImageSplit(draw.integers(0, 256, (12, 3, 8, 8), dtype=np.uint8))
     config = Config().replace(
@@ -82,12 +82,12 @@ def whole_runs(folder: Path) -> Iterator[bytes]:
 
 
 def without_drawing() -> None:
-    """Let figures be put together and not drawn, which takes a hundred times as long."""
+    """Skip the rendering of figures, which takes a hundred times as long as building them."""
     style.png = lambda figure: b""
 
 
 class _Checked(HTMLParser):
-    """Fails at an element, an attribute or an address that no template writes."""
+    """Fails on elements, attributes and addresses that no template writes."""
 
     def __init__(self, page: str, language: str) -> None:
         super().__init__()

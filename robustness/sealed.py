@@ -1,4 +1,4 @@
-"""Checkpoints that someone made up, with the checksum that a whole one has."""
+"""Crafted checkpoints with a valid checksum."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import torch
 
 
 def sealed(content: bytes) -> bytes:
-    """Bytes with their SHA-256 behind them."""
+    """The content with its SHA-256 appended."""
     return content + hashlib.sha256(content).digest()
 
 
 def write_sealed(path: Path, content: Any) -> None:
-    """Write any content as a checkpoint is written."""
+    """Write any content in the format of a checkpoint."""
     file = io.BytesIO()
     torch.save(content, file)
     path.write_bytes(sealed(file.getvalue()))
 
 
 def repacked(whole: bytes, records: dict[str, bytes], kind: int = zipfile.ZIP_STORED) -> bytes:
-    """An archive with the content of some records changed, and the checksums that are theirs.
+    """An archive with some records replaced, and valid checksums.
 
     Args:
-        whole: of `torch.save`.
-        records: new content by the last part of the name, as "data.pkl".
-        kind: of compression.
+        whole: an archive written by `torch.save`.
+        records: new content by the last part of the name, such as "data.pkl".
+        kind: the compression, such as `zipfile.ZIP_STORED`.
     """
     made = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(made, "w", kind) as new:

@@ -1,4 +1,4 @@
-"""Train a tiny model for very many steps, and watch memory, open files and threads.
+"""Train a tiny model for very many steps, and track memory, open files and threads.
 
 python robustness/soak.py [--steps 200000] [--out results/robustness]
 """
@@ -28,7 +28,7 @@ STEPS_AN_EPOCH = 1000
 BATCH = 4
 
 GROWTH = 1.02
-"""Of the memory over the second half of the run that still counts as flat."""
+"""Largest growth of memory over the second half of the run that counts as flat."""
 
 
 class _Sampler(Callback):
@@ -55,7 +55,7 @@ def main() -> None:
         trainer.begin()
         trainer.run([_Sampler(samples)])
     record = {
-        "what": "a tiny model trained for long: resident memory, open files and threads",
+        "what": "a long training run of a tiny model: resident memory, open files and threads",
         **_summary(samples),
         "samples": samples,
         "seconds": round(time.monotonic() - since),
@@ -65,10 +65,9 @@ def main() -> None:
     }
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / "soak.json", record)
-    told = {name: record[name] for name in ("steps", "memory_mib", "growth", "files", "threads")}
-    print(told)
+    print({name: record[name] for name in ("steps", "memory_mib", "growth", "files", "threads")})
     if record["growth"] > GROWTH or len(set(record["files"])) > 1:
-        sys.exit("memory or open files grow")
+        sys.exit("Memory or the number of open files grows.")
 
 
 def _config(steps: int) -> Config:
@@ -83,7 +82,7 @@ def _config(steps: int) -> Config:
 
 
 def _images() -> ImageData:
-    """Small crops, so that a step is quick."""
+    """Small crops, so that steps are fast."""
     photos = load("embedded:photos")
     some = photos.train.images[: STEPS_AN_EPOCH * BATCH // 4]
     images = np.concatenate([some[:, :, y : y + 8, x : x + 8] for y in (4, 16) for x in (4, 16)])

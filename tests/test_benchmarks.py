@@ -29,7 +29,7 @@ def test_the_speed_page_says_what_was_measured(record):
         assert re.search(rf"{k:,}.*{times:.1f}", speed), (k, times)
 
 
-def test_a_contestant_that_takes_too_much_is_told(record):
+def test_a_peer_that_needs_too_much_memory_is_marked(record):
     row = next(row for row in record["rows"] if page.PEER not in row["extra_bytes"])
     assert page.cells(row)[-1] == "too much"
 

@@ -91,7 +91,7 @@ def test_the_peer_has_the_listed_arguments(peer):
     assert defaults(peer.forward) == CALL_ARGUMENTS
 
 
-def test_what_the_arguments_become():
+def test_arguments_are_translated():
     vq = VectorQuantize(8, 16, kmeans_init=True, threshold_ema_dead_code=2, rotation_trick=False)
     assert vq.quantizer.estimator.__name__ == "straight_through"
     assert vq.quantizer.codebook.restart == Restart()

@@ -73,7 +73,7 @@ def accepted(words: list[str], monkeypatch) -> None:
 
 
 def steps(page: Path) -> list[tuple[str, str]]:
-    """Commands and blocks of code in order; a line that ends in a backslash goes on."""
+    """Commands and blocks of code in order; a line that ends in a backslash continues."""
     found = []
     for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")):
         lines = [text] if kind == "python" else text.replace("\\\n", " ").splitlines()
@@ -203,16 +203,18 @@ def test_the_options_page_lists_every_preset():
 
 
 def test_the_table_of_faults_tells_the_last_records():
-    told = (ROOT / "docs" / "long-runs.md").read_text(encoding="utf-8")
+    text_of_page = (ROOT / "docs" / "long-runs.md").read_text(encoding="utf-8")
     kill, fuzz, soak = (
         json.loads((ROOT / "results" / "robustness" / f"{name}.json").read_text())
         for name in ("kill", "fuzz", "soak")
     )
     first, _, last = soak["memory_mib"]
-    assert f"{kill['kills']:,} times in {kill['runs']:,} runs" in told
-    assert f"{fuzz['inputs']:,} inputs to {len(fuzz['readers'])} readers" in told
-    assert f"a tiny model for {soak['steps']:,} steps" in told
-    assert f"memory {first:.0f} MiB after the first thousand steps, {last:.0f} MiB at" in told
+    assert f"{kill['kills']:,} times in {kill['runs']:,} runs" in text_of_page
+    assert f"{fuzz['inputs']:,} inputs to {len(fuzz['readers'])} readers" in text_of_page
+    assert f"a tiny model for {soak['steps']:,} steps" in text_of_page
+    assert (
+        f"memory {first:.0f} MiB after the first thousand steps, {last:.0f} MiB at" in text_of_page
+    )
 
 
 def test_the_rotation_figure_matches_its_script(tmp_path):

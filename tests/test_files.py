@@ -103,7 +103,7 @@ def test_temporary_names_cannot_be_guessed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["link", "link to nothing", "file"])
-def test_what_lies_in_the_way_is_neither_followed_nor_written_nor_removed(
+def test_existing_files_and_links_are_neither_followed_nor_written_nor_removed(
     tmp_path, monkeypatch, kind
 ):
     """Even if someone guessed the name."""
@@ -139,7 +139,7 @@ def test_the_mode_is_the_one_of_any_new_file(tmp_path, mask):
 
 @pytest.mark.parametrize("name", ["EINVAL", "ENOTSUP", "EACCES", "EPERM", "ENOSYS", "EROFS"])
 @pytest.mark.parametrize("call", ["open", "fsync"])
-def test_what_cannot_be_synced_does_not_fail_a_whole_write(tmp_path, monkeypatch, name, call):
+def test_files_that_cannot_be_synced_are_still_written(tmp_path, monkeypatch, name, call):
     original = getattr(os, call)
 
     def failing(*words):

@@ -194,7 +194,7 @@ def test_a_configuration_of_aliases_of_aliases_is_refused():
         read("config.yaml", text.encode())
 
 
-def test_a_value_that_is_long_is_told_in_short():
+def test_long_values_are_shortened_in_messages():
     groups = {"data": {}, "model": {}, "quantizer": {}, "training": {"epochs": [["x" * 999] * 99]}}
     with pytest.raises(UserError, match="epochs") as error:
         read("config.yaml", yaml.safe_dump(groups).encode())
@@ -211,7 +211,7 @@ def test_a_grid_is_checked_without_being_listed(levels, message):
         read("config.json", json.dumps(described).encode())
 
 
-def test_a_run_that_asks_for_more_than_its_weights_is_refused(tmp_path):
+def test_a_run_whose_configuration_needs_more_than_its_weights_is_refused(tmp_path):
     config = Config().replace(model={"width": 50_000})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(asdict(config)))
     (tmp_path / "model.safetensors").write_bytes(readers.whole("model.safetensors")[0])
@@ -245,8 +245,8 @@ def test_batches_that_exhaust_memory_or_time_are_refused(content, message):
     ("change", "message"),
     [
         ({"width": 2**30}, "expected the arguments of a model"),
-        ({"depth": 10**9}, "depth is 1000000000"),
-        ({"dim": -1}, "dim is -1"),
+        ({"depth": 10**9}, "model.depth: expected 0 to 1000; got 1000000000"),
+        ({"dim": -1}, "model.dim: expected 0 to .*; got -1"),
         ({"width": 2**80}, "expected JSON"),
         ({"stages": 60}, "model.stages: expected at most 8; got 60"),
         ({"stages": 9}, "model.stages: expected at most 8; got 9"),

@@ -49,6 +49,6 @@ def test_a_run_without_a_completed_epoch_has_no_lines(tmp_path):
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"expected a run folder; it has no config\.yaml") as error:
+    with pytest.raises(UserError, match=r"expected a run folder; found no config\.yaml") as error:
         run_folder.read_config(tmp_path)
     assert str(tmp_path) in str(error.value)

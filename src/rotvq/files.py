@@ -1,4 +1,4 @@
-"""Atomic file writes: a new file beside the old one, synced, then moved into its place."""
+"""Atomic file writes: write a temporary file in the same folder, sync it, then rename it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY = ".rotvq-*.part"
-"""Pattern of the names of files that are being written, or were when their writer was killed."""
+"""Name pattern of temporary files: being written, or left by a process that was killed."""
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _LOOK = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _LOST = {errno.EIO, errno.ENOSPC, errno.EDQUOT}
-"""Errors of a sync that mean lost data; others mean that the file system has no sync."""
+"""Errors of fsync that mean lost data; others mean that the file system does not support it."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
-    """Let `write` fill a temporary file, then put it in the place of `path`.
+    """Let `write` fill a temporary file, then rename it to `path`.
 
-    A crash at any moment leaves the old file or the new one.
+    A crash at any moment leaves either the old file or the new one.
 
     Args:
-        path: of the file.
-        write: fills the file at the path that it is given, which exists and is empty.
-        durable: wait for the disk, so that this holds for crashes of the machine too.
+        path: the file to write.
+        write: fills the file at the path it is given, which exists and is empty.
+        durable: wait for the disk, so that this also holds if the machine crashes.
     """
     with _temporary(path.parent) as temporary:
         write(temporary)
@@ -47,7 +47,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text atomically, as UTF-8; parts of file names that are not text are escaped."""
+    """Write text atomically as UTF-8; bytes of file names that are not UTF-8 are escaped."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
@@ -57,15 +57,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON that any reader takes: nan and infinity, which JSON has not, become null."""
+    """Standard JSON: nan and infinity become null."""
     return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def remove_abandoned(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder.
 
-    A file that a living process is writing is locked and stays; so does one whose lock cannot be
-    tried.
+    Files that a running process is writing are locked and kept, and so are files that cannot be
+    locked.
     """
     for path in folder.glob(TEMPORARY):
         with suppress(OSError):
@@ -79,15 +79,15 @@ def remove_abandoned(folder: Path) -> None:
 
 @contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
-    """An empty file that nobody else has, removed at the end if it is still there.
+    """A new empty file, removed at the end if it still exists.
 
-    The name is random: processes in two containers may have the same id, and a name that can be
-    guessed can be taken, with a link to another file. It is short, as a name may have 255 bytes.
+    The name is random: processes in two containers may have the same id, and a predictable name
+    could be taken by a link to another file. It is short, because names are limited to 255 bytes.
     """
     path = folder / TEMPORARY.replace("*", secrets.token_hex(8))
     descriptor = os.open(path, _NEW, 0o666)
     try:
-        if os.name == "nt":  # Windows moves no open file.
+        if os.name == "nt":  # Windows cannot rename open files.
             os.close(descriptor)
         else:
             _lock(descriptor)
@@ -99,7 +99,7 @@ def _temporary(folder: Path) -> Iterator[Path]:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a file until it is closed, if no other process has; True where that worked."""
+    """Lock a file until it is closed; False if that fails, as when another process holds it."""
     try:
         import fcntl
 
@@ -118,8 +118,8 @@ def _finite(value: Any) -> Any:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file or the names in a folder are on the disk, where the system can do that."""
-    if os.name == "nt":  # Windows opens no folders and syncs no file that is only read.
+    """Wait until a file or the entries of a folder are on disk, where the system supports it."""
+    if os.name == "nt":  # Windows can neither open folders nor sync read-only files.
         return
     try:
         descriptor = os.open(path, os.O_RDONLY)

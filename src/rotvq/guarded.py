@@ -1,7 +1,7 @@
-"""Bounded reading of files that someone else may have made: a regular file, plain data, or a line.
+"""Bounded reading of untrusted files: regular files, JSON and YAML with plain data.
 
-Nothing here waits for a pipe, reads a device, follows a link out of a folder, or builds more than
-a few times the size of the file.
+Nothing here waits for a pipe, reads a device, follows a link out of a folder, or uses more memory
+than a few times the size of the file.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ import yaml
 from rotvq.errors import UserError, first_line
 
 LARGEST = 2**24
-"""Bytes of a file that is read whole."""
+"""Maximum bytes of a file that is read at once."""
 
 LARGEST_YAML = 2**18
-"""Bytes of a YAML file: the parser takes a second for 50 KB, and a configuration has about one."""
+"""Maximum bytes of a YAML file; the parser takes a second for 50 KB, a configuration has 1 KB."""
 
 DEEPEST = 32
-"""Levels of nesting."""
+"""Maximum levels of nesting."""
 
 LARGEST_NUMBER = 1e38
-"""About the largest float32: no metric is beyond it, and sums of those below it are finite."""
+"""About the largest float32: metrics stay below it, and sums of such numbers are finite."""
 
 
 def open_regular(path: Path, within: Path | None = None) -> BinaryIO:
     """Open a regular file to read bytes.
 
     Args:
-        path: of the file. A link to a regular file is followed.
-        within: a folder that the file must lie in, links resolved; None allows any.
+        path: the file. Links to regular files are followed.
+        within: a folder that must contain the file after links are resolved; None allows any.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: it is a folder, a pipe, a socket or a device, lies outside `within`, or cannot
-            be opened.
+        UserError: it is a folder, a pipe, a socket or a device, is outside `within`, or cannot be
+            opened.
     """
     try:
         _check_regular(path, os.stat(path))
@@ -50,7 +50,7 @@ def open_regular(path: Path, within: Path | None = None) -> BinaryIO:
                 f"{path}: expected a file inside {within}; it is a link to {path.resolve()}. "
                 "Replace the link with a copy."
             )
-        # Should a pipe take the file's place here, opening it does not wait for a writer.
+        # If a pipe replaces the file at this moment, opening it does not wait for a writer.
         file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NONBLOCK))
     except FileNotFoundError:
         raise
@@ -82,7 +82,7 @@ def read_bytes(path: Path, largest: int = LARGEST, within: Path | None = None) -
 
 
 def check_not_linked(folder: Path) -> None:
-    """See that what is written into a folder lands there; it need not exist yet.
+    """Check that a folder is not a link to another one; it need not exist yet.
 
     Raises:
         UserError: it is a link.
@@ -95,39 +95,39 @@ def check_not_linked(folder: Path) -> None:
 
 
 def read_json(path: Path, within: Path | None = None) -> Any:
-    """The value in a JSON file; see `parse_json` and `read_bytes` for what is refused."""
+    """The value in a JSON file; raises like `parse_json` and `read_bytes`."""
     return parse_json(read_bytes(path, within=within), str(path))
 
 
 def read_yaml(path: Path, within: Path | None = None) -> Any:
-    """The value in a YAML file without aliases and tags of its own.
+    """The value in a YAML file without aliases and custom tags.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: it cannot be read, is not YAML, or holds something other than plain data.
+        UserError: it cannot be read, is not YAML, or contains more than plain data.
     """
     content = read_bytes(path, LARGEST_YAML, within)
     return _plain(lambda: yaml.load(content, _NoAliases), "YAML", str(path))
 
 
 def parse_json(content: bytes | str, where: str) -> Any:
-    """The value of a JSON text; NaN and Infinity are numbers.
+    """The value of a JSON text; NaN and Infinity are accepted as numbers.
 
     Args:
         content: the text.
-        where: names it in messages.
+        where: what to call it in error messages.
 
     Raises:
-        UserError: it is not JSON, nests too deep, or holds an integer of more than 64 bits.
+        UserError: it is not JSON, is nested too deeply, or has an integer of more than 64 bits.
     """
     return _plain(lambda: json.loads(content), "JSON", where)
 
 
 def mapping(value: Any, where: str) -> Mapping[str, Any]:
-    """The value, if it is a mapping of names.
+    """Check that a value is a mapping, and return it.
 
     Raises:
-        UserError: it is something else; `where` names it.
+        UserError: it is not; the message starts with `where`.
     """
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected a mapping of names; got {type(value).__name__}.")
@@ -138,7 +138,7 @@ def numbers(record: Mapping[str, Any], key: str, where: str) -> Mapping[str, flo
     """The numbers in the mapping at a key of a record; null and non-finite ones are nan.
 
     Raises:
-        UserError: something in it is not a number, or is beyond `LARGEST_NUMBER`.
+        UserError: a value is not a number, or exceeds `LARGEST_NUMBER`.
     """
     values = mapping(record.get(key), f"{where}: {key}")
     return {name: _number(value, f"{where}: {key}.{name}") for name, value in values.items()}
@@ -162,7 +162,7 @@ def _plain(parse: Callable[[], Any], kind: str, where: str) -> Any:
     try:
         value = parse()
         _check(value)
-    # A made-up file can make a parser raise anything.
+    # A crafted file can make a parser raise anything.
     except Exception as error:
         raise UserError(f"{where}: expected {kind}; {_reason(error)}.") from None
     return value
@@ -175,29 +175,29 @@ def _reason(error: Exception) -> str:
 
 
 def _check(value: Any, depth: int = 0) -> None:
-    """See that a value can be written as JSON and its numbers as text."""
+    """Check that a value can be written as JSON, and its numbers as text."""
     if depth > DEEPEST:
-        raise ValueError(f"it nests deeper than {DEEPEST} levels")
+        raise ValueError(f"it is nested deeper than {DEEPEST} levels")
     if isinstance(value, dict):
         for key, each in value.items():
             if not isinstance(key, str):
-                raise ValueError(f"a name in it is not text but {type(key).__name__}")
+                raise ValueError(f"it has a key of type {type(key).__name__}, which is not text")
             _check(each, depth + 1)
     elif isinstance(value, list):
         for each in value:
             _check(each, depth + 1)
     elif isinstance(value, int) and value.bit_length() > 64:
-        raise ValueError("it holds an integer of more than 64 bits")
+        raise ValueError("it has an integer of more than 64 bits")
     elif not isinstance(value, str | int | float | None):
-        raise ValueError(f"it holds a {type(value).__name__}")
+        raise ValueError(f"it has a value of type {type(value).__name__}")
 
 
 class _NoAliases(yaml.SafeLoader):
-    """Refuses aliases, a few lines of which unfold to more than memory holds."""
+    """Refuses aliases: a few lines of them can expand to more than fits in memory."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it holds an alias")
+            raise yaml.YAMLError("it has an alias")
         return super().compose_node(parent, index)
 
 

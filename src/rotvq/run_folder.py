@@ -121,8 +121,8 @@ def _read(read: Callable[[Path, Path], T], folder: Path, name: str) -> T:
         return read(folder / name, folder)
     except FileNotFoundError:
         raise UserError(
-            f"{folder}: expected a run folder; it has no {name}. Pass a folder that `rotvq train` "
-            "wrote."
+            f"{folder}: expected a run folder; found no {name}. Pass the folder that "
+            "`rotvq train --out` wrote."
         ) from None
 
 

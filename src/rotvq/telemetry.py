@@ -1,8 +1,8 @@
-"""What the libraries we load would report to their makers, switched off before they are loaded.
+"""Switches off the telemetry of dependencies before they are imported.
 
 onnxruntime sends events and keeps an identifier of the device in the user's cache. The clients of
-the Hugging Face hub tell it about the machine and its packages, report on transfers, and count
-how often a data set is loaded. Whoever sets one of these variables decides for themselves.
+the Hugging Face Hub report the machine, its packages and transfers, and count how often a data set
+is loaded. To enable one of them again, set its environment variable yourself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,6 @@ OFF = {
 
 
 def switch_off() -> None:
-    """Set the variables that are not set. The libraries read them as they are imported."""
+    """Set those variables that are unset. The libraries read them when they are imported."""
     for name, value in OFF.items():
         os.environ.setdefault(name, value)

@@ -1,28 +1,28 @@
-"""Text from strangers (names of files, captions, messages of decoders) made safe to show."""
+"""Untrusted text (file names, captions, messages of decoders) made safe to display."""
 
 from __future__ import annotations
 
 import re
 
 # C0 and C1 control characters start terminal escapes; U+2028 and U+2029 break lines; the
-# bidirectional controls (U+202A-202E, U+2066-2069) show a name in another order than its own;
+# bidirectional controls (U+202A-202E, U+2066-2069) display a name in another order;
 # lone surrogates stand for bytes of a path that are not UTF-8.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _MARKUP = re.compile(
     r"[\\`*\[\]{}#|&<>~$@^]"
-    r"|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # inside a word it is no emphasis
-    r"|:(?=//)|(?<=www)\."  # what some renderers make links of
-    r"|^[!=:/%?]|^[-+](?![\w.])"  # what makes a block of a line that it begins
+    r"|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # emphasis, except inside a word
+    r"|:(?=//)|(?<=www)\."  # what some renderers turn into links
+    r"|^[!=:/%?]|^[-+](?![\w.])"  # what starts a block at the beginning of a line
 )
 _BACKSLASHED = "\\`*_[]{}()#+-.!|"
-"""What every renderer takes a backslash before; the rest are written as character references."""
+"""Characters every renderer accepts after a backslash; others become character references."""
 
 _ITEM = re.compile(r"^([0-9]{1,9})([.)])(?!\S)")
 
 
 def printable(text: str) -> str:
-    r"""The text in one line, with control characters and stray bytes as escapes such as \x1b."""
+    r"""The text on one line, with control characters and stray bytes escaped, as in \x1b."""
     return _UNSAFE.sub(lambda found: _escaped(ord(found[0])), text)
 
 
@@ -32,14 +32,14 @@ def _escaped(code: int) -> str:
 
 
 def encodable(name: str) -> str:
-    """The name of a file as text that UTF-8 can write: stray bytes of a path become %XX."""
+    """A file name that UTF-8 can encode: stray bytes of a path become %XX."""
     return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", name)
 
 
 def markdown(text: str) -> str:
-    """Markdown that shows a text as it is: in a line of its own or not, in a table or not.
+    """Markdown that shows a text unchanged, at the start of a line, inside it or in a table.
 
-    Not for code blocks, which show their content as it is: `printable` is enough for a line there.
+    Do not use it in code blocks, which show their content unchanged; `printable` is enough there.
     """
     line = printable(" ".join(text.split()))
     return _ITEM.sub(r"\1\\\2", _MARKUP.sub(_as_text, line))

@@ -126,7 +126,7 @@ def test_it_is_not_trained_again(rotvq, labelled, trained, monkeypatch):
     answer = rotvq(*words, "--seed", 3)
     assert (answer.status, answer.err) == (0, "")
     assert f"after {EPOCHS} epochs" in answer.out and "seed 3)" in answer.out
-    assert "expected a classifier of seed 4" in rotvq(*words, "--seed", 4).error
+    assert "expected a classifier trained with seed 4" in rotvq(*words, "--seed", 4).error
     assert content(trained) == before
 
 

@@ -201,7 +201,7 @@ def test_nothing_is_overwritten_without_the_option(rotvq, model, photos, tmp_pat
     (tmp_path / "d").mkdir()
     (tmp_path / "d/mine.txt").write_text("mine")
     words = ("decode", file, "--model", model, "-o", tmp_path / "d")
-    assert "holds files" in rotvq(*words).error
+    assert "is not empty" in rotvq(*words).error
     assert rotvq(*words, "--overwrite").status == 0
     assert (tmp_path / "d/mine.txt").read_text() == "mine"
 
@@ -229,7 +229,7 @@ def test_names_cannot_leave_the_folder(rotvq, model, photos, tmp_path, name):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("encode", "nothing/", "-o", "t.npz"), "does not exist"),
+        (("encode", "nothing/", "-o", "t.npz"), "expected an existing path"),
         (("encode", "nothing.png", "-o", "t.npz"), "there is no such file"),
         (("encode", "{photos}/damaged.png", "-o", "t.npz"), "expected readable images"),
         (("encode", "{empty}", "-o", "t.npz"), "expected images; found none"),
@@ -239,7 +239,7 @@ def test_names_cannot_leave_the_folder(rotvq, model, photos, tmp_path, name):
         (("decode", "{photos}/grey.jpg", "-o", "d"), "ending in .npz"),
         (("decode", "nothing.npz", "-o", "d"), "there is no such file"),
         (("decode", "nothing.npz", "-o", "{photos}/grey.jpg"), "is a file"),
-        (("reconstruct", "{photos}", "-o", "{photos}"), "holds files"),
+        (("reconstruct", "{photos}", "-o", "{photos}"), "is not empty"),
     ],
 )
 def test_bad_input(rotvq, model, photos, tmp_path, monkeypatch, words, message):
@@ -262,7 +262,7 @@ def test_no_model(rotvq, photos, tmp_path, name, message):
     assert message in rotvq("encode", photos, "--model", name, "-o", tmp_path / "t.npz").error
 
 
-def test_no_image_replaces_another(rotvq, model, photos, tmp_path, monkeypatch):
+def test_images_do_not_overwrite_each_other(rotvq, model, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("rotvq.cli.reconstruct.CHUNK", 1)
     (tmp_path / "p").mkdir()
     with Image.open(photos / "a/0.png") as opened:
@@ -301,7 +301,7 @@ def test_token_files_in_a_folder_that_is_not_utf_8(rotvq, model, photos, tmp_pat
 
 
 @pytest.mark.parametrize("below", [".", "deep/er"])
-def test_a_stray_tar_hides_no_pictures(rotvq, model, photos, tmp_path, below):
+def test_a_stray_tar_does_not_hide_images(rotvq, model, photos, tmp_path, below):
     shutil.copytree(photos / "a", tmp_path / "p" / below)
     with tarfile.open(tmp_path / "p/backup.tar", "w") as archive:
         archive.add(photos / "a/0.png", "0.png")

@@ -32,7 +32,7 @@ def save(folder, stages=2, weight=None):
     ],
     ids=lambda words: " ".join(words[:4:3]),
 )
-def test_they_are_refused_in_one_line(rotvq, images, tmp_path, monkeypatch, words):
+def test_damaged_models_are_refused_in_one_line(rotvq, images, tmp_path, monkeypatch, words):
     with monkeypatch.context() as older:
         older.setattr("rotvq.model.vqvae.MAX_STAGES", 16)
         save(tmp_path / "wall", stages=16)

@@ -36,7 +36,7 @@ def test_bad_options(rotvq):
     assert "--seed" in rotvq("demo", "--seed", "x").error
 
 
-def test_someone_elses_folder_is_left_alone(rotvq, tmp_path):
+def test_a_folder_of_another_program_is_left_alone(rotvq, tmp_path):
     (tmp_path / "straight_through").mkdir()
     (tmp_path / "straight_through/notes.txt").write_text("mine")
     answer = rotvq("demo", "--preset", "smoke", "--out", tmp_path, "--overwrite")

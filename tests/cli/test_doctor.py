@@ -16,7 +16,7 @@ def elsewhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_sound_installation_is_0(rotvq):
+def test_a_complete_installation_exits_with_0(rotvq):
     answer = rotvq("doctor")
     assert (answer.status, answer.err) == (0, "")
     for word in ("torch", "cpu", "photos", package.__version__, "precision auto =", "CIFAR-10"):
@@ -30,14 +30,14 @@ def test_named_data_is_tried(rotvq, images):
     assert f"{images}: smooth, 40 training and 12 test images, 3x16x16" in answer.out
 
 
-def test_data_that_does_not_load_is_1(rotvq, tmp_path):
+def test_data_that_does_not_load_exits_with_1(rotvq, tmp_path):
     answer = rotvq("doctor", "--data", tmp_path / "nowhere")
     assert answer.status == 1
     assert f"{tmp_path / 'nowhere'}: not usable:" in answer.out
-    assert "photos" in answer.out, "the rest is told all the same"
+    assert "photos" in answer.out, "the rest is printed nevertheless"
 
 
-def test_a_damaged_find_is_told_without_alarm(rotvq, tmp_path):
+def test_doctor_reports_a_damaged_archive_without_failing(rotvq, tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"cut off")
     answer = rotvq("doctor")
     assert answer.status == 0

@@ -143,7 +143,7 @@ def test_a_file_that_is_not_a_record_is_not_replaced(rotvq, trained, tmp_path, c
     else:
         out.write_text(content)
     answer = rotvq("evaluate", trained, "--out", out)
-    assert answer.status == 2 and "something else" in answer.err
+    assert answer.status == 2 and "which is neither" in answer.err
     if content is None:
         assert list(out.iterdir()) == []
     else:

@@ -71,7 +71,7 @@ def test_bad_options(rotvq, trained, tmp_path, words, message):
 
 
 def test_full_folders_and_no_model(rotvq, trained, tmp_path):
-    assert "holds files" in rotvq("export", trained, "--to", "torch", "-o", trained).error
+    assert "is not empty" in rotvq("export", trained, "--to", "torch", "-o", trained).error
     error = rotvq("export", tmp_path / "no", "--to", "torch", "-o", tmp_path / "e").error
     assert "expected the folder of a saved model" in error
 

@@ -27,7 +27,7 @@ def test_help_names_every_command(rotvq, word):
     assert all(f"  {command} " in answer.out for command in COMMANDS)
 
 
-def test_no_words_at_all_get_the_help_and_status_2(rotvq):
+def test_no_arguments_print_the_help_with_status_2(rotvq):
     answer = rotvq()
     assert answer.status == 2
     assert "usage: rotvq" in answer.out
@@ -154,7 +154,7 @@ def test_closed_streams_are_no_fault(closed, words, status):
     assert said.count(b"\n") == (0 if (">&-" if not status else "2>&-") in closed.split() else 1)
 
 
-def test_what_is_printed_into_a_closed_stream_gets_into_no_file(tmp_path):
+def test_output_to_a_closed_stream_reaches_no_file(tmp_path):
     """The next file to be opened would have its number."""
     code = (
         "import sys; from rotvq.cli import doctor; from rotvq.cli.main import answering\n"
@@ -172,13 +172,13 @@ def test_what_is_printed_into_a_closed_stream_gets_into_no_file(tmp_path):
 @pytest.mark.parametrize(
     "words", [["--help"], *([command, "--help"] for command in sorted(COMMANDS))]
 )
-def test_help_is_printed_whatever_the_terminal_can_show(words):
+def test_help_is_printed_in_any_terminal_encoding(words):
     done = command_line(words, "", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"usage: rotvq" in done.stdout.replace(b"Usage", b"usage") and done.stdout.isascii()
 
 
-def test_an_error_is_told_whatever_the_terminal_can_show(tmp_path):
+def test_errors_are_printed_in_any_terminal_encoding(tmp_path):
     words = ["train", "--config", os.fsdecode(os.fsencode(str(tmp_path)) + b"/\xff\xce\xb3")]
     done = command_line(words, "", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.returncode == 2

@@ -81,14 +81,14 @@ def watched(shim, tmp_path):
     return run
 
 
-def test_the_hook_sees_who_looks_up_a_name(watched):
+def test_the_hook_detects_name_lookups(watched):
     child = watched("train", "--data", "someone/something", "--out", "/nowhere/to/be/found")
     (status, errors), asked, _ = child.end()
     assert status == 1 and "socket" in errors
     assert any(line.startswith("getaddrinfo huggingface.co") for line in asked)
 
 
-def test_the_shim_sees_who_does_not_ask_python(shim, tmp_path):
+def test_the_shim_detects_lookups_outside_python(shim, tmp_path):
     code = (
         "import ctypes; c = ctypes.CDLL(None); c.getaddrinfo(b'a.example', None, None, None); "
         "a = (ctypes.c_ushort * 8)(2); c.connect(0, a, 16); c.sendto(0, b'', 0, 0, a, 16)"
@@ -143,13 +143,13 @@ def test_onnxruntime_reports_nothing(shim, tmp_path):
 
 @pytest.mark.parametrize("name", telemetry.OFF)
 @pytest.mark.parametrize("value", ["0", "1"])
-def test_who_sets_the_variable_decides(monkeypatch, name, value):
+def test_a_variable_set_by_the_user_wins(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     telemetry.switch_off()
     assert os.environ[name] == value
 
 
-def test_what_nobody_sets_is_switched_off(monkeypatch):
+def test_telemetry_is_off_by_default(monkeypatch):
     for name in telemetry.OFF:
         monkeypatch.delenv(name, raising=False)
     telemetry.switch_off()

@@ -37,7 +37,7 @@ def test_mistakes_are_user_errors_that_name_the_help(parser, words, named):
     assert "\n" not in str(error.value)
 
 
-def test_good_words_pass(parser):
+def test_valid_arguments_are_accepted(parser):
     assert parser.parse_args(["--seed", "3", "--preset", "smoke"]).seed == 3
 
 

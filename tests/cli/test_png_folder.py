@@ -99,13 +99,13 @@ def test_images_without_a_name_are_numbered(tmp_path) -> None:
 
 def test_the_output_must_be_a_folder_new_or_empty(tmp_path) -> None:
     with pytest.raises(
-        UserError, match=r"got .*one\.png, the name of an image file. Pass .*one, for example"
+        UserError, match=r"got the image file name .*one\.png\. Pass .*one, for example"
     ):
         check_folder(tmp_path / "one.png", overwrite=False)
     (tmp_path / "two.png").mkdir()
     check_folder(tmp_path / "two.png", overwrite=False)
     (tmp_path / "two.png" / "file").touch()
-    with pytest.raises(UserError, match=r"expected a new or empty folder; .*two\.png holds files"):
+    with pytest.raises(UserError, match=r"expected a new or empty folder; .*two\.png is not empty"):
         check_folder(tmp_path / "two.png", overwrite=False)
     check_folder(tmp_path / "two.png", overwrite=True)
     with pytest.raises(UserError, match=r"expected a folder; .*file is a file"):

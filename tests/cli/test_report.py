@@ -6,7 +6,7 @@ import re
 import shutil
 
 
-def test_one_run_gets_its_page(rotvq, trained):
+def test_a_single_run_gets_a_page(rotvq, trained):
     answer = rotvq("report", trained)
     assert (answer.status, answer.err) == (0, "")
     page = (trained / "report.html").read_text(encoding="utf-8")
@@ -28,13 +28,13 @@ def test_two_runs_get_one_page_in_a_folder_of_its_own(rotvq, trained, tmp_path, 
     assert {"trained", "other"} <= columns
 
 
-def test_out_is_where_it_goes(rotvq, trained, tmp_path):
+def test_the_output_folder_can_be_chosen(rotvq, trained, tmp_path):
     assert rotvq("report", trained, "--out", tmp_path / "page").status == 0
     assert (tmp_path / "page/report.html").exists()
     assert not (trained / "report.html").exists()
 
 
-def test_a_folder_that_is_none_or_no_run_is_told(rotvq, tmp_path):
+def test_a_missing_folder_or_one_without_a_run_is_reported(rotvq, tmp_path):
     assert "nowhere" in rotvq("report", tmp_path / "nowhere").error
     (tmp_path / "empty").mkdir()
     assert "empty" in rotvq("report", tmp_path / "empty").error
@@ -48,7 +48,7 @@ def test_an_unfinished_run_is_reported_too(rotvq, trained):
     assert (trained / "report.html").exists()
 
 
-def test_a_name_in_other_letters_is_drawn_and_told_without_a_word_more(rotvq, trained, tmp_path):
+def test_names_in_other_scripts_are_drawn_without_warnings(rotvq, trained, tmp_path):
     folder = trained.rename(tmp_path / "训练\udcff$x")
     answer = rotvq("report", folder)
     assert (answer.status, answer.err) == (0, "")

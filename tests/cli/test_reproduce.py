@@ -116,7 +116,7 @@ def test_a_study_leaves_records_and_a_report(undisturbed):
     assert "<html" in (undisturbed / "reproduction.html").read_text()
 
 
-def test_what_is_done_is_not_done_again_and_the_report_is_written_anew(rotvq, done):
+def test_finished_runs_are_not_repeated_and_the_report_is_rewritten(rotvq, done):
     before = files(done)
     for name in ("reproduction.html", "reproduction.md"):
         (done / name).write_text("old")
@@ -237,11 +237,11 @@ def test_a_stopped_or_killed_study_goes_on_to_the_same_end(
     process = start("reproduce", *STUDY, "--out", out)
     wait_for(process, out / FOLDERS[0] / "checkpoint.pt")
     process.send_signal(number)
-    told, err = process.communicate(timeout=60)
+    output, err = process.communicate(timeout=60)
     assert err == ""
     if number == signal.SIGINT:
         assert process.returncode == 130
-        assert f"Stopped. Everything is saved in {out}; run the same command to resume." in told
+        assert f"Stopped. Everything is saved in {out}; run the same command to resume." in output
     assert not (out / FOLDERS[1]).exists(), "it must not have come that far"
     assert rotvq("reproduce", *STUDY, "--out", out).status == 0
     assert same(out, undisturbed)
@@ -254,15 +254,15 @@ def test_two_jobs_stop_together_and_end_as_one_job_does(start, undisturbed, tmp_
     process = start(*words)
     wait_for(process, *(out / name / "run.json" for name in FOLDERS))
     process.send_signal(signal.SIGTERM)
-    told, err = process.communicate(timeout=60)
+    output, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (143, "")
-    assert "Stopped. Everything is saved" in told
+    assert "Stopped. Everything is saved" in output
     deadline = time.monotonic() + 10
     while left := alive(process.pid):
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
     assert not all((out / name / "evaluation.json").exists() for name in FOLDERS)
     again = start(*words)
-    told, err = again.communicate(timeout=120)
+    output, err = again.communicate(timeout=120)
     assert (again.returncode, err) == (0, "")
     assert same(out, undisturbed)

@@ -57,10 +57,10 @@ def test_a_process_that_a_signal_killed_counts_as_in_a_shell(tmp_path, number):
     assert side_by_side(2, first(tmp_path / "one", die, others="2")) == 128 + number
 
 
-def test_what_all_complain_of_is_said_once(capsys):
+def test_an_error_of_all_processes_is_printed_once(capsys):
     assert side_by_side(3, partial(load, "nonsense")) == 2
     err = capsys.readouterr().err
-    assert err.startswith("rotvq: unknown data source 'nonsense'")
+    assert err.startswith("rotvq: data: expected an existing path") and "'nonsense'" in err
     assert err.count("\n") == 1
 
 
@@ -86,7 +86,7 @@ def interrupted(function, folder, number):
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot wait here")
-def test_a_signal_waits_for_imports_that_cannot_bear_it(capsys, tmp_path):
+def test_signals_are_deferred_during_imports(capsys, tmp_path):
     (tmp_path / "stand-in/torch.py").write_text(
         f"import os, pathlib, time\n"
         f"pathlib.Path({str(tmp_path)!r}, f'pid {{os.getpid()}}').touch()\n"

@@ -98,7 +98,7 @@ def test_a_terminated_process_leaves_whole_pictures_alone(place):
         Image.open(path).verify()
 
 
-def test_a_second_signal_does_not_cut_the_cleaning_short():
+def test_a_second_signal_does_not_interrupt_cleanup():
     with pytest.raises(Terminated) as error, orderly_end():
         try:
             signal.raise_signal(signal.SIGTERM)

@@ -112,7 +112,7 @@ def test_each_end_is_a_line_and_failures_are_counted(capsys, clock, plan, data):
     ]
 
 
-def test_a_metric_that_is_not_finite_is_told_so(capsys, plan, data, monkeypatch):
+def test_a_metric_that_is_not_finite_is_shown_as_nan(capsys, plan, data, monkeypatch):
     monkeypatch.setitem(METRICS, "ssim", None)
     with StudyProgress(plan).following(data) as callback:
         callback.on_run_begin(plan[0])

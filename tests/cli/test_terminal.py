@@ -30,7 +30,7 @@ WORST = Means(
      (3569, "59 min"), (3599, "1 h 00 min"), (3600, "1 h 00 min"), (3900, "1 h 05 min"),
      (36000, "10 h 00 min"), (360000, "100 h 00 min")],
 )  # fmt: skip
-def test_durations_are_said_as_people_do(seconds, said):
+def test_durations_are_readable(seconds, said):
     assert duration(seconds) == said
 
 
@@ -42,7 +42,7 @@ def test_durations_are_said_as_people_do(seconds, said):
         ((1200, None, 3.0), "1,200 images, 400 images/s"),
     ],
 )
-def test_how_far_it_is_counts_the_speed_since_the_clock_was_started(values, said):
+def test_progress_counts_the_speed_since_the_start(values, said):
     assert counted(*values) == said
 
 
@@ -147,7 +147,7 @@ def test_without_a_terminal_progress_is_a_line_a_minute(capsys, clock):
     assert "mse" in lines[0]
 
 
-def test_an_epochs_lines_put_the_next_one_off(capsys, clock):
+def test_epoch_lines_postpone_the_next_progress_line(capsys, clock):
     progress = TrainingProgress(training(10))
     with progress.following(trainer()) as callback:
         for seconds in range(1, 200):

@@ -1,4 +1,4 @@
-"""What trackers are told, and names that are none."""
+"""What trackers receive, and invalid names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_run_is_the_same_with_and_without(rotvq, tiny, trained, tmp_path):
         assert (tmp_path / "run" / name).read_bytes() == (trained / name).read_bytes()
 
 
-def test_a_name_that_is_none(rotvq, tiny, tmp_path):
+def test_an_invalid_name_is_refused(rotvq, tiny, tmp_path):
     error = rotvq("train", *tiny, "--out", tmp_path / "run", "--track", "board").error
     assert "expected one of" in error and "tensorboard" in error and "wandb" in error
     assert not (tmp_path / "run").exists()
@@ -56,13 +56,13 @@ class Recorder:
     name = "recorder"
 
     def __init__(self):
-        self.told = []
+        self.logged = []
 
     def log(self, values, step):
-        self.told.append((step, values))
+        self.logged.append((step, values))
 
     def finish(self):
-        self.told.append("finished")
+        self.logged.append("finished")
 
 
 def test_a_tracker_that_fails_is_dropped_and_the_run_continues(rotvq, tiny, tmp_path, monkeypatch):
@@ -76,7 +76,7 @@ def test_a_tracker_that_fails_is_dropped_and_the_run_continues(rotvq, tiny, tmp_
     monkeypatch.setattr(tracking, "_started", lambda name, config, folder: failing)
     answer = rotvq("train", *tiny, "--out", tmp_path / "run", "--track", "any")
     assert answer.status == 0 and answer.out.count("Logging to recorder stopped") == 1
-    assert len(failing.told) == 2 and failing.told[-1] == "finished"
+    assert len(failing.logged) == 2 and failing.logged[-1] == "finished"
 
 
 def test_other_trackers_get_numbers_only(rotvq, tiny, tmp_path, monkeypatch):
@@ -84,7 +84,7 @@ def test_other_trackers_get_numbers_only(rotvq, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "check", lambda names: None)
     monkeypatch.setattr(tracking, "_started", lambda name, config, folder: recorder)
     assert rotvq("train", *tiny, "--out", tmp_path / "run", "--track", "any").status == 0
-    (first, values), (second, _), last = recorder.told
+    (first, values), (second, _), last = recorder.logged
     assert (first, second, last) == (40, 80, "finished")
     assert all(isinstance(value, float) for value in values.values())
     assert {"train/loss", "test/psnr", "codebook/dead", "timing/images_per_second"} <= set(values)

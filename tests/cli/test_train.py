@@ -62,7 +62,7 @@ def test_a_yaml_file_gives_options_and_later_ones_win(tmp_path):
     assert config.model == Config().model
 
 
-def test_numbers_are_read_as_people_write_them():
+def test_numbers_are_read_in_the_usual_notations():
     config = config_of("--training.learning_rate", "1e-3", "--data.size", "null")
     assert config.training.learning_rate == 1e-3
     assert config.data.size is None
@@ -250,7 +250,7 @@ def test_overwrite_replaces_a_run(rotvq, tiny, trained):
 
 
 @pytest.mark.parametrize("words", [[], ["--overwrite"], ["--resume"]])
-def test_someone_elses_folder_is_refused(rotvq, tiny, tmp_path, words):
+def test_a_folder_of_another_program_is_refused(rotvq, tiny, tmp_path, words):
     (tmp_path / "notes.txt").write_text("mine")
     assert "other files" in rotvq("train", *tiny, "--out", tmp_path, *words).error
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
@@ -439,9 +439,9 @@ def test_a_killed_run_resumes_to_the_same_end(many_images, uninterrupted, tmp_pa
     assert process.returncode == -signal.SIGKILL, "it must not have finished before"
     assert 1 <= len(lines(out)) < 6
     again = start("train", "--out", out, "--resume")
-    told, err = again.communicate(timeout=300)
+    output, err = again.communicate(timeout=300)
     assert (again.returncode, err) == (0, "")
-    assert "resuming at image" in told
+    assert "resuming at image" in output
     assert outcome(out) == uninterrupted
 
 
@@ -453,10 +453,10 @@ def test_a_stopped_run_prints_the_command_to_resume(
     process = start("train", *long_words(many_images), "--out", out)
     after_first_epoch(process, out)
     process.send_signal(number)
-    told, err = process.communicate(timeout=60)
+    output, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (128 + number, "")
     assert not (out / "evaluation.json").exists()
-    command = shlex.split(told.strip().splitlines()[-1].partition("Continue with: ")[2])
+    command = shlex.split(output.strip().splitlines()[-1].partition("Continue with: ")[2])
     assert command == ["rotvq", "train", "--out", str(out), "--resume"]
     assert rotvq(*command[1:]).status == 0
     assert outcome(out) == uninterrupted

@@ -37,10 +37,10 @@ for path in map(Path, sys.argv[1:]):
             load_tokens(path)
         else:
             load(str(path), size=8)
-        told = "read"
+        message = "read"
     except UserError as error:
-        told = str(error)
-    found[path.name] = [peak() - before, told]
+        message = str(error)
+    found[path.name] = [peak() - before, message]
 print(json.dumps(found))
 """
 
@@ -138,6 +138,6 @@ def outcome(tmp_path_factory):
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_small_file_takes_bounded_memory(outcome, name):
-    grown, told = outcome[name]
-    assert BOMBS[name][1] in told
+    grown, message = outcome[name]
+    assert BOMBS[name][1] in message
     assert grown < MEMORY, f"{grown / 2**20:,.0f} MiB"

@@ -70,7 +70,7 @@ def test_an_epoch_takes_what_fits_into_the_pictures_and_no_more_than_50_000(shap
     assert crops_each(pictures, (32, 32)) == each
 
 
-def test_a_store_keeps_pictures_of_any_size_in_few_blocks(monkeypatch):
+def test_a_store_keeps_images_of_any_size_in_few_blocks(monkeypatch):
     monkeypatch.setattr(crops, "BLOCK", 1000)
     blocks = []
     monkeypatch.setattr(crops, "room", lambda shape: blocks.append(shape) or np.empty(shape, "u1"))

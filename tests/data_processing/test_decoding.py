@@ -129,9 +129,11 @@ def test_few_pixels_are_decoded_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_damaged_says_why() -> None:
-    with pytest.raises(UserError, match=r"images: 1 skipped: not .* first a; 1 .* no image"):
+    with pytest.raises(
+        UserError, match=r"images; found none; 1 skipped: not .* first a; 1 .* no image"
+    ):
         _split([Encoded("a", b"x"), Encoded("b", Unreadable("no image"))])
-    with pytest.raises(UserError, match=r"no readable training images$"):
+    with pytest.raises(UserError, match=r"readable training images; found none\.$"):
         _split([])
 
 
@@ -148,7 +150,7 @@ def test_two_shapes_need_a_size() -> None:
         Encoded("a", _encode(Image.new("L", (6, 4)))),
         Encoded("b", _encode(Image.new("L", (5, 5)))),
     ]
-    with pytest.raises(UserError, match=r"a is 4x6 and b is 5x5: pass --data\.size"):
+    with pytest.raises(UserError, match=r"a is 4x6 and b is 5x5. Pass --data\.size"):
         _split(items)
     assert _split(items, Target(4))[0].shape == (2, 3, 4, 4)
 

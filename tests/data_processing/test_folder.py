@@ -91,5 +91,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_a_folder_of_damaged_files_is_refused(tmp_path: Path) -> None:
     for i in range(4):
         (tmp_path / f"{i}.jpg").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(UserError, match="no readable training images: 3 skipped: not an image"):
+    with pytest.raises(
+        UserError, match="expected readable training images; found none; 3 skipped: not an image"
+    ):
         open_folder(tmp_path).load(Target())

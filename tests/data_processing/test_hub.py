@@ -91,16 +91,20 @@ def test_cifar10_is_counted(serve: Serve, to_png: ToPng) -> None:
 
 def test_no_train_split_and_no_image_column_are_refused(serve: Serve, to_png: ToPng) -> None:
     serve({"test": _dataset(to_png, [3])})
-    with pytest.raises(UserError, match="'a/b' has no train split, only test"):
+    with pytest.raises(UserError, match="a/b: expected a train split; the data set has only test"):
         hub.open_hub("a/b").load(Target())
     serve({"train": _dataset(to_png, [3]).remove_columns("img")})
-    with pytest.raises(UserError, match="no column of images: its columns are title, label"):
+    with pytest.raises(
+        UserError, match="expected a column of images; the columns are title, label"
+    ):
         hub.open_hub("a/b").load(Target())
 
 
 def test_what_the_hub_says_comes_in_one_line(serve: Serve) -> None:
     serve(ValueError("Config name is missing.\nPlease pick one"))
-    with pytest.raises(UserError, match=r"'a/b' \(Config name is missing\)") as caught:
+    with pytest.raises(
+        UserError, match=r"a/b: expected a data set on the Hub; Config name is missing\."
+    ) as caught:
         hub.open_hub("a/b").load(Target())
     assert "\n" not in str(caught.value)
 
@@ -111,7 +115,7 @@ def test_an_unreachable_hub_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
     before = datasets.config.HF_HUB_OFFLINE
-    with pytest.raises(UserError, match=r"the hub cannot be reached.* local copy") as caught:
+    with pytest.raises(UserError, match=r"the Hub cannot be reached.* local copy") as caught:
         hub.open_hub("nobody/has-this-in-a-cache").load(Target())
     assert "\n" not in str(caught.value)
     assert datasets.config.HF_HUB_OFFLINE == before

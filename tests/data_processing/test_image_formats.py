@@ -73,7 +73,7 @@ def test_heic_names_what_it_needs() -> None:
 
 
 @pytest.mark.parametrize("format_", ["EPS", "PDF", "XBM", "ICNS"])
-def test_no_other_decoder_meets_foreign_bytes(format_: str, tmp_path: Path) -> None:
+def test_no_other_decoder_sees_untrusted_bytes(format_: str, tmp_path: Path) -> None:
     image = Image.new("1" if format_ == "XBM" else "RGB", (16, 16))
     path = tmp_path / "a.png"
     path.write_bytes(encode(format_, image))
@@ -114,7 +114,7 @@ def test_empty_scans_are_counted_before_they_are_decoded(tmp_path: Path) -> None
     assert time.perf_counter() - since < 2
 
 
-def test_what_follows_a_jpeg_are_no_scans_of_it() -> None:
+def test_bytes_after_a_jpeg_are_not_counted_as_scans() -> None:
     """Phones append videos, and cameras put thumbnails into the header."""
     video = b"\xff\xda" * 10**6
     thumbnail = b"Exif\0\0" + b"\xff\xda" * 1000
@@ -124,7 +124,7 @@ def test_what_follows_a_jpeg_are_no_scans_of_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["pipe", "/dev/zero"])
-def test_what_never_ends_is_not_opened(name: str, tmp_path: Path) -> None:
+def test_endless_files_are_not_opened(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     if name == "pipe":
         os.mkfifo(path)

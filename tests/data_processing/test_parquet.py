@@ -60,7 +60,9 @@ def test_a_folder_that_is_not_utf_8(tmp_path: Path, write: Callable[..., None]) 
 
 
 @pytest.mark.parametrize("name", ["picture", "image"])
-def test_a_column_of_plain_bytes_will_do(tmp_path: Path, to_png: ToPng, name: str) -> None:
+def test_a_column_of_plain_bytes_is_read_as_images(
+    tmp_path: Path, to_png: ToPng, name: str
+) -> None:
     content = [to_png(np.full((8, 8), v, np.uint8)) for v in (1, 2)]
     for split in ("train", "test"):
         pq.write_table(pa.table({"id": [1, 2], name: content}), tmp_path / f"{split}.parquet")
@@ -157,7 +159,7 @@ def test_a_folder_for_each_split_is_another_layout_of_the_hub(
                      (("train/0000", 0), ("train/0000", 1), ("test/0000", 0))]  # fmt: skip
 
 
-def test_a_table_about_pictures_does_not_hide_them(tmp_path: Path, to_png: ToPng) -> None:
+def test_a_table_of_metadata_does_not_hide_images(tmp_path: Path, to_png: ToPng) -> None:
     for split in ("train", "test"):
         (tmp_path / split).mkdir()
         (tmp_path / split / "a.png").write_bytes(to_png(np.full((8, 8), 4, np.uint8)))

@@ -42,7 +42,7 @@ def test_what_is_a_data_source(tmp_path):
         assert pictures.is_source(word)
 
 
-def test_what_is_nothing(tmp_path):
+def test_paths_without_images_are_refused(tmp_path):
     with pytest.raises(UserError, match="expected images; found none"):
         pictures.find([str(tmp_path)], [])
     with pytest.raises(UserError, match="there is no such file"):

@@ -118,7 +118,7 @@ def read(reader, target=Target()):  # noqa: B008
     return list(decoded(reader, target, findings)), findings.skipped
 
 
-def test_a_damaged_image_shifts_nothing(write):
+def test_a_damaged_image_does_not_shift_labels(write):
     word = write(rows(10, 6), rows(50, 5))
     data = load(word)
     for split, start, n in ((data.train, 10, 6), (data.test, 50, 5)):
@@ -227,7 +227,7 @@ def test_a_source_lacks_a_split(tmp_path):
     write_shard(tmp_path / "test-0.tar", rows(0, 2))
     source = open_source(str(tmp_path), Target())
     assert len(read(source.reader(None))[0]) == 2
-    with pytest.raises(UserError, match="has no train split, only test"):
+    with pytest.raises(UserError, match="expected a train split; it has only test"):
         source.reader("train")
 
 

@@ -20,7 +20,7 @@ def no_memory(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_there_is_memory():
+def test_enough_memory_is_available():
     assert not isinstance(room.room((3, 2)), np.memmap)
 
 
@@ -43,7 +43,7 @@ def test_data_is_the_same(no_memory, monkeypatch):
     assert isinstance(on_disk.train.images, np.memmap)
 
 
-def test_a_full_disk_is_told(no_memory, monkeypatch):
+def test_a_full_disk_is_reported(no_memory, monkeypatch):
     monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**20))
     with pytest.raises(
         UserError, match=r"take 2\.0 GiB: .* set TMPDIR to a folder on a larger disk"

@@ -73,7 +73,7 @@ def test_damaged_images_are_counted_and_damaged_shards_named(tmp_path):
 
 
 @pytest.mark.parametrize("below", [".", "deep/er"])
-def test_a_tar_beside_pictures_is_passed_over_and_listed(tmp_path, below):
+def test_a_tar_next_to_images_is_skipped_and_listed(tmp_path, below):
     shard(tmp_path / "backup.tar", samples(range(5)))
     (tmp_path / below).mkdir(parents=True, exist_ok=True)
     for value in (50, 51):
@@ -95,10 +95,10 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 def test_test_shards_alone_are_refused(tmp_path):
     shard(tmp_path / "test-0.tar", samples([1]))
-    with pytest.raises(UserError, match="no train split, only test"):
+    with pytest.raises(UserError, match="expected a train split; it has only test"):
         load(str(tmp_path))
     shard(tmp_path / "train-0.tar", {})
-    with pytest.raises(UserError, match="no readable training images"):
+    with pytest.raises(UserError, match="expected readable training images; found none"):
         load(str(tmp_path))
 
 

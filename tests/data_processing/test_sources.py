@@ -83,8 +83,8 @@ def test_a_path_goes_before_a_name_and_a_prefix_before_a_path(
 
 
 @pytest.mark.parametrize("source", ["embedded:", "embedded:cats", "hub:", ""])
-def test_a_prefix_without_its_name(source: str) -> None:
-    with pytest.raises(UserError, match="unknown data source"):
+def test_a_prefix_without_a_valid_name_is_refused(source: str) -> None:
+    with pytest.raises(UserError, match="expected an existing path"):
         resolve(source)
 
 
@@ -101,14 +101,18 @@ def test_everything_else_is_refused_in_one_line(source: str, asked: list[str]) -
 
 
 def test_a_refusal_lists_what_is_accepted() -> None:
-    with pytest.raises(UserError, match=r"does not exist: expected embedded:photos .*owner/name"):
+    with pytest.raises(
+        UserError, match=r"hub:OWNER/NAME; got '\./nope'\. A path can lead to .*shards"
+    ):
         load("./nope")
 
 
 @pytest.mark.parametrize("name", ["picture.png", "notes", "images.zip"])
-def test_a_file_that_is_no_archive_is_told_apart(name: str, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"not an archive")
-    with pytest.raises(UserError, match=f"{name}': expected embedded.*; got another kind of file"):
+    with pytest.raises(
+        UserError, match=f"{name}: expected cifar-10-python.*; got another kind of file"
+    ):
         load(str(tmp_path / name))
 
 

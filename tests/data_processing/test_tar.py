@@ -83,7 +83,7 @@ def test_folders_are_left_out_and_links_have_no_content():
     assert [(member.name, member.offset) for member in found] == [("l", None), ("h", None)]
 
 
-def test_a_size_in_base_256_and_one_of_an_extended_header():
+def test_sizes_in_base_256_and_in_extended_headers_are_read():
     large = b"\x80" + (3).to_bytes(11, "big")
     assert read(header(size=large, data=b"abc")) == [("a.png", b"abc")]
     extended = header(size=octal(9), kind=b"x", data=b"9 size=3\n")
@@ -117,12 +117,12 @@ def test_a_size_in_base_256_and_one_of_an_extended_header():
         (header(size=b"\x80" + (2**80).to_bytes(11, "big")), "truncated"),
     ],
 )
-def test_what_no_honest_writer_writes_is_refused(data, message):
+def test_archives_that_no_regular_writer_produces_are_refused(data, message):
     with pytest.raises(TarError, match=message):
         read(data)
 
 
-def test_damage_in_the_middle_does_not_end_the_archive_without_a_word():
+def test_damage_in_the_middle_of_an_archive_is_reported():
     data = bytearray(archive({name: b"1" for name in "abcd"}))
     data[2 * BLOCK + 3] ^= 1  # the header of b
     with pytest.raises(TarError, match="damaged"):

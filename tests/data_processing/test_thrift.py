@@ -62,6 +62,6 @@ def test_a_struct_that_is_cut_off_is_an_error_at_every_byte():
         (b"\x15" + b"\xff" * 20, "an integer is too long"),
     ],
 )
-def test_what_would_take_for_ever_is_refused(content, message):
+def test_content_that_takes_too_long_to_read_is_refused(content, message):
     with pytest.raises(ThriftError, match=message):
         numbers(content)

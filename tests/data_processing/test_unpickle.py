@@ -43,7 +43,7 @@ class _Command:
 def test_a_command_in_a_pickle_does_not_run(tmp_path: Path, protocol: int) -> None:
     target = tmp_path / "ran"
     content = pickle.dumps({b"data": _Command(target), b"labels": []}, protocol)
-    with pytest.raises(UserError, match=r"b is not .*posix.system, which is refused|nt.system"):
+    with pytest.raises(UserError, match=r"b: expected .*posix.system, which is refused|nt.system"):
         read_batch(content, "b")
     assert not target.exists()
     pickle.loads(content)  # the oracle: unrestricted, it does run
@@ -84,14 +84,14 @@ def test_arrays_of_objects_are_refused(random_rows: Rows, write_official: Write)
     ],
 )
 def test_other_content_is_refused(content: object, message: str) -> None:
-    with pytest.raises(UserError, match=f"^b is not a CIFAR-10 batch: .*{message}"):
+    with pytest.raises(UserError, match=f"^b: expected a CIFAR-10 batch; .*{message}"):
         read_batch(pickle.dumps(content, 2), "b")
 
 
 def test_a_batch_cut_anywhere_is_refused(write_official: Write, random_rows: Rows) -> None:
     content = write_official(random_rows(2), [1, 2])
     for end in [*range(0, 200), *range(200, len(content), 97), len(content) - 1]:
-        with pytest.raises(UserError, match="b is not a CIFAR-10 batch"):
+        with pytest.raises(UserError, match="b: expected a CIFAR-10 batch"):
             read_batch(content[:end], "b")
 
 

@@ -197,7 +197,7 @@ def test_a_nan_loss_is_not_hidden():
     assert math.isnan(totals.means(0.25).loss)
 
 
-def test_an_output_that_does_not_count_changes_nothing():
+def test_outputs_that_are_not_counted_change_nothing():
     totals = Totals([8], 5)
     totals.add(output(3, 0))
     before = totals.means(0.25)

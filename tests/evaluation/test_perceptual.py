@@ -90,9 +90,9 @@ def test_metrics_match_their_definitions(files, channels):
 
 def test_only_requested_metrics_are_computed(files):
     networks = {"lpips": perceptual.network("lpips", files["lpips"])}
-    told = []
-    found = perceptual.measure(model(), images(20), networks, 8, told.append)
-    assert set(found) == {"lpips"} and told == [8, 8, 4]
+    batch_sizes = []
+    found = perceptual.measure(model(), images(20), networks, 8, batch_sizes.append)
+    assert set(found) == {"lpips"} and batch_sizes == [8, 8, 4]
 
 
 def test_missing_and_invalid_networks_are_refused(tmp_path):

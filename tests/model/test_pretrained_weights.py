@@ -100,7 +100,7 @@ def test_only_regular_files_are_read(folder, name, kind):
         os.mkfifo(folder / name)
     else:
         (folder / name).symlink_to(kind)
-    with pytest.raises(UserError, match=r"regular file|got something else"):
+    with pytest.raises(UserError, match=r"expected a regular file"):
         VQVAE.from_pretrained(folder)
 
 

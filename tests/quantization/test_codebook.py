@@ -158,7 +158,7 @@ def test_micro_batches_add_up():
         torch.testing.assert_close(getattr(four, name), getattr(one, name), rtol=1e-5, atol=1e-6)
 
 
-def test_what_waits_is_used_once():
+def test_accumulated_statistics_are_used_once():
     codebook = Codebook(2, 1, update=EMA(decay=DECAY))
     codebook.accumulate(torch.ones(4, 1), torch.zeros(4, dtype=torch.int64), everything(4))
     codebook.step()
@@ -331,7 +331,7 @@ def test_a_restarted_code_survives_its_next_update_unused():
     torch.testing.assert_close(codebook.embeddings[2:], e[2:], rtol=1e-5, atol=1e-6)
 
 
-def test_a_code_that_stays_unused_is_restarted_again_in_the_end():
+def test_a_code_that_stays_unused_is_restarted_again():
     codebook = starving()
     e = codebook.embeddings.clone()
     for seed in range(1, 60):
@@ -430,7 +430,7 @@ def test_a_gradient_learned_codebook_restarts_dead_codes_too():
 
 
 @pytest.mark.parametrize("update", [EMA(decay=DECAY), GradientLearned()])
-def test_a_saved_codebook_goes_on_as_the_original(update):
+def test_a_saved_codebook_trains_on_like_the_original(update):
     torch.manual_seed(0)
     codebook = Codebook(6, 3, update=update, init="data", restart=RESTART)
     codebook.initialize(torch.randn(50, 3))

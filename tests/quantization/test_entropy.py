@@ -22,7 +22,7 @@ def by_hand(z, e):
     return math.log(len(e)) + sum(p * math.log(p) for p in share if p)
 
 
-def test_it_is_what_it_says():
+def test_the_loss_matches_its_definition():
     torch.manual_seed(0)
     z, e = torch.randn(40, 3), torch.randn(K, 3)
     assert entropy_loss(z, e).item() == pytest.approx(by_hand(z, e), rel=1e-4)

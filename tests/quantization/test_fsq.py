@@ -173,12 +173,12 @@ def test_more_codes_than_an_index_holds_are_refused():
 
 
 @pytest.mark.parametrize("levels", [[], [1, 5], [0]])
-def test_levels_that_are_none_are_refused(levels):
+def test_invalid_levels_are_refused(levels):
     with pytest.raises(UserError, match="expected 2 or more for each channel"):
         FiniteScalarQuantizer(levels)
 
 
-def test_it_stands_in_the_place_of_a_vector_quantizer():
+def test_it_replaces_a_vector_quantizer():
     quantizer = FiniteScalarQuantizer([4, 4, 4], channel_dim=1)
     model = VQVAE(3, 8, 3, 1, 2, quantizer)
     output = model(torch.rand(2, 3, 16, 16) * 2 - 1)

@@ -131,7 +131,7 @@ def test_codes_are_set_with_their_weight(init, weight, update):
         (torch.zeros(K, D), torch.inf, "weight: expected counts above 0; got inf"),
     ],
 )
-def test_codes_that_are_none_are_refused(wrong, weight, message):
+def test_invalid_codes_are_refused(wrong, weight, message):
     quantizer = VectorQuantizer(K, D)
     before = quantizer.codebook.embeddings.clone()
     with pytest.raises(UserError, match=message):
@@ -143,7 +143,7 @@ def test_codes_that_are_none_are_refused(wrong, weight, message):
 
 
 @pytest.mark.parametrize("parts", [1, 4])
-def test_restarts_land_apart_and_on_no_code(parts):
+def test_restarted_codes_differ_from_each_other_and_from_other_codes(parts):
     torch.manual_seed(0)
     k = 64
     quantizer = VectorQuantizer(

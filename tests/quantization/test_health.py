@@ -66,7 +66,7 @@ def test_dead_codes_are_those_that_a_restart_moves(restart):
         assert (codebook.embeddings - before).norm(dim=1).gt(1).sum() == found
 
 
-def test_an_unused_codebook_is_told_without_nan():
+def test_an_unused_codebook_is_reported_without_nan():
     found = health(Codebook(3, 2))
     assert found == (0, 0, pytest.approx(1.0), (0.0,) * 7)
 

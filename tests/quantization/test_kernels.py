@@ -150,7 +150,7 @@ def test_operators_keep_torchs_rules():
     torch.library.opcheck(kernels.add_up, (z, indices, 12), test_utils=checks)
 
 
-def test_they_are_for_gpus_alone(monkeypatch):
+def test_kernels_are_only_for_gpus(monkeypatch):
     t = torch.zeros(1)
     assert backend.kernels_for(t) is None
     on_gpu = t.as_subclass(type("OnGpu", (Tensor,), {"device": torch.device("cuda")}))

@@ -75,7 +75,7 @@ def test_channels_may_come_second(shape):
     assert_same_state(first, last)
 
 
-def test_a_gap_in_memory_makes_no_difference():
+def test_non_contiguous_memory_makes_no_difference():
     quantizer = make().eval()
     z = vectors(6, 2 * D)[:, ::2]
     assert torch.equal(quantizer(z).z_q, quantizer(z.contiguous()).z_q)

@@ -134,7 +134,7 @@ def test_activation_checkpointing_changes_nothing(restart, defer, reentrant):
             torch.testing.assert_close(a, b)
 
 
-def test_an_update_that_never_comes_is_said_once():
+def test_a_missing_update_is_warned_about_once():
     quantizer = make(defer_update=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -154,7 +154,7 @@ def test_an_update_that_never_comes_is_said_once():
     assert len(said) == 1
 
 
-def test_an_update_of_ones_own_is_not_missed():
+def test_there_is_no_warning_without_deferred_updates():
     quantizer = make()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -164,7 +164,7 @@ def test_an_update_of_ones_own_is_not_missed():
 
 @pytest.mark.parametrize("update", [EMA(), GradientLearned()])
 @pytest.mark.parametrize("init", ["uniform", "data"])
-def test_a_saved_quantizer_goes_on_as_the_original(init, update, tmp_path):
+def test_a_saved_quantizer_trains_on_like_the_original(init, update, tmp_path):
     torch.manual_seed(0)
     quantizer = VectorQuantizer(K, D, init=init, update=update, restart=Restart())
     for seed in range(3):

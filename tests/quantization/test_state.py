@@ -101,7 +101,7 @@ WAYS += [lambda old, _: copy.deepcopy(old), lambda old, _: pickle.loads(pickle.d
 
 @pytest.mark.parametrize("update", UPDATES, ids=lambda update: type(update).__name__)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_a_state_goes_on_as_the_original_whatever_way_it_came(way, update):
+def test_a_loaded_state_trains_on_like_the_original(way, update):
     old = trained(update)
     new = way(old, make(update))
     assert new.codebook.ready
@@ -111,7 +111,7 @@ def test_a_state_goes_on_as_the_original_whatever_way_it_came(way, update):
 
 
 @pytest.mark.parametrize("way", [copied, copied_as_data, loaded, assigned])
-def test_a_state_that_waits_for_data_waits_in_its_new_place_too(way):
+def test_an_uninitialized_state_stays_uninitialized_when_loaded(way):
     quantizer = way(make(), trained())
     assert not quantizer.codebook.ready
     quantizer(50 + torch.randn(200, D))

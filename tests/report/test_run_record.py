@@ -25,7 +25,7 @@ def test_the_label_of_the_current_folder_is_its_name(make_run, monkeypatch):
     assert load_run(Path(".")).label == "here"
 
 
-def test_equal_folder_names_are_told_apart_by_their_parents(make_run):
+def test_equal_folder_names_are_distinguished_by_their_parents(make_run):
     paths = [make_run(name, epochs=1) for name in ("x/a/run", "x/b/run", "other")]
     assert [run.label for run in load_runs(paths)] == ["a/run", "b/run", "other"]
 
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_one_line_that_names_it(make_run, name, content, said)
 
 
 def test_another_folder_is_no_run(tmp_path):
-    with pytest.raises(UserError, match=r"expected a run folder; it has no run\.json"):
+    with pytest.raises(UserError, match=r"expected a run folder; found no run\.json"):
         load_run(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""What the page is told, against the model itself."""
+"""What the page receives, compared with the model itself."""
 
 import time
 from io import BytesIO
@@ -67,7 +67,7 @@ def test_image_formats_and_modes(session, mode, kind):
     assert session.encode(picture(16, 16, kind, mode))["rows"] == 4
 
 
-def test_a_code_is_shown_by_the_central_token(session, model):
+def test_a_code_is_drawn_as_the_patch_of_the_central_token(session, model):
     tiles = pixels(session.codes)
     assert tiles.shape == (24, 24, 3)  # 30 codes in 6 x 6 tiles of 4 pixels
     with torch.no_grad():

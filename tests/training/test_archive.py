@@ -104,7 +104,7 @@ def test_names_other_than_those_of_tensors_are_refused(named, pickled):
         read(io.BytesIO(repacked(saved(), {"data.pkl": pickled})))
 
 
-def test_what_torch_warns_of_is_refused_or_read_without_a_word(recwarn):
+def test_content_that_torch_warns_about_is_read_without_warnings(recwarn):
     (name,) = (n for n in zipfile.ZipFile(io.BytesIO(saved())).namelist() if n.endswith("data.pkl"))
     pickled = zipfile.ZipFile(io.BytesIO(saved())).read(name)
     read(io.BytesIO(repacked(saved(), {"data.pkl": b"\x80\x04" + pickled[2:]})))

@@ -87,7 +87,7 @@ def test_missing_weights_are_reported(tmp_path, tiny):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(UserError, match="expected a run folder; it has no"):
+    with pytest.raises(UserError, match="expected a run folder; found no"):
         load_model(tmp_path)
 
 

@@ -25,7 +25,7 @@ def history(*usages):
 @pytest.mark.parametrize(
     "usages", [(), (0.1,), (0.1, 0.2), (0.9, 0.5), (0.4, 0.43), (0.2, 0.1, 0.3)]
 )
-def test_a_codebook_that_is_used_or_comes_into_use_needs_no_word(usages):
+def test_no_warning_for_a_codebook_whose_usage_is_high_or_rising(usages):
     assert warning(history(*usages), Config()) is None
 
 

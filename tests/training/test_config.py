@@ -1,4 +1,4 @@
-"""The configuration: what it refuses and how two are told apart."""
+"""The configuration: what it refuses, and the differences between two."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_a_file_is_no_folder(tmp_path, overwrite):
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(UserError, match="expected a run folder; it has no") as error:
+    with pytest.raises(UserError, match="expected a run folder; found no") as error:
         read_config(tmp_path)
     one_line(error, about=tmp_path)
 

@@ -47,7 +47,7 @@ def test_another_thread_may_enter_and_leave():
     assert signal.getsignal(signal.SIGINT) == before
 
 
-def test_stopped_tells_its_signal():
+def test_stopped_carries_its_signal():
     stopped = Stopped(signal.SIGTERM, "all saved")
     assert stopped.number == 15
     assert str(stopped) == "all saved"

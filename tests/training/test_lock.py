@@ -1,4 +1,4 @@
-"""One trainer a folder: the second is told, and the first goes on as if it had been alone."""
+"""One trainer per folder: a second one is refused, and the first one is not affected."""
 
 from __future__ import annotations
 

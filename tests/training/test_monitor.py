@@ -30,7 +30,7 @@ def test_a_run_stops_after_several_bad_steps_in_a_row(
     monkeypatch.setattr(monitor, "PATIENCE", 3)
     config = tiny()
     trainer = begin(tiny(), data, tmp_path / "parts")
-    saved, told = [], []
+    saved, reported = [], []
 
     def seen(images, means):
         if images == 48:
@@ -38,10 +38,10 @@ def test_a_run_stops_after_several_bad_steps_in_a_row(
             spoil(trainer)
 
     with pytest.raises(UserError, match=r"not finite in 3 steps in a row after 72 im") as error:
-        trainer.run([callback(on_images=seen, on_bad_step=told.append)])
+        trainer.run([callback(on_images=seen, on_bad_step=reported.append)])
     assert "\n" not in str(error.value)
     assert "learning_rate" in str(error.value)
-    assert [sentence.split(" was")[0] for sentence in told] == ["Step 7", "Step 8", "Step 9"]
+    assert [sentence.split(" was")[0] for sentence in reported] == ["Step 7", "Step 8", "Step 9"]
     assert (tmp_path / "parts/checkpoint.pt").read_bytes() == saved[0]
     shutil.rmtree(tmp_path / "parts/bad_steps")
     resumed(tiny(), data, tmp_path / "parts").run()
@@ -55,7 +55,7 @@ def test_a_bad_step_is_skipped_and_reported(
 ):
     monkeypatch.setattr(monitor, "READ_EVERY", looks)
     trainer = begin(tiny(training={"epochs": 1}), data, tmp_path / "run")
-    layer, kept, told = trainer.model.decoder[0].first, {}, []
+    layer, kept, reported = trainer.model.decoder[0].first, {}, []
     steps = []
 
     def forward(module, inputs):
@@ -76,9 +76,9 @@ def test_a_bad_step_is_skipped_and_reported(
     layer.register_forward_hook(after)
     if where == "gradient":
         layer.weight.register_hook(backward)
-    trainer.run([callback(on_bad_step=told.append)])
+    trainer.run([callback(on_bad_step=reported.append)])
     assert torch.equal(kept["weight"], kept["after"])
-    assert len(told) == 1 and told[0].startswith("Step 3 was skipped")
+    assert len(reported) == 1 and reported[0].startswith("Step 3 was skipped")
     report = json.loads((tmp_path / "run/bad_steps/step_00000003.json").read_text())
     saved = np.load(tmp_path / "run/bad_steps/step_00000003.npz")["images"]
     order = epoch_order(len(data.train.images), 0, 0)[16:24]

@@ -133,7 +133,7 @@ def test_a_killed_process_ends_the_others_and_the_run_can_be_resumed(alone, tmp_
 
 
 def test_several_processes_hold_one_lock_for_all(tmp_path):
-    """A second launch is told in one line, whatever it wants; the first comes to its end."""
+    """A second launch ends with a one-line error; the first one finishes."""
     folder = tmp_path / "run"
     first = start(folder, 2, epochs=4)
     deadline = time.monotonic() + 120

@@ -142,7 +142,9 @@ def test_what_does_not_fit_is_refused_by_name_and_replaces_nothing(
     "changed",
     [{"estimator": "straight_through"}, {"update": "gradient"}, {"decay": 0.9, "restart": 0.03}],
 )
-def test_what_is_not_part_of_the_weights_may_change(changed, onwards, begin, finished, tmp_path):
+def test_options_that_do_not_affect_the_weights_may_change(
+    changed, onwards, begin, finished, tmp_path
+):
     config, images = onwards
     trainer = begin(config.replace(quantizer=changed), images, tmp_path / "new")
     ours, theirs = trainer.model.state_dict(), finished.model.state_dict()

@@ -54,17 +54,17 @@ def test_an_epoch_ends_before_its_checkpoint_is_written(tmp_path, data, tiny, be
 def test_after_a_crash_before_the_checkpoint_the_epoch_ends_again(
     tmp_path, data, tiny, begin, resumed, outcome, uninterrupted, callback, crash
 ):
-    config, told = tiny(quantizer={"restart": 0.3}), []
+    config, reported = tiny(quantizer={"restart": 0.3}), []
 
     def on_epoch_end(record):
-        told.append(json.loads(json.dumps({**record, "timing": None})))
-        if len(told) == crash:
+        reported.append(json.loads(json.dumps({**record, "timing": None})))
+        if len(reported) == crash:
             raise SystemError("lost")
 
     with pytest.raises(SystemError, match="lost"):
         begin(config, data, tmp_path / "parts").run([callback(on_epoch_end=on_epoch_end)])
     resumed(config, data, tmp_path / "parts").run([callback(on_epoch_end=on_epoch_end)])
-    epochs = [record["epoch"] for record in told]
+    epochs = [record["epoch"] for record in reported]
     assert epochs == [*range(1, crash + 1), *range(crash, 4)]
-    assert told[crash] == told[crash - 1]
+    assert reported[crash] == reported[crash - 1]
     assert outcome(tmp_path / "parts") == uninterrupted(config)

@@ -1,4 +1,4 @@
-"""rotvq ablate: run our ablations and report them."""
+"""rotvq ablate: run the ablation studies and report them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ EXAMPLES = """\
 
 
 def run(argv: Sequence[str]) -> int:
-    """Finish the runs of the studies named and write the report. Returns the exit status."""
+    """Run what is left of the given studies and write the report. Returns the exit status."""
     description = (
-        "Go from the paper's recipe to the best one, one change at a time; try other options and "
-        "large codebooks; and report them."
+        "Run ablations and write a report: from the paper's recipe to the best one, one change at "
+        "a time; other options; large codebooks."
     )
     return run_suite(ablations.SUITE, ablations.contents, argv, description, EXAMPLES)

@@ -51,7 +51,7 @@ class Live(Progress):
 
 
 class PipedConsole(Console):
-    """A console that lets a closed pipe be handled by its caller; rich would exit with status 1."""
+    """A console that lets its caller handle a closed pipe; rich would exit with status 1."""
 
     def on_broken_pipe(self) -> None:
         """Re-raise the BrokenPipeError being handled."""

@@ -1,4 +1,4 @@
-"""rotvq classifier: train the classifier that measures reconstructions."""
+"""rotvq classifier: train the classifier behind the classifier metrics."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rotvq.training.config import Config, DataConfig
 
 
 def run(argv: Sequence[str]) -> int:
-    """Train, test and save a classifier with its record. Returns the exit status."""
+    """Train, test and save a classifier. Returns the exit status."""
     parser = Parser(
         prog="rotvq classifier",
         description="Train a small classifier on labelled images (CIFAR-10: a few minutes on 2 "
-        "cores). `rotvq reproduce estimators` measures reconstructions with one, and trains it if "
-        "missing.",
+        "cores). `rotvq reproduce estimators` uses it to measure reconstructions, and trains it if "
+        "it is missing.",
     )
     parser.add_argument(
         "--data", default="cifar10", help="source of labelled images (default: cifar10)"
@@ -27,7 +27,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--out", type=Path, default=Path("classifier"), help="output folder (default: classifier)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the training (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     options = parser.parse_args(argv)
     if not 0 <= options.seed < 2**31:
         raise UserError(f"--seed: expected 0 to 2147483647; got {options.seed}.")
@@ -37,7 +37,7 @@ def run(argv: Sequence[str]) -> int:
         )
     terminal = Terminal()
     data = load_images(Config(data=DataConfig(source=options.data)))
-    # Late: importing torch takes time, and bad options or data are reported before it.
+    # Imported late, because torch is slow to import: bad options or data are reported first.
     from rotvq.evaluation.classifier import RECORD
     from rotvq.studies.classifier import images_to_see, obtain
     from rotvq.training.environment import accelerator
@@ -47,8 +47,8 @@ def run(argv: Sequence[str]) -> int:
     record = json.loads((options.out / RECORD).read_text(encoding="utf-8"))
     if record["seed"] != options.seed:
         raise UserError(
-            f"{options.out}: expected a classifier of seed {options.seed}; got one of seed "
-            f"{record['seed']}. Choose another --out, or remove it."
+            f"{options.out}: expected a classifier trained with seed {options.seed}; got one with "
+            f"seed {record['seed']}. Choose another --out, or remove the folder."
         )
     terminal.say(
         f"Test accuracy {record['accuracy']:.2%} after {record['epochs']} epochs "

@@ -1,4 +1,4 @@
-"""Shared by encode, decode and reconstruct: a model by name, images by path."""
+"""What encode, decode and reconstruct share: models by name, images by path."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def add_pictures(parser: Parser) -> None:
     parser.add_argument(
         "--split",
         choices=SPLITS,
-        help="of a data source (default: test, or all without a test split)",
+        help="split of a data source (default: test, or all images if there is none)",
     )
     parser.add_argument(
         "--bits", type=int, help="bits used by gray images stored in 16 bits, such as 12"
@@ -57,7 +57,7 @@ def check_batch_size(size: int) -> None:
 
 
 def load_model(name: str) -> VQVAE:
-    """The model of a run folder, a saved model or one on the Hub, on the fastest device."""
+    """Load a model from a run folder, a saved model or the Hub, onto the fastest device."""
     from rotvq.model import VQVAE
     from rotvq.training.build import load_model as load_run
     from rotvq.training.environment import accelerator
@@ -72,9 +72,9 @@ class Source:
     """Images to encode, in order.
 
     Args:
-        words: paths, or data sources.
-        split: of a data source; None for its test split, or for all if it has none.
-        channels: of the model.
+        words: paths or data sources.
+        split: the split of a data source; None for its test split, or all images if it has none.
+        channels: the channels of the model.
         bits: bits used by gray images stored in 16 bits.
 
     Raises:
@@ -101,14 +101,14 @@ class Source:
         Args:
             terminal: where to report.
             coded: the number of images that were encoded.
-            out: the command's output.
+            out: the output of the command.
 
         Raises:
             UserError: no image was encoded.
         """
         if not coded:
             raise UserError(
-                "expected readable images; found none: " + "; ".join(self.findings.notes)
+                "IMAGES: expected readable images; found none: " + "; ".join(self.findings.notes)
             )
         for note in (*self._reader.notes, *self.findings.notes):
             terminal.say(note)

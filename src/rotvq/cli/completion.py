@@ -31,7 +31,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _whole() -> argparse.ArgumentParser:
-    """One parser with every command as a subcommand."""
+    """One parser with all commands as subcommands."""
     whole = argparse.ArgumentParser(prog="rotvq")
     whole.add_argument("-V", "--version", action="version", help="show the version")
     commands = whole.add_subparsers()
@@ -40,7 +40,7 @@ def _whole() -> argparse.ArgumentParser:
         known = [word for action in options._actions for word in action.option_strings]
         for action in options._actions:
             _complete(action)
-            # jsonargparse adds an option --training beside --training.epochs; rotvq refuses it.
+            # jsonargparse adds --training next to --training.epochs; rotvq does not accept it.
             if any(word.startswith(f"{name}.") for name in action.option_strings for word in known):
                 action.help = argparse.SUPPRESS
         command = commands.add_parser(
@@ -52,7 +52,7 @@ def _whole() -> argparse.ArgumentParser:
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
-    """The parser of a command: the one that prints its help."""
+    """The parser that prints the help of a command."""
     found: list[argparse.ArgumentParser] = []
     original = argparse.ArgumentParser.print_help
     argparse.ArgumentParser.print_help = lambda self, file=None: found.append(self)  # type: ignore[method-assign]
@@ -65,10 +65,12 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
 
 def _complete(action: argparse.Action) -> None:
-    """Tell shtab what an option or argument takes: one of some choices, a file, or neither."""
-    # jsonargparse keeps the annotation of a configuration's field here.
+    """Declare to shtab whether an argument takes a choice, a file, or neither."""
+    # Where jsonargparse keeps the type annotation of a configuration field.
     kind = getattr(action, "_typehint", action.type)
-    if hasattr(action, "_typehint") and action.help:  # from a docstring; shtab expects a format
+    if (
+        hasattr(action, "_typehint") and action.help
+    ):  # from a docstring; shtab expects a format string
         action.help = action.help.replace("%", "%%")
     if action.choices or action.nargs == 0:
         return
@@ -81,7 +83,7 @@ def _complete(action: argparse.Action) -> None:
 
 
 def _choices(kind: Any) -> list[str]:
-    """The values of a type that has only a few; empty for any other."""
+    """The values of a type with only a few values; empty for any other type."""
     if kind is bool:
         return ["true", "false"]
     if kind is NoneType:

@@ -1,4 +1,4 @@
-"""rotvq decode: a token file to images."""
+"""rotvq decode: decode a token file to images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(argv: Sequence[str]) -> int:
     """Decode tokens and write the images. Returns the exit status."""
     parser = Parser(
         prog="rotvq decode",
-        description="Decode a token file to PNG images, with the model that encoded them.",
+        description="Decode a token file to PNG images with the model that encoded it.",
         epilog="example: rotvq decode photos.npz --model runs/mine -o decoded/",
     )
     parser.add_argument("tokens", type=Path, metavar="TOKENS", help="file written by rotvq encode")
@@ -33,7 +33,7 @@ def run(argv: Sequence[str]) -> int:
     check_batch_size(options.batch_size)
     check_folder(options.out, options.overwrite)
     tokens = load_tokens(options.tokens)
-    # Late: importing torch takes long, and bad options are reported first.
+    # Imported late, because torch is slow to import: bad options are reported first.
     from rotvq.tokens.coding import decode
 
     terminal = Terminal()

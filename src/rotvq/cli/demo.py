@@ -1,4 +1,4 @@
-"""rotvq demo: straight-through and rotation on the embedded photographs, and a report."""
+"""rotvq demo: compare straight-through and rotation on the embedded photographs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def run(argv: Sequence[str]) -> int:
         "patches of two photographs that come with scikit-learn, and write a report that compares "
         "them.",
     )
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder (default: demo)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo"), help="output folder (default: demo)"
+    )
     parser.add_argument(
         "--preset", choices=["demo", "smoke"], default="demo", help="size of the demo"
     )
@@ -32,7 +34,7 @@ def run(argv: Sequence[str]) -> int:
         config = base.replace(quantizer={"estimator": estimator}, training={"seed": options.seed})
         out = options.out / estimator
         print(f"— {estimator} —", flush=True)
-        # Resumes an interrupted demo; a finished one is only reported again.
+        # Resumes an interrupted demo; of a finished one, only the report is rewritten.
         status = execute(
             config,
             Options(None, out, resume=not options.overwrite, overwrite=options.overwrite),

@@ -1,4 +1,4 @@
-"""rotvq encode: images to a token file."""
+"""rotvq encode: encode images to a token file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run(argv: Sequence[str]) -> int:
     """Encode images and write their tokens. Returns the exit status."""
     parser = Parser(
         prog="rotvq encode",
-        description="Encode images of any size to a token file, packed to the bit.",
+        description="Encode images of any size to a compact token file.",
         epilog="example: rotvq encode photos/ --model runs/mine -o photos.npz",
     )
     add_pictures(parser)
@@ -37,8 +37,8 @@ def run(argv: Sequence[str]) -> int:
             "--overwrite."
         )
     if options.out.suffix == ".parquet":
-        import_module("pyarrow")  # missing, it is reported before the images are encoded
-    # Late: importing torch takes long, and bad options are reported first.
+        import_module("pyarrow")  # if missing, report it before encoding
+    # Imported late, because torch is slow to import: bad options are reported first.
     from rotvq.tokens.coding import codable, encode
 
     terminal = Terminal()

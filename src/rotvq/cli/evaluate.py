@@ -26,14 +26,14 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("run", type=Path, help="folder written by rotvq train")
     parser.add_argument("--split", choices=["test", "train"], default="test")
     parser.add_argument("--data", help="evaluate on this data source instead; requires --out")
-    parser.add_argument("--batch-size", type=int, default=128, help="images at a time")
+    parser.add_argument("--batch-size", type=int, default=128, help="images per batch")
     for metric, what in (("rfid", "Inception"), ("lpips", "VGG16")):
         parser.add_argument(
             f"--{metric}",
             nargs="?",
             const="",
             metavar="FILE",
-            help=f"also compute it, with the {what} network in FILE (default: download it)",
+            help=f"also compute it with the {what} network in FILE (default: download it)",
         )
     parser.add_argument(
         "--out", type=Path, help="JSON file to write (default: the record of the run)"
@@ -43,7 +43,8 @@ def run(argv: Sequence[str]) -> int:
         raise UserError(f"--batch-size: expected 1 or more; got {options.batch_size}.")
     if options.data and not options.out:
         raise UserError(
-            "--data: expected --out FILE too, as the record of the run is for its own data."
+            "--data: expected it with --out; got no --out, and the run's own record is only for "
+            "its own data. Pass --out FILE."
         )
     if options.out:
         _check_record(options.out)
@@ -55,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
         )
     terminal = Terminal()
     data = load_images(config)
-    # Late: importing torch takes long, and bad input is reported first.
+    # Imported late, because torch is slow to import: bad input is reported first.
     from rotvq.evaluation import perceptual
     from rotvq.evaluation.evaluate import evaluate
     from rotvq.files import write_json
@@ -103,10 +104,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _check_record(path: Path) -> None:
-    """Check that at most an older record is replaced.
+    """Check that a path is new or holds an evaluation record.
 
     Raises:
-        UserError: the file is something else.
+        UserError: it holds something else.
     """
     try:
         ours = not path.exists() or "metrics" in read_json(path)
@@ -114,6 +115,6 @@ def _check_record(path: Path) -> None:
         ours = False
     if not ours:
         raise UserError(
-            f"--out: expected a new file or a record to replace; {path} is something else. Choose "
-            "another name."
+            f"--out: expected a new file or an evaluation record to replace; got {path}, which is "
+            "neither. Choose another name."
         )

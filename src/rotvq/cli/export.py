@@ -1,4 +1,4 @@
-"""rotvq export: a trained model for use elsewhere."""
+"""rotvq export: export a trained model for use elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rotvq.data_processing import load
 from rotvq.errors import UserError
 
 CHECKED, SIDE, PATCH = 64, 32, 160
-"""Photographs that programs are checked on, and their smallest and largest side in pixels."""
+"""The number of photographs for the check, and their minimum and maximum side in pixels."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -22,22 +22,28 @@ def run(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="rotvq export",
         description="Export a trained model as ONNX or torch.export programs (images to indices, "
-        "indices to images), or as a folder for VQVAE.from_pretrained and the hub.",
+        "indices to images), or as a folder for VQVAE.from_pretrained and the Hub.",
         epilog="example: rotvq export runs/mine --to onnx -o mine-onnx/",
     )
-    parser.add_argument("model", help="folder of a run or a saved model, or owner/name on the hub")
+    parser.add_argument("model", help="a run folder, a saved model, or owner/name on the Hub")
     parser.add_argument("--to", choices=["onnx", "torch", "model"], required=True)
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same names")
-    parser.add_argument("--push", metavar="OWNER/NAME", help="upload to the hub; with --to model")
+    parser.add_argument(
+        "--push", metavar="OWNER/NAME", help="upload to the Hub; requires --to model"
+    )
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     options = parser.parse_args(argv)
     if (options.push or options.private) and options.to != "model":
-        raise UserError(f"--push: expected it with --to model; got --to {options.to}.")
+        raise UserError(
+            f"--push: expected it with --to model; got --to {options.to}. Pass --to model."
+        )
     if options.private and not options.push:
-        raise UserError("--private: expected it with --push.")
+        raise UserError(
+            "--private: expected it with --push; got no --push. Pass --push OWNER/NAME."
+        )
     check_folder(options.out, options.overwrite)
-    # Late: importing torch takes long, and bad options are reported first.
+    # Imported late, because torch is slow to import: bad options are reported first.
     from rotvq import export
     from rotvq.files import write_text
     from rotvq.tokens.coding import padded
@@ -68,10 +74,10 @@ def run(argv: Sequence[str]) -> int:
         images = padded(on_device(data.test, CHECKED, "cpu"), 2 * model.stride)
         encode, decode = (read(path) for path in paths)
         share, largest = export.differences(model, encode, decode, images)
-        # Moved into place only after the check.
+        # Moved to their final place only after the check.
         written = [str(path.replace(options.out / path.name)) for path in paths]
     terminal.say(
-        f"Wrote {' and '.join(written)}. On {len(images)} photographs {share:.2%} of the "
-        f"indices differ from the model's, and pixels in [-1, 1] by at most {largest:.1g}."
+        f"Wrote {' and '.join(written)}. On {len(images)} photographs, {share:.2%} of the "
+        f"indices differ from the model's, and pixels in [-1, 1] differ by at most {largest:.1g}."
     )
     return 0

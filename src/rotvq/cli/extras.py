@@ -1,4 +1,4 @@
-"""The optional extras of the package, and what to install when a module of one is missing."""
+"""The optional extras of the package, and which one to install if a module is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images of a configuration, loaded with a line about what they are."""
+"""Loads the images of a configuration, and prints a summary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def load_images(config: Config, quiet: bool = False) -> ImageData:
     """Load the images of a run, and print how many there are.
 
     Args:
-        config: of the run.
+        config: the configuration of the run.
         quiet: print nothing.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`rotvq COMMAND …`: runs the command; errors become one line and an exit status."""
+"""`rotvq COMMAND …`: runs a command; errors become one line and an exit status."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 means success, 2 bad input, 128 + n a stop by signal n, 1 a bug in rotvq.
     """
     telemetry.switch_off()
-    # Pillow warns of very large or slightly damaged images; the commands count and list them.
+    # Pillow warns about very large or slightly damaged images; commands count and list them.
     warnings.filterwarnings("ignore", module="PIL")
     arguments = list(sys.argv[1:] if argv is None else argv)
     return answering(lambda: _answer(arguments))
@@ -69,7 +69,7 @@ def complain(line: str) -> None:
 
 
 def answering(run: Callable[[], int], say: Callable[[str], object] = complain) -> int:
-    """Run a command; returns its exit status, and reports an error with `say`, in one line."""
+    """Run a command; return its exit status, and report errors with `say`, in one line."""
     streams.prepare()
     try:
         with orderly_end():

@@ -30,15 +30,15 @@ class Parser(argparse.ArgumentParser):
 def with_configs(words: Sequence[str], groups: Collection[str]) -> list[str]:
     """Replace each `--config FILE` by the options in the file.
 
-    jsonargparse never opens the file: it would also read files that are named in it.
+    jsonargparse never opens the file, because it would also read files named in it.
 
     Args:
         words: the command line.
-        groups: the groups of options, such as "training" in `--training.epochs`.
+        groups: names of option groups, such as "training" in `--training.epochs`.
 
     Raises:
-        UserError: a file does not exist, is not plain YAML, or holds anything but options; or a
-            word is a group without an option.
+        UserError: a file does not exist, is not plain YAML, or contains anything except options;
+            or a word is a group without an option.
     """
     found, left, parts = list[str](), iter(words), {f"--{group}" for group in groups}
     for word in left:
@@ -74,7 +74,7 @@ def _config_words(path: Path, groups: Collection[str]) -> Iterator[str]:
 
 
 def parsed(parser: ArgumentParser, words: Sequence[str]) -> Any:
-    """What jsonargparse makes of words; its errors become one line in our form.
+    """Parse words with jsonargparse; its errors become one line in our form.
 
     Raises:
         UserError: an option does not exist, or its value is not of its type.

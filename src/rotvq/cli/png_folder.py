@@ -1,4 +1,4 @@
-"""Writes PNGs to a folder, each under a name that depends only on its source."""
+"""Writes PNGs to a folder; names depend only on those of the sources."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     """Check that images can be written to a folder.
 
     Raises:
-        UserError: it holds files, is a file, or has the name of an image file.
+        UserError: it is not empty, is a file, or has the name of an image file.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out: expected a folder; {folder} is a file. Choose another name.")
     if not folder.exists() and folder.suffix.lower() in SUFFIXES:
         raise UserError(
-            f"--out: expected a folder for the PNGs; got {folder}, the name of an image file. Pass "
+            f"--out: expected a folder for the PNGs; got the image file name {folder}. Pass "
             f"{folder.with_suffix('')}, for example."
         )
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise UserError(
-            f"--out: expected a new or empty folder; {folder} holds files. Choose another folder, "
+            f"--out: expected a new or empty folder; {folder} is not empty. Choose another folder, "
             "or replace files of the same names with --overwrite."
         )
 
@@ -46,7 +46,8 @@ class PngFolder:
     """Writes images to a folder, which is created if needed.
 
     Attributes:
-        skipped: images that would have replaced another, as on a case-insensitive file system.
+        skipped: images that would have replaced another one written before, for example on a
+            case-insensitive file system.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,34 +64,34 @@ class PngFolder:
             pixels: (c, h, w), uint8.
 
         Raises:
-            UserError: the name leads out of the folder.
+            UserError: the name points outside the folder.
         """
         self._unnamed += not name
         path = self.folder / png_name(name or f"{self._unnamed:06d}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             taken = path.is_dir() or (path.exists() and _identity(path) in self._written)
-        except (FileExistsError, NotADirectoryError):  # an image has the name of the folder
+        except (FileExistsError, NotADirectoryError):  # an image has the name of a folder
             taken = True
         if taken:
             self.skipped.append(Skipped(name, "another image was written under its name"))
             return
         # Pillow expects gray images without a channel dimension.
         image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-        # There may be thousands, and they can be decoded again.
+        # Not durable: there may be thousands, and they can be decoded again.
         write_atomically(path, partial(image.save, format="PNG"), durable=False)
         self._written.add(_identity(path))
 
 
 def png_name(source: str) -> Path:
-    """The name of the PNG of a source, with / between folders.
+    """The PNG name for a source, with / between folders.
 
-    It depends only on the source's name, and no two sources share one: `a.png` keeps its name, any
-    other gets the suffix, as in `a.jpg.png`. So does `a.jpg.png` itself, to differ from that of
-    `a.jpg`. Characters that are not portable are written as %XX.
+    It depends only on the source's name, and is unique: `a.png` keeps its name, others get a
+    suffix, as in `a.jpg.png`. So does `a.jpg.png` itself, to differ from that of `a.jpg`.
+    Characters that are not portable are written as %XX.
 
     Raises:
-        UserError: the path is absolute or leads out of the folder.
+        UserError: the path is absolute or points outside the folder.
     """
     path = PurePosixPath(source)
     if not path.name or path.is_absolute() or ".." in path.parts:
@@ -107,7 +108,7 @@ def _portable(part: str) -> str:
 
 
 def _short(part: str) -> str:
-    """The name; if too long, it is truncated and a hash of it is appended."""
+    """The name; if it is too long, it is truncated and its hash is appended."""
     encoded = part.encode("utf-8", "surrogateescape")
     if len(encoded) <= _LONGEST:
         return part

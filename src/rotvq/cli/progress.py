@@ -25,7 +25,7 @@ class TrainingProgress(Terminal):
     """Prints the progress of a run to standard output.
 
     Args:
-        config: of the run.
+        config: the configuration of the run.
         quiet: print nothing.
     """
 
@@ -99,7 +99,7 @@ class _Following(Callback):
 
 
 def epoch_lines(record: dict[str, Any], config: Config) -> list[str]:
-    """The record of an epoch in two lines."""
+    """The record of an epoch as two lines."""
     train, test, timing = record["train"], record["test"], record["timing"]
     shown = test or train
     split = "validation" if config.data.validation else "test"
@@ -117,7 +117,7 @@ def epoch_lines(record: dict[str, Any], config: Config) -> list[str]:
 
 
 def _dead(record: dict[str, Any]) -> str:
-    """The number of dead codes, if there are any; a fixed grid has none."""
+    """The number of dead codes, if any; a fixed grid has none."""
     codebook = record.get("codebook") or {}
     if not codebook.get("dead"):
         return ""
@@ -125,7 +125,7 @@ def _dead(record: dict[str, Any]) -> str:
 
 
 def summary(record: dict[str, Any]) -> list[str]:
-    """The record of an evaluation in two lines."""
+    """The record of an evaluation as two lines."""
     metrics = record["metrics"]
     return [
         f"{record['split']}, {record['images']:,} images: MSE {metrics['mse']:.5f}, "

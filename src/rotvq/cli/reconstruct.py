@@ -1,4 +1,4 @@
-"""rotvq reconstruct: encode images and decode them again."""
+"""rotvq reconstruct: encode and decode images, and measure the error."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from rotvq.tokens.coding import Named
 
 CHUNK, PIXELS = 1024, 2**24
-"""Images in memory at a time, and their pixels, about."""
+"""Maximum number of images in memory at a time, and of their pixels (approximate)."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Reconstruct images, write and measure the results. Returns the exit status."""
     parser = Parser(
         prog="rotvq reconstruct",
-        description="Encode images and decode them again, and report the error and the bits.",
-        epilog="example: rotvq reconstruct photos/ --model runs/mine -o seen/",
+        description="Encode and decode images, and report the error and the bits per pixel.",
+        epilog="example: rotvq reconstruct photos/ --model runs/mine -o reconstructed/",
     )
     add_pictures(parser)
     add_model(parser)
@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     check_batch_size(options.batch_size)
     check_folder(options.out, options.overwrite)
-    # Late: importing torch takes long, and bad options are reported first.
+    # Imported late, because torch is slow to import: bad options are reported first.
     from rotvq.evaluation.metrics import psnr
     from rotvq.tokens.coding import codable, decode, encode, within
 
@@ -82,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _squared_error(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> int:
-    """Row by row, as int64 takes eight times the memory of the pixels."""
+    """The sum of squared differences, row by row: int64 takes eight times the memory of pixels."""
     return sum(
         int(np.square(before[:, i].astype(np.int64) - after[:, i]).sum())
         for i in range(before.shape[1])

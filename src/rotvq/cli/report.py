@@ -1,4 +1,4 @@
-"""rotvq report: a self-contained HTML page and Markdown on one or more runs."""
+"""rotvq report: write a self-contained HTML page and Markdown on one or more runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def run(argv: Sequence[str]) -> int:
     for folder in options.runs:
         if not folder.is_dir():
             raise UserError(
-                f"expected a run folder; {folder} is not a folder. Create one with rotvq train."
+                f"{folder}: expected a run folder; found none. Pass the folder that "
+                "`rotvq train --out` wrote."
             )
     from rotvq.report import write_report
 

@@ -27,8 +27,8 @@ EPILOG = """\
 studies:
 {studies}
 
-Finished runs are not repeated; stopped or killed ones resume. At the end, a report is written over
-all finished runs in the folder. Examples:
+Finished runs are not repeated; stopped or killed ones resume. At the end, a report on all finished
+runs in the folder is written. Examples:
 """
 EXAMPLES = """\
   rotvq reproduce all --preset smoke
@@ -39,7 +39,7 @@ EXAMPLES = """\
 
 
 def run(argv: Sequence[str]) -> int:
-    """Finish the runs of the studies named and write the report. Returns the exit status."""
+    """Run what is left of the given studies and write the report. Returns the exit status."""
     description = "Train and measure the paper's studies, and report them next to the paper."
     return run_suite(paper.SUITE, paper.contents, argv, description, EXAMPLES)
 
@@ -51,13 +51,13 @@ def run_suite(
     description: str,
     examples: str,
 ) -> int:
-    """Finish the studies of a suite and write its report. Returns the exit status.
+    """Run what is left of a suite's studies and write the report. Returns the exit status.
 
     Args:
         suite: the studies.
-        contents: imports and returns what the report shows.
-        argv: the command line after the command.
-        description, examples: for --help.
+        contents: imports and returns the contents of the report.
+        argv: the arguments after the command.
+        description, examples: shown by --help.
     """
     options = _parse(suite, argv, description, examples)
     out = options.out or Path(suite.name) / options.preset
@@ -79,7 +79,7 @@ def run_suite(
     if status > 128:
         print(printable(f"Stopped. Everything is saved in {out}; run the same command to resume."))
     if any(each.done for each in everything):
-        # Late: importing matplotlib takes time.
+        # Imported late, because matplotlib is slow to import.
         from rotvq.studies.page import write_report
 
         seeds = ["--seeds", str(options.seeds)] if options.seeds else []
@@ -98,7 +98,7 @@ def _work(
 ) -> int:
     progress = StudyProgress(plan, live=options.jobs == 1)
     data = load_images(plan[0].config, quiet=options.jobs > 1)
-    # Late: importing torch takes time, and bad options or data are reported before it.
+    # Imported late, because torch is slow to import: bad options or data are reported first.
     from rotvq.studies.runner import check_images, run_plan
     from rotvq.training.interrupt import Stopped
 
@@ -117,7 +117,7 @@ def _work(
 
 
 def _common(options: argparse.Namespace, out: Path) -> list[str]:
-    """The options that repeat a study."""
+    """The options of a command that repeats a study."""
     source = ["--data", options.data] if options.data else []
     return ["--preset", options.preset, *source, "--out", str(out)]
 

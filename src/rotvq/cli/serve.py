@@ -1,4 +1,4 @@
-"""rotvq serve: a local page to explore and edit the tokens of images."""
+"""rotvq serve: a local web page to explore and edit the tokens of images."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ def run(argv: Sequence[str]) -> int:
     """Serve the page until Ctrl-C. Returns the exit status."""
     parser = Parser(
         prog="rotvq serve",
-        description="Serve a page on this machine: drop an image, see its tokens, change them, and "
-        "watch the image change.",
+        description="Serve a web page on this machine: drop an image, see its tokens, edit them, "
+        "and watch the image change.",
         epilog="example: rotvq serve runs/mine",
     )
-    parser.add_argument("model", help="folder of a run or a saved model, or owner/name on the hub")
-    parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0: any)")
+    parser.add_argument("model", help="a run folder, a saved model, or owner/name on the Hub")
+    parser.add_argument(
+        "--port", type=int, default=8000, help="port (default: 8000; 0: any free port)"
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
@@ -27,8 +29,8 @@ def run(argv: Sequence[str]) -> int:
         "--name",
         action="append",
         default=[],
-        help="host name or address that browsers use; required if --host stands for every address "
-        "of this machine, as 0.0.0.0 does (can be repeated)",
+        help="host name or address that browsers use; required if --host means every address of "
+        "this machine, such as 0.0.0.0 (repeatable)",
     )
     options = parser.parse_args(argv)
     if not 0 <= options.port < 65536:

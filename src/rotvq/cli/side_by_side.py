@@ -23,8 +23,8 @@ def side_by_side(processes: int, function: Callable[[], int]) -> int:
     error that several of them report is printed once.
 
     Args:
-        processes: their number.
-        function: returns an exit status; must be importable and its arguments picklable.
+        processes: number of processes.
+        function: returns an exit status; must be picklable.
     """
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // processes)
@@ -49,7 +49,7 @@ def side_by_side(processes: int, function: Callable[[], int]) -> int:
                     signalled.add(process)
             _print_new(reported, printed)
     _print_new(reported, printed)
-    # A worker killed by signal n has exit code -n, which a shell calls 128 + n.
+    # A worker killed by signal n has exit code -n; in a shell it would be 128 + n.
     return max(
         128 - code if code < 0 else code for w in workers if (code := w.exitcode) is not None
     )

@@ -1,4 +1,4 @@
-"""Turns SIGTERM and SIGHUP into an exception, so that unfinished work is cleaned up."""
+"""Turns SIGTERM and SIGHUP into an exception, so that cleanup code runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(si
 
 
 class Terminated(KeyboardInterrupt):
-    """The process received a signal to end. Not an Exception, so that error handlers ignore it.
+    """The process received a signal to end; not an Exception, so that handlers do not catch it.
 
     Args:
         number: the signal; the exit status is 128 + number.

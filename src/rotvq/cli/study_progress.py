@@ -122,14 +122,14 @@ class _Work:
         self.seen[run.folder] = images
 
     def done(self) -> int:
-        """Images trained on by this process and, in finished runs, by others."""
+        """Images trained on by this process and, in finished runs, by other processes."""
         return sum(
             self.sizes[folder] if run.trained else self.seen.get(folder, 0)
             for folder, run in self.runs.items()
         )
 
     def time_left(self) -> str:
-        """The time left in words, from the speed since the start."""
+        """The time left as text, from the speed since the start."""
         done, elapsed = self.done(), time.monotonic() - self.since
         if done == self.before:
             return "time left unknown"

@@ -1,4 +1,4 @@
-"""Lines and progress on standard output: with rich where it is installed, else plain text."""
+"""Lines and progress on standard output, with rich if it is installed, otherwise plain text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LINE_EVERY = 60.0
-"""Seconds between progress lines where no bar is drawn."""
+"""Seconds between progress lines if no bar is drawn."""
 
 
 class Terminal:
@@ -33,7 +33,7 @@ class Terminal:
         self.last_line = time.monotonic()
 
     def log(self, text: Callable[[], str]) -> None:
-        """Print a progress line, at most one per minute and only where no bar is drawn."""
+        """Print a progress line, at most once per minute and only if no bar is drawn."""
         if not self.console.is_terminal and time.monotonic() - self.last_line >= LINE_EVERY:
             self.say(text())
 
@@ -62,7 +62,7 @@ class Terminal:
 
 
 class _PlainConsole:
-    """The part of rich's Console that is used here, without rich."""
+    """A replacement for the part of rich's Console that is used here."""
 
     is_terminal = False
 

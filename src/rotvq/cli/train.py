@@ -1,4 +1,4 @@
-"""rotvq train: from a configuration and images to the folder of a trained run."""
+"""rotvq train: train a model on images and write a run folder."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from rotvq.training.presets import PRESETS
 
 EPILOG = """\
 You can also set options in a YAML file (--config); later options override earlier ones.
---data X is short for --data.source X. --from MODEL is short for --training.init_from MODEL: it
-takes network, codebook and weights from a run or a saved model. Examples:
+--data X is short for --data.source X. --from MODEL is short for --training.init_from MODEL, which
+starts from the network, codebook and weights of a run or a saved model. Examples:
   rotvq train --preset smoke
   rotvq train --preset cpu --data cifar-10-python.tar.gz --out runs/rotation
   rotvq train --preset cpu --data FOLDER --quantizer.estimator straight_through --training.seed 1
@@ -57,14 +57,14 @@ def run(argv: Sequence[str]) -> int:
 
 
 def execute(config: Config, options: Options, command: str) -> int:
-    """Train a configuration in a folder; returns the exit status.
+    """Train a configuration and write the run folder; returns the exit status.
 
     Raises:
         UserError: the data or the folder cannot be used, or the loss is not finite.
     """
     if options.resume and options.overwrite:
-        raise UserError("expected --resume or --overwrite; got both. Pass one of them.")
-    # Of the processes that torchrun or accelerate launch starts, one writes and prints.
+        raise UserError("expected --resume or --overwrite; got both. Pass only one of them.")
+    # Of the processes started by torchrun or accelerate launch, only one prints.
     main = os.environ.get("RANK", "0") == "0"
     resume = options.resume and run_folder.is_run(options.out)
     if resume:
@@ -101,8 +101,8 @@ def execute(config: Config, options: Options, command: str) -> int:
         raise
     except OSError as error:
         raise UserError(
-            f"expected free space and write permission in {options.out}; {error}. The last "
-            "checkpoint is intact: when you have fixed this, continue with rotvq train --out "
+            f"{options.out}: expected free space and write permission; got {error}. The last "
+            "checkpoint is intact. Once this is fixed, continue with rotvq train --out "
             f"{shlex.quote(str(options.out))} --resume"
         ) from error
     finally:
@@ -139,7 +139,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
     _add_options(parser)
     for group, kind in GROUPS.items():
         parser.add_class_arguments(kind, group)
-        # jsonargparse adds an option for the whole group, which --config serves better.
+        # jsonargparse adds an option for the whole group; --config replaces it.
         parser._option_string_actions[f"--{group}"].help = argparse.SUPPRESS
     parser.add_argument("--config", action="config", help="options from a YAML file")
     options = _options(words)
@@ -162,7 +162,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
 
 
 def _options(words: Sequence[str]) -> Options:
-    """The options that decide about the defaults; read before the rest."""
+    """The options that determine the defaults; parsed before the rest."""
     parser = Parser(prog="rotvq train", add_help=False)
     _add_options(parser)
     known, _ = parser.parse_known_args(words)
@@ -176,7 +176,7 @@ def _resolved(given: Any) -> Options:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", choices=[*PRESETS], help="configuration to start from")
-    parser.add_argument("--out", help="folder of the run; runs/PRESET if not given")
+    parser.add_argument("--out", help="run folder (default: runs/PRESET)")
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in --out, or start it"
     )
@@ -190,7 +190,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _init_from(words: Sequence[str]) -> str | None:
-    """The model to start from, which also decides about the defaults."""
+    """The model to start from, which also determines the defaults."""
     parser = Parser(prog="rotvq train", add_help=False)
     parser.add_argument("--training.init_from", dest="name")
     name: str | None = parser.parse_known_args(words)[0].name
@@ -198,6 +198,6 @@ def _init_from(words: Sequence[str]) -> str | None:
 
 
 def _in_full(word: str) -> str:
-    """An option with its short form expanded."""
+    """Expand a short option to its full form."""
     option, equals, value = word.partition("=")
     return SHORT.get(option, option) + equals + value

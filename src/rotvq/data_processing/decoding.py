@@ -153,14 +153,14 @@ def decode_split(
             images, first = room((count, *pixels.shape)), item.name
         if pixels.shape != images.shape[1:]:
             raise UserError(
-                f"all images must have one shape, but {first} is {_shape(images[0])} and "
-                f"{item.name} is {_shape(pixels)}: pass --data.size to resize and crop them"
+                f"data: expected images of one shape; {first} is {_shape(images[0])} and "
+                f"{item.name} is {_shape(pixels)}. Pass --data.size to resize and crop them."
             )
         images[len(labels)] = pixels
         labels.append(item.label)
     if images is None:
-        reasons = "; ".join(summary(findings.skipped[before:]))
-        raise UserError(f"no readable {split} images" + (f": {reasons}" if reasons else ""))
+        reasons = "".join(f"; {line}" for line in summary(findings.skipped[before:]))
+        raise UserError(f"data: expected readable {split} images; found none{reasons}.")
     classes = [label for label in labels if label is not None]
     complete = len(classes) == len(labels)
     is_larger = any(picture.shape[:2] != images.shape[2:] for picture in larger.pictures)

@@ -45,17 +45,17 @@ def open_hub(identifier: str) -> ImageSource:
             splits = datasets.load_dataset(identifier)
     # Network, cache, permission and format errors share no base class.
     except Exception as error:
-        reason = "the hub cannot be reached and the data set is not cached"
+        reason = "the Hub cannot be reached, and the data set is not cached"
         if reachable:
             reason = first_line(error)
         raise UserError(
-            f"could not load the hub data set '{identifier}' ({reason}): check the name and the "
-            "connection, or give the path of a local copy"
-            + (" (cifar-10-python.tar.gz or Parquet files)" if identifier == CIFAR10 else "")
+            f"{identifier}: expected a data set on the Hub; {reason}. Check the name and the "
+            "connection, or pass the path of a local copy"
+            + (" (cifar-10-python.tar.gz or Parquet files)." if identifier == CIFAR10 else ".")
         ) from None
     if "train" not in splits:
         raise UserError(
-            f"the hub data set '{identifier}' has no train split, only {', '.join(splits)}"
+            f"{identifier}: expected a train split; the data set has only {', '.join(splits)}."
         )
     columns = _columns(identifier, splits["train"].features)
     test = next((name for name in TEST_NAMES if name in splits), None)
@@ -99,8 +99,7 @@ def _columns(identifier: str, features: "datasets.Features") -> Columns:
     images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
     if not images:
         raise UserError(
-            f"the hub data set '{identifier}' has no column of images: its columns are "
-            f"{', '.join(features)}"
+            f"{identifier}: expected a column of images; the columns are {', '.join(features)}."
         )
     types = {field.name: field.type for field in features.arrow_schema}
     label = "label" if "label" in types and holds_labels(types["label"]) else None

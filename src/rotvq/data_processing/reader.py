@@ -94,7 +94,9 @@ class ImageSource:
         if split == "all":
             return joined([make() for make in self.splits.values()])
         if "all" not in self.splits:
-            raise UserError(f"{self.name} has no {split} split, only {', '.join(self.splits)}.")
+            raise UserError(
+                f"{self.name}: expected a {split} split; it has only {', '.join(self.splits)}."
+            )
         every = self.splits["all"]()
         if every.count < 2:
             reasons = "".join(f"; {line}" for line in summary(every.skipped))
@@ -127,8 +129,8 @@ class ImageSource:
         test = decoded("test", "test", target._replace(keep=1))
         # With a held-out part, both splits come from the same reader.
         findings.skipped = [*dict.fromkeys(findings.skipped)]
-        told = (*dict.fromkeys(notes), *findings.notes)
-        data = ImageData(self.name, train, test, told, skipped=tuple(findings.skipped))
+        all_notes = (*dict.fromkeys(notes), *findings.notes)
+        data = ImageData(self.name, train, test, all_notes, skipped=tuple(findings.skipped))
         return self.finished(data, target)
 
 

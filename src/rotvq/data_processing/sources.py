@@ -15,11 +15,11 @@ from rotvq.data_processing.resizing import Target, parse_size
 from rotvq.data_processing.splits import ImageData, for_choosing
 from rotvq.errors import UserError, first_line
 
-ACCEPTED = (
-    "embedded:photos (or photos), cifar10, the path of cifar-10-python.tar.gz, of a folder "
-    "cifar-10-batches-py, of Parquet files (train-*.parquet), of WebDataset shards (*.tar), of a "
-    "folder of images, or a data set on the Hub, hub:owner/name (or owner/name)"
+PATHS = (
+    "cifar-10-python.tar.gz, a folder cifar-10-batches-py, a folder of images, Parquet files "
+    "(train-*.parquet) or WebDataset shards (*.tar)"
 )
+"""What a path may lead to."""
 HUB_NAME = r"\w[\w.-]*/\w[\w.-]*"
 ARCHIVES = {".tar", ".gz", ".tgz", ".bz2", ".xz"}
 FILE_SUFFIXES = SUFFIXES | ARCHIVES | {".zip", ".parquet"}
@@ -57,9 +57,10 @@ def resolve(source: str) -> Place:
     suffix = Path(source).suffix
     if re.fullmatch(HUB_NAME, source) and suffix.lower() not in FILE_SUFFIXES:
         return Place(hub=source)
-    if kind == "embedded" or not ("/" in source or "\\" in source or suffix):
-        raise UserError(f"unknown data source '{source}': expected {ACCEPTED}.")
-    raise UserError(f"the data source '{source}' does not exist: expected {ACCEPTED}.")
+    raise UserError(
+        "data: expected an existing path, cifar10, embedded:photos or hub:OWNER/NAME; got "
+        f"'{source}'. A path can lead to {PATHS}."
+    )
 
 
 def load(
@@ -137,7 +138,7 @@ def _open_file(path: Path) -> ImageSource:
         return shards.open_shards([path], path.name)
     if suffix in ARCHIVES:
         return cifar10.open_archive(path)
-    raise UserError(f"'{path}': expected {ACCEPTED}; got another kind of file.")
+    raise UserError(f"{path}: expected {PATHS}; got another kind of file.")
 
 
 def _open_folder(path: Path) -> ImageSource:

@@ -80,12 +80,12 @@ def read_batch(content: bytes, name: str) -> Batch:
         _check_program(content)
         return _batch(_Unpickler(io.BytesIO(content), encoding="bytes").load())
     except UserError as error:
-        raise UserError(f"{name} is not a CIFAR-10 batch: {error}") from None
+        raise UserError(f"{name}: expected a CIFAR-10 batch; {error}") from None
     # Damaged pickles raise almost anything (UnpicklingError, EOFError, KeyError, MemoryError…).
     except Exception as error:
         raise UserError(
-            f"{name} is not a CIFAR-10 batch: it is damaged or cut short "
-            f"({type(error).__name__}); download it again"
+            f"{name}: expected a CIFAR-10 batch; it is damaged or cut short "
+            f"({type(error).__name__}). Download it again."
         ) from None
 
 

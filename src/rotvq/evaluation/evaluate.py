@@ -169,7 +169,7 @@ def _ssim(a: Tensor, b: Tensor) -> Tensor:
     # Late: coding images to tokens takes this module too, and must not need torchmetrics.
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    # On [0, 1]: SSIM compares means too, so it depends on where black lies.
+    # On [0, 1]: SSIM compares means too, so it depends on the value of black.
     a, b = (a + 1) / 2, (b + 1) / 2
     each = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
     assert isinstance(each, Tensor)

@@ -1,4 +1,4 @@
-"""Saved models on the Hugging Face hub: download, upload and model card.
+"""Saved models on the Hugging Face Hub: download, upload and model card.
 
 huggingface_hub is imported on first use, with its telemetry switched off.
 """
@@ -21,22 +21,22 @@ _NAME = r"[\w.-]+/[\w.-]+"
 
 
 def local(name: str | Path, revision: str | None = None, **download: Any) -> Path:
-    """A local folder with the files of a model, downloaded and cached if it is on the hub.
+    """A local folder with the files of a model, downloaded and cached if it is on the Hub.
 
     Args:
-        name: a folder, or owner/name on the hub.
-        revision: branch, tag or commit on the hub.
+        name: a folder, or owner/name on the Hub.
+        revision: branch, tag or commit on the Hub.
         download: more options of `huggingface_hub.snapshot_download`.
 
     Raises:
-        UserError: there is no such folder or model, or the hub cannot be reached.
+        UserError: there is no such folder or model, or the Hub cannot be reached.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if not re.fullmatch(_NAME, str(name)):
         raise UserError(
-            f"{name}: expected the folder of a saved model, or owner/name on the hub; there is no "
+            f"{name}: expected the folder of a saved model, or owner/name on the Hub; there is no "
             "such folder."
         )
     telemetry.switch_off()
@@ -51,16 +51,24 @@ def local(name: str | Path, revision: str | None = None, **download: Any) -> Pat
     # The hub's client and the libraries below it raise almost anything.
     except Exception as error:
         raise UserError(
-            f"{name}: expected a folder, or a model on the hub; there is no such folder, and the "
-            f"hub answers: {first_line(error)}."
+            f"{name}: expected a folder or a Hub model; there is no such folder, and "
+            f"{_reason(error)}."
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Why a call of the Hub failed, without a period at the end."""
+    kind = type(error.__cause__ or error).__name__
+    if "Connect" in kind:  # of httpx, requests or Python
+        return f"the Hub cannot be reached ({kind})"
+    return f"the Hub reports: {first_line(error)}"
 
 
 def upload(files: Mapping[str, bytes], name: str, private: bool) -> str:
     """Upload files as one commit to a model repository, created if needed; returns its address.
 
     Raises:
-        UserError: the hub refuses or cannot be reached.
+        UserError: the Hub refuses or cannot be reached.
     """
     telemetry.switch_off()
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -72,8 +80,8 @@ def upload(files: Mapping[str, bytes], name: str, private: bool) -> str:
         api.create_commit(name, operations, commit_message="Upload model")
     except Exception as error:
         raise UserError(
-            f"{name}: expected the hub to accept the model; it answers: {first_line(error)}. Log "
-            "in with hf auth login, and upload to a repository of your own."
+            f"{name}: expected the Hub to accept the model; {_reason(error)}. Log in with "
+            "hf auth login, and upload to a repository of your own."
         ) from None
     return f"{api.endpoint}/{name}"
 
@@ -85,7 +93,7 @@ def card(quantizer: Quantizer, channels: int, stride: int, name: str = "owner/na
         quantizer: of the model.
         channels: of the images.
         stride: height and width in pixels that one token covers.
-        name: of the model on the hub.
+        name: of the model on the Hub.
     """
     telemetry.switch_off()
     from huggingface_hub import ModelCard, ModelCardData

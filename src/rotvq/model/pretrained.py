@@ -1,4 +1,4 @@
-"""Saved models: a folder with config.json and model.safetensors, or a repository on the hub.
+"""Saved models: a folder with config.json and model.safetensors, or a repository on the Hub.
 
 config.json holds the name and version of the format and the arguments that the model is built
 from; the weights are tensors only, never code.
@@ -7,7 +7,7 @@ from; the weights are tensors only, never code.
 reads config.json whole, of any size and from any kind of file, before a subclass can intervene;
 allocates the model before it looks at the weights; falls back to pickle; and saves before it knows
 that it can. As a base class, it would also have to switch off telemetry, a setting of the whole
-process, when rotvq is imported rather than when the hub is used.
+process, when rotvq is imported rather than when the Hub is used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import nn
 
 from rotvq.errors import UserError
 from rotvq.files import to_json, write_bytes
-from rotvq.guarded import read_json
+from rotvq.guarded import read_json, shown
 from rotvq.model import hub, quantizers
 from rotvq.model.hub import CONFIG, WEIGHTS
 from rotvq.model.weights import encode_weights, load_weights, one_line
@@ -34,7 +34,7 @@ _LARGEST = {"depth": 1000}
 
 
 class PretrainedModel(nn.Module):
-    """A model that can be saved to a folder or the hub, and loaded from there.
+    """A model that can be saved to a folder or the Hub, and loaded from there.
 
     Attributes:
         arguments: of the constructor, as plain data, without the quantizer.
@@ -71,19 +71,19 @@ class PretrainedModel(nn.Module):
         """Load a saved model, on the CPU and in evaluation mode.
 
         Args:
-            name: a folder written by `save_pretrained` or `rotvq train`, or owner/name on the hub.
-            revision: branch, tag or commit on the hub.
+            name: a folder written by `save_pretrained` or `rotvq train`, or owner/name on the Hub.
+            revision: branch, tag or commit on the Hub.
             download: more options of `huggingface_hub.snapshot_download`, such as `token`,
                 `cache_dir` or `local_files_only`.
 
         Raises:
-            UserError: there is no such model, the hub cannot be reached, or the files are damaged
+            UserError: there is no such model, the Hub cannot be reached, or the files are damaged
                 or of another format.
         """
         folder = hub.local(name, revision, **download)
         description = _read_config(folder / CONFIG)
         try:
-            _check_sizes(description)
+            _check_sizes(description, folder / CONFIG)
             return load_weights(
                 lambda: cls(
                     **description["model"], quantizer=quantizers.build(description["quantizer"])
@@ -103,7 +103,7 @@ class PretrainedModel(nn.Module):
         """Upload what `save_pretrained` writes, with a model card.
 
         Args:
-            name: owner/name on the hub.
+            name: owner/name on the Hub.
             private: make a new repository private.
             card: Markdown; None for `hub.card`.
 
@@ -111,7 +111,7 @@ class PretrainedModel(nn.Module):
             The address of the model.
 
         Raises:
-            UserError: as in `save_pretrained`; or the hub refuses or cannot be reached.
+            UserError: as in `save_pretrained`; or the Hub refuses or cannot be reached.
         """
         files = _files(self)
         text = hub.card(self.quantizer, self.channels, self.stride, name) if card is None else card
@@ -140,27 +140,38 @@ def _files(model: PretrainedModel) -> dict[str, bytes]:
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         description = read_json(path)
-        is_ours = description["format"] == FORMAT
-        version = int(description["version"])
     except FileNotFoundError:
         raise UserError(
             f"{path}: expected the configuration of a saved model; there is no such file."
         ) from None
-    except (ValueError, KeyError, TypeError, OverflowError):
-        is_ours, version = False, 0
-    if not is_ours:
-        raise UserError(f'{path}: expected JSON with "format": "{FORMAT}"; got something else.')
-    if version != VERSION:
-        remedy = "Update rotvq." if version > VERSION else "Train the model again with this rotvq."
+    content = description if isinstance(description, dict) else {}
+    if content.get("format") != FORMAT:
         raise UserError(
-            f"{path}: expected version {VERSION} of the format; got version {version}. {remedy}"
+            f'{path}: expected "format": "{FORMAT}"; got {shown(content.get("format"))}. Pass the '
+            "folder of a saved model."
         )
-    return dict(description)
+    version = content.get("version")
+    if version != VERSION:
+        is_newer = isinstance(version, int) and version > VERSION
+        remedy = "Update rotvq." if is_newer else "Train the model again with this rotvq."
+        raise UserError(
+            f"{path}: expected version {VERSION} of the format; got version {shown(version)}. "
+            f"{remedy}"
+        )
+    return content
 
 
-def _check_sizes(description: dict[str, Any]) -> None:
-    """Raise ValueError for numbers that no model can have."""
+def _check_sizes(description: dict[str, Any], path: Path) -> None:
+    """Check the integers in config.json.
+
+    Raises:
+        UserError: one is negative or larger than in any model.
+    """
     for part in ("model", "quantizer"):
         for name, value in description[part].items():
-            if isinstance(value, int) and not 0 <= value <= _LARGEST.get(name, 2**31):
-                raise ValueError(f"{name} is {value}")
+            largest = _LARGEST.get(name, 2**31)
+            if isinstance(value, int) and not 0 <= value <= largest:
+                raise UserError(
+                    f"{path}: {part}.{name}: expected 0 to {largest}; got {value}. Use the file "
+                    "that was saved with the weights."
+                )

@@ -1,4 +1,4 @@
-"""Which tensors the Triton kernels handle; PyTorch handles the others."""
+"""Decides which tensors the Triton kernels handle; PyTorch handles the others."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rotvq.quantization.tensors import exporting, transformed
 
 
 def kernels_for(t: Tensor) -> ModuleType | None:
-    """The module `kernels` for a CUDA tensor of at most float32, where Triton is installed.
+    """The module `kernels` if it can handle a tensor, otherwise None.
 
-    None otherwise; in exported programs, which may run without Triton; and under `torch.func`,
-    which has no rules for the kernels.
+    It handles CUDA tensors except float64, if Triton is installed; but not in exported programs,
+    which may run without Triton, nor under `torch.func`, which has no rules for the kernels.
     """
     if t.device.type != "cuda" or t.dtype == torch.float64:
         return None

@@ -18,17 +18,17 @@ _EPSILON = 1e-6
 def entropy_loss(
     z: Float[Tensor, "n d"], e: Float[Tensor, "k d"], kept: Bool[Tensor, " n"] | None = None
 ) -> Float[Tensor, ""]:
-    """log k − H(p̄): 0 if all codes are used equally, log k if all vectors choose the same one.
+    """log k − H(p̄): 0 if all codes are used equally, log k if all vectors choose the same code.
 
     p̄ is the mean over vectors of softmax(−‖z − e‖² / τs), with τ = 0.3 and s the mean squared
     distance to the nearest code; H is the entropy in nats. This is the batch term of the entropy
     loss of Yu et al. (arXiv 2310.05737, eq. 5), with a temperature relative to the codebook. Unlike
-    the search, it needs memory for n×k numbers.
+    the search, it needs memory for n×k values.
 
     Args:
         z: vectors, any floating dtype; computed in float32.
         e: codes.
-        kept: False for vectors to leave out. Without any left, the loss is log k, without gradient.
+        kept: False for vectors to leave out. If none is left, the loss is log k, without gradient.
 
     Returns:
         A float32 scalar from 0 to log k, with a gradient for z and for learned codes.

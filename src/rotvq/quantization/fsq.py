@@ -68,7 +68,7 @@ class Grid(nn.Module):
         """z bounded to the range of the levels, in steps from the middle level L // 2; float32."""
         counts = self.counts.float()
         reach = (counts - 1) * (1 + _MARGIN) / 2
-        # An even number of levels lies half a step off centre (2309.15505, appendix A.1). For two
+        # An even number of levels is half a step off center (2309.15505, appendix A.1). For two
         # levels that would put the threshold at z = -3.8: it is at 0 instead.
         offset = (1 - counts % 2) / 2
         shift = torch.atanh(offset / reach).where(counts > 2, 0.0)

@@ -1,4 +1,4 @@
-"""The health of a codebook, from its own statistics: dead codes, idle times, perplexity."""
+"""The health of a codebook from its statistics: dead codes, idle times, perplexity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Health(NamedTuple):
     """Statistics of a codebook at one moment.
 
     Attributes:
-        dead: number of codes whose N is below a share of the mean N: the threshold of the
+        dead: number of codes whose N is below a fraction of the mean N: the threshold of the
             codebook's `Restart`, or 3 % without one.
         oldest: steps since the least recently chosen code was chosen.
         perplexity: exp of the entropy of N / ΣN, 1 to k.
@@ -33,9 +33,9 @@ class Health(NamedTuple):
 
 @torch.no_grad()
 def health(codebook: Codebook | Grid) -> Health:
-    """The health of a codebook, which does not change.
+    """The health of a codebook, which is not modified.
 
-    The codes of a finite scalar quantizer do not move, so none can die, and their use is not
+    The codes of a finite scalar quantizer are fixed, so none can die, and their usage is not
     tracked: `perplexity` and `spread` are nan.
     """
     if isinstance(codebook, Grid):

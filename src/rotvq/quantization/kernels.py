@@ -1,14 +1,14 @@
-"""GPU kernels in Triton: nearest codes, the gradient of the rotation, the sums of each code.
+"""GPU kernels in Triton: nearest codes, the gradient of the rotation, the sum for each code.
 
-Each computes what the PyTorch code for the same purpose does, without its intermediate tensors:
+Each computes the same as the PyTorch code, without its intermediate tensors:
 
-- `search`: scores and their argmin in one kernel; no score leaves the chip. The product is split
-  into three in TensorFloat-32, whose error is within a small factor of that of float32.
+- `search`: scores and their argmin in one kernel; scores are never written to memory. The product
+  is computed as three in TensorFloat-32, with an error within a small factor of that of float32.
 - `rotate`: λRᵀg or Rᵀg, reading each vector once.
-- `add_up`: for each code the sum of its vectors, in the order of the vectors and without atomics,
-  so that the same input gives the same bits.
+- `add_up`: the sum of the vectors of each code, in a fixed order and without atomics, so that
+  results are reproducible bit for bit.
 
-To `torch.compile` they are opaque operators. Import this module only where `triton` is installed.
+To `torch.compile` they are opaque operators. Importing this module requires `triton`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import triton.language as tl
 from torch import Tensor
 
 ROWS, CODES, DEPTH = 128, 128, 32
-"""A tile of the search: vectors, codes, and elements of d that are multiplied at a time."""
+"""Tile sizes of the search: vectors, codes, and elements of d multiplied at a time."""
 
 
 @torch.library.custom_op("rotvq::search", mutates_args=())
 def search(z: Tensor, e: Tensor, offset: Tensor) -> Tensor:
-    """The lowest index j with the least offset_j − z·e_j.
+    """The index j that minimizes offset_j − z·e_j; the lowest one in case of ties.
 
     Args:
         z: (n, d) float32, contiguous.
@@ -74,14 +74,14 @@ def _search(
 
 @torch.library.custom_op("rotvq::rotate", mutates_args=())
 def rotate(z: Tensor, q: Tensor, g: Tensor, antiparallel: float, lambda_max: float) -> Tensor:
-    """λRᵀg, or Rᵀg without rescaling, under the rules in the head of `estimators`.
+    """λRᵀg, or Rᵀg without rescaling, with the special cases described in `estimators`.
 
     Args:
-        z: vectors (n, d), any floating dtype but float64; q and g likewise. All contiguous.
+        z: vectors (n, d), any floating dtype except float64, contiguous; q and g likewise.
         q: their codes.
         g: gradient at the codes.
         antiparallel: `estimators.ANTIPARALLEL`.
-        lambda_max: largest λ; 0 leaves λ out.
+        lambda_max: upper bound of λ; 0 omits λ.
 
     Returns:
         Gradient for z, in z's shape and dtype.
@@ -130,7 +130,7 @@ def _rotate(
         ratio = tl.minimum(y_norm / tl.where(x_norm == 0, 1.0, x_norm), lambda_max)
         turned = turned * tl.where(x_norm == 0, 1.0, ratio)
     bounded = tl.clamp(turned, -finite, finite, propagate_nan=tl.PropagateNan.ALL)
-    # A gradient that has overflowed must stay so, for a loss scaler to see it.
+    # An overflowed gradient must stay non-finite, so that the loss scaler detects it.
     is_finite = tl.abs(arrived) < float("inf")
     tl.store(out + at, tl.where(is_finite, bounded, arrived), mask=inside)
 
@@ -148,7 +148,7 @@ def add_up(z: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Args:
         z: (n, d) float32, contiguous, all finite.
-        indices: (n,) int64 in [0, k]; vectors of index k are left out.
+        indices: (n,) int64 in [0, k]; vectors with index k are left out.
         k: number of codes.
 
     Returns:

@@ -1,4 +1,4 @@
-"""K-means over the vectors of a step, from which a codebook starts."""
+"""K-means over the vectors of a step, to initialize a codebook."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from rotvq.quantization.statistics import add_up, first_of_equals, sum_dtype
 
 _STEPS = 10
 _VECTORS_PER_CODE = 64
-"""Vectors per code that k-means uses at most."""
+"""Maximum number of vectors per code that k-means uses."""
 
 
 def kmeans(
     z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"], k: int
 ) -> tuple[Float[Tensor, "k d"], Float[Tensor, " k"]]:
-    """The centres of k clusters and the number of vectors in each.
+    """The centers of k clusters and the number of vectors in each.
 
     The seeds are distinct vectors, drawn with torch's global generator. With fewer distinct vectors
     than codes, the remaining codes are copies with a little noise.
 
     Args:
-        z: at least one vector, float32; zeros where not valid.
-        valid: False for vectors to leave out. Without a valid one, the result is meaningless.
+        z: one or more vectors, float32; zeros where not valid.
+        valid: False for vectors to leave out. If none is valid, the result is meaningless.
         k: number of codes.
     """
     priority = torch.rand_like(z[:, 0]).where(valid, -1.0)

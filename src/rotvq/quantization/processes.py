@@ -1,4 +1,4 @@
-"""Communication between the processes of a training run, and the wrappers that shard tensors."""
+"""Communication between the processes of a training run, and access to sharded tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _alone = False
 
 
 def several() -> bool:
-    """Whether this process belongs to a group of more than one."""
+    """Whether this process is one of several in a process group."""
     return (
         not _alone and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     )
@@ -25,7 +25,7 @@ def several() -> bool:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Ignore the other processes: each keeps a codebook of its own."""
+    """Do not communicate: each process keeps its own codebook."""
     global _alone
     before, _alone = _alone, True
     try:
@@ -35,7 +35,7 @@ def alone() -> Iterator[None]:
 
 
 def of_each(value: Tensor) -> Tensor:
-    """The tensors of all processes, stacked in a new first dimension."""
+    """The tensors of all processes, stacked along a new first dimension."""
     if not several():
         return value.unsqueeze(0)
     values = [torch.empty_like(value) for _ in range(dist.get_world_size())]
@@ -44,9 +44,9 @@ def of_each(value: Tensor) -> Tensor:
 
 
 def drawn(number: int, device: torch.device) -> Tensor:
-    """Uniform numbers in [0, 1).
+    """Uniform random numbers in [0, 1).
 
-    Processes whose generators have the same state draw what a single process would.
+    Together, processes with generators in the same state draw what a single process would.
     """
     if not several():
         return torch.rand(number, device=device)
@@ -55,10 +55,10 @@ def drawn(number: int, device: torch.device) -> Tensor:
 
 
 def refuse_join() -> None:
-    """Refuse a `Join` that lets processes finish early, as the others would wait for their sums.
+    """Refuse a `Join` that lets processes finish early, as the others would wait for them.
 
     Raises:
-        UserError: the forward pass is that of a DistributedDataParallel inside such a `Join`.
+        UserError: the forward pass of a DistributedDataParallel runs inside such a `Join`.
     """
     wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
     join = getattr(wrapper, "_join_config", None)
@@ -71,13 +71,13 @@ def refuse_join() -> None:
 
 
 def whole(t: Tensor) -> Tensor:
-    """A tensor that FSDP2 shards, gathered from all processes; any other tensor as it is."""
+    """A tensor sharded by FSDP2, gathered from all processes; any other tensor unchanged."""
     gathered: Tensor = t.full_tensor() if hasattr(t, "full_tensor") else t
     return gathered
 
 
 def put(t: Tensor, value: Tensor) -> None:
-    """Write a value that all processes hold into a tensor, or into this process's shard of it.
+    """Write a value that is the same in all processes into a tensor, or this process's shard of it.
 
     Raises:
         UserError: t belongs to a flat parameter of FSDP1, which would discard the value.
@@ -92,6 +92,6 @@ def put(t: Tensor, value: Tensor) -> None:
         from torch.distributed.tensor import DTensor, distribute_tensor
 
         shard = cast(DTensor, t)
-        # Without a source rank, every process takes its part of the value that all hold.
+        # Without a source rank, each process takes its shard from its own copy of the value.
         value = distribute_tensor(value, shard.device_mesh, shard.placements, src_data_rank=None)
     t.copy_(value)

@@ -9,13 +9,13 @@ from torch import Tensor
 from rotvq.quantization.backend import kernels_for
 
 _BLOCK = 1 << 18
-"""Elements that a CPU converts to a wider dtype at a time, so that they stay in its cache."""
+"""Elements converted to a wider dtype at a time on a CPU, so that they stay in its cache."""
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
-    """The dtype of counts and sums: float64, which adds up ten million float32 vectors exactly.
+    """The dtype of counts and sums: float64, in which ten million float32 vectors add up exactly.
 
-    On Apple GPUs, which lack it, float32.
+    On Apple GPUs, which lack float64, it is float32.
     """
     return torch.float32 if device.type == "mps" else torch.float64
 
@@ -29,7 +29,7 @@ def add_up(
 ) -> None:
     """Add each valid vector to the count n and the sum s of its code, in place.
 
-    Deterministic on a GPU too: vectors are added in order.
+    Deterministic on GPUs too: vectors are added in a fixed order.
 
     Args:
         n: counts, in `sum_dtype`.
@@ -58,9 +58,9 @@ def squared_error(
 
 
 def first_of_equals(z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    """True for the first occurrence of each distinct valid vector, found by a hash of its bits.
+    """True for the first occurrence of each distinct valid vector, identified by a hash.
 
-    Among more than 2³⁰ pairs of distinct vectors, one may collide and count as a duplicate.
+    Beyond about 2³⁰ pairs of distinct vectors, one may collide and count as a duplicate.
 
     Args:
         z: float32.
@@ -68,11 +68,11 @@ def first_of_equals(z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"]) -> Bool[
     """
     if not len(z):
         return valid
-    # Odd pseudo-random factors of 23 bits, so that the sum fits into int64.
+    # Odd pseudo-random factors of 23 bits, so that the sum fits in int64.
     mixed = torch.arange(1, z.shape[1] + 1, device=z.device) * 0x9E3779B1 % 2**31
     mixed = (mixed ^ (mixed >> 15)) * 0x2C1B3C6D % 2**31
     factors = (mixed ^ (mixed >> 12)) >> 8 | 1
-    # Adding 0.0 turns -0.0 into 0.0, which it equals.
+    # Adding 0.0 turns -0.0 into 0.0, so that equal vectors have equal bits.
     hashes = [((rows + 0.0).view(torch.int32) * factors).sum(1) for rows in _blocks(z)]
     keys = torch.cat(hashes)
     keys, order = (2 * keys + valid).sort(stable=True)
@@ -81,7 +81,7 @@ def first_of_equals(z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"]) -> Bool[
 
 
 def _blocks(t: Tensor, width: int = 0) -> tuple[Tensor, ...]:
-    """Rows of t in blocks of 2¹⁸ elements; `width` is that of a row where it is not t's own."""
-    if torch.compiler.is_compiling():  # a graph fuses them, and must not depend on their number
+    """Rows of t in blocks of 2¹⁸ elements; `width` overrides the number of elements per row."""
+    if torch.compiler.is_compiling():  # a graph fuses the loop, and must not depend on its length
         return (t,)
     return t.split(max(1, _BLOCK // (width or t.shape[1])))

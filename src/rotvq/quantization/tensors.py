@@ -1,4 +1,4 @@
-"""Checks of inputs, and conversions between layouts, that all quantizers share."""
+"""Input checks and layout conversions shared by all quantizers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def channels_last(
     """Check z and mask; move the channels of z to the end and flatten the mask.
 
     Raises:
-        UserError: z or mask of another shape or dtype.
+        UserError: z or mask has the wrong shape or dtype.
     """
     if not z.is_floating_point():
         raise UserError(f"z: expected a floating dtype; got {z.dtype}. Use z.float().")
@@ -36,7 +36,7 @@ def channels_last(
     if mask.dtype != torch.bool or mask.shape != z.shape[:-1]:
         raise UserError(
             f"mask: expected bool of shape {tuple(z.shape[:-1])}; got {mask.dtype} of shape "
-            f"{tuple(mask.shape)}. It is True where a token counts."
+            f"{tuple(mask.shape)}. Use True for tokens that count."
         )
     return z, mask.flatten()
 
@@ -61,10 +61,10 @@ def channels_at(codes: Float[Tensor, "... d"], channel_dim: int) -> Float[Tensor
 
 
 def checked_indices(indices: Int64[Tensor, "..."], size: int) -> Bool[Tensor, "..."]:
-    """Check indices, and return which of them belong to a code: all but −1.
+    """Check indices; True for those of a code, False for −1.
 
     Raises:
-        UserError: indices of another dtype, or outside [−1, size).
+        UserError: indices have the wrong dtype, or are outside [−1, size).
     """
     if indices.dtype != torch.int64:
         raise UserError(f"indices: expected int64; got {indices.dtype}. Use indices.long().")
@@ -79,12 +79,12 @@ def checked_indices(indices: Int64[Tensor, "..."], size: int) -> Bool[Tensor, ".
 
 
 def readable() -> bool:
-    """Whether code may branch on values: not in a graph, nor under `torch.func`."""
+    """Whether code may branch on tensor values: not in a graph, nor under `torch.func`."""
     return not (torch.compiler.is_compiling() or exporting() or transformed())
 
 
 def exporting() -> bool:
-    """Whether `torch.export` or a trace is recording a program, which must fit any batch."""
+    """Whether `torch.export` or a trace is recording a program, which must work for any batch."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
     return torch.compiler.is_exporting() or tracing
 

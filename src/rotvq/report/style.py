@@ -26,7 +26,7 @@ COLOURS = (
     "#000000",  # black
     "#F0E442",  # yellow
 )
-MARKERS = ("None", "o", "s", "^")  # tell apart the runs that share a colour
+MARKERS = ("None", "o", "s", "^")  # distinguish runs that share a color
 REFERENCE = "#6b6b6b"
 DPI = 160
 WIDTH = 10  # inches

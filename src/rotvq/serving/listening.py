@@ -15,7 +15,7 @@ from rotvq.errors import UserError
 from rotvq.serving.connection import Connection
 
 CLIENTS = 200
-"""Connections at a time, at most; beyond that, clients are told to try later."""
+"""Maximum number of open connections; further clients get an error that asks to try later."""
 
 LOCAL = ("127.0.0.1", "localhost")
 NAME = r"(\*\.)?[A-Za-z0-9][A-Za-z0-9.-]*"

@@ -26,12 +26,12 @@ METRICS = {
 
 
 def card(model: VQVAE, folder: Path, name: str = "owner/name") -> str:
-    """Markdown with the hub's metadata.
+    """Markdown with the Hub's metadata.
 
     Args:
         model: of the run.
         folder: of a finished run; without an evaluation the card has no metrics.
-        name: on the hub.
+        name: on the Hub.
 
     Raises:
         UserError: a record of the run is damaged.

@@ -70,8 +70,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
                 torch.save(content, file)
             except RuntimeError as error:  # as torch reports a full disk
                 disk = error.__context__
-                told = OSError(f"{target} could not be written: {error}")
-                raise (disk if isinstance(disk, OSError) else told) from None
+                failure = OSError(f"{target} could not be written: {error}")
+                raise (disk if isinstance(disk, OSError) else failure) from None
             file.seek(0)
             file.write(hashlib.file_digest(file, "sha256").digest())
         if path.exists():

@@ -27,7 +27,7 @@ def make_accelerator(options: TrainingConfig) -> Accelerator:
     AcceleratorState._reset_state()
     # All processes update their codebooks alike, so no buffer has to be broadcast.
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
-    # Without a GPU, accelerate joins the processes only if it is told to use the CPU.
+    # Without a GPU, accelerate joins the processes only with an explicit request for the CPU.
     cpu = options.device == "cpu" or environment.accelerator().type == "cpu"
     # The loop has an autocast of its own: accelerate's would wrap the model's evaluation too.
     return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=handlers)

@@ -42,7 +42,7 @@ def like(config: Config, name: str) -> Config:
 
     Args:
         config: everything else.
-        name: folder of a run or of a saved model, or owner/name on the hub.
+        name: folder of a run or of a saved model, or owner/name on the Hub.
 
     Raises:
         UserError: there is no such model, or `rotvq train` cannot build one like it.

@@ -1,5 +1,5 @@
 "use strict";
-// State: the model, the picture's tokens as they were and as they are, what is selected.
+// State: the model, the original and the edited tokens of the image, and the selection.
 const $ = (id) => document.getElementById(id);
 let model = null, atlas = null, columns = 0;
 let coded = null, original = [], selected = 0, brush = null, place = 0, painting = false;
@@ -13,10 +13,10 @@ function say(text, error = false) {
 async function ask(path, options) {
   let response;
   try { response = await fetch(path, options); }
-  catch { throw new Error("The server does not answer. Is rotvq serve still running?"); }
+  catch { throw new Error("The server does not respond. Is `rotvq serve` still running?"); }
   if (response.ok) return response;
   const answer = await response.json().catch(() => ({}));
-  throw new Error(answer.error || `The server answers ${response.status}.`);
+  throw new Error(answer.error || `The server responded with status ${response.status}.`);
 }
 
 const bitmap = async (response) => createImageBitmap(await response.blob());
@@ -29,7 +29,7 @@ async function begin() {
   } catch (error) { say(error.message, true); return; }
   columns = Math.ceil(Math.sqrt(model.codebook_size));
   $("about").textContent = `${model.codebook_size.toLocaleString("en")} codes of length ` +
-    `${model.dim}, ${model.bits} bits for ${model.stride}×${model.stride} pixels`;
+    `${model.dim}, ${model.bits} bits per ${model.stride}×${model.stride} pixels`;
   drawCodes();
   drawMap();
 }
@@ -41,7 +41,7 @@ async function open(blob) {
   try {
     const answer = await ask("encode", { method: "POST", body: blob }).then((r) => r.json());
     const picture = await createImageBitmap(blob);
-    if (mine !== opened) return; // another was opened meanwhile
+    if (mine !== opened) return; // another image was opened in the meantime
     coded = answer;
     original = [...answer.indices];
     selected = 0;
@@ -59,7 +59,7 @@ async function open(blob) {
   } catch (error) { say(error.message, true); }
 }
 
-// One request at a time; of changes that come meanwhile, the last state counts.
+// One request at a time; changes made during a request are sent together in the next one.
 async function changed() {
   drawTokens();
   if (decoding) { again = true; return; }
@@ -160,7 +160,7 @@ function drawMap() {
   }
 }
 
-// A pointer's place on a canvas, in the canvas's own pixels.
+// The pointer's position on a canvas, in canvas pixels.
 function at(event, canvas) {
   const box = canvas.getBoundingClientRect();
   const inside = (v, n) => Math.min(n - 1, Math.max(0, v));
@@ -270,7 +270,7 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("over");
   const [file] = event.dataTransfer.files;
-  if (file) open(file); else say("Drop a picture file.", true);
+  if (file) open(file); else say("Drop an image file.", true);
 });
 
 begin();
