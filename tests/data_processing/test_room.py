@@ -46,6 +46,7 @@ def test_data_is_the_same(no_memory, monkeypatch):
 def test_a_full_disk_is_reported(no_memory, monkeypatch):
     monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**20))
     with pytest.raises(
-        UserError, match=r"take 2\.0 GiB: .* set TMPDIR to a folder on a larger disk"
+        UserError,
+        match=r"^images: expected 2\.0 GiB free .* set TMPDIR to a folder on a larger disk",
     ):
         room.room((2, 2**30))

@@ -1,4 +1,4 @@
-"""What the README promises, held to every quantizer alike."""
+"""The guarantees of docs/guarantees.md, checked for every quantizer alike."""
 
 import copy
 import math

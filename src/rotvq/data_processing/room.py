@@ -25,7 +25,7 @@ def room(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     Raises:
         UserError: it does not fit on disk either.
     """
-    # Late: only loading a whole data set needs it.
+    # Imported late: only loading a whole dataset needs it.
     import psutil
 
     size = math.prod(shape)
@@ -35,9 +35,9 @@ def room(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise UserError(
-            f"the images take {size / 2**30:,.1f} GiB: more than fits in memory, and {folder} has "
-            f"{free / 2**30:,.1f} GiB free. Pass a smaller --data.size, or set TMPDIR to a folder "
-            "on a larger disk"
+            f"images: expected {size / 2**30:,.1f} GiB free in memory or in {folder}; got "
+            f"{free / 2**30:,.1f} GiB on disk. Pass a smaller --data.size, or set TMPDIR to a "
+            "folder on a larger disk."
         )
     descriptor, path = tempfile.mkstemp(prefix="rotvq-images-", dir=folder)
     try:
