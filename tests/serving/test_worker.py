@@ -58,3 +58,16 @@ def test_a_full_queue_is_refused(monkeypatch):
 
     refused = [each for each in run(many()) if isinstance(each, UserError)]
     assert refused and all("too many are waiting" in str(each) for each in refused)
+
+
+def test_it_is_busy_from_the_call_to_its_end():
+    async def once():
+        work, free = Worker(), threading.Event()
+        call = asyncio.ensure_future(work.do(lambda: free.wait(10)))
+        await asyncio.sleep(0.05)
+        during = work.busy
+        free.set()
+        await call
+        return during, work.busy
+
+    assert run(once()) == (True, False)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from rotvq.cli.coding import load_model
 from rotvq.cli.options import Parser
@@ -45,5 +49,18 @@ def run(argv: Sequence[str]) -> int:
         page = f"http://{address.names[0]}:{bound.getsockname()[1]}"
         others = "" if address.local else " Anyone who can reach this machine can use it."
         Terminal().say(f"Serving {options.model} on {page}.{others} Press Ctrl-C to stop.")
-        server(app).run(sockets=[bound])
+        try:
+            server(app).run(sockets=[bound])
+        except KeyboardInterrupt as stop:
+            if app.state.worker.busy:
+                _leave(128 + getattr(stop, "number", signal.SIGINT))
+            raise
     return 0
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process while a thread computes: torch aborts it if the interpreter shuts down."""
+    print("rotvq: Stopped.", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)

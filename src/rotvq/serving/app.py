@@ -39,7 +39,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 def make(session: Session, hosts: list[str]) -> Starlette:
-    """The application.
+    """The application; `app.state.worker` computes its answers.
 
     Args:
         session: with the model.
@@ -73,9 +73,11 @@ def make(session: Session, hosts: list[str]) -> Starlette:
         Route("/encode", _answering(encode), methods=["POST"]),
         Route("/decode", _answering(decode), methods=["POST"]),
     ]
-    return Starlette(
+    app = Starlette(
         routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]
     )
+    app.state.worker = worker
+    return app
 
 
 def _answering(answer: Answer) -> Answer:

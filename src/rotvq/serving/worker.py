@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Queue
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -21,8 +21,13 @@ class Worker:
     """Runs one call after another. The process does not wait for its thread to end."""
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]]] = SimpleQueue()
+        self._calls: Queue[tuple[Callable[[], Any], asyncio.Future[Any]]] = Queue()
         Thread(target=self._work, name="worker", daemon=True).start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is running or in the queue."""
+        return self._calls.unfinished_tasks > 0
 
     async def do(self, call: Callable[[], T]) -> T:
         """Run a call in the thread and return its result.
@@ -39,12 +44,13 @@ class Worker:
     def _work(self) -> None:
         while True:
             call, future = self._calls.get()
-            if future.cancelled():
-                continue
+            result, error = None, None
             try:
-                result, error = call(), None
+                if not future.cancelled():
+                    result = call()
             except BaseException as raised:
-                result, error = None, raised
+                error = raised
+            self._calls.task_done()
             with suppress(RuntimeError):  # the loop is closed: nobody is waiting
                 future.get_loop().call_soon_threadsafe(_settle, future, result, error)
 
