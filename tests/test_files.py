@@ -224,3 +224,16 @@ def test_only_files_are_leftovers(tmp_path, kind):
         place.mkdir()
     remove_abandoned(tmp_path)
     assert os.path.lexists(place) and target.read_text() == "mine"
+
+
+def test_a_signal_while_the_temporary_file_is_opened_leaves_nothing(tmp_path, monkeypatch):
+    opened = os.open
+
+    def interrupted(path, *rest, **more):
+        opened(path, *rest, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_bytes(tmp_path / "a", b"new")
+    assert list(tmp_path.iterdir()) == []

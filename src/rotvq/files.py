@@ -85,16 +85,23 @@ def _temporary(folder: Path) -> Iterator[Path]:
     could be taken by a link to another file. It is short, because names are limited to 255 bytes.
     """
     path = folder / TEMPORARY.replace("*", secrets.token_hex(8))
-    descriptor = os.open(path, _NEW, 0o666)
+    descriptor, is_ours = None, True
     try:
+        try:
+            # A signal may raise after the file is there and before this returns.
+            descriptor = os.open(path, _NEW, 0o666)
+        except OSError:
+            is_ours = False
+            raise
         if os.name == "nt":  # Windows cannot rename open files.
             os.close(descriptor)
         else:
             _lock(descriptor)
         yield path
     finally:
-        path.unlink(missing_ok=True)
-        if os.name != "nt":
+        if is_ours:
+            path.unlink(missing_ok=True)
+        if descriptor is not None and os.name != "nt":
             os.close(descriptor)
 
 
