@@ -66,7 +66,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
 def _complete(action: argparse.Action) -> None:
     """Declare to shtab whether an argument takes a choice, a file, or neither."""
-    # Where jsonargparse keeps the type annotation of a configuration field.
+    # jsonargparse keeps the type annotation of a configuration field here.
     kind = getattr(action, "_typehint", action.type)
     if (
         hasattr(action, "_typehint") and action.help

@@ -66,12 +66,12 @@ class _Following(StudyCallback):
 
     def on_run_begin(self, run: Run) -> None:
         self.run = run
-        self.work.begins(run)
+        self.work.start(run)
         self.bar.details = run.name
 
     def on_images(self, images: int, means: Means) -> None:
         bar, work = self.bar, self.work
-        work.sees(self.run, images)
+        work.update(self.run, images)
         bar.details = f"{self.run.name}  mse {means.reconstruction_loss:.4f}"
         bar.update(bar.task_ids[0], completed=work.done(), left=work.time_left())
         if self.progress.live:
@@ -108,13 +108,13 @@ class _Work:
         self.since = time.monotonic()
         self.before = self.done()
 
-    def begins(self, run: Run) -> None:
-        """A run starts or resumes."""
+    def start(self, run: Run) -> None:
+        """Note that a run starts or resumes."""
         if run_folder.is_run(run.folder) and not run.trained:
             self.resumed.add(run.folder)
 
-    def sees(self, run: Run, images: int) -> None:
-        """A run has been trained on this many images in total."""
+    def update(self, run: Run, images: int) -> None:
+        """Note how many images a run has been trained on in total."""
         if run.folder in self.resumed:
             # Images from before it was stopped do not count towards the current speed.
             self.resumed.remove(run.folder)

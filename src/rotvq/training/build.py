@@ -23,17 +23,7 @@ from rotvq.training.folder import read_config
 
 def build_model(config: Config) -> VQVAE:
     """The model of a configuration, with weights drawn from torch's global generator."""
-    model = config.model
-    return VQVAE(
-        channels=model.channels,
-        width=model.width,
-        dim=model.dim,
-        depth=model.depth,
-        stages=model.stages,
-        network=model.network,
-        normalized_latents=model.normalized_latents,
-        quantizer=_quantizer(config),
-    )
+    return VQVAE(**vars(config.model), quantizer=_quantizer(config))
 
 
 def _quantizer(config: Config) -> Quantizer:

@@ -71,11 +71,8 @@ class Trainer(TrainingRun):
             UserError: the run was trained on other images or in another precision, its checkpoints
                 are damaged, it is past its epochs, or another process is training it.
         """
-        main, path, notice = (
-            self.accelerator.is_main_process,
-            self.folder / run_folder.CHECKPOINT,
-            "",
-        )
+        main, notice = self.accelerator.is_main_process, ""
+        path = self.folder / run_folder.CHECKPOINT
         with self.lock.until_failure(main):
             if main:
                 if not (self.folder / run_folder.RUN).exists():
