@@ -12,12 +12,12 @@ import torch
 from rotvq.evaluation.evaluate import (
     PROTOCOL,
     SEVERAL_CODEBOOKS,
-    _ssim,
     batches,
     evaluate,
     totals_over,
 )
 from rotvq.evaluation.pixels import normalized
+from rotvq.evaluation.ssim import gaussian_ssim, uniform_ssim
 from rotvq.model import VQVAE
 from rotvq.quantization import ESTIMATORS, FiniteScalarQuantizer, GroupedQuantizer
 
@@ -57,27 +57,6 @@ def test_totals_do_not_depend_on_batches(make_model, make_images, batch_size):
     assert totals.images == 12
 
 
-def ssim_oracle(a, b):
-    """SSIM of images on [0, 1] in float64: Gaussian of 11 and sigma 1.5, borders mirrored."""
-    x = np.arange(11) - 5
-    g = np.exp(-(x**2) / (2 * 1.5**2))
-    window = np.outer(g, g) / g.sum() ** 2
-
-    def filtered(image):
-        padded = np.pad(image, 5, mode="reflect")
-        patches = np.lib.stride_tricks.sliding_window_view(padded, (11, 11))
-        return (patches * window).sum((2, 3))
-
-    values = []
-    for p, q in zip(a, b, strict=True):
-        mp, mq = filtered(p), filtered(q)
-        vp, vq = filtered(p * p) - mp**2, filtered(q * q) - mq**2
-        cov = filtered(p * q) - mp * mq
-        top = (2 * mp * mq + 0.01**2) * (2 * cov + 0.03**2)
-        values.append(top / ((mp**2 + mq**2 + 0.01**2) * (vp + vq + 0.03**2)))
-    return float(np.mean(values))
-
-
 def test_every_metric_equals_its_definition(make_model, make_images):
     model, images = make_model(), make_images()
     batch_sizes = []
@@ -96,10 +75,11 @@ def test_every_metric_equals_its_definition(make_model, make_images):
     assert metrics["psnr"] == pytest.approx(10 * np.log10(4 / each.mean()), rel=1e-5)
     assert metrics["psnr_per_image"] == pytest.approx((10 * np.log10(4 / each)).mean(), rel=1e-5)
     assert metrics["psnr_per_image"] != pytest.approx(metrics["psnr"], rel=1e-4)
-    # SSIM compares means: it must be taken where black is 0, not -1.
-    pairs = zip((decoded + 1) / 2, (x + 1) / 2, strict=True)
-    ssim = np.mean([ssim_oracle(a, b) for a, b in pairs])
-    assert metrics["ssim"] == pytest.approx(ssim, abs=1e-4)
+    pair = torch.from_numpy(decoded), torch.from_numpy(x)
+    assert metrics["ssim"] == pytest.approx(gaussian_ssim(*pair).mean().item(), abs=1e-4)
+    uniform = uniform_ssim(*pair).mean().item()
+    assert metrics["ssim_uniform_7x7"] == pytest.approx(uniform, abs=1e-4)
+    assert abs(metrics["ssim"] - uniform) > 1e-3
     counts = np.bincount(whole.indices.flatten(), minlength=16)
     assert record["counts"] == counts.tolist()
     p = counts[counts > 0] / counts.sum()
@@ -181,35 +161,14 @@ def test_the_record_is_json_and_states_its_protocol(make_model, make_images):
     assert json.loads(json.dumps(record)) == record
     assert record["split"] == "train"
     assert set(record["metrics"]) == {
-        "mse", "forward_mse", "psnr", "psnr_per_image", "ssim", "loss", "codebook_loss",
-        "commitment_loss", "relative_error", "perplexity", "usage", "codes_used", "bits_per_image",
-        "bits_per_pixel",
+        "mse", "forward_mse", "psnr", "psnr_per_image", "ssim", "ssim_uniform_7x7", "loss",
+        "codebook_loss", "commitment_loss", "relative_error", "perplexity", "usage", "codes_used",
+        "bits_per_image", "bits_per_pixel",
     }  # fmt: skip
     assert record["protocol"] == PROTOCOL
-    assert {"images", "range", "precision", "mse", "psnr", "ssim", "perplexity"} <= set(PROTOCOL)
+    assert {"images", "range", "precision", "mse", "psnr", "perplexity"} <= set(PROTOCOL)
+    assert {"ssim", "ssim_uniform_7x7"} <= set(PROTOCOL)
     assert all(isinstance(text, str) and len(text) > 20 for text in PROTOCOL.values())
-
-
-def test_ssim_is_one_for_equal_images_and_smaller_for_gray(make_images):
-    for side in (11, 16):
-        x = normalized(make_images(3, height=side, width=side))
-        torch.testing.assert_close(_ssim(x, x), torch.ones(3))
-        grey = _ssim(torch.zeros_like(x), x)
-        oracle = [
-            ssim_oracle(np.full((3, side, side), 0.5), one) for one in (x.double().numpy() + 1) / 2
-        ]
-        torch.testing.assert_close(
-            grey.double(), torch.tensor(oracle, dtype=torch.float64), rtol=1e-3, atol=1e-3
-        )
-
-
-def test_ssim_of_one_image_is_that_of_the_image_in_a_batch(make_images):
-    x = normalized(make_images(4))
-    y = (x + 0.2 * torch.sin(9 * x)).clamp(-1, 1)
-    together = _ssim(x, y)
-    alone = torch.cat([_ssim(a, b) for a, b in zip(x.split(1), y.split(1), strict=True)])
-    assert together.shape == alone.shape == (4,)
-    torch.testing.assert_close(alone, together)
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 16), (16, 8)])

@@ -52,6 +52,11 @@ def test_the_health_of_the_codebook_is_shown_where_it_was_recorded(make_run):
     }
 
 
+def test_a_record_from_before_the_second_ssim_is_shown_beside_a_later_one(make_run):
+    rows = _rows(load_runs([make_run("old"), make_run("new", metrics={"ssim_uniform_7x7": 0.93})]))
+    assert _texts(rows["SSIM, uniform 7x7 window"]) == [MISSING, "0.9300"]
+
+
 def test_the_best_of_several_runs_is_marked_in_its_direction(make_run):
     good = make_run("good", metrics={"mse": 0.01, "psnr": 26.0, "ssim": 0.9})
     bad = make_run("bad", metrics={"mse": 0.02, "psnr": 23.0, "ssim": 0.9})

@@ -130,7 +130,8 @@ def summary(record: dict[str, Any]) -> list[str]:
     return [
         f"{record['split']}, {record['images']:,} images: MSE {metrics['mse']:.5f}, "
         f"PSNR {metrics['psnr']:.2f} dB ({metrics['psnr_per_image']:.2f} dB per image), "
-        f"SSIM {metrics['ssim']:.4f}, {metrics['bits_per_image']:g} bits per image",
+        f"SSIM {metrics['ssim']:.4f} ({metrics['ssim_uniform_7x7']:.4f} with a uniform 7x7 "
+        f"window), {metrics['bits_per_image']:g} bits per image",
         f"  perplexity {metrics['perplexity']:.1f}, {metrics['codes_used']} of "
         f"{len(record['counts'])} codes used ({metrics['usage']:.1%})",
     ]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rotvq import run_folder
 from rotvq.errors import UserError
+from rotvq.evaluation import ssim
 from rotvq.evaluation.metrics import Totals, psnr
 from rotvq.evaluation.pixels import normalized
 from rotvq.model import VQVAE
@@ -28,8 +29,9 @@ PROTOCOL = {
     "not a code (the released reflection)",
     "psnr": "10 log10(4 / mse) of the split's mse, in dB; psnr_per_image is the mean over images "
     "of each image's PSNR, at most 100 dB each",
-    "ssim": "on [0, 1] with data range 1: torchmetrics, Gaussian window of 11x11 with sigma 1.5, "
-    "borders mirrored, mean over pixels, channels and images",
+    "ssim": f"on [0, 1] with data range 1: {ssim.GAUSSIAN}, mean over pixels, channels and images",
+    "ssim_uniform_7x7": f"on [0, 1] with data range 1: {ssim.UNIFORM}, mean over pixels, channels "
+    "and images; usually higher than ssim",
     "perplexity": "exp of the entropy of code use, counted over all tokens of the split",
     "usage": "share of the codes used at least once in the split",
     "losses": "means over elements; loss = forward_mse + codebook + beta * commitment",
@@ -112,14 +114,16 @@ def evaluate(
     started = time.perf_counter()
     totals = Totals(model.quantizer.codebook_sizes, model.quantizer.dim, images.device)
     errors: list[Tensor] = []
-    similarities: list[Tensor] = []
+    gaussian: list[Tensor] = []
+    uniform: list[Tensor] = []
     with evaluating(model):
         for x in batches(images, batch_size):
             output = model(x)
             totals.add(output)
             decoded = model.decode(output.indices)
             errors.append((decoded - x).square().mean((1, 2, 3)))
-            similarities.append(_ssim(decoded, x))
+            gaussian.append(ssim.gaussian_ssim(decoded, x))
+            uniform.append(ssim.uniform_ssim(decoded, x))
             progress(len(x))
     means = totals.means(beta)
     if not math.isfinite(means.loss):
@@ -141,7 +145,8 @@ def evaluate(
             "forward_mse": means.reconstruction_loss,
             "psnr": psnr(mse),
             "psnr_per_image": (10 * torch.log10(4 / error)).clamp_max(100).mean().item(),
-            "ssim": torch.cat(similarities).cpu().double().mean().item(),
+            "ssim": torch.cat(gaussian).cpu().double().mean().item(),
+            "ssim_uniform_7x7": torch.cat(uniform).cpu().double().mean().item(),
             "loss": means.loss,
             "codebook_loss": means.codebook_loss,
             "commitment_loss": means.commitment_loss,
@@ -160,17 +165,3 @@ def evaluate(
         record["protocol"] = PROTOCOL | SEVERAL_CODEBOOKS
         record["codebooks"] = [asdict(codebook) for codebook in use]
     return record
-
-
-def _ssim(a: Tensor, b: Tensor) -> Tensor:
-    """SSIM of each image; nan for images smaller than the window of 11 pixels."""
-    if min(a.shape[2:]) < 11:
-        return torch.full((len(a),), math.nan, device=a.device)
-    # Late: coding images to tokens takes this module too, and must not need torchmetrics.
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    # On [0, 1]: SSIM compares means too, so it depends on the value of black.
-    a, b = (a + 1) / 2, (b + 1) / 2
-    each = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
-    assert isinstance(each, Tensor)
-    return each

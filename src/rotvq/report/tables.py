@@ -104,6 +104,7 @@ METRICS = (
     Metric("PSNR of the mean MSE (dB)", _evaluated("psnr"), _decimals(2), max),
     Metric("PSNR, mean over images (dB)", _evaluated("psnr_per_image"), _decimals(2), max),
     Metric("SSIM", _evaluated("ssim"), _decimals(4), max),
+    Metric("SSIM, uniform 7x7 window", _evaluated("ssim_uniform_7x7"), _decimals(4), max),
     Metric("Perplexity", _evaluated("perplexity"), _decimals(1), max),
     Metric("Codes used", _evaluated("codes_used"), _decimals(0), max),
     Metric("Codebook size K", lambda run: run.codebook_size, _decimals(0)),

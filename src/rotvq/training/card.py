@@ -19,6 +19,7 @@ METRICS = {
     "mse": "MSE on [-1, 1]",
     "psnr": "PSNR, dB",
     "ssim": "SSIM",
+    "ssim_uniform_7x7": "SSIM, uniform 7x7 window",
     "perplexity": "perplexity",
     "usage": "codebook usage",
     "bits_per_image": "bits per image",
