@@ -165,7 +165,7 @@ def codecs(singles: int) -> list[Codec]:
         return Codec(name, layout, images, words, levels, start, encode)
 
     still = f"{AV1} -cpu-used 0 -usage good -still-picture 1"
-    intra = f"{AV1} -cpu-used 1 -usage allintra -g 0"
+    intra = f"{AV1} -cpu-used 1 -usage good -lag-in-frames 0 -g 0"
     jpeg: dict[str, Any] = {"subsampling": "4:4:4", "optimize": True, "progressive": True}
     avif: dict[str, Any] = {"subsampling": "4:4:4", "codec": "aom", "advanced": {"tune": "psnr"}}
     unfiltered = f"{X265}:no-deblock=1:no-sao=1"
