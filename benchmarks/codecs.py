@@ -18,7 +18,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -82,18 +82,14 @@ class Codec:
     Args:
         name: of the codec.
         layout: a key of LAYOUTS.
-        images: number of test images, the first ones.
         options: of ffmpeg or Pillow.
-        levels: values of its quality setting, from coarse to fine.
-        start: place of the level to begin the search with.
+        start: the place in LEVELS to begin the search with.
         encode: pictures at a level.
     """
 
     name: str
     layout: str
-    images: int
     options: str
-    levels: Sequence[int]
     start: int
     encode: Callable[[Pictures, int], Encoded]
 
@@ -147,51 +143,55 @@ X265 = (
 AV1 = "-c:v libaom-av1 -threads 1 -crf LEVEL -tune psnr"
 
 
-def codecs(singles: int) -> list[Codec]:
-    """What is measured: mosaics of SIDE x SIDE images, and a number of single images."""
-
-    def ffmpeg(
-        name: str, layout: str, kind: str, options: str, levels: range, start: int, counted: str
-    ) -> Codec:
-        images = SIDE**2 if layout == "mosaic" else singles
-        encode = partial(with_ffmpeg, options=options, kind=kind, counted=counted)
-        return Codec(name, layout, images, options, levels, start, encode)
-
-    def pillow(name: str, layout: str, start: int, **options: Any) -> Codec:
-        images = SIDE**2 if layout == "mosaic" else singles
-        encode = partial(with_pillow, kind=name, **options)
-        words = f"Pillow, {', '.join(f'{key}={value}' for key, value in options.items())}"
-        levels = {"JPEG": range(1, 96), "WEBP": range(101), "AVIF": range(0, 101, 2)}[name]
-        return Codec(name, layout, images, words, levels, start, encode)
-
-    still = f"{AV1} -cpu-used 0 -usage good -still-picture 1"
-    intra = f"{AV1} -cpu-used 1 -usage good -lag-in-frames 0 -g 0"
-    jpeg: dict[str, Any] = {"subsampling": "4:4:4", "optimize": True, "progressive": True}
-    avif: dict[str, Any] = {"subsampling": "4:4:4", "codec": "aom", "advanced": {"tune": "psnr"}}
-    unfiltered = f"{X265}:no-deblock=1:no-sao=1"
-    return [
-        pillow("JPEG", "mosaic", 8, **jpeg),
-        pillow("WEBP", "mosaic", 8, method=6),
-        pillow("JPEG", "files", 0, **jpeg | {"progressive": False}),
-        pillow("WEBP", "files", 0, method=6),
-        pillow("AVIF", "files", 0, speed=0, **avif),
-        # 16 to 21: pictures that stand alone; 6: frames.
-        ffmpeg("x265", "mosaic", "hevc", unfiltered, range(51, 0, -1), 9, ""),
-        ffmpeg("x265", "frames", "hevc", X265, range(51, 0, -1), 9, "16-21"),
-        ffmpeg("AV1", "mosaic", "obu", still, range(63, 0, -1), 17, ""),
-        ffmpeg("AV1", "frames", "obu", intra, range(63, 0, -1), 12, "6"),
-        pillow("AVIF", "mosaic", 9, speed=1, **avif),
-    ]
+LEVELS = {
+    "JPEG": range(1, 96),
+    "WEBP": range(101),
+    # The encoder has 64 levels.
+    "AVIF": range(0, 101, 2),
+    "x265": range(51, 0, -1),
+    "AV1": range(63, 0, -1),
+}
+"""Values of the quality setting, from coarse to fine."""
 
 
-def measured(codec: Codec, images: Pictures) -> dict[str, Any]:
-    """A codec at every rate of BITS."""
-    images = images[: codec.images]
+def _pillow(name: str, layout: str, start: int, **options: Any) -> Codec:
+    words = f"Pillow, {', '.join(f'{key}={value}' for key, value in options.items())}"
+    return Codec(name, layout, words, start, partial(with_pillow, kind=name, **options))
+
+
+def _stream(name: str, layout: str, start: int, options: str, counted: str = "") -> Codec:
+    kind = {"x265": "hevc", "AV1": "obu"}[name]
+    encode = partial(with_ffmpeg, options=options, kind=kind, counted=counted)
+    return Codec(name, layout, options, start, encode)
+
+
+JPEG: dict[str, Any] = {"subsampling": "4:4:4", "optimize": True}
+AVIF: dict[str, Any] = {"subsampling": "4:4:4", "codec": "aom", "advanced": {"tune": "psnr"}}
+CODECS = [
+    _pillow("JPEG", "mosaic", 8, **JPEG, progressive=True),
+    _pillow("WEBP", "mosaic", 8, method=6),
+    _pillow("JPEG", "files", 0, **JPEG, progressive=False),
+    _pillow("WEBP", "files", 0, method=6),
+    _pillow("AVIF", "files", 0, **AVIF, speed=0),
+    _stream("x265", "mosaic", 9, f"{X265}:no-deblock=1:no-sao=1"),
+    # 16 to 21: slices of pictures that stand alone.
+    _stream("x265", "frames", 9, X265, "16-21"),
+    _stream("AV1", "mosaic", 17, f"{AV1} -cpu-used 0 -usage good -still-picture 1"),
+    # 6: frames.
+    _stream("AV1", "frames", 12, f"{AV1} -cpu-used 1 -usage good -lag-in-frames 0 -g 0", "6"),
+    _pillow("AVIF", "mosaic", 9, **AVIF, speed=1),
+]
+
+
+def measured(codec: Codec, images: Pictures, singles: int) -> dict[str, Any]:
+    """A codec at every rate of BITS, on a mosaic or on a number of single images."""
+    mosaic = codec.layout == "mosaic"
+    images = images[: SIDE**2 if mosaic else singles]
+    levels = LEVELS[codec.name]
 
     @cache
     def run(place: int) -> dict[str, float]:
-        mosaic = codec.layout == "mosaic"
-        level = codec.levels[place]
+        level = levels[place]
         size, decoded = codec.encode(tiled(images, SIDE) if mosaic else images, level)
         decoded = untiled(decoded, SIDE) if mosaic else decoded
         found = {"level": level, "bits_per_image": 8 * size / len(images)}
@@ -199,19 +199,19 @@ def measured(codec: Codec, images: Pictures) -> dict[str, Any]:
         print(codec.name, codec.layout, found, flush=True)
         return found
 
+    def rate(place: int) -> float:
+        return run(place)["bits_per_image"]
+
     rates: dict[str, Any] = {}
     for bits in BITS:
-        places = bracket(
-            lambda place: run(place)["bits_per_image"], len(codec.levels), codec.start, bits
-        )
-        settings = [run(place) for place in places]
+        settings = [run(place) for place in bracket(rate, len(levels), codec.start, bits)]
         rates[str(bits)] = {"settings": settings}
         if len(settings) == 2:
             rates[str(bits)] |= at(bits, *settings)
     return {
         "codec": codec.name,
         "layout": codec.layout,
-        "images": codec.images,
+        "images": len(images),
         "options": codec.options,
         "bits": rates,
     }
@@ -289,8 +289,8 @@ def main() -> None:
         "git": git,
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    for codec in codecs(options.singles):
-        record["codecs"].append(measured(codec, images))
+    for codec in CODECS:
+        record["codecs"].append(measured(codec, images, options.singles))
         write_json(options.out / "cifar10.json", record)
 
 

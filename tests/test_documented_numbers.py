@@ -116,6 +116,11 @@ ROWS = {
         row("plain straight-through", PLAIN, MSE_SPREAD, PSNR, SSIM, used(0), PERPLEXITY),
         row("best", BEST, number("mse", 5, spread=True), PSNR, SSIM, used(0), PERPLEXITY)
         .replace("| best |", "| `best` |"),
+        row("preset `best`, three seeds", BEST, "640", "fixed", number("mse", 2, 1000), PER_IMAGE,
+            SSIM, "–"),
+        row("`best` before width 96, K = 4,096, 4 epochs, one seed",
+            f"{ABLATIONS}/codebooks/k_4096", "768", "fixed", number("mse", 2, 1000), PER_IMAGE,
+            SSIM, "–"),
         *(row(label, f"half_hour/{name}", MSE, PSNR, SSIM, of_all, PERPLEXITY,
               number("commitment_loss", 4)) for label, name in HALF_HOUR.items()),
         *(row(label, f"{ABLATIONS}/steps/{name}", THOUSANDTHS, SSIM, PERPLEXITY)
@@ -265,3 +270,67 @@ def test_the_row_of_a_codebook_size_says_what_its_record_says(k):
     cells = [f"{k:,}", f"{seed['bits_per_image']:,.0f}", THOUSANDTHS([seed]), f"{least * 1000:.2f}",
              SSIM([seed]), share([seed]), PERPLEXITY([seed])]  # fmt: skip
     assert f"| {' | '.join(cells)} |" in page("docs/results.md")
+
+
+CODEC_ROWS = {
+    "x265, mosaic": ("x265", "mosaic"),
+    "x265, frames": ("x265", "frames"),
+    "AV1 (libaom 3.6), mosaic": ("AV1", "mosaic"),
+    "AV1 (libaom 3.6), frames": ("AV1", "frames"),
+    "AV1 (libaom 3.14, AVIF), mosaic": ("AVIF", "mosaic"),
+    "WebP, mosaic": ("WEBP", "mosaic"),
+    "JPEG, mosaic": ("JPEG", "mosaic"),
+}
+QUALITY = {"psnr_per_image": 2, "ssim": 3, "ssim_uniform_7x7": 3}
+
+
+def codecs() -> dict:
+    return json.loads((RECORDS / "codecs" / "cifar10.json").read_text())
+
+
+@pytest.mark.parametrize("bits", [640, 768])
+@pytest.mark.parametrize("label", CODEC_ROWS)
+def test_the_row_of_a_codec_says_what_its_record_says(label, bits):
+    (found,) = (
+        c["bits"] for c in codecs()["codecs"] if (c["codec"], c["layout"]) == CODEC_ROWS[label]
+    )
+    at = found[str(bits)]
+    cells = [f"{at['mse'] * 1000:.2f}", *(f"{at[name]:.{n}f}" for name, n in QUALITY.items())]
+    assert f"| {' | '.join([label, str(bits), 'mean', *cells])} |" in page("docs/results.md")
+
+
+@pytest.mark.parametrize("layout", ["mosaic", "frames"])
+@pytest.mark.parametrize("codec", ["x265", "AV1"])
+def test_the_rate_of_a_codec_lies_between_two_measured_settings(codec, layout):
+    (found,) = (
+        c["bits"] for c in codecs()["codecs"] if (c["codec"], c["layout"]) == (codec, layout)
+    )
+    for bits, at in found.items():
+        low, high = at["settings"]
+        assert low["bits_per_image"] < float(bits) <= high["bits_per_image"]
+        assert low["mse"] > at["mse"] >= high["mse"]
+
+
+@pytest.mark.parametrize("bits", [640, 768])
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("Gaussian bound, training images", "training"),
+        ("Gaussian bound, held-out images", "held_out"),
+    ],
+)
+def test_the_row_of_a_bound_says_what_its_record_says(label, name, bits):
+    bound = codecs()["gaussian_bound"][str(bits)][name]
+    row = f"| {label} | {bits} | – | {bound * 1000:.2f} | – | – | – |"
+    assert row in page("docs/results.md")
+
+
+def test_the_smallest_files_say_what_their_records_say():
+    smallest = {
+        c["codec"]: c["bits"]["640"]["settings"][0]
+        for c in codecs()["codecs"]
+        if c["layout"] == "files"
+    }
+    text = " ".join(page("docs/results.md").split())
+    said = [f"{smallest[name]['bits_per_image']:,.0f}" for name in ("WEBP", "JPEG", "AVIF")]
+    assert "at least {} bits as WebP, {} as JPEG and {} as AVIF".format(*said) in text
