@@ -176,9 +176,9 @@ CODECS = [
     _stream("x265", "mosaic", 9, f"{X265}:no-deblock=1:no-sao=1"),
     # 16 to 21: slices of pictures that stand alone.
     _stream("x265", "frames", 9, X265, "16-21"),
-    _stream("AV1", "mosaic", 17, f"{AV1} -cpu-used 0 -usage good -still-picture 1"),
+    _stream("AV1", "mosaic", 16, f"{AV1} -cpu-used 0 -usage good -still-picture 1"),
     # 6: frames.
-    _stream("AV1", "frames", 12, f"{AV1} -cpu-used 1 -usage good -lag-in-frames 0 -g 0", "6"),
+    _stream("AV1", "frames", 13, f"{AV1} -cpu-used 1 -usage good -lag-in-frames 0 -g 0", "6"),
     _pillow("AVIF", "mosaic", 9, **AVIF, speed=1),
 ]
 

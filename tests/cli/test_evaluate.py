@@ -20,6 +20,8 @@ def test_the_test_split_again_gives_the_runs_own_record(rotvq, trained):
     assert after["metrics"] == pytest.approx(before["metrics"], rel=1e-6)
     assert after["counts"] == before["counts"]
     assert "test, 12 images: MSE" in answer.out
+    uniform = after["metrics"]["ssim_uniform_7x7"]
+    assert f"({uniform:.4f} with a uniform 7x7 window)" in answer.out
 
 
 def test_the_training_split_has_a_record_of_its_own(rotvq, trained):
