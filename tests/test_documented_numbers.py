@@ -118,7 +118,7 @@ ROWS = {
         .replace("| best |", "| `best` |"),
         row("preset `best`, three seeds", BEST, "640", "fixed", number("mse", 2, 1000), PER_IMAGE,
             SSIM, "–"),
-        row("`best` before width 96, K = 4,096, 4 epochs, one seed",
+        row('step "batches of 64", K = 4,096, one seed',
             f"{ABLATIONS}/codebooks/k_4096", "768", "fixed", number("mse", 2, 1000), PER_IMAGE,
             SSIM, "–"),
         *(row(label, f"half_hour/{name}", MSE, PSNR, SSIM, of_all, PERPLEXITY,
@@ -275,9 +275,8 @@ def test_the_row_of_a_codebook_size_says_what_its_record_says(k):
 CODEC_ROWS = {
     "x265, mosaic": ("x265", "mosaic"),
     "x265, frames": ("x265", "frames"),
-    "AV1 (libaom 3.6), mosaic": ("AV1", "mosaic"),
-    "AV1 (libaom 3.6), frames": ("AV1", "frames"),
-    "AV1 (libaom 3.14, AVIF), mosaic": ("AVIF", "mosaic"),
+    "AV1, mosaic": ("AV1", "mosaic"),
+    "AV1, frames": ("AV1", "frames"),
     "WebP, mosaic": ("WEBP", "mosaic"),
     "JPEG, mosaic": ("JPEG", "mosaic"),
 }
@@ -334,3 +333,14 @@ def test_the_smallest_files_say_what_their_records_say():
     text = " ".join(page("docs/results.md").split())
     said = [f"{smallest[name]['bits_per_image']:,.0f}" for name in ("WEBP", "JPEG", "AVIF")]
     assert "at least {} bits as WebP, {} as JPEG and {} as AVIF".format(*said) in text
+
+
+def test_the_published_rows_beside_the_codecs_say_what_was_published():
+    published = json.loads((RECORDS / "published.json").read_text())
+    restarts, released = (
+        published[name] for name in ("straight_through_restarts", "released_reflection")
+    )
+    text = page("docs/results.md")
+    psnr, ssim = f"{restarts['psnr']:.2f}", f"{restarts['ssim_uniform_7x7']:.3f}"
+    assert f"with restarts | 640 | fixed | – | {psnr} | – | {ssim} |" in text
+    assert f"numbers besides | 640 | fixed | {released['mse'] * 1000:.2f} | – | – | – |" in text
