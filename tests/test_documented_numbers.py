@@ -272,14 +272,7 @@ def test_the_row_of_a_codebook_size_says_what_its_record_says(k):
     assert f"| {' | '.join(cells)} |" in page("docs/results.md")
 
 
-CODEC_ROWS = {
-    "x265, mosaic": ("x265", "mosaic"),
-    "x265, frames": ("x265", "frames"),
-    "AV1, mosaic": ("AV1", "mosaic"),
-    "AV1, frames": ("AV1", "frames"),
-    "WebP, mosaic": ("WEBP", "mosaic"),
-    "JPEG, mosaic": ("JPEG", "mosaic"),
-}
+CODEC_NAMES = {"WEBP": "WebP"}
 QUALITY = {"psnr_per_image": 2, "ssim": 3, "ssim_uniform_7x7": 3}
 
 
@@ -287,27 +280,29 @@ def codecs() -> dict:
     return json.loads((RECORDS / "codecs" / "cifar10.json").read_text())
 
 
-@pytest.mark.parametrize("bits", [640, 768])
-@pytest.mark.parametrize("label", CODEC_ROWS)
-def test_the_row_of_a_codec_says_what_its_record_says(label, bits):
-    (found,) = (
-        c["bits"] for c in codecs()["codecs"] if (c["codec"], c["layout"]) == CODEC_ROWS[label]
-    )
-    at = found[str(bits)]
-    cells = [f"{at['mse'] * 1000:.2f}", *(f"{at[name]:.{n}f}" for name, n in QUALITY.items())]
-    assert f"| {' | '.join([label, str(bits), 'mean', *cells])} |" in page("docs/results.md")
+def test_the_rows_of_the_codecs_say_what_their_records_say():
+    text, found = page("docs/results.md"), []
+    for codec in codecs()["codecs"]:
+        label = f"{CODEC_NAMES.get(codec['codec'], codec['codec'])}, {codec['layout']}"
+        for bits, at in codec["bits"].items():
+            if codec["layout"] == "files" or "mse" not in at:
+                continue
+            quality = (f"{at[name]:.{digits}f}" for name, digits in QUALITY.items())
+            cells = [label, bits, "mean", f"{at['mse'] * 1000:.2f}", *quality]
+            found.append(f"| {' | '.join(cells)} |")
+    assert len(found) >= 8
+    assert [row for row in found if row not in text] == []
 
 
-@pytest.mark.parametrize("layout", ["mosaic", "frames"])
-@pytest.mark.parametrize("codec", ["x265", "AV1"])
-def test_the_rate_of_a_codec_lies_between_two_measured_settings(codec, layout):
-    (found,) = (
-        c["bits"] for c in codecs()["codecs"] if (c["codec"], c["layout"]) == (codec, layout)
-    )
-    for bits, at in found.items():
-        low, high = at["settings"]
-        assert low["bits_per_image"] < float(bits) <= high["bits_per_image"]
-        assert low["mse"] > at["mse"] >= high["mse"]
+def test_the_rate_of_a_codec_lies_between_two_measured_settings():
+    for codec in codecs()["codecs"]:
+        for bits, at in codec["bits"].items():
+            if "mse" in at:
+                low, high = at["settings"]
+                assert low["bits_per_image"] < float(bits) <= high["bits_per_image"]
+                assert low["mse"] > at["mse"] >= high["mse"]
+            else:
+                assert at["settings"][0]["bits_per_image"] >= float(bits)
 
 
 @pytest.mark.parametrize("bits", [640, 768])
