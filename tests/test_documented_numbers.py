@@ -265,3 +265,12 @@ def test_the_row_of_a_codebook_size_says_what_its_record_says(k):
     cells = [f"{k:,}", f"{seed['bits_per_image']:,.0f}", THOUSANDTHS([seed]), f"{least * 1000:.2f}",
              SSIM([seed]), share([seed]), PERPLEXITY([seed])]  # fmt: skip
     assert f"| {' | '.join(cells)} |" in page("docs/results.md")
+
+
+def test_the_trials_say_what_the_record_says():
+    lines = page("docs/results.md").splitlines()
+    for trial in json.loads((RECORDS / "recipe" / "trials.json").read_text())["trials"]:
+        mse, perplexity = 1000 * trial["validation_mse"], trial["perplexity"]
+        cells = f"{trial['epochs']} | {mse:.2f} | {perplexity:.0f} | {trial['step_time']} |"
+        row = f"| {trial['change']} | {cells}"
+        assert row in (line.replace(" (`best`)", "") for line in lines), row
