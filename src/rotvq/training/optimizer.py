@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -55,13 +54,9 @@ class Muon(Adam):
     arXiv 2502.16982, eq. 4).
 
     Args:
-        groups: parameter groups; those with a true `orthogonal` hold weights of 2 or more
-            dimensions.
-        lr: learning rate.
+        params: parameter groups; those with a true `orthogonal` hold weights of 2 or more
+            dimensions. The other arguments are Adam's.
     """
-
-    def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
-        super().__init__(groups, lr=lr)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -102,7 +97,7 @@ def make_optimizer(model: VQVAE, options: TrainingConfig) -> Optimizer:
     others = [p for p in parameters if p not in network or p.ndim < 2]
     groups = ((matrices, True), (others, False))
     return Muon(
-        [{"params": ps, "initial_lr": rate, "orthogonal": each} for ps, each in groups], rate
+        [{"params": ps, "initial_lr": rate, "orthogonal": each} for ps, each in groups], lr=rate
     )
 
 
