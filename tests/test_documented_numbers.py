@@ -339,3 +339,12 @@ def test_the_published_rows_beside_the_codecs_say_what_was_published():
     psnr, ssim = f"{restarts['psnr']:.2f}", f"{restarts['ssim_uniform_7x7']:.3f}"
     assert f"with restarts | 640 | fixed | – | {psnr} | – | {ssim} |" in text
     assert f"numbers besides | 640 | fixed | {released['mse'] * 1000:.2f} | – | – | – |" in text
+
+
+def test_the_trials_say_what_the_record_says():
+    lines = page("docs/results.md").splitlines()
+    for trial in json.loads((RECORDS / "recipe" / "trials.json").read_text())["trials"]:
+        mse, perplexity = 1000 * trial["validation_mse"], trial["perplexity"]
+        cells = f"{trial['epochs']} | {mse:.2f} | {perplexity:.0f} | {trial['step_time']} |"
+        row = f"| {trial['change']} | {cells}"
+        assert row in (line.replace(" (`best`)", "") for line in lines), row

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rotvq.errors import UserError
-from rotvq.model import VQVAE
+from rotvq.model import VQVAE, patches
 from rotvq.model.patches import Attention, PatchDecoder, PatchEncoder, PreactivationBlock
 
 
@@ -52,10 +52,11 @@ def test_a_block_starts_as_the_identity_and_learns():
     assert block.second.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("width", "heads"), [(64, 2), (32, 1), (40, 1), (8, 1)])
-def test_attention_is_softmax_of_products(width, heads):
+def test_attention_is_softmax_of_products(width, heads, training):
     torch.manual_seed(0)
-    layer = Attention(width)
+    layer = Attention(width).train(training)
     x = torch.randn(2, width, 3, 4)
     assert torch.equal(layer(x), x)
     nn.init.normal_(layer.out.weight)
@@ -70,6 +71,16 @@ def test_attention_is_softmax_of_products(width, heads):
         mixed.append(weights @ v[..., part])
     out = torch.cat(mixed, 2) @ layer.out.weight.T + layer.out.bias
     torch.testing.assert_close(layer(x), x + out.mT.reshape(x.shape), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [3, 17])
+def test_only_small_grids_keep_the_whole_matrix_of_weights(side, monkeypatch):
+    calls = []
+    monkeypatch.setattr(patches, "_attention", lambda q, k, v: calls.append(q.shape[2]) or v)
+    layer = Attention(8)
+    for training in (True, False):
+        layer.train(training)(torch.randn(1, 8, side, side))
+    assert calls == [9] * (side == 3)
 
 
 def test_attention_reaches_across_the_whole_grid():

@@ -77,6 +77,12 @@ def test_several_processes_equal_one(alone, tmp_path, processes):
     assert_alike(alone, tmp_path / "run")
 
 
+def test_two_processes_equal_one_under_muon(tmp_path):
+    for processes in (1, 2):
+        train(tmp_path / str(processes), processes, "--training.optimizer", "muon", epochs=2)
+    assert_alike(tmp_path / "1", tmp_path / "2")
+
+
 def test_a_run_resumes_with_another_number_of_processes(alone, tmp_path):
     folder = tmp_path / "run"
     for processes, epochs in ((2, 1), (1, 2), (4, 3)):

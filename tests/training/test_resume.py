@@ -43,7 +43,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
 
 
 @pytest.mark.parametrize("quantizer", [LIVELY | {"final_decay": 0.9}, {"update": "linear"}])
-@pytest.mark.parametrize("training", [{}, MOVING])
+@pytest.mark.parametrize("training", [{}, MOVING, {"optimizer": "muon"}])
 def test_a_run_can_be_stopped_after_every_step(
     tmp_path, data, tiny, begin, resumed, outcome, uninterrupted, quantizer, training, interrupt_at
 ):

@@ -8,12 +8,16 @@ decoder.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 HEAD = 32
 """Channels of an attention head."""
+
+WHOLE = 256
+"""Tokens up to which a CPU trains faster with the whole matrix of attention weights in memory."""
 
 
 class PreactivationBlock(nn.Module):
@@ -58,8 +62,21 @@ class Attention(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)
         qkv = self.qkv(self.norm(tokens)).unflatten(2, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return x + self.out(mixed).transpose(1, 2).unflatten(2, x.shape[2:])
+        whole = self.training and x.device.type == "cpu" and tokens.shape[1] <= WHOLE
+        mixed = _attention(q, k, v) if whole else F.scaled_dot_product_attention(q, k, v)
+        out = self.out(mixed.transpose(1, 2).flatten(2))
+        return x + out.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+def _attention(
+    q: Float[Tensor, "b h n d"], k: Float[Tensor, "b h n d"], v: Float[Tensor, "b h n d"]
+) -> Float[Tensor, "b h n d"]:
+    """Scaled dot-product attention by two matrix products.
+
+    On a CPU, the backward pass of torch's own function is several times slower for small grids.
+    """
+    weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).softmax(-1, torch.float32)
+    return weights.to(v.dtype) @ v
 
 
 class PatchEncoder(nn.Sequential):

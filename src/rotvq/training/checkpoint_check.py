@@ -18,19 +18,21 @@ from torch.optim import Optimizer
 from rotvq.errors import UserError, first_line
 from rotvq.training.checkpoint import Checkpoint, Position, load
 
+Moments = Mapping[str, Tensor]
+
 LONGEST = 4096
 """Maximum number of characters of a text in the record of an epoch."""
 
 
 def load_checked(
-    path: Path, fresh: Checkpoint, parameters: Sequence[Tensor], steps: int, batch_size: int
+    path: Path, fresh: Checkpoint, moments: Sequence[Moments], steps: int, batch_size: int
 ) -> Checkpoint:
     """Read the checkpoint of a run.
 
     Args:
         path: of the checkpoint.
         fresh: the state of the same run before its first step.
-        parameters: of the optimizer.
+        moments: of the optimizer, as `optimizer.moments` returns them.
         steps: of an epoch.
         batch_size: images of a step.
 
@@ -45,7 +47,7 @@ def load_checked(
             for name, t in weights.items():
                 _require(bool(t.isfinite().all()), name, "finite numbers", "others")
         torch.Generator().set_state(saved.generator)
-        _check_optimizer(saved.optimizer, fresh.optimizer["param_groups"], parameters)
+        _check_optimizer(saved.optimizer, fresh.optimizer["param_groups"], moments)
         _check_position(saved.position, steps, batch_size)
     except (ValueError, RuntimeError) as error:
         raise UserError(
@@ -57,22 +59,22 @@ def load_checked(
 
 
 def placed(
-    saved: dict[str, Any], optimizer: Optimizer, parameters: Sequence[Tensor]
+    saved: dict[str, Any], optimizer: Optimizer, moments: Sequence[Moments]
 ) -> dict[str, Any]:
     """The optimizer's state, each moment in its own memory with the layout of its parameter.
 
     Args:
         saved: as `load_checked` returns it.
         optimizer: whose options are kept.
-        parameters: of the optimizer.
+        moments: of the optimizer.
     """
     state: dict[int, dict[str, Tensor]] = {}
-    for i, parameter in enumerate(parameters):
+    for i, like in enumerate(moments):
         if i in saved["state"]:
             found = saved["state"][i]
-            state[i] = {"step": found["step"].clone()}
-            for name in ("exp_avg", "exp_avg_sq"):
-                state[i][name] = torch.empty_like(parameter).detach().copy_(found[name])
+            state[i] = {
+                name: torch.empty_like(t).detach().copy_(found[name]) for name, t in like.items()
+            }
     return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
 
 
@@ -109,13 +111,12 @@ def _check_tensor(found: Any, expected: Tensor, name: str) -> None:
     _require(dense, name, f"strides {expected.stride()}", found.stride())
 
 
-def _check_optimizer(found: Any, groups: Any, parameters: Sequence[Tensor]) -> None:
+def _check_optimizer(found: Any, groups: Any, moments: Sequence[Moments]) -> None:
     """Parameters without gradients have no moments; of groups only the types are checked."""
     _require(isinstance(found, dict), "optimizer", "a mapping", _kind(found))
     state, theirs = found.get("state"), found.get("param_groups")
     _require(isinstance(state, dict), "optimizer.state", "a mapping", _kind(state))
-    kinds = [dict(step=torch.tensor(0.0), exp_avg=p, exp_avg_sq=p) for p in parameters]
-    expected = {i: kind for i, kind in enumerate(kinds) if i in state}
+    expected = {i: like for i, like in enumerate(moments) if i in state}
     _alike(state, expected, "optimizer.state")
     name = "optimizer.param_groups"
     _require(type(theirs) is list and len(theirs) == len(groups), name, "a list", _kind(theirs))

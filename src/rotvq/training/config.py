@@ -151,7 +151,8 @@ class TrainingConfig:
         batch_size: images per optimizer step, over all processes.
         micro_batch_size: images per forward pass of a process (gradient accumulation); null for its
             share of the batch.
-        learning_rate: learning rate of Adam; the peak if a schedule changes it.
+        optimizer: "adam"; or "muon", which orthogonalizes the updates of the network's matrices.
+        learning_rate: learning rate of the optimizer; the peak if a schedule changes it.
         schedule: "constant", or "cosine" with linear warmup over the first 10 % of the steps.
         beta: weight β of the commitment loss.
         entropy_weight: weight of the entropy loss, which encourages even use of the codes; 0
@@ -171,6 +172,7 @@ class TrainingConfig:
     epochs: int = 100
     batch_size: int = 128
     micro_batch_size: int | None = None
+    optimizer: Literal["adam", "muon"] = "adam"
     learning_rate: float = 2e-4
     schedule: Literal["constant", "cosine"] = "constant"
     beta: float = 0.25

@@ -9,7 +9,7 @@ from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConf
 _NO_COLLAPSE = QuantizerConfig(
     estimator="straight_through", decay=0.9, final_decay=0.99, init="data", restart=0.03
 )
-_ONE_CYCLE = TrainingConfig(batch_size=64, learning_rate=2e-3, schedule="cosine", gradient_clip=0.1)
+_ONE_CYCLE = TrainingConfig(batch_size=64, learning_rate=3e-3, schedule="cosine", gradient_clip=0.1)
 
 PRESETS: dict[str, Config] = {
     # A few seconds: checks that everything runs.
@@ -34,9 +34,16 @@ PRESETS: dict[str, Config] = {
     # The same half hour with every option that helps (see `rotvq ablate`).
     "best": Config(
         data=DataConfig(source="cifar10", crops="random"),
-        model=ModelConfig(width=96, dim=64, network="patches"),
+        model=ModelConfig(width=96, dim=64, network="attention"),
         quantizer=_NO_COLLAPSE,
-        training=replace(_ONE_CYCLE, epochs=24),
+        training=replace(_ONE_CYCLE, optimizer="muon", epochs=24),
+    ),
+    # A larger model for two and a half hours on 2 CPU cores.
+    "best_long": Config(
+        data=DataConfig(source="cifar10", crops="random"),
+        model=ModelConfig(width=128, dim=64, depth=3, network="attention"),
+        quantizer=_NO_COLLAPSE,
+        training=replace(_ONE_CYCLE, optimizer="muon", epochs=64),
     ),
     # A larger model for a GPU.
     "best_gpu": Config(

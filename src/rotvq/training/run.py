@@ -19,6 +19,7 @@ from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Position
 from rotvq.training.config import Config
 from rotvq.training.images import limited, load_images
+from rotvq.training.optimizer import make_optimizer
 from rotvq.training.samples import Samples
 from rotvq.training.state import TrainingState
 
@@ -52,13 +53,10 @@ class TrainingRun:
         model.quantizer.defer_update = True
         # torch's type of `to` lacks the memory format of modules.
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        fused = self.device.type in ("cpu", "cuda")
-        # `initial_lr` is what the scheduler would add, so that a checkpoint is checked whole.
-        parameters = {"params": [*model.parameters()], "initial_lr": options.learning_rate}
         self.state = TrainingState(
             model,
             moving_average(model, options.ema_decay),
-            torch.optim.Adam([parameters], lr=options.learning_rate, fused=fused),
+            make_optimizer(model, options),
             gradients.scaler(self.device, self.precision),
         )
         self.wrapped = processes.wrap(self.accelerator, model)

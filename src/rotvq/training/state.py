@@ -16,6 +16,7 @@ from rotvq.model import VQVAE
 from rotvq.training.checkpoint import Checkpoint, Position
 from rotvq.training.checkpoint_check import load_checked, placed
 from rotvq.training.config import TrainingConfig
+from rotvq.training.optimizer import moments
 
 
 @dataclass
@@ -78,8 +79,8 @@ class TrainingState:
             UserError: the checkpoint is damaged or belongs to another run, or the run is past its
                 epochs.
         """
-        parameters = [*self.model.parameters()]
-        saved = load_checked(path, self.capture(), parameters, steps, options.batch_size)
+        like = moments(self.optimizer)
+        saved = load_checked(path, self.capture(), like, steps, options.batch_size)
         started = saved.position.epoch + (saved.position.step > 0)
         if options.epochs < started:
             raise UserError(
@@ -93,7 +94,7 @@ class TrainingState:
                 own = module.state_dict()
                 own.update(values)
                 module.load_state_dict(own)
-        self.optimizer.load_state_dict(placed(saved.optimizer, self.optimizer, parameters))
+        self.optimizer.load_state_dict(placed(saved.optimizer, self.optimizer, like))
         if saved.scaler:
             self.scaler.load_state_dict(saved.scaler)
         torch.set_rng_state(saved.generator)

@@ -68,11 +68,15 @@ def test_choices_are_made_on_images_held_out(preset):
     assert all(config.data.validation for config in PRESETS[preset].bases.values())
 
 
-def test_the_last_step_is_the_best_preset_except_for_its_length():
-    for preset, name in (("cpu", "best"), ("paper", "best_gpu")):
+def test_the_last_step_changes_the_network_and_its_learning_rate_alone():
+    for preset in ("cpu", "paper"):
         *_, before, top = (run.config for run in plan(preset, "steps"))
-        best = RUNS[name]
-        length = {name: getattr(best.training, name) for name in ("epochs", "test_every")}
-        assert top.replace(training=length, data=asdict(best.data)) == best
-        assert top.quantizer == before.quantizer
+        assert (top.data, top.quantizer) == (before.data, before.quantizer)
         assert top.training == replace(before.training, learning_rate=top.training.learning_rate)
+        assert top.model != before.model
+
+
+@pytest.mark.parametrize(("preset", "name"), [("cpu", "best"), ("paper", "best_gpu")])
+def test_the_best_recipe_is_the_preset_on_images_held_out(preset, name):
+    (run,) = plan(preset, "best")
+    assert run.config.replace(data=asdict(RUNS[name].data)) == RUNS[name]

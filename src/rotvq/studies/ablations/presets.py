@@ -15,6 +15,11 @@ _smoke_data = asdict(_smoke.data)
 _cpu = RUNS["cpu"].replace(data=_HELD_OUT)
 _paper = RUNS["paper"].replace(data=_HELD_OUT)
 _best = RUNS["best"].replace(data=_HELD_OUT)
+# The last step widens the network alone; the preset best also has attention and Muon.
+_wide = _best.replace(
+    model={"width": 96, "depth": 2, "network": "patches"},
+    training={"epochs": 4, "test_every": 4, "optimizer": "adam", "learning_rate": 2e-3},
+)
 _best_gpu = RUNS["best_gpu"].replace(data=_HELD_OUT)
 _straight = {"estimator": "straight_through"}
 
@@ -23,7 +28,7 @@ PRESETS: dict[str, Preset] = {
     "smoke": Preset(
         bases={
             "steps": _smoke,
-            "best_step": _best.replace(data=_smoke_data, training={"epochs": 1}),
+            "last_step": _wide.replace(data=_smoke_data, training={"epochs": 1}),
             "best": _smoke.replace(model={"network": "patches"}, quantizer=_straight),
             "plain": _smoke.replace(quantizer=_straight),
         },
@@ -33,7 +38,7 @@ PRESETS: dict[str, Preset] = {
     "cpu": Preset(
         bases={
             "steps": _cpu.replace(training={"epochs": 4, "test_every": 4}),
-            "best_step": _best.replace(training={"epochs": 4, "test_every": 4}),
+            "last_step": _wide,
             "best": _best,
             "plain": _cpu.replace(quantizer=_straight),
         },
@@ -43,7 +48,7 @@ PRESETS: dict[str, Preset] = {
     "paper": Preset(
         bases={
             "steps": _paper.replace(training={"epochs": 20, "test_every": 20}),
-            "best_step": _best_gpu.replace(training={"epochs": 20, "test_every": 20}),
+            "last_step": _best_gpu.replace(training={"epochs": 20, "test_every": 20}),
             "best": _best_gpu,
             "plain": _paper.replace(quantizer=_straight),
         },

@@ -33,7 +33,7 @@ STEPS: tuple[tuple[str, str, Changes], ...] = (
 BASELINE = "batch_64"
 """The step that the options are added to, one at a time."""
 
-LAST = Variant("wide", "wider network (the preset best)", {}, base="best_step")
+LAST = Variant("wide", "wider network", {}, base="last_step")
 """The last step: a larger network, and a learning rate that fits it."""
 
 _ROTATION: Changes = {"quantizer": {"estimator": "rotation"}}
@@ -85,6 +85,7 @@ OPTIONS: tuple[tuple[str, str, tuple[Changes, ...]], ...] = (
         ),
     ),
     ("averaged_weights", "averaged weights, decay 0.999", ({"training": {"ema_decay": 0.999}},)),
+    ("muon", "Muon", ({"training": {"optimizer": "muon"}},)),
 )
 """Name, label and changes of each option, made to the step BASELINE."""
 

@@ -1,0 +1,111 @@
+"""The optimizers: Adam, or Muon for the matrices of the network and Adam for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from rotvq.model import VQVAE
+from rotvq.training.config import TrainingConfig
+
+MOMENTUM = 0.95
+"""Decay of Muon's average of the gradients."""
+
+UPDATE_SIZE = 0.2
+"""Root mean square of Muon's updates, in learning rates: about that of Adam's."""
+
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+"""p(x) = ax + bx³ + cx⁵, five times, takes singular values from 0.003 to 1 to 1 ± 0.3."""
+
+
+def orthogonalized(g: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
+    """The matrix with its singular values moved close to 1: about U Vᵀ of g = U S Vᵀ.
+
+    Five Newton-Schulz steps of Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon). They
+    are taken on the Gram matrix g gᵀ, which the polynomial commutes with, in float32: for wide
+    matrices that is quicker than on g itself, and exact to rounding.
+
+    Args:
+        g: any finite matrix; one of zeros stays so.
+    """
+    if g.shape[0] > g.shape[1]:
+        return orthogonalized(g.T).T
+    a, b, c = _QUINTIC
+    x = g.float() / g.float().norm().clamp_min(torch.finfo(torch.float32).tiny)
+    gram = x @ x.T
+    product = torch.eye(len(gram), device=g.device)
+    for _ in range(5):
+        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal().add_(a)
+        product = polynomial @ product
+        gram = polynomial @ gram @ polynomial
+    return product @ x
+
+
+class Muon(Adam):
+    """Muon for matrices, Adam for all other parameters (Jordan et al. 2024).
+
+    A convolution's weight is the matrix of its output channels by everything else. The update is
+    the orthogonalized momentum, scaled so that one learning rate fits both groups (Liu et al.,
+    arXiv 2502.16982, eq. 4).
+
+    Args:
+        params: parameter groups; those with a true `orthogonal` hold weights of 2 or more
+            dimensions. The other arguments are Adam's.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take a step; the gradients of the matrices are used up."""
+        for group in self.param_groups:
+            for p in group["params"] if group["orthogonal"] else ():
+                if p.grad is not None:
+                    self._turn(p, p.grad, group["lr"])
+                    p.grad = None  # Adam passes over it
+        return super().step(closure)
+
+    def _turn(self, p: Tensor, g: Tensor, lr: float) -> None:
+        state = self.state[p]
+        if not state:
+            # Adam reads the step of every state when it loads one.
+            state.update(step=torch.tensor(0.0), exp_avg=torch.zeros_like(p))
+        state["step"] += 1
+        mean = state["exp_avg"].lerp_(g, 1 - MOMENTUM)
+        update = orthogonalized(g.lerp(mean, MOMENTUM).flatten(1))
+        size = UPDATE_SIZE * max(update.shape) ** 0.5
+        p.sub_(update.reshape(p.shape), alpha=lr * size)
+
+
+def make_optimizer(model: VQVAE, options: TrainingConfig) -> Optimizer:
+    """The optimizer of a run.
+
+    Args:
+        model: whose parameters it moves. Codes that are learned by gradient are left to Adam.
+        options: of the run.
+    """
+    rate, parameters = options.learning_rate, [*model.parameters()]
+    # `initial_lr` is what the scheduler would add, so that a checkpoint is checked whole.
+    if options.optimizer == "adam":
+        fused = parameters[0].device.type in ("cpu", "cuda")
+        return Adam([{"params": parameters, "initial_lr": rate}], lr=rate, fused=fused)
+    network = {*model.encoder.parameters(), *model.decoder.parameters()}
+    matrices = [p for p in parameters if p in network and p.ndim > 1]
+    others = [p for p in parameters if p not in network or p.ndim < 2]
+    groups = ((matrices, True), (others, False))
+    return Muon(
+        [{"params": ps, "initial_lr": rate, "orthogonal": each} for ps, each in groups], lr=rate
+    )
+
+
+def moments(optimizer: Optimizer) -> list[dict[str, Tensor]]:
+    """Tensors like those that the optimizer keeps for each of its parameters after a step."""
+    return [
+        {"step": torch.tensor(0.0), "exp_avg": p}
+        | ({} if group.get("orthogonal") else {"exp_avg_sq": p})
+        for group in optimizer.param_groups
+        for p in group["params"]
+    ]
