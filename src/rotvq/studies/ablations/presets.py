@@ -14,12 +14,13 @@ _smoke = RUNS["smoke"].replace(data={"validation": 128}, training={"epochs": 1})
 _smoke_data = asdict(_smoke.data)
 _cpu = RUNS["cpu"].replace(data=_HELD_OUT)
 _paper = RUNS["paper"].replace(data=_HELD_OUT)
-_best = RUNS["best"].replace(data=_HELD_OUT)
-# The last step widens the network alone; the preset best also has attention and Muon.
-_wide = _best.replace(
-    model={"width": 96, "depth": 2, "network": "patches"},
-    training={"epochs": 4, "test_every": 4, "optimizer": "adam", "learning_rate": 2e-3},
+# The steps end with a wider network. The preset best also has attention and Muon.
+_all_steps = RUNS["best"].replace(
+    data=_HELD_OUT,
+    model={"network": "patches"},
+    training={"optimizer": "adam", "learning_rate": 2e-3},
 )
+_last_step = _all_steps.replace(training={"epochs": 4, "test_every": 4})
 _best_gpu = RUNS["best_gpu"].replace(data=_HELD_OUT)
 _straight = {"estimator": "straight_through"}
 
@@ -28,7 +29,7 @@ PRESETS: dict[str, Preset] = {
     "smoke": Preset(
         bases={
             "steps": _smoke,
-            "last_step": _wide.replace(data=_smoke_data, training={"epochs": 1}),
+            "last_step": _last_step.replace(data=_smoke_data, training={"epochs": 1}),
             "best": _smoke.replace(model={"network": "patches"}, quantizer=_straight),
             "plain": _smoke.replace(quantizer=_straight),
         },
@@ -38,8 +39,8 @@ PRESETS: dict[str, Preset] = {
     "cpu": Preset(
         bases={
             "steps": _cpu.replace(training={"epochs": 4, "test_every": 4}),
-            "last_step": _wide,
-            "best": _best,
+            "last_step": _last_step,
+            "best": _all_steps,
             "plain": _cpu.replace(quantizer=_straight),
         },
         seeds=3,

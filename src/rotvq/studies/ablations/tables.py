@@ -140,7 +140,7 @@ def codebooks(results: Results) -> Table:
 
 
 def best(results: Results) -> Table:
-    """The best recipe and plain straight-through, at equal training time."""
+    """All steps together and plain straight-through, at equal training time."""
     both = {**results.rows("best"), **results.rows("plain")}
     rows = tuple((label, *_cells(runs)) for label, runs in both.items())
     return Table("Half an hour", ("recipe", *_columns()), rows, _NOTE)
