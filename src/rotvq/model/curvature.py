@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_PROBES = 8
+_PROBES = 2
 """Random outputs per grid of codes."""
 
 

@@ -15,37 +15,54 @@ backward pass of the decoder, whatever its receptive field and the error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from rotvq.errors import UserError
 from rotvq.model.curvature import curvature
+from rotvq.model.error_functions import ErrorFunction, checked, relative_curvature, squared_error
+from rotvq.names import EFFORTS
 from rotvq.processor import has_bf16
 from rotvq.quantization import Quantizer
-
-ErrorFunction = Callable[[Float[Tensor, "b c i j"], Float[Tensor, "b c i j"]], Float[Tensor, " b"]]
-"""(reconstruction, image) to the error of each image, differentiable by the reconstruction."""
 
 _DAMPING = 0.9
 """λ of the first proposals. H is larger at random codes, where it is measured, than at images."""
 _NOISE = 0.1
 """Standard deviation of the noise, in pixels of [-1, 1], that g is perturbed by after a stall."""
-_PROBE = 0.1
-"""Change of the pixels, in [-1, 1], that the curvature of an error function is measured over."""
 _RANDOM_GRIDS = (16, 8, 8)
-_SCORES = 2**24
-"""Scores of codes in memory at a time."""
+_PIXELS, _SCORES = 2**18, 2**24
+"""Pixels of images, and scores of codes, in memory at a time."""
+_MOST_CODES = 2**20
 
 
-def squared_error(
-    reconstruction: Float[Tensor, "b c i j"], x: Float[Tensor, "b c i j"]
-) -> Float[Tensor, " b"]:
-    """The sum of squared differences of each image."""
-    return (reconstruction - x).square().sum((1, 2, 3))
+class Model(Protocol):
+    """What a search needs of a model."""
+
+    @property
+    def decoder(self) -> nn.Module: ...
+
+    @property
+    def quantizer(self) -> Quantizer: ...
+
+    def decode(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "b c i j"]: ...
+
+
+def iterations(effort: int) -> int:
+    """Iterations of a search.
+
+    Raises:
+        UserError: the effort is not an integer from 0 to 9.
+    """
+    if type(effort) is not int or effort not in range(len(EFFORTS)):
+        raise UserError(
+            f"effort: expected an integer from 0 to {len(EFFORTS) - 1}; got {effort!r}."
+        )
+    return EFFORTS[effort]
 
 
 @dataclass
@@ -65,18 +82,24 @@ class TokenSearch:
     """A search with the curvature of one decoder, measured once.
 
     Args:
-        decoder: from codes (b, d, h, w) to images; it does not change.
-        quantizer: whose codes it decodes.
-        error: of each image.
+        model: with weights that do not change as long as the search is used.
+
+    Raises:
+        UserError: the quantizer has too many codes to compare.
     """
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def __init__(
-        self, decoder: nn.Module, quantizer: Quantizer, error: ErrorFunction = squared_error
-    ) -> None:
-        self.decoder, self.quantizer, self.error = decoder, quantizer, error
-        self.tables = tuple(table.detach() for table in quantizer.tables)
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.dtype = next(model.decoder.parameters()).dtype
+        if max(model.quantizer.codebook_sizes) > _MOST_CODES:
+            raise UserError(
+                f"effort: expected at most {_MOST_CODES:,} codes for each index; got "
+                f"{max(model.quantizer.codebook_sizes):,}. Use effort 0, or train with a "
+                "GroupedQuantizer of several grids."
+            )
+        self.tables = tuple(table.detach() for table in model.quantizer.tables)
         generator = torch.Generator().manual_seed(0)
         n, h, w = _RANDOM_GRIDS
         random = [
@@ -97,6 +120,8 @@ class TokenSearch:
         x: Float[Tensor, "b c i j"],
         indices: Int64[Tensor, "b h w *levels"],
         iterations: int,
+        error: ErrorFunction = squared_error,
+        free: Bool[Tensor, "h w"] | None = None,
     ) -> Int64[Tensor, "b h w *levels"]:
         """Tokens with a smaller error, or the same ones where none are found.
 
@@ -104,24 +129,40 @@ class TokenSearch:
             x: images.
             indices: where to start.
             iterations: number of forward and backward passes, after the first.
+            error: of each image.
+            free: which tokens may change; None for all.
+
+        Raises:
+            UserError: the error is not one number for each image, or has no gradient.
         """
-        x, first = x.float().clone(), indices.clone()
+        if free is None:
+            free = torch.ones(indices.shape[1:3], dtype=torch.bool)
+        some = max(1, _PIXELS // (x.shape[2] * x.shape[3]))
+        parts = zip(x.clone().split(some), indices.clone().split(some), strict=True)
+        return torch.cat([self._improved(*part, iterations, error, free) for part in parts])
+
+    def _improved(
+        self, x: Tensor, first: Tensor, iterations: int, error: ErrorFunction, free: Tensor
+    ) -> Int64[Tensor, "b h w *levels"]:
+        x = x.float()
         rows = first.flatten(3).movedim(3, 1) if first.ndim > 3 else first.unsqueeze(1)
-        found = self._search(x, rows, iterations).movedim(1, 3).reshape(first.shape)
+        found = self._search(x, rows, iterations, checked(error), free)
+        found = found.movedim(1, 3).reshape(first.shape)
         # Compared as the model decodes them: the search is less precise.
-        before, after = (self._exact_error(x, each) for each in (first, found))
+        before, after = (error(self.model.decode(each).float(), x) for each in (first, found))
         better = (after < before).view(-1, *[1] * (first.ndim - 1))
         return torch.where(better, found, first)
 
-    def _exact_error(self, x: Tensor, indices: Tensor) -> Float[Tensor, " b"]:
-        codes = self.quantizer.lookup(indices).to(next(self.decoder.parameters()).dtype)
-        return self.error(self.decoder(codes).float(), x)
-
-    def _search(self, x: Tensor, indices: Tensor, iterations: int) -> Int64[Tensor, "b s h w"]:
+    def _search(
+        self, x: Tensor, indices: Tensor, iterations: int, error: ErrorFunction, free: Tensor
+    ) -> Int64[Tensor, "b s h w"]:
         """The best tokens that the iterations come upon."""
         generator = torch.Generator().manual_seed(0)
-        scale = self._scale(x, indices)
-        last = base = self._decoded(x, indices, scale)
+        h, w = free.shape
+        odd = (torch.arange(h)[:, None] + torch.arange(w)) % 2 == 1
+        turns = (free & ~odd, free & odd)
+        scale = relative_curvature(error, self._decode(self._codes(indices)), x)
+        last = base = self._decoded(x, indices, error, scale)
         best, best_error = indices, last.error
         damping = torch.full_like(last.q[:, 0], _DAMPING)
         stalled = torch.zeros_like(scale, dtype=torch.bool)
@@ -129,8 +170,8 @@ class TokenSearch:
             noise = torch.randn(base.q.shape[1:], generator=generator).to(base.q)
             noise = 2 * _NOISE * torch.einsum("de,ehw->dhw", self._root, noise)
             g = torch.where(stalled, base.g + noise, base.g)
-            proposals = self._proposals(base.indices, g, damping, parity=i % 2)
-            new = self._decoded(x, proposals, scale)
+            proposals = self._proposals(base.indices, g, damping, turns[i % 2])
+            new = self._decoded(x, proposals, error, scale)
             change = new.q - last.q
             failed = ((last.g + new.g) * change).sum(1) > 0
             tried = (new.indices != base.indices).any(1)
@@ -142,56 +183,47 @@ class TokenSearch:
             best, best_error = _better(new.indices, new.error, best, best_error)
             base = self._reverted(new, last, failed)
             last = new
-        return _better(base.indices, self.error(self._decode(base.q), x), best, best_error)[0]
+        return _better(base.indices, error(self._decode(base.q), x), best, best_error)[0]
 
     def _decode(self, codes: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c i j"]:
-        device, dtype = codes.device.type, next(self.decoder.parameters()).dtype
+        device = codes.device.type
         fast = has_bf16() if device == "cpu" else device == "cuda"
         with torch.autocast(device, torch.bfloat16, enabled=fast):
-            return self.decoder(codes.to(dtype)).float()
+            decoded: Tensor = self.model.decoder(codes.to(self.dtype))
+            return decoded.float()
 
     def _codes(self, indices: Int64[Tensor, "b s h w"]) -> Float[Tensor, "b d h w"]:
         pairs = zip(indices.unbind(1), self.tables, strict=True)
         codes = [F.embedding(rows, table) for rows, table in pairs]
         return sum(codes[1:], codes[0]).movedim(-1, 1)
 
-    def _decoded(self, x: Tensor, indices: Tensor, scale: Float[Tensor, "b 1 1 1"]) -> _Grid:
+    def _decoded(
+        self, x: Tensor, indices: Tensor, error: ErrorFunction, scale: Float[Tensor, "b 1 1 1"]
+    ) -> _Grid:
         with torch.enable_grad():
             q = self._codes(indices).requires_grad_()
-            error = self.error(self._decode(q), x)
-            (g,) = torch.autograd.grad(error.sum(), q)
-        return _Grid(indices, q.detach(), error.detach(), g / scale)
-
-    def _scale(self, x: Tensor, indices: Tensor) -> Float[Tensor, "b 1 1 1"]:
-        """Curvature of the error over that of the squared error, of each image's pixels."""
-        y = self._decode(self._codes(indices))
-        v = torch.randint(2, y.shape[1:], generator=torch.Generator().manual_seed(0)).to(y)
-        v = _PROBE * (2 * v - 1)
-        with torch.enable_grad():
-            ends = [(y + side * v / 2).requires_grad_() for side in (-1, 1)]
-            low, high = (torch.autograd.grad(self.error(end, x).sum(), end)[0] for end in ends)
-        second = ((high - low) * v).sum((1, 2, 3), keepdim=True) / (2 * v.square().sum())
-        return second.where(second > 0, 1.0)
+            errors = error(self._decode(q), x)
+            (g,) = torch.autograd.grad(errors.sum(), q)
+        return _Grid(indices, q.detach(), errors.detach(), g / scale)
 
     def _proposals(
         self,
         indices: Int64[Tensor, "b s h w"],
         g: Float[Tensor, "b d h w"],
         damping: Float[Tensor, "b h w"],
-        parity: int,
+        turn: Bool[Tensor, "h w"],
     ) -> Int64[Tensor, "b s h w"]:
-        """The codes of lowest predicted error for every second token.
+        """The codes of lowest predicted error for the tokens whose turn it is.
 
         Tokens three rows or columns apart do not interact in the model of the error, so they are
         decided together, and the others see their gradient as it is after that.
         """
         h, w = g.shape[2:]
         indices, g = indices.clone(), F.pad(g, (1, 1, 1, 1))
-        odd = torch.arange(h)[:, None] + torch.arange(w) & 1
         for top in range(min(3, h)):
             for left in range(min(3, w)):
                 rows, columns = slice(top, None, 3), slice(left, None, 3)
-                chosen = odd[rows, columns] == parity
+                chosen = turn[rows, columns]
                 here = indices[:, :, rows, columns]
                 change = torch.zeros_like(g[:, :, 1:-1, 1:-1][:, :, rows, columns])
                 picked, change[:, :, chosen] = self._picked(

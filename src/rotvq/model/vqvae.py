@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from rotvq.errors import UserError
 from rotvq.model.blocks import Decoder, Encoder, NormalizedLatents
+from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.model.patches import PatchDecoder, PatchEncoder
 from rotvq.model.pretrained import PretrainedModel
-from rotvq.model.token_search import ErrorFunction, TokenSearch, squared_error
-from rotvq.names import EFFORTS, NetworkName
+from rotvq.model.token_search import TokenSearch, iterations
+from rotvq.names import NetworkName
 from rotvq.quantization import Quantizer, VectorQuantizer
 from rotvq.quantization.tensors import readable
 
@@ -220,18 +221,16 @@ class VQVAE(PretrainedModel):
             dimension for the quantizers in a `ResidualQuantizer` or `GroupedQuantizer`.
 
         Raises:
-            UserError: as in `forward`; images or weights are not finite; or an effort outside 0
-                to 9.
+            UserError: as in `forward`; images or weights are not finite; an effort outside 0 to
+                9; or an error function that does not fit.
         """
-        if effort not in range(len(EFFORTS)):
-            raise UserError(f"effort: expected 0 to {len(EFFORTS) - 1}; got {effort}.")
+        steps = iterations(effort)
         z_e = _finite(self.encoder(self._checked(x)), "latents")
         for codebook in self.quantizer.codebooks:
             _finite(codebook.embeddings, "codes")
         indices = self.quantizer.encode(z_e)
-        if effort:
-            search = TokenSearch(self.decoder, self.quantizer, error)
-            indices = search(x, indices, EFFORTS[effort])
+        if steps:
+            indices = TokenSearch(self)(x, indices, steps, error)
         return (indices, z_e) if return_latents else indices
 
     @torch.no_grad()
