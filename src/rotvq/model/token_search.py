@@ -85,7 +85,7 @@ class TokenSearch:
         model: with weights that do not change as long as the search is used.
 
     Raises:
-        UserError: the quantizer has too many codes to compare.
+        UserError: the quantizer has too many codes to compare, or weights are not finite.
     """
 
     @torch.inference_mode(False)
@@ -107,6 +107,11 @@ class TokenSearch:
         ]
         codes = self._codes(torch.stack(random, 1).to(self.tables[0].device))
         self.H = curvature(self._decode, codes, generator)
+        if not self.H.isfinite().all():
+            raise UserError(
+                "model: expected a finite decoder and codes; got nan or infinity. The weights are "
+                "damaged or diverged in training: load an earlier checkpoint."
+            )
         own = self.H[:, :, 1, 1]
         self._bent = [table @ own for table in self.tables]
         self._squares = [(a * b).sum(1) for a, b in zip(self._bent, self.tables, strict=True)]
