@@ -46,7 +46,7 @@ class Linear(nn.Module):
         torch.manual_seed(0)
         self.quantizer = vector(k=K, d=4)(channel_dim=1)
         self.decoder = nn.ConvTranspose2d(4, 3, kernel, 2).double()
-        self.kernel = kernel
+        self.kernel, self.stride = kernel, 2
 
     def decode(self, indices):
         return self.decoder(self.quantizer.lookup(indices).double()).detach()
@@ -237,9 +237,10 @@ def test_an_image_alone_is_treated_as_in_a_batch(make, monkeypatch):
     together = net.encode(x, effort=5)
     assert torch.equal(torch.cat([net.encode(one[None], effort=5) for one in x]), together)
     assert torch.equal(net.encode(x.flip(0), effort=5).flip(0), together)
+    search = TokenSearch(net)
     monkeypatch.setattr(token_search, "_PIXELS", 600)
     monkeypatch.setattr(token_search, "_SCORES", 7 * 24)
-    assert torch.equal(net.encode(x, effort=5), together)
+    assert torch.equal(search(x, net.encode(x), EFFORTS[5]), together)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -287,6 +288,26 @@ def test_under_autocast(network):
         first, found = net.encode(x), net.encode(x, effort=4)
         before, after = (squared_error(net.decode(i).float(), x) for i in (first, found))
     assert (after <= before).all() and after.sum() < before.sum()
+
+
+def test_autocast_does_not_coarsen_the_search():
+    net, x = model(), images(8)
+    first, search = net.encode(x), TokenSearch(net)
+    expected = search(x, first, 10)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = TokenSearch(net)
+        assert torch.equal(inside.H, search.H)
+        assert torch.equal(inside(x, first, 10), expected)
+
+
+def test_tokens_of_many_pixels_take_fewer_random_grids():
+    sizes = []
+    quantizer = made(vector(), channel_dim=1)
+    for stages in (2, 5, 6):
+        net = VQVAE(3, 4, quantizer.dim, 0, stages, quantizer, "patches")
+        net.decoder.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+        TokenSearch(net)
+    assert sizes == [16, 16, 4, 4, 1, 1]
 
 
 @pytest.mark.parametrize("network", NETWORKS)

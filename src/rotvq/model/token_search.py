@@ -34,7 +34,8 @@ _DAMPING = 0.9
 """λ of the first proposals. H is larger at random codes, where it is measured, than at images."""
 _NOISE = 0.1
 """Standard deviation of the noise, in pixels of [-1, 1], that g is perturbed by after a stall."""
-_RANDOM_GRIDS = (16, 8, 8)
+_RANDOM_GRIDS, _SIDE = 16, 8
+"""Grids of random codes that the curvature is measured at, if they fit, and tokens of a side."""
 _PIXELS, _SCORES = 2**18, 2**24
 """Pixels of images, and scores of codes, in memory at a time."""
 _MOST_CODES = 2**20
@@ -48,6 +49,9 @@ class Model(Protocol):
 
     @property
     def quantizer(self) -> Quantizer: ...
+
+    @property
+    def stride(self) -> int: ...
 
     def decode(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "b c i j"]: ...
 
@@ -100,11 +104,14 @@ class TokenSearch:
                 "GroupedQuantizer of several grids."
             )
         self.tables = tuple(table.detach() for table in model.quantizer.tables)
+        with torch.autocast(self.tables[0].device.type, enabled=False):
+            self._measure()
+
+    def _measure(self) -> None:
         generator = torch.Generator().manual_seed(0)
-        n, h, w = _RANDOM_GRIDS
-        random = [
-            torch.randint(len(table), (n, h, w), generator=generator) for table in self.tables
-        ]
+        fitting = max(1, _PIXELS // (_SIDE * self.model.stride) ** 2)
+        shape = (min(_RANDOM_GRIDS, fitting), _SIDE, _SIDE)
+        random = [torch.randint(len(table), shape, generator=generator) for table in self.tables]
         codes = self._codes(torch.stack(random, 1).to(self.tables[0].device))
         self.H = curvature(self._decode, codes, generator)
         if not self.H.isfinite().all():
@@ -151,7 +158,8 @@ class TokenSearch:
     ) -> Int64[Tensor, "b h w *levels"]:
         x = x.float()
         rows = first.flatten(3).movedim(3, 1) if first.ndim > 3 else first.unsqueeze(1)
-        found = self._search(x, rows, iterations, checked(error), free)
+        with torch.autocast(x.device.type, enabled=False):
+            found = self._search(x, rows, iterations, checked(error), free)
         found = found.movedim(1, 3).reshape(first.shape)
         # Compared as the model decodes them: the search is less precise.
         before, after = (error(self.model.decode(each).float(), x) for each in (first, found))
