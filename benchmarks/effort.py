@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +36,8 @@ TIMED, BATCH = 256, 128
 STRIDE, CANDIDATES, NEAR, SWEEPS = 4, 6, 3, 3
 """Of the plain search: tokens between two of the lattice, codes tried for each, width of the
 neighborhood in tokens whose error decides, and times each token is tried."""
-SHARE = 1.0
-"""Curvature of the plain search over the mean eigenvalue of the decoder's."""
+SHARE = 10.0
+"""Curvature of the plain search over the mean eigenvalue of the decoder's; 3 and 30 are worse."""
 
 
 def main() -> None:
@@ -141,53 +141,65 @@ def counting(model: VQVAE) -> Iterator[list[int]]:
         hook.remove()
 
 
+class State(NamedTuple):
+    """Tokens (b, h, w), the error of each image, near each token, and its gradient."""
+
+    indices: Tensor
+    error: Tensor
+    near: Tensor
+    g: Tensor
+
+
 @torch.no_grad()
 def plain_search(model: VQVAE, images: Tensor) -> Iterator[tuple[float, float]]:
     """Passes per image and MSE after each row of the lattice, for a single codebook."""
     search = TokenSearch(model)
-    c = SHARE * search.H[:, :, 1, 1].diagonal().mean()
-    codes = search.tables[0]
-    x = torch.cat([*batches(images, BATCH)])
-    indices = torch.cat([model.encode(part) for part in x.split(BATCH)])
     with counting(model) as passes:
+        parts = [*batches(images, BATCH)]
+        states = [state(search, x, model.encode(x)) for x in parts]
         for _ in range(SWEEPS):
             for top in range(STRIDE):
                 for left in range(STRIDE):
-                    lattice = (slice(top, None, STRIDE), slice(left, None, STRIDE))
-                    parts = zip(x.split(BATCH), indices.split(BATCH), strict=True)
-                    indices = torch.cat([step(search, codes, c, *p, lattice) for p in parts])
-                spent = passes[0]
-                exact = torch.cat([model.decode(part) for part in indices.split(BATCH)])
-                passes[0] = spent
-                yield spent / len(x), (exact - x).square().mean().item()
+                    here = (slice(None), slice(top, None, STRIDE), slice(left, None, STRIDE))
+                    pairs = zip(parts, states, strict=True)
+                    states = [step(search, x, now, here) for x, now in pairs]
+                error = sum(now.error.sum().item() for now in states)
+                yield passes[0] / len(images), error / images.numel()
 
 
-def step(
-    search: TokenSearch, codes: Tensor, c: Tensor, x: Tensor, indices: Tensor, lattice: Any
-) -> Tensor:
-    """Indices (b, h, w) with the best of the candidates on a lattice, if the error falls."""
-    here = (slice(None), *lattice)
-    now = search._decoded(x, indices[:, None], squared_error, x.new_ones(len(x), 1, 1, 1))
-    before = near(search, now.q, x)
-    g = now.g.movedim(1, -1)[here]
-    apart = torch.cdist(codes[indices[here]], codes).square()
-    scores = (g @ codes.T + c * apart).scatter(-1, indices[here].unsqueeze(-1), torch.inf)
-    found, least = indices[here].clone(), torch.zeros_like(g[..., 0])
+def step(search: TokenSearch, x: Tensor, now: State, here: tuple[slice, ...]) -> State:
+    """The best of the candidates on a lattice, for images whose error falls."""
+    codes, c = search.tables[0], SHARE * search.H[:, :, 1, 1].diagonal().mean()
+    old = now.indices[here]
+    scores = now.g.movedim(1, -1)[here] @ codes.T + c * torch.cdist(codes[old], codes).square()
+    scores = scores.scatter(-1, old.unsqueeze(-1), torch.inf)
+    found, least = old, torch.zeros_like(now.near[here])
     for candidate in scores.topk(CANDIDATES, largest=False).indices.unbind(-1):
-        tried = indices.clone()
+        tried = now.indices.clone()
         tried[here] = candidate
-        gain = (near(search, search._codes(tried[:, None]), x) - before)[here]
+        gain = (near(search._decode(search._codes(tried[:, None])), x, tried) - now.near)[here]
         found, least = torch.where(gain < least, candidate, found), gain.minimum(least)
-    new = indices.clone()
-    new[here] = found
-    after = squared_error(search._decode(search._codes(new[:, None])), x)
-    return torch.where((after < now.error)[:, None, None], new, indices)
+    chosen = now.indices.clone()
+    chosen[here] = found
+    new = state(search, x, chosen)
+    better = new.error < now.error
+    pairs = zip(new, now, strict=True)
+    return State(*(torch.where(better.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
 
 
-def near(search: TokenSearch, q: Tensor, x: Tensor) -> Tensor:
+def state(search: TokenSearch, x: Tensor, indices: Tensor) -> State:
+    with torch.enable_grad():
+        q = search._codes(indices[:, None]).requires_grad_()
+        y = search._decode(q)
+        (g,) = torch.autograd.grad(squared_error(y, x).sum(), q)
+    y = y.detach()
+    return State(indices, squared_error(y, x), near(y, x, indices), g)
+
+
+def near(y: Tensor, x: Tensor, indices: Tensor) -> Tensor:
     """The squared error in the neighborhood of each token, (b, h, w)."""
-    squares = (search._decode(q) - x).square().sum(1, keepdim=True)
-    side = x.shape[2] // q.shape[2]
+    squares = (y - x).square().sum(1, keepdim=True)
+    side = x.shape[2] // indices.shape[1]
     return F.avg_pool2d(F.avg_pool2d(squares, side), NEAR, 1, NEAR // 2).squeeze(1)
 
 
