@@ -228,9 +228,15 @@ def figure(record: dict[str, Any]) -> bytes:
             [1e3 * row["seconds_one_thread"] for row in rows], [row["mse"] for row in rows], **ours
         )
         for row in rows:
-            mark = f"{row['effort']}" + " (default)" * (row["effort"] == record["default_effort"])
             at = (1e3 * row["seconds_one_thread"], row["mse"])
-            times.annotate(mark, at, (4, 4), textcoords="offset points")
+            default = row["effort"] == record["default_effort"]
+            times.annotate(
+                f"{row['effort']} (default)" if default else f"{row['effort']}",
+                at,
+                (-6, -10) if default else (4, 4),
+                textcoords="offset points",
+                ha="right" if default else "left",
+            )
         passes.set_title("MSE, as a share of the first guess ↓")
         passes.set_xlabel("decoder passes per image, forward and backward")
         times.set_title("MSE ↓, by effort")
