@@ -4,10 +4,15 @@ import json
 import re
 from pathlib import Path
 
+import effort
 import page
 import pytest
 import torch
 from timing import race, summary
+
+from rotvq.evaluation.pixels import normalized
+from rotvq.model import VQVAE
+from rotvq.quantization import VectorQuantizer
 
 RESULTS = Path(__file__).parents[1] / "results/benchmarks"
 
@@ -49,6 +54,37 @@ def test_the_figure_shows_the_medians_of_a_step_over_k(record, monkeypatch):
                 expected.append(([r["k"] for r in rows], [scale * value for value in values]))
         found = [tuple(map(list, line.get_data())) for line in axes.get_lines()]
         assert found == expected and len(found) >= 2
+
+
+def test_the_plain_search_of_codes_lowers_the_error():
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(24, 6, channel_dim=1)
+    torch.nn.init.normal_(quantizer.codebook.embeddings)
+    model = VQVAE(width=16, dim=6, depth=1, quantizer=quantizer, network="patches").eval()
+    images = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
+    points = [*effort.plain_search(model, images)]
+    x = normalized(images)
+    errors = [error for _, error in points]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.99 * (model.decode(model.encode(x)) - x).square().mean().item()
+    row = effort.STRIDE * (effort.CANDIDATES + 2)
+    rows = effort.SWEEPS * effort.STRIDE
+    assert [passes for passes, _ in points] == [2 + row * n for n in range(1, rows + 1)]
+
+
+def test_the_figure_of_effort_shows_the_points_of_the_record(monkeypatch):
+    monkeypatch.setattr(effort.style, "png", lambda figure: figure)
+    rows = [
+        {"effort": n, "passes": 10 * n, "mse": 2 / (1 + n), "seconds_one_thread": n + 0.5}
+        for n in range(3)
+    ]
+    record = {"efforts": rows, "default_effort": 1, "plain": [{"passes": 8, "mse_ratio": 0.9}]}
+    passes, times = effort.figure(record).axes
+    (ours, plain), (over_time,) = passes.get_lines(), times.get_lines()
+    assert ours.get_xydata().tolist() == [[10, 0.5], [20, pytest.approx(1 / 3)]]
+    assert plain.get_xydata().tolist() == [[8, 0.9]]
+    assert over_time.get_xydata().tolist() == [[500, 2], [1500, 1], [2500, pytest.approx(2 / 3)]]
+    assert [text.get_text() for text in times.texts] == ["0", "1 (default)", "2"]
 
 
 def test_contestants_alternate():

@@ -17,3 +17,9 @@ UpdateName = Literal["ema", "gradient", "linear"]
 
 NetworkName = Literal["paper", "patches", "attention"]
 """`NETWORKS` in `rotvq.model.vqvae`, in this order."""
+
+EFFORTS = (0, 2, 4, 6, 10, 16, 25, 40, 65, 100)
+"""Iterations of the search for better tokens (`rotvq.model.token_search`) at efforts 0 to 9."""
+
+DEFAULT_EFFORT = 4
+"""Effort of a search if none is given: from here on, less error takes disproportionate time."""

@@ -6,6 +6,7 @@
 | `run.json` | what the run was made from: data, versions, hardware, model |
 | `epochs.jsonl` | one record per completed epoch |
 | `evaluation.json` | metrics over the whole test split |
+| `evaluation-effort-4.json` | the same with tokens that were searched for, at effort 4 |
 | `model.safetensors`, `config.json` | the weights, and the arguments that rebuild the model |
 | `checkpoint.pt` | everything needed to resume |
 
@@ -24,6 +25,7 @@ import yaml
 from rotvq.errors import UserError
 from rotvq.files import to_json, write_text
 from rotvq.guarded import mapping, read_bytes, read_json, read_yaml, shown
+from rotvq.names import EFFORTS
 
 T = TypeVar("T")
 
@@ -48,10 +50,17 @@ REPORTS = ("report.html", "report.md")
 LOCK = ".rotvq-lock"
 """Stays when the run has ended: a lock file that is removed can be locked twice."""
 
+
+def evaluation(split: str, effort: int = 0) -> str:
+    """The record of a split ("test" or "train"), with its tokens encoded at an effort."""
+    name = EVALUATION if split == "test" else TRAIN_EVALUATION
+    return name.replace(".json", f"-effort-{effort}.json") if effort else name
+
+
 SUBFOLDERS = (RECONSTRUCTIONS, BAD_STEPS, TRACKING, FIGURES, CODEBOOKS)
 OUTPUTS = (
-    MODEL, RUN, EPOCHS, EVALUATION, TRAIN_EVALUATION, CHECKPOINT, CHECKPOINT_BEFORE, WEIGHTS,
-    SKIPPED, *REPORTS, *SUBFOLDERS,
+    MODEL, RUN, EPOCHS, CHECKPOINT, CHECKPOINT_BEFORE, WEIGHTS, SKIPPED, *REPORTS, *SUBFOLDERS,
+    *(evaluation(split, effort) for split in ("test", "train") for effort in range(len(EFFORTS))),
 )  # fmt: skip
 """Everything that a run writes besides its configuration and its lock."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import tarfile
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from rotvq.model import VQVAE
+from rotvq.names import DEFAULT_EFFORT
 from rotvq.quantization import (
     FiniteScalarQuantizer,
     GroupedQuantizer,
@@ -308,3 +310,39 @@ def test_a_stray_tar_does_not_hide_images(rotvq, model, photos, tmp_path, below)
     rotvq("encode", tmp_path / "p", "--model", model, "-o", tmp_path / "t.npz")
     rotvq("decode", tmp_path / "t.npz", "--model", model, "-o", tmp_path / "d")
     assert len(names(tmp_path / "d")) == len([*(photos / "a").iterdir()])
+
+
+def test_effort_lowers_the_error(rotvq, model, photos, tmp_path):
+    def mse(*words):
+        answer = rotvq("reconstruct", photos, "--model", model, "-o", tmp_path / "r", *words)
+        assert (answer.status, answer.err) == (0, "")
+        return float(re.search(r"MSE (\S+) on", answer.out)[1])
+
+    plain = mse()
+    searched = mse("--overwrite", "--effort", 3)
+    assert searched < plain
+    pictures = {name: (tmp_path / "r" / name).read_bytes() for name in names(tmp_path / "r")}
+    for effort in (0, 3):
+        file = tmp_path / f"{effort}.npz"
+        words = ("encode", photos, "--model", model, "-o", file, "--effort", effort)
+        assert rotvq(*words).status == 0
+    shapes = [[each.shape for each in load_tokens(tmp_path / f"{n}.npz")] for n in (0, 3)]
+    assert shapes[0] == shapes[1]
+    assert rotvq("decode", file, "--model", model, "-o", tmp_path / "d").status == 0
+    assert {n: (tmp_path / "d" / n).read_bytes() for n in names(tmp_path / "d")} == pictures
+
+
+def test_effort_without_a_number_is_the_default(rotvq, model, photos, tmp_path):
+    made = []
+    for name, words in (("a", ["--effort"]), ("b", ["--effort", DEFAULT_EFFORT])):
+        file = tmp_path / f"{name}.npz"
+        assert rotvq("encode", photos, "--model", model, "-o", file, *words).status == 0
+        made.append(file.read_bytes())
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("command", ["encode", "reconstruct"])
+@pytest.mark.parametrize("effort", ["10", "-1", "much"])
+def test_bad_efforts(rotvq, model, photos, tmp_path, command, effort):
+    words = ("--model", model, "-o", tmp_path / "t.npz", "--effort", effort)
+    assert "--effort" in rotvq(command, photos, *words).error

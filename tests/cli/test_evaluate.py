@@ -7,6 +7,8 @@ import json
 import pytest
 import torch
 
+from rotvq.names import DEFAULT_EFFORT
+
 
 def read(path):
     return json.loads(path.read_text())
@@ -72,6 +74,8 @@ def test_changed_images_are_refused(rotvq, trained, tmp_path, make_images):
         (["--split", "validation"], "'validation'"),
         (["--batch-size", "0"], "--batch-size"),
         (["--batch-size", "x"], "--batch-size"),
+        (["--effort", "10"], "--effort"),
+        (["--effort", "2.0"], "--effort"),
         (["--data", "nowhere/at/all.zip", "--out", "x.json"], "nowhere/at/all.zip"),
     ],
 )
@@ -125,7 +129,7 @@ def test_perceptual_metrics_on_request(rotvq, trained, tmp_path, monkeypatch):
     from rotvq.evaluation import perceptual
 
     monkeypatch.setattr(perceptual, "network", lambda name, path: path)
-    monkeypatch.setattr(perceptual, "measure", lambda *args: {"rfid": 12.5})
+    monkeypatch.setattr(perceptual, "measure", lambda *args, effort: {"rfid": 12.5})
     answer = rotvq("evaluate", trained, "--rfid", "inception.pt", "--out", tmp_path / "e.json")
     assert (answer.status, answer.err) == (0, "")
     assert "rfid 12.5000: Fréchet distance of Inception features" in answer.out
@@ -150,3 +154,32 @@ def test_a_file_that_is_not_a_record_is_not_replaced(rotvq, trained, tmp_path, c
         assert list(out.iterdir()) == []
     else:
         assert out.read_text() == content
+
+
+def test_a_search_has_records_of_its_own(rotvq, trained):
+    before = (trained / "evaluation.json").read_bytes()
+    answer = rotvq("evaluate", trained, "--effort", 2)
+    assert (answer.status, answer.err) == (0, "")
+    assert "evaluation-effort-2.json" in answer.out
+    assert rotvq("evaluate", trained, "--split", "train", "--effort").status == 0
+    assert (trained / "evaluation.json").read_bytes() == before
+    plain, test = json.loads(before), read(trained / "evaluation-effort-2.json")
+    train = read(trained / f"evaluation-train-effort-{DEFAULT_EFFORT}.json")
+    assert (test["effort"], test["split"], test["images"]) == (2, "test", 12)
+    assert (train["effort"], train["split"], train["images"]) == (DEFAULT_EFFORT, "train", 40)
+    assert test["metrics"]["mse"] <= plain["metrics"]["mse"]
+    assert "effort" not in plain and "effort" not in plain["protocol"]
+
+
+def test_perceptual_metrics_are_of_the_tokens_found(rotvq, trained, tmp_path, monkeypatch):
+    from rotvq.evaluation import perceptual
+
+    seen = []
+    monkeypatch.setattr(perceptual, "network", lambda name, path: path)
+    monkeypatch.setattr(
+        perceptual, "measure", lambda *args, effort: seen.append(effort) or {"rfid": 1.0}
+    )
+    words = ("--rfid", "inception.pt", "--out", tmp_path / "e.json")
+    assert rotvq("evaluate", trained, *words, "--effort", 1).status == 0
+    assert rotvq("evaluate", trained, *words).status == 0
+    assert seen == [1, 0]

@@ -14,6 +14,7 @@ from PIL import Image
 
 from rotvq import files
 from rotvq.cli.signals import Terminated, orderly_end
+from rotvq.model.token_search import TokenSearch
 
 COMMANDS = {
     "encode": "encode photos --model run -o out/tokens.npz",
@@ -69,6 +70,14 @@ def test_no_command_leaves_a_half_written_file(rotvq, place, heard, monkeypatch,
     assert leftovers(place) == []
     written = [path.name for path in (place / "out").rglob("*") if path.is_file()]
     assert set(written) <= {".rotvq-lock"}
+
+
+@pytest.mark.parametrize("command", ["encode", "reconstruct", "evaluate"])
+def test_a_signal_ends_a_search(rotvq, place, heard, monkeypatch, command):
+    monkeypatch.setattr(TokenSearch, "_picked", lambda *_: signal.raise_signal(signal.SIGINT))
+    answer = rotvq(*COMMANDS[command].split(), "--effort")
+    assert (answer.status, answer.err) == (128 + signal.SIGINT, "rotvq: Stopped.\n")
+    assert not (place / "out").exists() or list((place / "out").iterdir()) == []
 
 
 def test_a_terminated_process_leaves_whole_pictures_alone(place):

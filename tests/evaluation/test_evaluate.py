@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import (
     PROTOCOL,
+    SEARCHED,
     SEVERAL_CODEBOOKS,
     batches,
     evaluate,
@@ -184,3 +186,30 @@ def test_gray_and_rectangular_images(make_model, make_images):
     assert record["metrics"]["bits_per_pixel"] == 4 * 6 * 4 / (16 * 24)
     assert -1 < record["metrics"]["ssim"] < 1
     assert sum(record["counts"]) == 3 * 24
+
+
+def test_the_record_of_a_search(make_model, make_images):
+    model, images = make_model(), make_images()
+    plain = evaluate(model, images, beta=0.25)
+    record = evaluate(model, images, beta=0.25, effort=3)
+    x = normalized(images)
+    found = model.encode(x, effort=3)
+    error = (model.decode(found) - x).square().mean((1, 2, 3)).double()
+    metrics = record["metrics"]
+    assert metrics["mse"] == pytest.approx(error.mean().item(), rel=1e-5)
+    assert metrics["mse"] < plain["metrics"]["mse"]
+    assert metrics["psnr_per_image"] == pytest.approx((10 * (4 / error).log10()).mean().item())
+    assert record["counts"] == found.flatten().bincount(minlength=16).tolist()
+    assert record["counts"] != plain["counts"]
+    same = ("forward_mse", "loss", "codebook_loss", "commitment_loss", "relative_error")
+    assert all(metrics[name] == plain["metrics"][name] for name in same)
+    assert metrics.keys() == plain["metrics"].keys()
+    assert record["effort"] == 3 and 0 < record["seconds_per_image"] < record["seconds"]
+    assert record["protocol"] == PROTOCOL | SEARCHED
+    assert record.keys() - plain.keys() == {"effort", "seconds_per_image"}
+    assert evaluate(model, images, beta=0.25, effort=3)["metrics"] == metrics
+
+
+def test_other_efforts_are_refused(make_model, make_images):
+    with pytest.raises(UserError, match="effort: expected an integer from 0 to 9; got 10"):
+        evaluate(make_model(), make_images(), beta=0.25, effort=10)

@@ -32,6 +32,20 @@ def test_sizes_and_shapes_describe_the_indices(make):
         assert by_position[..., position].max() < size
 
 
+@each({name: make for name, make in OF_EACH_KIND.items() if "2**32" not in name})
+@pytest.mark.parametrize("channel_dim", [-1, 1])
+def test_rows_of_the_tables_add_up_to_the_codes(make, channel_dim):
+    quantizer = made(make, channel_dim=channel_dim)
+    sizes = quantizer.codebook_sizes
+    assert [tuple(table.shape) for table in quantizer.tables] == [(k, quantizer.dim) for k in sizes]
+    assert all(table.dtype == torch.float32 for table in quantizer.tables)
+    rows = torch.stack([torch.randint(k, (2, 30)) for k in sizes], -1)
+    indices = rows.view(2, 30, *quantizer.index_shape)
+    pairs = zip(quantizer.tables, rows.unbind(-1), strict=True)
+    added = sum(table[index] for table, index in pairs)
+    torch.testing.assert_close(added.movedim(-1, channel_dim), quantizer.lookup(indices))
+
+
 def test_sizes_are_flattened_in_the_order_of_the_index_shape():
     def layers(*sizes):
         return ResidualQuantizer([VectorQuantizer(size, 3) for size in sizes])

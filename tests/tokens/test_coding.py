@@ -9,12 +9,16 @@ import torch
 from rotvq.errors import UserError
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
+from rotvq.model.error_functions import within
+from rotvq.model.token_search import TokenSearch
+from rotvq.names import EFFORTS
 from rotvq.quantization import (
     FiniteScalarQuantizer,
     GroupedQuantizer,
     ResidualQuantizer,
     VectorQuantizer,
 )
+from rotvq.tokens import coding
 from rotvq.tokens.coding import codec, decode, encode, fingerprint, padded
 from rotvq.tokens.file import KINDS, load_tokens, save_tokens
 
@@ -183,3 +187,70 @@ def test_batches_of_no_images_are_refused():
 def test_arrays_of_another_dtype_or_layout_are_refused(pixels, message):
     with pytest.raises(UserError, match=message):
         encode(model(), [("a", pixels)])
+
+
+@pytest.mark.parametrize("kind", ["vq", "residual", "grouped", "nested"])
+def test_no_image_of_any_size_gets_worse_by_a_search(kind):
+    net = model() if kind == "vq" else model(quantizer=several()[kind])
+    for codebook in net.quantizer.codebooks:
+        torch.nn.init.normal_(codebook.embeddings)
+    sizes = [(16, 16), (5, 4), (5, 7), (5, 7), (17, 30), (1, 1)]
+    images = [("", picture(*size, seed=seed)) for seed, size in enumerate(sizes)]
+    first, found = encode(net, images), encode(net, images, effort=3)
+    assert first.codec == found.codec and first.sizes == found.sizes
+    errors = []
+    for tokens in (first, found):
+        pairs = zip(images, tokens, strict=True)
+        errors.append([squared_error_of(net, indices, pixels) for (_, pixels), indices in pairs])
+    before, after = np.array(errors)
+    assert (after <= before * (1 + 1e-6)).all() and after[[0, 4]].sum() < before[[0, 4]].sum()
+
+
+def squared_error_of(net, indices, pixels):
+    y = net.decode(torch.from_numpy(indices)[None])[0, :, : pixels.shape[1], : pixels.shape[2]]
+    return (y - (torch.from_numpy(pixels) / 127.5 - 1)).square().sum().item()
+
+
+def test_padding_does_not_count_in_a_search(monkeypatch):
+    net, images = model(), [("", picture(18, 21))]
+    tokens = encode(net, images, effort=4)
+    original = coding.padded
+
+    def noisy(x, stride):
+        y = original(x, stride)
+        y[..., 18:, :], y[..., 21:] = 255, 0
+        return y
+
+    with torch.no_grad():
+        first = torch.from_numpy(np.stack([*encode(net, images)]))
+        x = normalized(noisy(torch.from_numpy(images[0][1])[None], 4))
+        found = TokenSearch(net)(x, first, EFFORTS[4], within(slice(18), slice(21)))
+    assert np.array_equal(found[0].numpy(), tokens[0])
+
+
+def test_the_search_of_a_job_is_set_up_once(monkeypatch):
+    made = []
+    monkeypatch.setattr(coding, "TokenSearch", lambda model: made.append(1) or TokenSearch(model))
+    images, told = [("", picture(8, 8, seed=seed)) for seed in range(5)], []
+    tokens = encode(model(), images, 2, told.append, effort=1)
+    assert made == [1] and told == [2, 2, 1]
+    x = normalized(torch.from_numpy(np.stack([pixels for _, pixels in images])))
+    expected = model().eval().encode(x, effort=1).numpy()
+    assert (np.stack([*tokens]) == expected).mean() > 0.95  # bf16 rounds differently by batch size
+    assert encode(model(), images, 2, effort=1).packed == tokens.packed
+    encode(model(), images)
+    assert made == [1, 1]
+
+
+@pytest.mark.parametrize("effort", [-1, 10, True, 1.0])
+def test_other_efforts_are_refused(effort):
+    with pytest.raises(UserError, match="effort: expected an integer from 0 to 9; got"):
+        encode(model(), [("", picture(8, 8))], effort=effort)
+
+
+def test_a_search_with_damaged_weights_is_refused():
+    net = model()
+    with torch.no_grad():
+        next(net.decoder.parameters()).fill_(math.nan)
+    with pytest.raises(UserError, match="expected a finite decoder and codes; got nan"):
+        encode(net, [("", picture(8, 8))], effort=1)

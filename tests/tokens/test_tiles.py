@@ -1,11 +1,14 @@
 """Large images in tiles: the tokens and pixels of whole ones."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
+from rotvq.model.token_search import TokenSearch
 from rotvq.quantization import VectorQuantizer
 from rotvq.tokens import coding, tiles
 
@@ -72,3 +75,60 @@ def test_attention_limits_the_number_of_tokens(monkeypatch):
     ]
     with pytest.raises(UserError, match="at most 100 tokens; got 10x11"):
         coding.encode(net, images)
+
+
+def squares(net, tokens, pixels):
+    """The squared error before rounding, in whole images."""
+    (indices,) = tokens
+    y = net.decode(torch.from_numpy(indices)[None])[0, :, : pixels.shape[1], : pixels.shape[2]]
+    return (y.double() - (torch.from_numpy(pixels) / 127.5 - 1)).square().sum().item()
+
+
+@pytest.mark.parametrize("network", ["paper", "patches"])
+@pytest.mark.parametrize("size", [(64, 90), (131, 67), (16, 200)])
+def test_a_search_in_tiles_lowers_the_error_of_the_whole_image(network, size, monkeypatch):
+    net, pixels = model(network=network), picture(*size)
+    first = coding.encode(net, [("", pixels)])
+    whole = coding.encode(net, [("", pixels)], effort=3)
+    monkeypatch.setattr(tiles, "SEARCH_SIDE", 32)
+    monkeypatch.setattr(coding, "SEARCHED", 1000)
+    tiled = coding.encode(net, [("", pixels)], effort=3)
+    before, by_whole, by_tiles = (squares(net, each, pixels) for each in (first, whole, tiled))
+    assert by_tiles < before and by_tiles == pytest.approx(by_whole, abs=0.3 * (before - by_whole))
+
+
+@pytest.mark.parametrize("network", ["paper", "patches"])
+@pytest.mark.parametrize("stages", [1, 3])
+def test_no_tile_raises_the_error_of_the_image(network, stages, monkeypatch):
+    net, pixels = model(network=network, stages=stages), picture(61, 83)
+    (indices,) = coding.encode(net, [("", pixels)])
+    around, errors = tiles.reach(net.decoder), [squares(net, [indices], pixels)]
+    search = TokenSearch(net)
+
+    def watched(*args):
+        found = search(*args)
+        changes.append((args[1] != found)[0].numpy())
+        return found
+
+    changes = []
+    monkeypatch.setattr(tiles, "SEARCH_SIDE", 16)
+    grid = indices.shape
+    for outer, inner, kept in tiles._tiles(grid, 16 // net.stride, 2 * around):
+        monkeypatch.setattr(tiles, "_tiles", lambda *_, tile=(outer, inner, kept): [tile])
+        found = tiles.search(watched, net, pixels, indices, 4, around)
+        monkeypatch.undo()
+        outside = np.ones(grid, bool)
+        outside[inner] = False
+        assert (found == indices)[outside].all()
+        assert np.array_equal((found != indices)[outer], changes[-1])
+        indices = found
+        errors.append(squares(net, [indices], pixels))
+    assert all(after <= before * (1 + 1e-9) for before, after in pairwise(errors))
+    assert len(errors) > 4 and errors[-1] < errors[0]
+
+
+def test_a_network_with_attention_is_searched_as_a_whole(monkeypatch):
+    net, pixels = model(network="attention"), picture(40, 36)
+    whole = coding.encode(net, [("", pixels)], effort=2)
+    monkeypatch.setattr(coding, "SEARCHED", 1)
+    assert coding.encode(net, [("", pixels)], effort=2).packed == whole.packed

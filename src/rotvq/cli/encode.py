@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from rotvq.cli.coding import Source, add_model, add_pictures, check_batch_size, load_model
-from rotvq.cli.options import Parser
+from rotvq.cli.options import Parser, add_effort
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 from rotvq.tokens.file import KINDS, save_tokens
@@ -23,6 +23,7 @@ def run(argv: Sequence[str]) -> int:
     )
     add_pictures(parser)
     add_model(parser)
+    add_effort(parser)
     parser.add_argument(
         "-o", "--out", type=Path, required=True, help=f"file, ending in {', '.join(KINDS)}"
     )
@@ -47,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
     since = time.perf_counter()
     with terminal.counting(source.count, "encoding") as advance:
         images = codable(model, source, source.findings.skipped)
-        tokens = encode(model, images, options.batch_size, advance)
+        tokens = encode(model, images, options.batch_size, advance, effort=options.effort)
     source.report(terminal, len(tokens), options.out)
     save_tokens(tokens, options.out)
     size, packed = options.out.stat().st_size, len(tokens.packed)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rotvq import run_folder
 from rotvq.cli.images import load_images
-from rotvq.cli.options import Parser
+from rotvq.cli.options import Parser, add_effort
 from rotvq.cli.progress import summary
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
@@ -27,6 +27,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--split", choices=["test", "train"], default="test")
     parser.add_argument("--data", help="evaluate on this data source instead; requires --out")
     parser.add_argument("--batch-size", type=int, default=128, help="images per batch")
+    add_effort(parser)
     for metric, what in (("rfid", "Inception"), ("lpips", "VGG16")):
         parser.add_argument(
             f"--{metric}",
@@ -82,17 +83,18 @@ def run(argv: Sequence[str]) -> int:
             beta=config.training.beta,
             split=options.split,
             batch_size=options.batch_size,
+            effort=options.effort,
             progress=advance,
         )
     if networks:
         with terminal.counting(len(wanted), "comparing") as advance:
-            found = perceptual.measure(model, wanted, networks, options.batch_size, advance)
+            found = perceptual.measure(
+                model, wanted, networks, options.batch_size, advance, effort=options.effort
+            )
         record["metrics"] |= found
         record["protocol"] = record["protocol"] | {n: perceptual.PROTOCOL[n] for n in found}
     record["data"] = data.name
-    test = options.split == "test"
-    own = run_folder.EVALUATION if test else run_folder.TRAIN_EVALUATION
-    out = options.out or options.run / own
+    out = options.out or options.run / run_folder.evaluation(options.split, options.effort)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, record)
     for line in summary(record):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
 
 from rotvq.errors import UserError
 from rotvq.guarded import read_yaml
+from rotvq.names import DEFAULT_EFFORT, EFFORTS
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -25,6 +26,20 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
         raise UserError(f"{message}. See {self.prog} --help.")
+
+
+def add_effort(parser: Parser) -> None:
+    """Add the option for the effort of encoding."""
+    parser.add_argument(
+        "--effort",
+        type=int,
+        nargs="?",
+        choices=range(len(EFFORTS)),
+        const=DEFAULT_EFFORT,
+        default=0,
+        help="search for tokens that decode to a smaller error: 1 (fast) to "
+        f"{len(EFFORTS) - 1} (slow), {DEFAULT_EFFORT} if no number follows; 0 (default): no search",
+    )
 
 
 def with_configs(words: Sequence[str], groups: Collection[str]) -> list[str]:

@@ -17,7 +17,7 @@ from rotvq.cli.coding import (
     check_batch_size,
     load_model,
 )
-from rotvq.cli.options import Parser
+from rotvq.cli.options import Parser, add_effort
 from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.tokens.collection import Picture
@@ -38,6 +38,7 @@ def run(argv: Sequence[str]) -> int:
     )
     add_pictures(parser)
     add_model(parser)
+    add_effort(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the PNGs")
     parser.add_argument("--overwrite", action="store_true", help="replace images of the same name")
     options = parser.parse_args(argv)
@@ -62,8 +63,9 @@ def run(argv: Sequence[str]) -> int:
 
     iterator = codable(model, source, source.findings.skipped)
     with terminal.counting(source.count, "reconstructing") as advance:
-        while images := within(iterator, CHUNK, PIXELS):
-            tokens = encode(model, images, options.batch_size)
+        chunk = options.batch_size if options.effort else CHUNK  # a search takes a while
+        while images := within(iterator, chunk, PIXELS):
+            tokens = encode(model, images, options.batch_size, effort=options.effort)
             back = measured(images, decode(model, tokens, options.batch_size))
             for name, picture in back:
                 pngs.save(name, picture)

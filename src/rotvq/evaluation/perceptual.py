@@ -73,6 +73,8 @@ def measure(
     networks: dict[str, nn.Module],
     batch_size: int = 128,
     progress: Callable[[int], object] = lambda images: None,
+    *,
+    effort: int = 0,
 ) -> dict[str, float]:
     """Compute the metrics whose networks are given.
 
@@ -82,6 +84,7 @@ def measure(
         networks: by metric, from `network`.
         batch_size: images at a time.
         progress: called after each batch with its number of images.
+        effort: 0 to 9, as in `VQVAE.encode`.
 
     Raises:
         UserError: rFID was requested for a single image, which has no covariance.
@@ -96,7 +99,7 @@ def measure(
     differences: list[Tensor] = []
     with evaluating(model):
         for part in images.split(batch_size):
-            back = to_uint8(model.decode(model.encode(normalized(part))))
+            back = to_uint8(model.decode(model.encode(normalized(part), effort=effort)))
             pair = _coloured(part), _coloured(back)
             if distance is not None:
                 distance.update(pair[0], real=True)

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from rotvq.errors import UserError
 from rotvq.model.blocks import Decoder, Encoder, NormalizedLatents
+from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.model.patches import PatchDecoder, PatchEncoder
 from rotvq.model.pretrained import PretrainedModel
+from rotvq.model.token_search import TokenSearch, iterations
 from rotvq.names import NetworkName
 from rotvq.quantization import Quantizer, VectorQuantizer
 from rotvq.quantization.tensors import readable
@@ -174,17 +176,32 @@ class VQVAE(PretrainedModel):
 
     @overload
     def encode(
-        self, x: Float[Tensor, "b c h w"], return_latents: Literal[False] = False
+        self,
+        x: Float[Tensor, "b c h w"],
+        return_latents: Literal[False] = False,
+        *,
+        effort: int = 0,
+        error: ErrorFunction = squared_error,
     ) -> Int64[Tensor, "b i j *levels"]: ...
 
     @overload
     def encode(
-        self, x: Float[Tensor, "b c h w"], return_latents: Literal[True]
+        self,
+        x: Float[Tensor, "b c h w"],
+        return_latents: Literal[True],
+        *,
+        effort: int = 0,
+        error: ErrorFunction = squared_error,
     ) -> tuple[Int64[Tensor, "b i j *levels"], Float[Tensor, "b d i j"]]: ...
 
     @torch.no_grad()
     def encode(
-        self, x: Float[Tensor, "b c h w"], return_latents: bool = False
+        self,
+        x: Float[Tensor, "b c h w"],
+        return_latents: bool = False,
+        *,
+        effort: int = 0,
+        error: ErrorFunction = squared_error,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Images in [-1, 1] to indices in [0, k).
 
@@ -193,18 +210,27 @@ class VQVAE(PretrainedModel):
         Args:
             x: images in [-1, 1], with height and width divisible by 2**stages.
             return_latents: also return z_e, the encoder's output before quantization.
+            effort: 0 to 9. 0 takes the code nearest to each latent vector. Higher efforts start
+                from these codes and search for others that decode to a smaller error; they take
+                more time (see `names.EFFORTS`), and no image gets worse.
+            error: what a search lowers: a function (reconstruction, x) -> error of each image,
+                shape (b,), differentiable with respect to the reconstruction.
 
         Returns:
             Indices (batch, rows, columns), followed by the quantizer's `index_shape`: one
             dimension for the quantizers in a `ResidualQuantizer` or `GroupedQuantizer`.
 
         Raises:
-            UserError: as in `forward`; or images or weights are not finite.
+            UserError: as in `forward`; images or weights are not finite; an effort outside 0 to
+                9; or an error function that does not fit.
         """
+        steps = iterations(effort)
         z_e = _finite(self.encoder(self._checked(x)), "latents")
         for codebook in self.quantizer.codebooks:
             _finite(codebook.embeddings, "codes")
         indices = self.quantizer.encode(z_e)
+        if steps:
+            indices = TokenSearch(self)(x, indices, steps, error)
         return (indices, z_e) if return_latents else indices
 
     @torch.no_grad()

@@ -146,6 +146,10 @@ class FiniteScalarQuantizer(Quantizer):
     def codebook_sizes(self) -> tuple[int]:
         return (len(self.codebook),)
 
+    @property
+    def tables(self) -> tuple[Float[Tensor, "k d"]]:
+        return (self.codebook.embeddings,)
+
     def forward(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Quantized:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -33,6 +34,15 @@ class GroupedQuantizer(Composite):
     def __init__(self, quantizers: Sequence[Quantizer]) -> None:
         super().__init__(quantizers)
         self.dim = sum(self._dims())
+
+    @property
+    def tables(self) -> tuple[Float[Tensor, "k d"], ...]:
+        found, before = [], 0
+        for quantizer in self._each():
+            after = self.dim - before - quantizer.dim
+            found += [F.pad(table, (before, after)) for table in quantizer.tables]
+            before += quantizer.dim
+        return tuple(found)
 
     def forward(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None

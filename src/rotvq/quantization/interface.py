@@ -76,6 +76,14 @@ class Quantizer(nn.Module):
         """The codebooks that can move, a shared one once. A fixed grid has none."""
         return tuple(module for module in self.modules() if isinstance(module, Codebook))
 
+    @property
+    def tables(self) -> tuple[Float[Tensor, "k d"], ...]:
+        """Codes for each index of a vector, float32: the rows it chooses add up to its code.
+
+        In the order of `codebook_sizes`. Channels that an index does not code are zeros.
+        """
+        raise NotImplementedError
+
     def forward(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Quantized:

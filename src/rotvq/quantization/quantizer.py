@@ -86,6 +86,10 @@ class VectorQuantizer(Quantizer):
     def codebook_sizes(self) -> tuple[int]:
         return (len(self.codebook),)
 
+    @property
+    def tables(self) -> tuple[Float[Tensor, "k d"]]:
+        return (whole(self.codebook.embeddings).float(),)
+
     def forward(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Quantized:

@@ -60,6 +60,10 @@ class ResidualQuantizer(Composite):
             )
         self.dim = quantizers[0].dim
 
+    @property
+    def tables(self) -> tuple[Float[Tensor, "k d"], ...]:
+        return tuple(table for quantizer in self._each() for table in quantizer.tables)
+
     def forward(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Quantized:

@@ -23,7 +23,9 @@ from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
+from rotvq.model.error_functions import within as error_within
 from rotvq.model.quantizers import leaves
+from rotvq.model.token_search import TokenSearch, iterations
 from rotvq.quantization import FiniteScalarQuantizer, VectorQuantizer
 from rotvq.tokens import tiles
 from rotvq.tokens.collection import Codec, Packer, Picture, Tokens
@@ -34,6 +36,8 @@ N = TypeVar("N", bound=Named | Picture)
 
 PIXELS = 2**22
 """Pixels in a batch, about; larger images are coded one at a time, in tiles."""
+SEARCHED = 2**19
+"""Most pixels of an image whose tokens are searched for at once, without tiles."""
 
 ATTENDED, ATTENDED_GPU = 2**16, 2**20
 """Most tokens of an image for a network with attention, on a CPU and on a GPU."""
@@ -81,6 +85,8 @@ def encode(
     images: Iterable[Named | Picture],
     batch_size: int = 128,
     progress: Callable[[int], object] = lambda images: None,
+    *,
+    effort: int = 0,
 ) -> Tokens:
     """Encode images in order; consecutive images of one size share a batch.
 
@@ -90,18 +96,25 @@ def encode(
             `Picture`s, which also have labels and captions.
         batch_size: images at a time.
         progress: called after each batch with its number of images.
+        effort: 0 to 9, as in `VQVAE.encode`; the error is the squared error before pixels are
+            rounded, without the padding.
 
     Raises:
-        UserError: an image has another dtype, other channels, or is too large (see `codable`); or
-            a batch size below 1.
+        UserError: an image has another dtype, other channels, or is too large (see `codable`); a
+            batch size below 1; or an effort outside 0 to 9.
     """
     _check_batch_size(batch_size)
+    steps = iterations(effort)
     packer = Packer(codec(model))
     with evaluating(model):
+        search = TokenSearch(model) if steps else None
         for some in _batches(_checked(model, images), batch_size):
             names, arrays, labels, captions = zip(*some, strict=True)
             size = arrays[0].shape[1], arrays[0].shape[2]
-            packer.add(_indices(model, arrays), size, names, labels, captions)
+            indices = _indices(model, arrays)
+            if search is not None:
+                indices = _searched(search, model, arrays, indices, steps)
+            packer.add(indices, size, names, labels, captions)
             progress(len(names))
     return packer.tokens()
 
@@ -110,8 +123,29 @@ def _indices(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.in
     around = tiles.reach(model.encoder) if _is_large(images[0].shape[1:]) else None
     if around is not None:
         return tiles.encode(model, images[0], around)
+    return model.encode(_batch(model, images)).cpu().numpy()
+
+
+def _searched(
+    search: TokenSearch,
+    model: VQVAE,
+    images: Sequence[NDArray[np.uint8]],
+    indices: NDArray[np.int64],
+    steps: int,
+) -> NDArray[np.int64]:
+    height, width = images[0].shape[1:]
+    around = tiles.reach(model.decoder) if height * width > SEARCHED else None
+    if around is not None:
+        pairs = zip(images, indices, strict=True)
+        return np.stack([tiles.search(search, model, *pair, steps, around) for pair in pairs])
+    x, first = _batch(model, images), torch.from_numpy(indices)
+    error = error_within(slice(height), slice(width))
+    return search(x, first.to(x.device), steps, error).cpu().numpy()
+
+
+def _batch(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> Tensor:
     x = torch.from_numpy(np.stack(images)).to(next(model.parameters()).device)
-    return model.encode(normalized(padded(x, model.stride))).cpu().numpy()
+    return normalized(padded(x, model.stride))
 
 
 def codable(model: VQVAE, images: Iterable[N], skipped: list[Skipped]) -> Iterator[N]:

@@ -23,7 +23,9 @@ AnyImage = Image.Image | str | PathLike[str] | NDArray[np.uint8]
 """An image: of Pillow, a path, or uint8 (h, w) or (h, w, c) with 1 to 4 channels."""
 
 
-def encode_images(model: VQVAE, images: Iterable[AnyImage], batch_size: int = 128) -> Tokens:
+def encode_images(
+    model: VQVAE, images: Iterable[AnyImage], batch_size: int = 128, *, effort: int = 0
+) -> Tokens:
     """Encode images of any size, as `rotvq encode` does.
 
     EXIF orientation is applied, colors are converted to sRGB (or to gray, if the model has one
@@ -36,13 +38,17 @@ def encode_images(model: VQVAE, images: Iterable[AnyImage], batch_size: int = 12
         images: Pillow images, paths of image files, or uint8 arrays (h, w), (h, w, 1) or (h, w, 3);
             with transparency (h, w, 2) or (h, w, 4).
         batch_size: images at a time.
+        effort: 0 to 9. 0 takes the codes nearest to the encoder's output; higher efforts search
+            for tokens that decode to a smaller squared error, and take more time. No image gets
+            worse.
 
     Returns:
         The tokens in order. `tokens[i]` is an int64 array (rows, columns), followed by the
         quantizer's `index_shape`; `tokens.sizes[i]` is the height and width of the image.
 
     Raises:
-        UserError: an image is damaged, too small or too large, or is not an image.
+        UserError: an image is damaged, too small or too large, or is not an image; or an effort
+            outside 0 to 9.
 
     Example:
         >>> model = VQVAE(width=8, dim=8)
@@ -57,7 +63,7 @@ def encode_images(model: VQVAE, images: Iterable[AnyImage], batch_size: int = 12
         isinstance(images, np.ndarray) and images.ndim < 4
     ):
         raise UserError("images: expected a list of images; got a single one. Put it in a list.")
-    return encode(model, _pixels(images, model.channels), batch_size)
+    return encode(model, _pixels(images, model.channels), batch_size, effort=effort)
 
 
 def decode_images(model: VQVAE, tokens: Tokens, batch_size: int = 128) -> list[Image.Image]:

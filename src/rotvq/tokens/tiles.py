@@ -10,15 +10,18 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
+from rotvq.model.error_functions import within
 from rotvq.model.patches import Attention
+from rotvq.model.token_search import TokenSearch
 
-SIDE = 1024
-"""Height and width of a tile in pixels, about, without its margin."""
+SIDE, SEARCH_SIDE = 1024, 512
+"""Height and width of a tile in pixels, about, without its margin; of a tile to search."""
 
 
 def reach(network: nn.Module) -> int | None:
@@ -46,14 +49,59 @@ def encode(model: VQVAE, pixels: NDArray[np.uint8], around: int) -> NDArray[np.i
     indices = np.empty((1, *grid, *model.quantizer.index_shape), np.int64)
     device = next(model.parameters()).device
     for outer, inner, kept in _tiles(grid, SIDE // model.stride or 1, around):
-        # Beyond the image, its last row and column are repeated.
-        rows, columns = (
-            np.arange(part.start * model.stride, part.stop * model.stride).clip(max=side - 1)
-            for part, side in zip(outer, (height, width), strict=True)
-        )
-        x = torch.from_numpy(pixels[:, rows[:, None], columns][None]).to(device)
+        x = _cut(pixels, outer, model.stride).to(device)
         indices[0][inner] = model.encode(normalized(x))[0].cpu().numpy()[kept]
     return indices
+
+
+def search(
+    search: TokenSearch,
+    model: VQVAE,
+    pixels: NDArray[np.uint8],
+    indices: NDArray[np.int64],
+    steps: int,
+    around: int,
+) -> NDArray[np.int64]:
+    """Indices (rows, columns, *index_shape) with a smaller squared error of the whole image.
+
+    One tile after the other: its tokens change, those around it stay. Its error is that of all
+    pixels that its tokens affect, so what lowers it lowers that of the image.
+
+    Args:
+        search: of the model.
+        model: in evaluation mode.
+        pixels: (c, h, w), uint8.
+        indices: where to start.
+        steps: iterations for each tile.
+        around: the decoder's `reach`.
+    """
+    indices, stride = indices.copy(), model.stride
+    device = next(model.parameters()).device
+    # The outermost affected pixels depend on tokens as far away again.
+    for outer, inner, kept in _tiles(indices.shape[:2], SEARCH_SIDE // stride or 1, 2 * around):
+        x = normalized(_cut(pixels, outer, stride).to(device))
+        counted = (
+            slice(
+                max(0, own.start - around) * stride,
+                min((own.stop + around) * stride, side - part.start * stride),
+            )
+            for own, part, side in zip(kept, outer, pixels.shape[1:], strict=True)
+        )
+        free = torch.zeros(indices[outer].shape[:2], dtype=torch.bool)
+        free[kept] = True
+        first = torch.from_numpy(indices[outer][None]).to(device)
+        found = search(x, first, steps, within(*counted), free)
+        indices[inner] = found[0].cpu().numpy()[kept]
+    return indices
+
+
+def _cut(pixels: NDArray[np.uint8], tile: Part, stride: int) -> UInt8[Tensor, "1 c i j"]:
+    """The pixels of a tile. Beyond the image, its last row and column are repeated."""
+    rows, columns = (
+        np.arange(part.start * stride, part.stop * stride).clip(max=side - 1)
+        for part, side in zip(tile, pixels.shape[1:], strict=True)
+    )
+    return torch.from_numpy(pixels[:, rows[:, None], columns][None])
 
 
 def decode(
