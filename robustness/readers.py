@@ -36,6 +36,7 @@ from rotvq.training import checkpoint
 from rotvq.training.checkpoint_check import load_checked
 from rotvq.training.config import Config
 from rotvq.training.folder import read_config
+from rotvq.training.optimizer import moments
 
 MEMORY = Path("/dev/shm")
 TARGET = Target((8, 8))
@@ -60,8 +61,8 @@ def _tokens(path: Path) -> None:
 
 
 def _resumed(path: Path) -> None:
-    fresh, parameters = _run_state(0)
-    load_checked(path, fresh, parameters, steps=1, batch_size=8)
+    fresh, optimizer = _run_state(0)
+    load_checked(path, fresh, moments(optimizer), steps=1, batch_size=8)
 
 
 def _model(path: Path) -> None:
@@ -176,8 +177,8 @@ def _token_files(path: Path) -> Iterator[bytes]:
     yield path.read_bytes()
 
 
-def _run_state(steps: int) -> tuple[checkpoint.Checkpoint, list[torch.nn.Parameter]]:
-    """The state of a small run after `steps` epochs of one step each, and its parameters."""
+def _run_state(steps: int) -> tuple[checkpoint.Checkpoint, torch.optim.Optimizer]:
+    """The state of a small run after `steps` epochs of one step each, and its optimizer."""
     torch.manual_seed(0)
     model = _small_model()
     optimizer = torch.optim.Adam(model.parameters())
@@ -193,7 +194,7 @@ def _run_state(steps: int) -> tuple[checkpoint.Checkpoint, list[torch.nn.Paramet
         model.state_dict(), None, optimizer.state_dict(), {}, torch.get_rng_state(),
         Totals([8], 4).state_dict(), position,
     )  # fmt: skip
-    return state, [*model.parameters()]
+    return state, optimizer
 
 
 @cache

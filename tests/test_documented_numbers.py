@@ -9,6 +9,8 @@ from statistics import mean, stdev
 
 import pytest
 
+from rotvq.names import EFFORTS
+
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "results"
 ABLATIONS, PAPER = "ablations/cpu", "cpu"
@@ -66,7 +68,7 @@ STEPS = {
     "+ one cycle of the learning rate, clipped gradients": "one_cycle",
     "+ batches of 64": "batch_64",
     "+ γ from 0.9 to 0.99": "decay",
-    "+ width 96 instead of 64: the preset `best`": "wide",
+    "+ width 96 instead of 64": "wide",
 }
 GRADIENTS = {
     "straight-through": BATCHES,
@@ -114,10 +116,9 @@ ROWS = {
         row("plain straight-through with EMA (30 epochs, three seeds)", PLAIN, "0.4 M", PER_IMAGE,
             PSNR_SPREAD, "–", SSIM, used(0), PERPLEXITY),
         row("plain straight-through", PLAIN, MSE_SPREAD, PSNR, SSIM, used(0), PERPLEXITY),
-        row("best", BEST, number("mse", 5, spread=True), PSNR, SSIM, used(0), PERPLEXITY)
-        .replace("| best |", "| `best` |"),
-        row("preset `best`, three seeds", BEST, "640", "fixed", number("mse", 2, 1000), PER_IMAGE,
-            SSIM, "–"),
+        row("all steps", BEST, number("mse", 5, spread=True), PSNR, SSIM, used(0), PERPLEXITY),
+        row("all steps of the ablation, three seeds", BEST, "640", "fixed", number("mse", 2, 1000),
+            PER_IMAGE, SSIM, "–"),
         row('step "batches of 64", K = 4,096, one seed',
             f"{ABLATIONS}/codebooks/k_4096", "768", "fixed", number("mse", 2, 1000), PER_IMAGE,
             SSIM, "–"),
@@ -164,24 +165,62 @@ def test_the_published_row_says_what_was_published(name):
     assert f"{published['perplexity']:.0f}" in cells
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
-def test_the_row_of_best_says_what_the_records_say(name):
+def effort(n: int) -> dict:
+    """The evaluation of the preset best on the test split."""
+    name = f"evaluation-effort-{n}.json" if n else "evaluation.json"
+    return json.loads((RECORDS / "best" / name).read_text())
+
+
+def cells(record: dict, *formats: str) -> str:
+    """Cells of a row: names of metrics with their formats."""
+    pairs = (each.split(":") for each in formats)
+    return " | ".join(f"{record['metrics'][name]:{text}}" for name, text in pairs)
+
+
+@pytest.mark.parametrize(("n", "label"), [(0, "preset `best`"), (9, "preset `best`, effort 9")])
+def test_the_rows_of_best_say_what_the_records_say(n, label):
+    best = effort(n)
+    use = cells(best, "usage:.0%", "perplexity:.0f").replace("%", " %")
+    ssim = ("ssim_uniform_7x7:.3f", "ssim:.3f")
+    quality = cells(best, "psnr_per_image:.2f", *ssim)
+    assert f"| RotVQ, {label}, 0.9 M parameters | {quality} | {use} |" in page("README.md")
+    quality = cells(best, "psnr_per_image:.2f", "psnr:.2f", *ssim)
     (line,) = (
-        line for line in page(name).splitlines() if "preset `best`" in line and "0.8 M" in line
+        r
+        for r in page("docs/results.md").splitlines()
+        if r.startswith(f"| {label}") and "0.9 M" in r and ("effort" in r) == (n > 0)
     )
-    seeds = runs(BEST)
-    early = json.loads((RECORDS / "ssim" / "best_3_epochs.json").read_text())
-    cells = [cell.strip() for cell in line.split("|")]
-    assert PER_IMAGE(seeds) in cells
-    assert f"{early['ssim_uniform_7x7']:.3f} after 3 epochs" in cells
-    assert SSIM(seeds) in cells
-    assert PERPLEXITY(seeds) in cells
+    assert line.endswith(f"| 0.9 M | {quality} | {use} |")
+
+
+@pytest.mark.parametrize("n", [0, 4, 9])
+def test_the_rate_of_best_says_what_the_records_say(n):
+    mse = f"{1000 * effort(n)['metrics']['mse']:.2f}"
+    quality = cells(effort(n), "psnr_per_image:.2f", "ssim:.3f", "ssim_uniform_7x7:.3f")
+    assert f"| preset `best`, effort {n} | 640 | fixed | {mse} | {quality} |" in page(
+        "docs/results.md"
+    )
+
+
+def test_the_table_of_efforts_says_what_the_records_say():
+    first = effort(0)["metrics"]["mse"]
+    for n in (0, 1, 2, 4, 6, 9):
+        record, iterations = effort(n), EFFORTS[n]
+        mse = record["metrics"]["mse"]
+        quality = cells(
+            record, "psnr_per_image:.2f", "ssim:.3f", "ssim_uniform_7x7:.3f", "perplexity:.0f"
+        )
+        time = f"{1000 * record['seconds_per_image']:.0f}" if n else "–"
+        row = f"| {n} | {iterations} | {1000 * mse:.2f} | {mse / first:.3f} | {quality} | {time} |"
+        assert row in page("docs/results.md")
 
 
 def test_the_first_page_says_what_the_records_say():
     published = json.loads((RECORDS / "published.json").read_text())["straight_through_restarts"]
     text = " ".join(page("docs/index.md").split())
-    assert f"a PSNR of {number('psnr_per_image', 2)(runs(BEST))} dB" in text
+    without, with_effort = (effort(n)["metrics"]["psnr_per_image"] for n in (0, 9))
+    assert f"a PSNR of {without:.2f} dB" in text
+    assert f"and {with_effort:.2f} dB with the search" in text
     assert f"figure at this rate is {published['psnr']:.2f} dB" in text
 
 
