@@ -80,6 +80,7 @@ GRADIENTS = {
 }
 OPTIONS = {
     "none": "steps/batch_64",
+    "Muon": "options/muon",
     "attention": "options/attention",
     "codebook learned by gradient": "options/gradient",
     "restarts more often, drawn by error (removed)": "removed/restarts_by_error",
