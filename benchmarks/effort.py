@@ -214,13 +214,11 @@ def figure(record: dict[str, Any]) -> bytes:
         passes.plot(
             [row["passes"] for row in rows[1:]],
             [row["mse"] / first for row in rows[1:]],
-            label="efforts 1 to 9",
             **ours,
         )
         passes.plot(
             [point["passes"] for point in record["plain"]],
             [point["mse_ratio"] for point in record["plain"]],
-            label="plain search",
             color=style.colour(1),
             marker="s",
         )

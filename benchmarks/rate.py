@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rotvq.evaluation.metrics import psnr_of_each
 from rotvq.evaluation.ssim import gaussian_ssim, uniform_ssim
 
 Pictures = NDArray[Any]
@@ -37,8 +38,7 @@ def metrics(decoded: Pictures, images: Pictures) -> dict[str, float]:
     for start in range(0, len(images), 256):
         y, x = (_normalized(each[start : start + 256]) for each in (decoded, images))
         mse = (y - x).square().mean((1, 2, 3))
-        psnr = (10 * torch.log10(4 / mse)).clamp_max(100)
-        parts.append(torch.stack([mse, psnr, gaussian_ssim(y, x), uniform_ssim(y, x)]))
+        parts.append(torch.stack([mse, psnr_of_each(mse), gaussian_ssim(y, x), uniform_ssim(y, x)]))
     names = ("mse", "psnr_per_image", "ssim", "ssim_uniform_7x7")
     return dict(zip(names, torch.cat(parts, 1).double().mean(1).tolist(), strict=True))
 

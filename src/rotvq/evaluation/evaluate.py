@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.evaluation import ssim
-from rotvq.evaluation.metrics import Totals, psnr
+from rotvq.evaluation.metrics import Totals, psnr, psnr_of_each
 from rotvq.evaluation.pixels import normalized
 from rotvq.model import VQVAE
 from rotvq.model.token_search import TokenSearch, iterations
@@ -166,7 +166,7 @@ def evaluate(
             "mse": mse,
             "forward_mse": means.reconstruction_loss,
             "psnr": psnr(mse),
-            "psnr_per_image": (10 * torch.log10(4 / error)).clamp_max(100).mean().item(),
+            "psnr_per_image": psnr_of_each(error).mean().item(),
             "ssim": torch.cat(gaussian).cpu().double().mean().item(),
             "ssim_uniform_7x7": torch.cat(uniform).cpu().double().mean().item(),
             "loss": means.loss,

@@ -43,6 +43,11 @@ def psnr(mse: float) -> float:
     return 10 * math.log10(4 / mse) if mse > 0 else math.nan
 
 
+def psnr_of_each(mse: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """PSNR in dB of each image, at most 100, from mean squared errors on [-1, 1] (peak 2)."""
+    return (10 * torch.log10(4 / mse)).clamp_max(100)
+
+
 @dataclass(frozen=True)
 class Means:
     """Means over the images seen so far, with code use over all their tokens.

@@ -233,16 +233,16 @@ class TokenSearch:
         """
         h, w = g.shape[2:]
         indices, g = indices.clone(), F.pad(g, (1, 1, 1, 1))
+        inner = g[:, :, 1:-1, 1:-1]
         for top in range(min(3, h)):
             for left in range(min(3, w)):
                 rows, columns = slice(top, None, 3), slice(left, None, 3)
                 chosen = turn[rows, columns]
                 here = indices[:, :, rows, columns]
-                change = torch.zeros_like(g[:, :, 1:-1, 1:-1][:, :, rows, columns])
+                slopes = inner[:, :, rows, columns]
+                change = torch.zeros_like(slopes)
                 picked, change[:, :, chosen] = self._picked(
-                    here[:, :, chosen],
-                    g[:, :, 1:-1, 1:-1][:, :, rows, columns][:, :, chosen],
-                    damping[:, rows, columns][:, chosen],
+                    here[:, :, chosen], slopes[:, :, chosen], damping[:, rows, columns][:, chosen]
                 )
                 here[:, :, chosen] = picked
                 effect = F.conv_transpose2d(change, 2 * self.H, stride=3)
