@@ -25,8 +25,8 @@ def split_of(shapes, seed=0):
     return ImageSplit(np.ascontiguousarray(images), None, pictures)
 
 
-def samples_of(split, batch_size=4, seed=0):
-    return Samples(torch.from_numpy(split.images), split, batch_size, seed)
+def samples_of(split, batch_size=4, seed=0, flip=False):
+    return Samples(torch.from_numpy(split.images), split, batch_size, seed, flip)
 
 
 def test_enough_images_of_the_size_are_themselves():
@@ -60,6 +60,24 @@ def test_crops_of_each_picture_depend_on_seed_epoch_and_number():
         assert not torch.equal(other, taken)
 
 
+@pytest.mark.parametrize("keep", [None, "pictures"])
+def test_half_of_the_samples_are_flipped_and_others_in_each_epoch(keep):
+    split = split_of([(8, 8)] * 100)
+    split = split if keep else replace(split, pictures=None)
+    upright, samples = samples_of(split), samples_of(split, flip=True)
+    numbers = torch.arange(100).flip(0)
+    flipped = []
+    for epoch in (0, 1):
+        plain, taken = upright.take(numbers, epoch), samples.take(numbers, epoch)
+        same = (taken == plain).flatten(1).all(1)
+        mirrored = (taken == plain.flip(3)).flatten(1).all(1)
+        assert torch.equal(same, ~mirrored)
+        assert 30 < mirrored.sum() < 70
+        assert torch.equal(samples.take(numbers[90:], epoch), taken[90:]), "alone or in a batch"
+        flipped.append(mirrored)
+    assert 30 < (flipped[0] != flipped[1]).sum() < 70
+
+
 @pytest.fixture
 def photographs(make_data):
     """Images of larger pictures to train on, and others to test on."""
@@ -69,7 +87,7 @@ def photographs(make_data):
 def test_a_run_on_crops_notes_them_and_resumes_bit_for_bit(
     photographs, tiny, begin, resumed, outcome, tmp_path, callback
 ):
-    config = tiny(data={"crops": "random"}, training={"epochs": 3})
+    config = tiny(data={"crops": "random", "random_flip": True}, training={"epochs": 3})
     begin(config, photographs, tmp_path / "whole").run()
     cut = begin(config, photographs, tmp_path / "cut")
     with pytest.raises(Stopped, match="everything is saved"):

@@ -29,6 +29,8 @@ class DataConfig:
         train_images: number of training images, spread evenly over the split; null for all.
         test_images: number of test images, spread evenly over the split; null for all.
         crops: "centre" crops training images once; "random" crops them anew in every epoch.
+        random_flip: flip each training image horizontally with probability 1/2, anew in every
+            epoch.
         validation: number of training images to hold out and test on during training.
         bits: bit depth of grayscale images stored in 16 bits, such as 12; null for 16.
     """
@@ -38,6 +40,7 @@ class DataConfig:
     train_images: int | None = None
     test_images: int | None = None
     crops: Literal["centre", "random"] = "centre"
+    random_flip: bool = False
     validation: int = 0
     bits: int | None = None
 
@@ -160,7 +163,7 @@ class TrainingConfig:
         ema_decay: evaluate and save an exponential moving average of the model with this decay; 0
             disables it.
         gradient_clip: maximum gradient norm; 0 disables clipping.
-        seed: random seed of weights, data order, crops and restarts.
+        seed: random seed of weights, data order, crops, flips and restarts.
         precision: autocast precision; auto is bf16 if the hardware supports it, else fp32.
         device: auto uses a GPU if there is one.
         checkpoint_every: epochs between checkpoints.

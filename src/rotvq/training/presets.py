@@ -40,10 +40,10 @@ PRESETS: dict[str, Config] = {
     ),
     # A larger model for two and a half hours on 2 CPU cores.
     "best_long": Config(
-        data=DataConfig(source="cifar10", crops="random"),
+        data=DataConfig(source="cifar10", crops="random", random_flip=True),
         model=ModelConfig(width=128, dim=64, depth=3, network="attention"),
         quantizer=_NO_COLLAPSE,
-        training=replace(_ONE_CYCLE, optimizer="muon", epochs=64),
+        training=replace(_ONE_CYCLE, optimizer="muon", epochs=64, test_every=4),
     ),
     # A larger model for a GPU.
     "best_gpu": Config(

@@ -45,7 +45,9 @@ class TrainingRun:
         self.share = processes.share(options, self.accelerator.num_processes)
         self.images = load_images(config, data, self.device)
         split = limited(data.train, config.data.train_images)
-        self.samples = Samples(self.images.train, split, options.batch_size, options.seed)
+        self.samples = Samples(
+            self.images.train, split, options.batch_size, options.seed, config.data.random_flip
+        )
         self.steps = len(self.samples) // options.batch_size
         torch.manual_seed(options.seed)
         model = build_model(config).to(self.device)

@@ -1,4 +1,4 @@
-"""The samples of an epoch: whole images, or random crops of larger pictures."""
+"""The samples of an epoch: whole images, or random crops of larger pictures, perhaps flipped."""
 
 from __future__ import annotations
 
@@ -22,13 +22,19 @@ class Samples:
         images: on the device, (n, c, h, w).
         split: the same images, possibly with larger pictures to crop.
         batch_size: samples in an epoch, at least; fewer images are repeated.
-        seed: of order and crops.
+        seed: of order, crops and flips.
+        flip: flip each sample horizontally with probability 1/2.
     """
 
     def __init__(
-        self, images: UInt8[Tensor, "n c h w"], split: ImageSplit, batch_size: int, seed: int
+        self,
+        images: UInt8[Tensor, "n c h w"],
+        split: ImageSplit,
+        batch_size: int,
+        seed: int,
+        flip: bool = False,
     ) -> None:
-        self.images, self.pictures, self.seed = images, split.pictures, seed
+        self.images, self.pictures, self.seed, self.flip = images, split.pictures, seed, flip
         self.sides = images.shape[2], images.shape[3]
         each = crops.crops_each(split.pictures, self.sides) if split.pictures else 1
         self.times = max(each, -(-batch_size // len(images)))
@@ -45,6 +51,15 @@ class Samples:
 
     def take(self, numbers: Int64[Tensor, " b"], epoch: int) -> UInt8[Tensor, "b c h w"]:
         """Samples by their numbers, on the device of the images."""
+        samples = self._upright(numbers, epoch)
+        if not self.flip:
+            return samples
+        coins = np.random.default_rng((self.seed, epoch)).random(len(self))
+        flipped = torch.from_numpy(coins < 0.5).to(numbers.device)[numbers]
+        flipped = flipped.to(samples.device).view(-1, 1, 1, 1)
+        return torch.where(flipped, samples.flip(3), samples)
+
+    def _upright(self, numbers: Int64[Tensor, " b"], epoch: int) -> UInt8[Tensor, "b c h w"]:
         if self.pictures is None or self.pool is None:
             return self.images[numbers if self.times == 1 else numbers % len(self.images)]
         some = self.pool.map(lambda number: self._crop(number, epoch), numbers.tolist())
