@@ -11,6 +11,7 @@ from torch import nn
 
 from rotvq.errors import UserError
 from rotvq.model import VQVAE, token_search
+from rotvq.model.curvature import curvature
 from rotvq.model.error_functions import squared_error, within
 from rotvq.model.token_search import TokenSearch
 from rotvq.names import EFFORTS
@@ -117,7 +118,8 @@ def test_the_gradient_of_a_token_taken_back_is_exact_for_one_token_of_a_linear_d
     last, new = (
         search._decoded(x, i, squared_error, one) for i in (first[:, None], 0 * first[:, None])
     )
-    back = search._reverted(new, last, torch.tensor([True, False, True, False])[:, None, None])
+    failed = torch.tensor([True, False, True, False])[:, None, None]
+    back = search._reverted(new, last, failed, one)
     torch.testing.assert_close(back.g[::2], last.g[::2], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(back.g[1::2], new.g[1::2])
     assert torch.equal(back.indices[::2, 0], first[::2]) and not back.indices[1::2].any()
@@ -191,6 +193,22 @@ def test_more_effort_finds_less_error():
     net, x = model(), images(8)
     errors = [squared_error(net.decode(net.encode(x, effort=e)), x).sum() for e in (0, 1, 4, 8)]
     assert errors == sorted(errors, reverse=True) and errors[3] < 0.98 * errors[1]
+
+
+@pytest.mark.parametrize(("factor", "iterations", "share"), [(0.1, 4, 0.7), (2, 25, 0.35)])
+def test_a_curvature_that_is_wrong_by_a_factor_is_corrected_on_the_way(
+    factor, iterations, share, monkeypatch
+):
+    net, x = model(), images(32)
+    first = net.encode(x)
+    search = TokenSearch(net)
+    monkeypatch.setattr(token_search, "curvature", lambda *args: factor * curvature(*args))
+    wrong = TokenSearch(net)
+    before, *after = (
+        squared_error(net.decode(found), x).sum()
+        for found in (first, search(x, first, iterations), wrong(x, first, iterations))
+    )
+    assert before - after[1] > share * (before - after[0])
 
 
 def test_pixels_left_out_do_not_count():

@@ -5,8 +5,9 @@ tokens, in a checkerboard, from a second-order model of the error; decodes them;
 those that raised the error.
 
 Symbols: q, the codes of a grid of tokens; g, the gradient of the error with respect to q; H, the
-curvature of the squared error (see `curvature`); λ, the damping of a token, which multiplies H in
-its proposals and doubles when one fails (Levenberg-Marquardt).
+curvature of the squared error at random codes (see `curvature`); c, the curvature of an image along
+the steps taken so far, in units of H; λ, the damping of a token, which multiplies H in its
+proposals and doubles when one fails (Levenberg-Marquardt).
 
 Between two grids, token t raised the error by ½(g + g')_t · (q' − q)_t. Over all tokens this adds
 up to the whole difference if the error is quadratic in q. So an iteration takes one forward and one
@@ -31,7 +32,9 @@ from rotvq.processor import has_bf16
 from rotvq.quantization import Quantizer
 
 _DAMPING = 0.9
-"""λ of the first proposals. H is larger at random codes, where it is measured, than at images."""
+"""λ of the first proposals."""
+_PRIOR = 0.3
+"""Weight of c = 1, in first steps."""
 _NOISE = 0.1
 """Standard deviation of the noise, in pixels of [-1, 1], that g is perturbed by after a stall."""
 _RANDOM_GRIDS, _SIDE = 16, 8
@@ -178,14 +181,21 @@ class TokenSearch:
         last = base = self._decoded(x, indices, error, scale)
         best, best_error = indices, last.error
         damping = torch.full_like(last.q[:, 0], _DAMPING)
+        measured = expected = torch.zeros_like(scale)
+        c = torch.ones_like(scale)
         stalled = torch.zeros_like(scale, dtype=torch.bool)
         for i in range(iterations):
             noise = torch.randn(base.q.shape[1:], generator=generator).to(base.q)
             noise = 2 * _NOISE * torch.einsum("de,ehw->dhw", self._root, noise)
-            g = torch.where(stalled, base.g + noise, base.g)
+            g = base.g / c
+            g = torch.where(stalled, g + noise, g)
             proposals = self._proposals(base.indices, g, damping, turns[i % 2])
             new = self._decoded(x, proposals, error, scale)
             change = new.q - last.q
+            bend, prior = self._bend(change), _PRIOR if i == 0 else 0
+            expected = expected + (1 + prior) * _dot(bend, change)
+            measured = measured + _dot(new.g - last.g + prior * bend, change)
+            c = torch.where(expected > 0, measured / expected, 1).clamp(0.2, 5)
             failed = ((last.g + new.g) * change).sum(1) > 0
             tried = (new.indices != base.indices).any(1)
             damping = torch.where(failed & tried, 2 * damping, damping)
@@ -194,7 +204,7 @@ class TokenSearch:
             stalled = stalled | none_left.unsqueeze(1)
             damping = torch.where(none_left, _DAMPING, damping)
             best, best_error = _better(new.indices, new.error, best, best_error)
-            base = self._reverted(new, last, failed)
+            base = self._reverted(new, last, failed, c)
             last = new
         return _better(base.indices, error(self._decode(base.q), x), best, best_error)[0]
 
@@ -274,12 +284,22 @@ class TokenSearch:
         rows = torch.stack([rows.view(shape) for rows in picked], 1)
         return rows, total.unflatten(0, shape).transpose(1, 2)
 
-    def _reverted(self, new: _Grid, last: _Grid, failed: Bool[Tensor, "b h w"]) -> _Grid:
+    def _bend(self, change: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+        """How a change of the codes changes g where the curvature is H."""
+        return F.conv_transpose2d(change, 2 * self.H, padding=1)
+
+    def _reverted(
+        self, new: _Grid, last: _Grid, failed: Bool[Tensor, "b h w"], c: Float[Tensor, "b 1 1 1"]
+    ) -> _Grid:
         """The new grid with failed tokens taken back, its gradient predicted; error as before."""
         failed = failed.unsqueeze(1)
         q = torch.where(failed, last.q, new.q)
-        g = new.g + F.conv_transpose2d(q - new.q, 2 * self.H, padding=1)
+        g = new.g + c * self._bend(q - new.q)
         return _Grid(torch.where(failed, last.indices, new.indices), q, new.error, g)
+
+
+def _dot(a: Tensor, b: Tensor) -> Float[Tensor, "b 1 1 1"]:
+    return (a * b).sum((1, 2, 3), keepdim=True)
 
 
 def _better(
