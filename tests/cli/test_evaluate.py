@@ -125,17 +125,32 @@ def test_evaluation_leaves_the_run_as_it_was(rotvq, trained):
     assert {name: (trained / name).read_bytes() for name in names} == before
 
 
-def test_perceptual_metrics_on_request(rotvq, trained, tmp_path, monkeypatch):
+@pytest.mark.parametrize("effort", [0, 1])
+def test_perceptual_metrics_of_the_tokens_found(rotvq, trained, tmp_path, monkeypatch, effort):
     from rotvq.evaluation import perceptual
 
+    class Metrics:
+        def __init__(self, networks, images):
+            self.networks, self.images, self.squares = networks, images, []
+
+        def add(self, x, reconstruction):
+            self.squares += (reconstruction - x).square().mean((1, 2, 3)).tolist()
+
+        def compute(self):
+            assert len(self.squares) == self.images
+            return {name: sum(self.squares) / self.images for name in self.networks}
+
     monkeypatch.setattr(perceptual, "network", lambda name, path: path)
-    monkeypatch.setattr(perceptual, "measure", lambda *args, effort: {"rfid": 12.5})
-    answer = rotvq("evaluate", trained, "--rfid", "inception.pt", "--out", tmp_path / "e.json")
+    monkeypatch.setattr(perceptual, "PerceptualMetrics", Metrics)
+    out = tmp_path / "e.json"
+    words = ("--rfid", "inception.pt", "--out", out, "--effort", effort)
+    answer = rotvq("evaluate", trained, *words)
     assert (answer.status, answer.err) == (0, "")
-    assert "rfid 12.5000: Fréchet distance of Inception features" in answer.out
-    record = json.loads((tmp_path / "e.json").read_text())
-    assert record["metrics"]["rfid"] == 12.5 and "rfid" in record["protocol"]
-    assert "lpips" not in record["protocol"]
+    record = json.loads(out.read_text())
+    mse = record["metrics"]["mse"]
+    assert record["metrics"]["rfid"] == pytest.approx(mse)
+    assert f"rfid {mse:.4f}: Fréchet distance of Inception features" in answer.out
+    assert "rfid" in record["protocol"] and "lpips" not in record["protocol"]
     monkeypatch.undo()
     missing = ("--lpips", tmp_path / "none.pt")
     assert "there is no" in rotvq("evaluate", trained, *missing).error
@@ -169,17 +184,3 @@ def test_a_search_has_records_of_its_own(rotvq, trained):
     assert (train["effort"], train["split"], train["images"]) == (DEFAULT_EFFORT, "train", 40)
     assert test["metrics"]["mse"] <= plain["metrics"]["mse"]
     assert "effort" not in plain and "effort" not in plain["protocol"]
-
-
-def test_perceptual_metrics_are_of_the_tokens_found(rotvq, trained, tmp_path, monkeypatch):
-    from rotvq.evaluation import perceptual
-
-    seen = []
-    monkeypatch.setattr(perceptual, "network", lambda name, path: path)
-    monkeypatch.setattr(
-        perceptual, "measure", lambda *args, effort: seen.append(effort) or {"rfid": 1.0}
-    )
-    words = ("--rfid", "inception.pt", "--out", tmp_path / "e.json")
-    assert rotvq("evaluate", trained, *words, "--effort", 1).status == 0
-    assert rotvq("evaluate", trained, *words).status == 0
-    assert seen == [1, 0]

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from rotvq.errors import UserError
 from rotvq.evaluation import perceptual
 from rotvq.evaluation.pixels import normalized, to_uint8
-from rotvq.model import VQVAE
-from rotvq.quantization import VectorQuantizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -55,13 +53,6 @@ def files(tmp_path_factory):
     return {name: str(folder / f"{name}.pt") for name in ("rfid", "lpips")}
 
 
-def model(channels=3):
-    torch.manual_seed(0)
-    quantizer = VectorQuantizer(50, 8, channel_dim=1)
-    torch.nn.init.normal_(quantizer.codebook.embeddings)
-    return VQVAE(channels=channels, width=8, dim=8, depth=1, quantizer=quantizer)
-
-
 def images(n=60, channels=3):
     generator = np.random.default_rng(0)
     return torch.from_numpy(generator.integers(0, 256, (n, channels, 8, 8), np.uint8))
@@ -76,12 +67,13 @@ def frechet(a, b):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_metrics_match_their_definitions(files, channels):
-    net, x = model(channels), images(channels=channels)
+    a, b = normalized(images(channels=channels)), torch.randn(60, channels, 8, 8)
     networks = {name: perceptual.network(name, path) for name, path in files.items()}
-    found = perceptual.measure(net, x, networks, batch_size=16)
-    with torch.no_grad():
-        back = to_uint8(net.eval().decode(net.encode(normalized(x)))).expand(-1, 3, -1, -1)
-    x = x.expand(-1, 3, -1, -1)
+    metrics = perceptual.PerceptualMetrics(networks, len(a))
+    for pair in zip(a.split(16), b.split(16), strict=True):
+        metrics.add(*pair)
+    found = metrics.compute()
+    x, back = (to_uint8(each).expand(-1, 3, -1, -1) for each in (a, b))
     features = [Inception()(each, return_features=True) for each in (x, back)]
     assert found["rfid"] == pytest.approx(frechet(*features), rel=1e-3)
     pixels = (x.double() - back.double()) / 255
@@ -89,10 +81,18 @@ def test_metrics_match_their_definitions(files, channels):
 
 
 def test_only_requested_metrics_are_computed(files):
-    networks = {"lpips": perceptual.network("lpips", files["lpips"])}
-    batch_sizes = []
-    found = perceptual.measure(model(), images(20), networks, 8, batch_sizes.append)
-    assert set(found) == {"lpips"} and batch_sizes == [8, 8, 4]
+    x = normalized(images(2))
+    for names in ([], ["rfid"], ["lpips"]):
+        networks = {name: perceptual.network(name, files[name]) for name in names}
+        metrics = perceptual.PerceptualMetrics(networks, len(x))
+        metrics.add(x, x)
+        assert [*metrics.compute()] == names
+
+
+def test_a_single_image_has_no_covariance(files):
+    network = perceptual.network("rfid", files["rfid"])
+    with pytest.raises(UserError, match="--rfid: expected two images or more; got 1"):
+        perceptual.PerceptualMetrics({"rfid": network}, 1)
 
 
 def test_missing_and_invalid_networks_are_refused(tmp_path):

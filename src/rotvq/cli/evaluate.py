@@ -76,6 +76,7 @@ def run(argv: Sequence[str]) -> int:
     networks = {
         name: perceptual.network(name, path) for name, path in asked.items() if path is not None
     }
+    further = perceptual.PerceptualMetrics(networks, len(wanted))
     with terminal.counting(len(wanted), "evaluating") as advance:
         record = evaluate(
             model,
@@ -85,14 +86,11 @@ def run(argv: Sequence[str]) -> int:
             batch_size=options.batch_size,
             effort=options.effort,
             progress=advance,
+            on_batch=further.add,
         )
-    if networks:
-        with terminal.counting(len(wanted), "comparing") as advance:
-            found = perceptual.measure(
-                model, wanted, networks, options.batch_size, advance, effort=options.effort
-            )
-        record["metrics"] |= found
-        record["protocol"] = record["protocol"] | {n: perceptual.PROTOCOL[n] for n in found}
+    found = further.compute()
+    record["metrics"] |= found
+    record["protocol"] |= {name: perceptual.PROTOCOL[name] for name in found}
     record["data"] = data.name
     out = options.out or options.run / run_folder.evaluation(options.split, options.effort)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -104,6 +104,7 @@ def evaluate(
     batch_size: int = 128,
     effort: int = 0,
     progress: Callable[[int], object] = lambda images: None,
+    on_batch: Callable[[Tensor, Tensor], object] = lambda x, reconstruction: None,
 ) -> dict[str, Any]:
     """Compute every metric over a split; returns the record of `evaluation.json`.
 
@@ -116,6 +117,8 @@ def evaluate(
         effort: 0 to 9, as in `VQVAE.encode`; above 0, the record has `effort` and
             `seconds_per_image`.
         progress: called after each batch with its number of images.
+        on_batch: called with the images of each batch and their reconstructions, in [-1, 1], for
+            further metrics.
 
     Returns:
         `metrics`, their `protocol` in words, and `counts`: how often each code was used, the
@@ -146,6 +149,7 @@ def evaluate(
             errors.append((decoded - x).square().mean((1, 2, 3)))
             gaussian.append(ssim.gaussian_ssim(decoded, x))
             uniform.append(ssim.uniform_ssim(decoded, x))
+            on_batch(x, decoded)
             progress(len(x))
     means = totals.means(beta)
     if not math.isfinite(means.loss):

@@ -8,19 +8,17 @@ path, or downloaded once into torch's cache.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from rotvq.errors import UserError, first_line
-from rotvq.evaluation.evaluate import evaluating
-from rotvq.evaluation.pixels import normalized, to_uint8
-from rotvq.model import VQVAE
+from rotvq.evaluation.pixels import to_uint8
 
 _FROM = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics"
 NETWORKS = {"rfid": f"{_FROM}/inception-2015-12-05.pt", "lpips": f"{_FROM}/vgg16.pt"}
@@ -66,57 +64,47 @@ def network(metric: str, path: str = "") -> nn.Module:
         ) from None
 
 
-@torch.no_grad()
-def measure(
-    model: VQVAE,
-    images: UInt8[Tensor, "n c h w"],
-    networks: dict[str, nn.Module],
-    batch_size: int = 128,
-    progress: Callable[[int], object] = lambda images: None,
-    *,
-    effort: int = 0,
-) -> dict[str, float]:
-    """Compute the metrics whose networks are given.
+class PerceptualMetrics:
+    """The metrics whose networks are given, summed up batch by batch.
 
     Args:
-        model: in evaluation mode during the call.
-        images: on the model's device.
         networks: by metric, from `network`.
-        batch_size: images at a time.
-        progress: called after each batch with its number of images.
-        effort: 0 to 9, as in `VQVAE.encode`.
+        images: that there will be.
 
     Raises:
         UserError: rFID was requested for a single image, which has no covariance.
     """
-    if "rfid" in networks and len(images) < 2:
-        raise UserError(
-            f"--rfid: expected two images or more; got {len(images)}. Use a larger split."
-        )
-    device = images.device
-    networks = {name: net.to(device) for name, net in networks.items()}
-    distance = _distance(networks["rfid"], device) if "rfid" in networks else None
-    differences: list[Tensor] = []
-    with evaluating(model):
-        for part in images.split(batch_size):
-            back = to_uint8(model.decode(model.encode(normalized(part), effort=effort)))
-            pair = _coloured(part), _coloured(back)
-            if distance is not None:
-                distance.update(pair[0], real=True)
-                distance.update(pair[1], real=False)
-            if "lpips" in networks:
-                features = [
-                    networks["lpips"](each.float(), resize_images=False, return_lpips=True)
-                    for each in pair
-                ]
-                differences.append((features[0] - features[1]).square().sum(1))
-            progress(len(part))
-    found = {}
-    if distance is not None:
-        found["rfid"] = float(distance.compute())
-    if differences:
-        found["lpips"] = float(torch.cat(differences).double().mean())
-    return found
+
+    def __init__(self, networks: Mapping[str, nn.Module], images: int) -> None:
+        if "rfid" in networks and images < 2:
+            raise UserError(
+                f"--rfid: expected two images or more; got {images}. Use a larger split."
+            )
+        self._lpips = networks.get("lpips")
+        self._distance = _distance(networks["rfid"]) if "rfid" in networks else None
+        self._differences: list[Tensor] = []
+
+    @torch.no_grad()
+    def add(self, x: Float[Tensor, "b c h w"], reconstruction: Float[Tensor, "b c h w"]) -> None:
+        """Add images and their reconstructions, both in [-1, 1]."""
+        pair = [to_uint8(each).cpu().expand(-1, 3, -1, -1) for each in (x, reconstruction)]
+        if self._distance is not None:
+            for each, real in zip(pair, (True, False), strict=True):
+                self._distance.update(each, real=real)
+        if self._lpips is not None:
+            a, b = (
+                self._lpips(each.float(), resize_images=False, return_lpips=True) for each in pair
+            )
+            self._differences.append((a - b).square().sum(1))
+
+    def compute(self) -> dict[str, float]:
+        """The metrics by name."""
+        found = {}
+        if self._distance is not None:
+            found["rfid"] = float(self._distance.compute())
+        if self._lpips is not None:
+            found["lpips"] = float(torch.cat(self._differences).double().mean())
+        return found
 
 
 class _Features(nn.Module):
@@ -130,14 +118,10 @@ class _Features(nn.Module):
         return self.net(images, return_features=True)
 
 
-def _distance(net: nn.Module, device: torch.device) -> FrechetInceptionDistance:
-    probe = torch.zeros(1, 3, 32, 32, dtype=torch.uint8, device=device)
+def _distance(net: nn.Module) -> FrechetInceptionDistance:
+    probe = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     number = net(probe, return_features=True).shape[1]
-    return FrechetInceptionDistance(feature=_Features(net, number)).to(device)
-
-
-def _coloured(images: Tensor) -> Tensor:
-    return images.expand(-1, 3, -1, -1)
+    return FrechetInceptionDistance(feature=_Features(net, number))
 
 
 def _fetched(metric: str) -> Path:
