@@ -61,7 +61,7 @@ def read_parquet(path: Path, expansion: int) -> Tokens:
         sides = [schema.field(name).type for name in ("height", "width")]
         if not all(map(pa.types.is_integer, sides)):
             raise ValueError("its heights and widths are not whole numbers")
-        batches = [*parquet_pages.batches(file, path, columns, expansion)]
+        batches = [batch for _, batch in parquet_pages.batches(file, path, columns, expansion)]
         table = pa.Table.from_batches(batches, pa.schema([schema.field(c) for c in columns]))
     codec = read_codec({k.decode(): v.decode() for k, v in (schema.metadata or {}).items()})
     parts = {name: table[name].to_pylist() for name in columns}
