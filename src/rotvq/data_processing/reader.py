@@ -204,8 +204,8 @@ def digest(parts: Iterable[str | int | bytes | NDArray[Any]]) -> str:
     """16 hex digits of the SHA-256 of the parts and their lengths."""
     whole = hashlib.sha256()
     for part in parts:
-        content = os.fsencode(str(part)) if isinstance(part, str | int) else memoryview(part)
-        whole.update(b"%d " % (len(content) if isinstance(content, bytes) else content.nbytes))
+        content: Any = os.fsencode(str(part)) if isinstance(part, str | int) else part
+        whole.update(b"%d " % memoryview(content).nbytes)
         whole.update(content)
     return whole.hexdigest()[:16]
 
