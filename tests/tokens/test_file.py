@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from rotvq.errors import UserError
 from rotvq.tokens.collection import Codec, Packer, Tokens
-from rotvq.tokens.file import KINDS, load_tokens, save_tokens
+from rotvq.tokens.file import KINDS, load_tokens, read_header, save_tokens
 
 CODEC = Codec("0123456789abcdef", (1000,), 4, 3)
 SEVERAL = Codec("0123456789abcdef", (1000, 3, 17, 1), 4, 3, (2, 2))
@@ -261,3 +261,11 @@ def test_empty_images_are_refused_and_one_pixel_is_enough(size):
     with pytest.raises(UserError, match="expected images of 1x1 pixels or more"):
         Tokens(CODEC, [size], b"")
     assert len(Tokens(CODEC, [(1, 1)], bytes(2))) == 1
+
+
+def test_equal_tokens_are_equal_files(path):
+    for _ in range(3):
+        before = path.read_bytes() if path.exists() else None
+        save_tokens(some([(32, 32), (5, 9)], codec=SEVERAL, others=True)[0], path, recipe="abc")
+        assert before in (None, path.read_bytes())
+    assert read_header(path)["recipe"] == "abc" and int(read_header(path)["images"]) == 2

@@ -96,8 +96,9 @@ class Decoders:
             findings.skipped += message.findings.skipped
             findings.used_bits = max(findings.used_bits, message.findings.used_bits)
             if message.pixels is not None:
-                for (name, *others), pixels in zip(message.items, message.pixels, strict=True):
-                    yield DecodedImage(name, pixels, *others)
+                for item, pixels in zip(message.items, message.pixels, strict=True):
+                    name, label, caption = item
+                    yield DecodedImage(name, pixels, label, caption)
 
     def _messages(self, rows: range) -> Iterator[Message]:
         if not self._workers:

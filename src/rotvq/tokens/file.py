@@ -135,7 +135,11 @@ def _read_npz_header(path: Path) -> Header:
 
 
 def _write_safetensors(path: Path, tokens: Tokens, header: Header) -> None:
-    path.write_bytes(save(to_arrays(tokens, compact=False), metadata=as_text(header)))
+    content = save(to_arrays(tokens, compact=False), metadata=as_text(header))
+    # The library writes metadata in random order; equal tokens are to be equal files.
+    start = 8 + int.from_bytes(content[:8], "little")
+    table = json.dumps(json.loads(content[8:start]), sort_keys=True, separators=(",", ":"))
+    path.write_bytes(content[:8] + table.encode().ljust(start - 8) + content[start:])
 
 
 def _read_safetensors(path: Path) -> Tokens:

@@ -22,6 +22,7 @@ from rotvq.tokens.file import KINDS, Header, read_header
 
 INDEX = "index.json"
 FORMAT, VERSION = "rotvq token shards", 1
+_NAMES = "tokens-*-of-*"
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def prepare(shards: Shards, overwrite: bool) -> None:
             _refuse(folder, before, shards.recipe)
         files.write_json(folder / INDEX, shards.recipe)
     names = {f(number) for number in range(len(shards)) for f in (shards.path, shards.skipped)}
-    for path in folder.glob("tokens-*-of-*"):
+    for path in folder.glob(_NAMES):
         if path not in names:  # of a recipe that was overwritten
             path.unlink(missing_ok=True)
 
@@ -178,7 +179,9 @@ def _refuse(folder: Path, before: dict[str, Any] | None, now: Mapping[str, Any])
             f"{folder}: expected shards of the same model, source, effort and size; got {told}. "
             "Choose another --out, or replace them with --overwrite."
         )
-    if any(folder.iterdir()):
+    # Another process of the same command may just have written the index.
+    own = (INDEX, _NAMES, files.TEMPORARY)
+    if any(not any(map(path.match, own)) for path in folder.iterdir()):
         raise UserError(
             f"--out: expected a new or empty folder, or one with shards; {folder} holds other "
             "files. Choose another folder, or pass --overwrite to add to it."
