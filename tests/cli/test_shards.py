@@ -53,13 +53,13 @@ def test_shards_are_encoded_and_decoded(rotvq, model, photos, tmp_path, kind):
     assert "1 skipped: not an image of a known format, first 3.png" in answer.out
     assert f"Skipped images are listed in {tmp_path / 't'}/*.skipped.tsv." in answer.out
     assert f"{tmp_path / 't'} holds 6 images in 3 shards" in answer.out
-    assert [*sorted(contents(tmp_path / "t"))] == [
+    assert {*contents(tmp_path / "t")} == {
         "index.json",
         f"tokens-00000-of-00003.{kind}",
         "tokens-00001-of-00003.skipped.tsv",
         f"tokens-00001-of-00003.{kind}",
         f"tokens-00002-of-00003.{kind}",
-    ]
+    }
     assert rotvq("encode", photos, *options, tmp_path / f"whole.{kind}").status == 0
     whole = load_tokens(tmp_path / f"whole.{kind}")
     found = [*TokenDataset(tmp_path / "t")]
@@ -98,7 +98,7 @@ def test_processes_share_the_shards(rotvq, model, photos, tmp_path, monkeypatch)
         monkeypatch.setenv("RANK", rank)
         answers[rank] = rotvq(*command, tmp_path / "two")
         assert answers[rank].status == 0
-    assert answers["1"].out == "" and "Encoded 5 images" in answers["0"].out
+    assert answers["1"].out == "" and "Encoded 4 images" in answers["0"].out
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 

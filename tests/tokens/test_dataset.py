@@ -138,14 +138,12 @@ def test_damage_is_one_line(tmp_path):
     path.write_bytes(content[:-1])
     with pytest.raises(UserError, match=r"tokens-00001.*expected a token file.*damaged"):
         TokenDataset(tmp_path)[15]
-    ones = content.replace(load_tokens(shards.path(0)).packed[:1], b"\xff")
-    assert len(ones) == len(content)
     tokens = load_tokens(shards.path(0))
     save_tokens(tokens[:3], path, recipe=shards.id)
     assert len(TokenDataset(tmp_path)) == 10 + 3 + 5
     dataset = TokenDataset(tmp_path)
     save_tokens(tokens[:4], path, recipe=shards.id)
-    with pytest.raises(UserError, match="expected 3 images of model .*; got 4"):
+    with pytest.raises(UserError, match=r"expected 3 images of model .*; got 4"):
         dataset[11]
     beyond = bytes([255]) * len(tokens.packed)
     path.write_bytes(shards.path(0).read_bytes().replace(tokens.packed, beyond))
@@ -156,8 +154,10 @@ def test_damage_is_one_line(tmp_path):
 def test_missing_files_and_shards_are_reported(tmp_path):
     with pytest.raises(UserError, match="there is no such file"):
         TokenDataset(tmp_path / "a.npz")
-    with pytest.raises(UserError, match="expected token shards with index.json"):
+    with pytest.raises(UserError, match=r"expected token shards with index\.json"):
         TokenDataset(tmp_path)
     write(tmp_path).path(1).unlink()
-    with pytest.raises(UserError, match="expected 3 shards; tokens-00001-of-00003.safetensors is"):
+    with pytest.raises(
+        UserError, match=r"expected 3 shards; tokens-00001-of-00003\.s.* is missing"
+    ):
         TokenDataset(tmp_path)
