@@ -14,9 +14,11 @@ import io
 import json
 import os
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
@@ -121,6 +123,7 @@ def model_alone(model: VQVAE, images: torch.Tensor, n: int) -> dict[str, float]:
 
 def shards(model: VQVAE, source: Path, folder: Path, workers: int) -> dict[str, Any]:
     """Times per image of encoding a source to shards, and peaks of memory."""
+    sys.modules["__main__"] = ModuleType("__main__")  # workers import neither this file nor torch
     reader, target = open_pictures([str(source)], None, Target()), Target()
     made = recipe(codec(model), 0, reader.count, reader.fingerprint(), SHARD, ".safetensors")
     some, totals = Shards(folder, made), Totals()

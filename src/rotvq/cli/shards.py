@@ -61,9 +61,8 @@ def encode_to_shards(options: Any) -> int:
     from rotvq.tokens.bulk import Totals, encode_shards, pending
     from rotvq.tokens.coding import codec
 
-    if torch.accelerator.is_available():
-        here = _number("LOCAL_RANK", 0) % torch.accelerator.device_count()
-        torch.accelerator.set_device_index(here)
+    if (devices := torch.accelerator.device_count()) > 1:
+        torch.accelerator.set_device_index(_number("LOCAL_RANK", 0) % devices)
     terminal = Terminal(quiet=process > 0)
     model = load_model(options.model)
     source = Source(options.images, options.split, model.channels, options.bits)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -102,8 +103,9 @@ def batches(
         if len(groups) != file.metadata.num_row_groups:
             raise PageError(_DAMAGED_FOOTER)
         counts = [group.rows for group in groups]
+        ends = [*accumulate(counts)]
         for number, _ in portions(counts, rows):
-            start, end = sum(counts[:number]), sum(counts[: number + 1])
+            start = ends[number] - counts[number]
             longest = longest_page(raw, groups[number].columns, leaves)
             most = min(ROWS, max(1, BATCH_BYTES // max(1, longest)))
             for batch in file.iter_batches(most, row_groups=[number], columns=[*leaves]):
@@ -112,7 +114,7 @@ def batches(
                     raise PageError("its rows take far more room than its size allows")
                 yield start, batch
                 start += len(batch)
-            if start != end:
+            if start != ends[number]:
                 raise PageError(_DAMAGED_FOOTER)
 
 

@@ -17,6 +17,10 @@ from rotvq.tokens.file import save_tokens
 from rotvq.tokens.shards import Shards
 
 
+AT_A_TIME = 2**20
+"""Images that the workers know of at a time, about: for more, their numbers alone take long."""
+
+
 @dataclass
 class Totals:
     """What was encoded so far."""
@@ -72,23 +76,24 @@ def encode_shards(
         UserError: the source is damaged, a worker ended, or a batch size or effort is not allowed.
     """
     meaning = codec(model)
-    ranges = [shards.rows(number) for number in numbers]
-    with Decoders(reader.items, target, ranges, workers) as decoders:
-        for number, rows in zip(numbers, ranges, strict=True):
-            # What was skipped before any image was opened belongs to no shard: the first lists it.
-            findings = Findings([*reader.skipped] if number == 0 else [])
-            images = _pictures(decoders.images(rows, findings), meaning, totals)
-            tokens = encode(
-                model,
-                codable(model, images, findings.skipped),
-                batch_size,
-                progress,
-                effort=effort,
-            )
-            totals.images += len(tokens)
-            totals.used_bits = max(totals.used_bits, findings.used_bits)
-            skipped.write(shards.skipped(number), findings.skipped)
-            save_tokens(tokens, shards.path(number), recipe=shards.id)
+
+    def encode_shard(number: int, images: Iterator[DecodedImage], findings: Findings) -> None:
+        pictures = codable(model, _pictures(images, meaning, totals), findings.skipped)
+        tokens = encode(model, pictures, batch_size, progress, effort=effort)
+        totals.images += len(tokens)
+        totals.used_bits = max(totals.used_bits, findings.used_bits)
+        skipped.write(shards.skipped(number), findings.skipped)
+        save_tokens(tokens, shards.path(number), recipe=shards.id)
+
+    at_a_time = max(1, AT_A_TIME // shards.recipe["shard_size"])
+    for start in range(0, len(numbers), at_a_time):
+        some = numbers[start : start + at_a_time]
+        with Decoders(reader.items, target, [*map(shards.rows, some)], workers) as decoders:
+            for number in some:
+                # The first shard lists what was skipped before any image was opened.
+                findings = Findings([*reader.skipped] if number == 0 else [])
+                images = decoders.images(shards.rows(number), findings)
+                encode_shard(number, images, findings)
 
 
 def _pictures(images: Iterator[DecodedImage], codec: Codec, totals: Totals) -> Iterator[Picture]:
