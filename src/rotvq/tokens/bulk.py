@@ -16,7 +16,6 @@ from rotvq.tokens.collection import Codec, Picture
 from rotvq.tokens.file import save_tokens
 from rotvq.tokens.shards import Shards
 
-
 AT_A_TIME = 2**20
 """Images that the workers know of at a time, about: for more, their numbers alone take long."""
 
