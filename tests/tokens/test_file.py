@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from rotvq.errors import UserError
 from rotvq.tokens.collection import Codec, Packer, Tokens
-from rotvq.tokens.file import KINDS, load_tokens, save_tokens
+from rotvq.tokens.file import KINDS, load_tokens, read_header, save_tokens
 
 CODEC = Codec("0123456789abcdef", (1000,), 4, 3)
 SEVERAL = Codec("0123456789abcdef", (1000, 3, 17, 1), 4, 3, (2, 2))
@@ -170,7 +170,7 @@ def test_the_header_can_be_read_without_rotvq(tmp_path):
     header = json.loads(np.load(tmp_path / "t.npz")["header"].tobytes())
     assert header == {
         "format": "rotvq tokens",
-        "version": 2,
+        "version": 3,
         "model": "0123456789abcdef",
         "codebook_sizes": [1000],
         "index_shape": [],
@@ -203,11 +203,11 @@ def test_missing_files_and_other_suffixes_are_refused(tmp_path):
 
 
 def test_newer_versions_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("rotvq.tokens.header.VERSION", 3)
+    monkeypatch.setattr("rotvq.tokens.header.VERSION", 4)
     save_tokens(some([(4, 4)])[0], tmp_path / "t.npz")
     monkeypatch.undo()
     with pytest.raises(
-        UserError, match=r"t\.npz: expected version 2 .* got version 3\. Update rotvq"
+        UserError, match=r"t\.npz: expected version 3 .* got version 4\. Update rotvq"
     ):
         load_tokens(tmp_path / "t.npz")
 
@@ -261,3 +261,11 @@ def test_empty_images_are_refused_and_one_pixel_is_enough(size):
     with pytest.raises(UserError, match="expected images of 1x1 pixels or more"):
         Tokens(CODEC, [size], b"")
     assert len(Tokens(CODEC, [(1, 1)], bytes(2))) == 1
+
+
+def test_equal_tokens_are_equal_files(path):
+    for _ in range(3):
+        before = path.read_bytes() if path.exists() else None
+        save_tokens(some([(32, 32), (5, 9)], codec=SEVERAL, others=True)[0], path, recipe="abc")
+        assert before in (None, path.read_bytes())
+    assert read_header(path)["recipe"] == "abc" and int(read_header(path)["images"]) == 2
