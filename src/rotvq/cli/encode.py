@@ -19,7 +19,7 @@ def run(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="rotvq encode",
         description="Encode images of any size to a compact token file.",
-        epilog="example: rotvq encode photos/ --model runs/mine -o photos.npz",
+        epilog="example: rotvq encode photos/ -o photos.npz",
     )
     add_pictures(parser)
     add_model(parser)
