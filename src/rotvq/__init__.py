@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rotvq.model import VQVAE, Decoder, Encoder, VQVAEOutput
+    from rotvq.plotting import plot_codebook, plot_usage
     from rotvq.quantization import (
         EMA,
         ESTIMATORS,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         VectorQuantizer,
         distances,
         nearest,
+        nearest_codes,
     )
     from rotvq.tokens.collection import Tokens
     from rotvq.tokens.file import load_tokens, save_tokens
@@ -45,7 +47,9 @@ _MODULES = {
         "VectorQuantizer",
         "distances",
         "nearest",
+        "nearest_codes",
     ),
+    "plotting": ("plot_codebook", "plot_usage"),
     "tokens.collection": ("Tokens",),
     "tokens.file": ("load_tokens", "save_tokens"),
     "tokens.images": ("decode_images", "encode_images"),
@@ -75,6 +79,9 @@ __all__ = [
     "encode_images",
     "load_tokens",
     "nearest",
+    "nearest_codes",
+    "plot_codebook",
+    "plot_usage",
     "save_tokens",
 ]
 
