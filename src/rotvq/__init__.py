@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rotvq.model import VQVAE, Decoder, Encoder, VQVAEOutput
+    from rotvq.plotting import plot_codebook, plot_usage
     from rotvq.quantization import (
         EMA,
         ESTIMATORS,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         VectorQuantizer,
         distances,
         nearest,
+        nearest_codes,
     )
     from rotvq.tokens.collection import Tokens
     from rotvq.tokens.dataset import TokenDataset
@@ -46,7 +48,9 @@ _MODULES = {
         "VectorQuantizer",
         "distances",
         "nearest",
+        "nearest_codes",
     ),
+    "plotting": ("plot_codebook", "plot_usage"),
     "tokens.collection": ("Tokens",),
     "tokens.dataset": ("TokenDataset",),
     "tokens.file": ("load_tokens", "save_tokens"),
@@ -78,6 +82,9 @@ __all__ = [
     "encode_images",
     "load_tokens",
     "nearest",
+    "nearest_codes",
+    "plot_codebook",
+    "plot_usage",
     "save_tokens",
 ]
 

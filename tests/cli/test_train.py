@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,10 @@ from rotvq.cli.main import main
 from rotvq.cli.train import parse
 from rotvq.data_processing import load
 from rotvq.errors import UserError
+from rotvq.model import VQVAE
 from rotvq.training.config import Config
 from rotvq.training.folder import prepare, read_config
-from rotvq.training.presets import PRESETS
+from rotvq.training.presets import FINETUNE, PRESETS
 
 # ---------------------------------------------------------------------- options
 
@@ -521,6 +523,26 @@ def test_from_takes_the_models_network_and_quantizer_and_options_win(trained):
     assert config.training.learning_rate == PRESETS["best"].training.learning_rate
     assert config.training.init_from == str(trained)
     assert config_of("--training.init_from", "null") == Config()
+
+
+def test_without_a_preset_a_run_from_a_model_has_the_defaults_of_fine_tuning(trained):
+    config = config_of("--from", trained, "--data", "mine")
+    assert config.training == replace(FINETUNE.training, init_from=str(trained))
+    assert config.data == replace(FINETUNE.data, source="mine")
+    assert config.training.learning_rate < PRESETS["best"].training.learning_rate
+
+
+def test_a_run_and_its_saved_model_give_the_same_configuration(trained, tmp_path):
+    VQVAE.from_pretrained(trained).save_pretrained(tmp_path / "saved")
+    run, saved = (config_of("--from", each) for each in (trained, tmp_path / "saved"))
+    assert (run.model, run.quantizer) == (saved.model, saved.quantizer)
+
+
+def test_a_run_does_not_replace_the_model_it_starts_from(rotvq, trained):
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    words = ("train", "--from", trained, "--out", f"{trained}/../{trained.name}", "--overwrite")
+    assert "expected a model outside --out; got the run in --out itself" in rotvq(*words).error
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
 
 
 def test_a_run_from_a_model_takes_other_sizes_and_its_command_can_be_repeated(

@@ -207,7 +207,7 @@ def test_damaged_weights_are_reported(saved):
 
 
 def test_a_name_that_is_neither_folder_nor_repository_is_refused(tmp_path):
-    with pytest.raises(UserError, match="expected the folder of a saved model, or owner/name"):
+    with pytest.raises(UserError, match="expected the folder of a saved model, owner/name"):
         VQVAE.from_pretrained("nothing")
 
 

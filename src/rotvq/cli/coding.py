@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotvq import run_folder
+from rotvq import bundled, run_folder
 from rotvq.cli.options import Parser
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing import pictures, skipped
@@ -14,17 +14,24 @@ from rotvq.data_processing.decoding import Findings, decoded
 from rotvq.data_processing.reader import SPLITS
 from rotvq.data_processing.resizing import Target
 from rotvq.errors import UserError
-from rotvq.tokens.collection import Picture
+from rotvq.tokens.collection import Picture, Tokens
 
 if TYPE_CHECKING:
     from rotvq.model import VQVAE
 
 
-def add_model(parser: Parser) -> None:
-    """Add the options for the model."""
-    parser.add_argument(
-        "--model", required=True, help="a run folder, a saved model, or owner/name on the Hub"
-    )
+MODELS = "a bundled model, a run folder, a saved model, or owner/name on the Hub"
+
+
+def add_model(parser: Parser, default: str = bundled.DEFAULT) -> None:
+    """Add the options for the model.
+
+    Args:
+        parser: of the command.
+        default: the model if none is given; "" if the command finds one itself.
+    """
+    otherwise = default or "the bundled model that encoded the tokens"
+    parser.add_argument("--model", default=default, help=f"{MODELS} (default: {otherwise})")
     parser.add_argument("--batch-size", type=int, default=128, help="images per batch")
 
 
@@ -57,15 +64,33 @@ def check_batch_size(size: int) -> None:
 
 
 def load_model(name: str) -> VQVAE:
-    """Load a model from a run folder, a saved model or the Hub, onto the fastest device."""
+    """Load a model by its name or path onto the fastest device."""
     from rotvq.model import VQVAE
     from rotvq.training.build import load_model as load_run
     from rotvq.training.environment import accelerator
 
-    folder = Path(name).expanduser()
+    folder = bundled.find(name) or Path(name).expanduser()
     saved = not run_folder.is_run(folder) or (folder / run_folder.MODEL).exists()
     model = VQVAE.from_pretrained(name) if saved else load_run(folder)
     return model.to(accelerator())
+
+
+def load_bundled(tokens: Tokens) -> tuple[str, VQVAE]:
+    """The name of the bundled model that encoded the tokens, and the model.
+
+    Raises:
+        UserError: none of them did.
+    """
+    from rotvq.tokens.coding import fingerprint
+
+    for name in bundled.names():
+        model = load_model(name)
+        if fingerprint(model) == tokens.codec.model:
+            return name, model
+    raise UserError(
+        f"--model: expected the model that encoded the tokens, {tokens.codec.model}; got none, and "
+        f"no bundled model did ({bundled.listed()}). Pass it with --model."
+    )
 
 
 class Source:

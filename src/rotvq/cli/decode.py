@@ -10,6 +10,7 @@ from pathlib import Path
 from rotvq.cli.coding import (
     add_model,
     check_batch_size,
+    load_bundled,
     load_model,
 )
 from rotvq.cli.options import Parser
@@ -26,10 +27,10 @@ def run(argv: Sequence[str]) -> int:
         prog="rotvq decode",
         description="Decode a token file, or a folder of shards, to PNG images with the model that "
         "encoded it.",
-        epilog="example: rotvq decode photos.npz --model runs/mine -o decoded/",
+        epilog="example: rotvq decode photos.npz -o decoded/",
     )
     parser.add_argument("tokens", type=Path, metavar="TOKENS", help="written by rotvq encode")
-    add_model(parser)
+    add_model(parser, default="")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the images")
     parser.add_argument("--overwrite", action="store_true", help="replace images of the same name")
     options = parser.parse_args(argv)
@@ -44,7 +45,11 @@ def run(argv: Sequence[str]) -> int:
     from rotvq.tokens.coding import decode
 
     terminal = Terminal()
-    model = load_model(options.model)
+    if options.model:
+        model = load_model(options.model)
+    else:
+        name, model = load_bundled(first)
+        terminal.say(f"Decoding with {name}, the bundled model that encoded the tokens.")
     pngs = PngFolder(options.out)
     since = time.perf_counter()
     with terminal.counting(count, "decoding") as advance:

@@ -20,8 +20,8 @@ def run(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="rotvq encode",
         description="Encode images of any size to a compact token file.",
-        epilog="examples: rotvq encode photos/ --model runs/mine -o photos.npz; rotvq encode "
-        "imagenet/ --split train --model runs/mine -o tokens/ --shard-size 10000",
+        epilog="examples: rotvq encode photos/ -o photos.npz; rotvq encode imagenet/ --split train "
+        "-o tokens/ --shard-size 10000",
     )
     add_pictures(parser)
     add_model(parser)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rotvq.cli.coding import load_model
+from rotvq import bundled
+from rotvq.cli.coding import MODELS, load_model
 from rotvq.cli.options import Parser
 from rotvq.cli.png_folder import check_folder
 from rotvq.cli.terminal import Terminal
@@ -25,7 +26,12 @@ def run(argv: Sequence[str]) -> int:
         "indices to images), or as a folder for VQVAE.from_pretrained and the Hub.",
         epilog="example: rotvq export runs/mine --to onnx -o mine-onnx/",
     )
-    parser.add_argument("model", help="a run folder, a saved model, or owner/name on the Hub")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default=bundled.DEFAULT,
+        help=f"{MODELS} (default: {bundled.DEFAULT})",
+    )
     parser.add_argument("--to", choices=["onnx", "torch", "model"], required=True)
     parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same names")

@@ -23,6 +23,7 @@ COMMANDS = {
     "encode": "encode images to a token file",
     "decode": "decode a token file to images",
     "reconstruct": "encode and decode images, and report the error",
+    "codebook": "draw every code of a model",
     "export": "export a model to ONNX, torch.export or the Hugging Face Hub format",
     "serve": "explore a model's tokens in the browser",
     "reproduce": "reproduce the paper's tables and figures",

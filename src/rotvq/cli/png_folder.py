@@ -15,6 +15,7 @@ from rotvq.data_processing.image_formats import SUFFIXES
 from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
 from rotvq.files import write_atomically
+from rotvq.text import encodable
 
 _LONGEST = 255
 """Maximum bytes of a file name."""
@@ -42,16 +43,57 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         )
 
 
+def default_png(source: Path) -> Path:
+    """The PNG for one image where no name is given: `cat.rotvq.png` for any `cat.jpg`."""
+    # With room for the suffix of the list of skipped images.
+    return Path(_short(_portable(encodable(f"{source.stem}.rotvq.png")), _LONGEST - 16))
+
+
+def check_png(path: Path, overwrite: bool) -> None:
+    """Check that an image can be written to a file.
+
+    Raises:
+        UserError: it exists.
+    """
+    if path.exists() and not overwrite:
+        raise UserError(
+            f"--out: expected a new file; {path} exists. Choose another name with -o, or replace "
+            "it with --overwrite."
+        )
+
+
+def save_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write an image (c, h, w) atomically."""
+    # Pillow expects gray images without a channel dimension.
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    # Not durable: there may be thousands, and they can be decoded again.
+    write_atomically(path, partial(image.save, format="PNG"), durable=False)
+
+
+class PngFile:
+    """Writes one image to a file, with the interface of `PngFolder`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.skipped: list[Skipped] = []
+
+    def save(self, name: str, pixels: NDArray[np.uint8]) -> None:
+        """Write the image (c, h, w)."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        save_png(self.path, pixels)
+
+
 class PngFolder:
     """Writes images to a folder, which is created if needed.
 
     Attributes:
+        path: the folder.
         skipped: images that would have replaced another one written before, for example on a
             case-insensitive file system.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.path = folder
         self.skipped: list[Skipped] = []
         self._written: set[tuple[int, int]] = set()
         self._unnamed = 0
@@ -67,7 +109,7 @@ class PngFolder:
             UserError: the name points outside the folder.
         """
         self._unnamed += not name
-        path = self.folder / png_name(name or f"{self._unnamed:06d}")
+        path = self.path / png_name(name or f"{self._unnamed:06d}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             taken = path.is_dir() or (path.exists() and _identity(path) in self._written)
@@ -76,10 +118,7 @@ class PngFolder:
         if taken:
             self.skipped.append(Skipped(name, "another image was written under its name"))
             return
-        # Pillow expects gray images without a channel dimension.
-        image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-        # Not durable: there may be thousands, and they can be decoded again.
-        write_atomically(path, partial(image.save, format="PNG"), durable=False)
+        save_png(path, pixels)
         self._written.add(_identity(path))
 
 
@@ -107,13 +146,13 @@ def _portable(part: str) -> str:
     return _RESERVED.sub(lambda found: f"%{ord(found[0]):02X}", part)
 
 
-def _short(part: str) -> str:
+def _short(part: str, longest: int = _LONGEST) -> str:
     """The name; if it is too long, it is truncated and its hash is appended."""
     encoded = part.encode("utf-8", "surrogateescape")
-    if len(encoded) <= _LONGEST:
+    if len(encoded) <= longest:
         return part
     ending = f"-{hashlib.sha256(encoded).hexdigest()[:16]}{PurePosixPath(part).suffix[-16:]}"
-    return encoded[: _LONGEST - len(ending.encode())].decode("utf-8", "ignore") + ending
+    return encoded[: longest - len(ending.encode())].decode("utf-8", "ignore") + ending
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -10,16 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rotvq.cli.coding import (
-    Source,
-    add_model,
-    add_pictures,
-    check_batch_size,
-    load_model,
-)
+from rotvq.cli.coding import Source, add_model, add_pictures, check_batch_size, load_model
 from rotvq.cli.options import Parser, add_effort
-from rotvq.cli.png_folder import PngFolder, check_folder
+from rotvq.cli.png_folder import PngFile, PngFolder, check_folder, check_png, default_png
 from rotvq.cli.terminal import Terminal
+from rotvq.data_processing.pictures import is_source
+from rotvq.errors import UserError
 from rotvq.tokens.collection import Picture
 
 if TYPE_CHECKING:
@@ -34,16 +30,22 @@ def run(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="rotvq reconstruct",
         description="Encode and decode images, and report the error and the bits per pixel.",
-        epilog="example: rotvq reconstruct photos/ --model runs/mine -o reconstructed/",
+        epilog="examples: rotvq reconstruct cat.jpg; rotvq reconstruct photos/ -o reconstructed/",
     )
     add_pictures(parser)
     add_model(parser)
     add_effort(parser)
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the PNGs")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        help="folder for the PNGs, or a PNG for a single image file (default for cat.jpg: "
+        "cat.rotvq.png in the working directory)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace images of the same name")
     options = parser.parse_args(argv)
     check_batch_size(options.batch_size)
-    check_folder(options.out, options.overwrite)
+    pngs = _output(options.images, options.out, options.overwrite)
     # Imported late, because torch is slow to import: bad options are reported first.
     from rotvq.evaluation.metrics import psnr
     from rotvq.tokens.coding import codable, decode, encode, within
@@ -52,7 +54,6 @@ def run(argv: Sequence[str]) -> int:
     model = load_model(options.model)
     source = Source(options.images, options.split, model.channels, options.bits)
     squares = pixels = bits = coded = 0
-    pngs = PngFolder(options.out)
 
     def measured(images: list[Picture], back: Iterator[Named]) -> Iterator[Named]:
         nonlocal squares, pixels
@@ -74,13 +75,32 @@ def run(argv: Sequence[str]) -> int:
             bits += tokens.codec.bits * sum(map(math.prod, grids))
             coded += len(images)
     source.findings.skipped += pngs.skipped
-    source.report(terminal, coded, options.out)
+    source.report(terminal, coded, pngs.path)
     mse = squares / (pixels * model.channels) / 127.5**2
     terminal.say(
-        f"Reconstructed {coded:,} images in {options.out}: MSE {mse:.5f} on [-1, 1], PSNR "
+        f"Reconstructed {coded:,} {'image' if coded == 1 else 'images'} with {options.model} in "
+        f"{pngs.path}: MSE {mse:.5f} on [-1, 1], PSNR "
         f"{psnr(mse):.2f} dB after rounding to 8 bits, {bits / pixels:.3f} bits per pixel."
     )
     return 0
+
+
+def _output(images: Sequence[str], out: Path | None, overwrite: bool) -> PngFile | PngFolder:
+    """Where the images go: to a file if there is only one, and no folder is named.
+
+    Raises:
+        UserError: something is there already, or several images have no folder.
+    """
+    source = Path(images[0]).expanduser()
+    if len(images) == 1 and source.is_file() and not is_source(images[0]):
+        path = out or default_png(source)
+        if path.suffix.lower() == ".png" and not path.is_dir():
+            check_png(path, overwrite)
+            return PngFile(path)
+    if out is None:
+        raise UserError("--out: expected a folder for the images; got none. Pass -o FOLDER.")
+    check_folder(out, overwrite)
+    return PngFolder(out)
 
 
 def _squared_error(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> int:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from rotvq.cli.coding import load_model
+from rotvq import bundled
+from rotvq.cli.coding import MODELS, load_model
 from rotvq.cli.options import Parser
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
@@ -22,7 +23,12 @@ def run(argv: Sequence[str]) -> int:
         "and watch the image change.",
         epilog="example: rotvq serve runs/mine",
     )
-    parser.add_argument("model", help="a run folder, a saved model, or owner/name on the Hub")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default=bundled.DEFAULT,
+        help=f"{MODELS} (default: {bundled.DEFAULT})",
+    )
     parser.add_argument(
         "--port", type=int, default=8000, help="port (default: 8000; 0: any free port)"
     )

@@ -19,17 +19,18 @@ from rotvq.cli.progress import TrainingProgress
 from rotvq.errors import UserError
 from rotvq.training.config import GROUPS, Config, differing
 from rotvq.training.folder import check_free, read_config
-from rotvq.training.presets import PRESETS
+from rotvq.training.presets import FINETUNE, PRESETS
 
 EPILOG = """\
 You can also set options in a YAML file (--config); later options override earlier ones.
 --data X is short for --data.source X. --from MODEL is short for --training.init_from MODEL, which
-starts from the network, codebook and weights of a run or a saved model. Examples:
+starts from the network, codebook and weights of a run or a saved model; without --preset, the other
+defaults then suit fine-tuning. Examples:
   rotvq train --preset smoke
   rotvq train --preset cpu --data cifar-10-python.tar.gz --out runs/rotation
   rotvq train --preset cpu --data FOLDER --quantizer.estimator straight_through --training.seed 1
   rotvq train --out runs/rotation --resume
-  rotvq train --preset best --data FOLDER --from runs/rotation --out runs/finetuned
+  rotvq train --from runs/rotation --data FOLDER --data.size 64 --out runs/finetuned
 """
 
 
@@ -70,6 +71,7 @@ def execute(config: Config, options: Options, command: str) -> int:
     if resume:
         _check_same(options.out, config)
     else:
+        _check_apart(options.out, config.training.init_from)
         check_free(options.out, options.overwrite)
     progress = TrainingProgress(config, quiet=not main)
     data = load_images(config, quiet=not main)
@@ -111,6 +113,15 @@ def execute(config: Config, options: Options, command: str) -> int:
     return 0
 
 
+def _check_apart(folder: Path, start: str | None) -> None:
+    """Refuse to replace the model that a run starts from."""
+    if start and folder.is_dir() and folder.resolve() == Path(start).expanduser().resolve():
+        raise UserError(
+            f"--from {start}: expected a model outside --out; got the run in --out itself. Choose "
+            "another --out, or continue the run with --resume and more --training.epochs."
+        )
+
+
 def _check_same(folder: Path, config: Config) -> None:
     before = read_config(folder)
     changed = [c for c in differing(before, config) if not c.startswith("training.epochs:")]
@@ -144,8 +155,9 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
     parser.add_argument("--config", action="config", help="options from a YAML file")
     options = _options(words)
     before = read_config(options.out) if options.resume and run_folder.is_run(options.out) else None
-    base = PRESETS[options.preset] if options.preset else before or Config()
     start = _init_from(words)
+    usual = FINETUNE if start else Config()
+    base = PRESETS[options.preset] if options.preset else before or usual
     if start and before:
         base = replace(base, model=before.model, quantizer=before.quantizer)
     elif start:

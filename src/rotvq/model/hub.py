@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rotvq import telemetry
+from rotvq import bundled, telemetry
 from rotvq.errors import UserError, first_line
 from rotvq.quantization import Quantizer
 
@@ -24,20 +24,21 @@ def local(name: str | Path, revision: str | None = None, **download: Any) -> Pat
     """A local folder with the files of a model, downloaded and cached if it is on the Hub.
 
     Args:
-        name: a folder, or owner/name on the Hub.
+        name: a bundled model, a folder, or owner/name on the Hub; the first that exists. A `Path`
+            is a folder.
         revision: branch, tag or commit on the Hub.
         download: more options of `huggingface_hub.snapshot_download`.
 
     Raises:
         UserError: there is no such folder or model, or the Hub cannot be reached.
     """
-    folder = Path(name).expanduser()
+    folder = bundled.find(name) or Path(name).expanduser()
     if folder.is_dir():
         return folder
     if not re.fullmatch(_NAME, str(name)):
         raise UserError(
-            f"{name}: expected the folder of a saved model, or owner/name on the Hub; there is no "
-            "such folder."
+            f"{name}: expected the folder of a saved model, owner/name on the Hub, or a bundled "
+            f"model ({bundled.listed()}); there is no such folder."
         )
     telemetry.switch_off()
     from huggingface_hub import snapshot_download

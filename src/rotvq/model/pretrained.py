@@ -15,6 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from torch import nn
 
 from rotvq.errors import UserError
@@ -48,18 +49,21 @@ class PretrainedModel(nn.Module):
     channels: int
     stride: int
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write `config.json` and `model.safetensors`, which `from_pretrained` loads.
 
         Args:
             folder: created if it does not exist. Each file is replaced atomically.
+            dtype: of the floating weights in the file, such as `torch.float16`; None to keep
+                theirs. They are loaded as float32. Rounded weights are another model, with a
+                fingerprint of its own.
 
         Raises:
             UserError: the estimator is a function of your own, several quantizers share one
-                codebook, or weights are not finite.
+                codebook, or weights are not finite in that dtype.
         """
         folder = Path(folder)
-        files = _files(self)
+        files = _files(self, dtype)
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             write_bytes(folder / name, content)
@@ -71,7 +75,9 @@ class PretrainedModel(nn.Module):
         """Load a saved model, on the CPU and in evaluation mode.
 
         Args:
-            name: a folder written by `save_pretrained` or `rotvq train`, or owner/name on the Hub.
+            name: a bundled model such as "rotvq-f4", a folder written by `save_pretrained` or
+                `rotvq train`, or owner/name on the Hub. Bundled names come first; write
+                "./rotvq-f4" for a folder of that name.
             revision: branch, tag or commit on the Hub.
             download: more options of `huggingface_hub.snapshot_download`, such as `token`,
                 `cache_dir` or `local_files_only`.
@@ -132,9 +138,9 @@ def describe(model: PretrainedModel) -> dict[str, Any]:
     }
 
 
-def _files(model: PretrainedModel) -> dict[str, bytes]:
+def _files(model: PretrainedModel, dtype: torch.dtype | None = None) -> dict[str, bytes]:
     config = to_json(describe(model), indent=1) + "\n"
-    return {WEIGHTS: encode_weights(model), CONFIG: config.encode()}
+    return {WEIGHTS: encode_weights(model, dtype), CONFIG: config.encode()}
 
 
 def _read_config(path: Path) -> dict[str, Any]:

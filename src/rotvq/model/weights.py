@@ -18,11 +18,15 @@ from rotvq.guarded import open_regular
 M = TypeVar("M", bound=nn.Module)
 
 
-def encode_weights(model: nn.Module) -> bytes:
+def encode_weights(model: nn.Module, dtype: torch.dtype | None = None) -> bytes:
     """The weights as the content of a safetensors file.
 
+    Args:
+        model: of finite weights.
+        dtype: of all floating weights; None to keep theirs.
+
     Raises:
-        UserError: several quantizers share one codebook, or weights are not finite.
+        UserError: several quantizers share one codebook, or weights are not finite in that dtype.
     """
     tensors = model.state_dict(keep_vars=True)
     if len(set(map(id, tensors.values()))) < len(tensors):
@@ -30,7 +34,10 @@ def encode_weights(model: nn.Module) -> bytes:
             "save: expected a codebook of its own in each quantizer; got several quantizers that "
             "share one. Save the state_dict yourself."
         )
-    state = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    state = {
+        name: t.detach().to("cpu", dtype if t.is_floating_point() else None).contiguous()
+        for name, t in tensors.items()
+    }
     for name, t in state.items():
         if not t.isfinite().all():
             raise UserError(

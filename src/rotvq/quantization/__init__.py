@@ -1,7 +1,7 @@
 """Vector quantization layers, for any PyTorch model: the rotation trick and other estimators."""
 
 from rotvq.quantization.codebook import Codebook
-from rotvq.quantization.distance import distances
+from rotvq.quantization.distance import distances, nearest_codes
 from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.fsq import FiniteScalarQuantizer
 from rotvq.quantization.grouped import GroupedQuantizer
@@ -32,4 +32,5 @@ __all__ = [
     "distances",
     "health",
     "nearest",
+    "nearest_codes",
 ]

@@ -97,7 +97,8 @@ class CodebookState(nn.Module):
     def reset_parameters(self) -> None:
         """Start over: uniform codes in ±1/k without counts, which wait for data if init says so."""
         bound = 1 / len(self)
-        e = torch.empty_like(self.embed_sum).uniform_(-bound, bound)
+        # `empty_like` and arithmetic on the meta device import torch._dynamo, which takes a second.
+        e = self.embed_sum.new_empty(self.embed_sum.shape).uniform_(-bound, bound)
         self.update.storage.write(self, e)
         for statistic in (self.cluster_size, self.embed_sum, self.idle):
             statistic.zero_()
@@ -127,7 +128,7 @@ class CodebookState(nn.Module):
         self._n = zeros(len(self), dtype=sum_dtype(device))
         self._s = zeros(self.embed_sum.shape, dtype=sum_dtype(device))
         self._candidates = zeros(candidates, self.embed_sum.shape[1], dtype=torch.float32)
-        self._priority = zeros(candidates, dtype=torch.float32) - torch.inf
+        self._priority = torch.full((candidates,), -torch.inf, dtype=torch.float32, device=device)
         # 1 − γ as a tensor: a compiled graph would be compiled again for every value of a number.
         self._rate = torch.full((), 1 - self._decay, dtype=torch.float32, device=device)
 

@@ -11,6 +11,12 @@ _NO_COLLAPSE = QuantizerConfig(
 )
 _ONE_CYCLE = TrainingConfig(batch_size=64, learning_rate=3e-3, schedule="cosine", gradient_clip=0.1)
 
+FINETUNE = Config(
+    data=DataConfig(crops="random"),
+    training=replace(_ONE_CYCLE, optimizer="muon", epochs=10, learning_rate=1e-3),
+)
+"""The defaults of a run that starts from a trained model, which sets network and quantizer."""
+
 PRESETS: dict[str, Config] = {
     # A few seconds: checks that everything runs.
     "smoke": Config(

@@ -9,11 +9,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.model import VQVAE, hub, pretrained
 from rotvq.training.config import Config, ModelConfig, QuantizerConfig, differing
-from rotvq.training.folder import read_config
 
 STRUCTURE = (
     "model.",
@@ -40,18 +38,16 @@ class StartingPoint(NamedTuple):
 def like(config: Config, name: str) -> Config:
     """A configuration with the network and the quantizer of a saved model.
 
+    The decay of its codebook is that of the end of its training, and stays constant.
+
     Args:
         config: everything else.
-        name: folder of a run or of a saved model, or owner/name on the Hub.
+        name: as in `VQVAE.from_pretrained`.
 
     Raises:
         UserError: there is no such model, or `rotvq train` cannot build one like it.
     """
-    folder = hub.local(name)
-    if run_folder.is_run(folder):
-        saved = read_config(folder)
-        return replace(config, model=saved.model, quantizer=saved.quantizer)
-    description = pretrained.describe(VQVAE.from_pretrained(folder))
+    description = pretrained.describe(VQVAE.from_pretrained(name))
     return replace(
         config,
         model=ModelConfig(**description["model"]),

@@ -1,0 +1,134 @@
+"""A picture of codebooks: every code as a tile, similar tiles side by side."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Tiles = NDArray[np.uint8]  # (k, side, side, 3), 0..255
+
+WIDTH = 1600
+"""Pixels of the picture that tiles are enlarged towards."""
+LABELED = 1024
+"""Codes of a codebook whose tiles are numbered, at most."""
+_FONT, _TITLE, _MARGIN, _GAP = 10, 18, 16, 2
+_FEATURES = 16
+"""Principal components that tiles are compared by."""
+_COMPARED = 8
+"""Pixels of a side of the tiles that are compared; larger tiles are reduced."""
+_ROUNDS = 40
+"""Rounds of exchanges for each width of the neighborhood."""
+
+
+def sheet(codebooks: Sequence[tuple[str, Tiles]]) -> Image.Image:
+    """One section for each codebook: its title, and its tiles with their numbers if they fit."""
+    return _stacked([_section(*each) for each in codebooks])
+
+
+def arranged(tiles: Tiles) -> NDArray[np.int64]:
+    """Tiles in a grid of about equal sides, similar ones close together.
+
+    A self-sorting map (Strong and Gong 2014): tiles are sorted by brightness; then pairs exchange
+    their places if that brings both together closer to the means of their neighborhoods, which
+    shrink.
+
+    Returns:
+        The number of the tile in each cell (rows, columns); −1 in empty cells at the end.
+    """
+    k = len(tiles)
+    columns = math.ceil(math.sqrt(k))
+    rows = math.ceil(k / columns)
+    features = _principal(_reduced(tiles, _COMPARED).reshape(k, -1).astype(np.float32))
+    order = np.argsort(tiles.reshape(k, -1).mean(1), kind="stable")
+    generator = np.random.default_rng(0)
+    radius = columns // 4
+    while radius >= 1:
+        for _ in range(_ROUNDS):
+            grid = np.zeros((rows * columns, features.shape[1]), np.float32)
+            grid[:k] = features[order]
+            wanted = _blurred(grid.reshape(rows, columns, -1), radius).reshape(grid.shape)
+            a, b = generator.permutation(k)[: k // 2 * 2].reshape(2, -1)
+            # Of ‖f − w‖² + ‖f' − w'‖², an exchange changes only the products.
+            gain = ((features[order[b]] - features[order[a]]) * (wanted[a] - wanted[b])).sum(1)
+            a, b = a[gain > 0], b[gain > 0]
+            order[a], order[b] = order[b], order[a]
+        radius = radius * 2 // 3
+    cells = np.full(rows * columns, -1)
+    cells[:k] = order
+    return cells.reshape(rows, columns)
+
+
+def _reduced(tiles: Tiles, side: int) -> Tiles:
+    """Tiles of at most `side` pixels a side, by averaging; what is left over is cut off."""
+    factor = math.ceil(tiles.shape[1] / side)
+    n = tiles.shape[1] // factor
+    blocks = tiles[:, : n * factor, : n * factor].reshape(-1, n, factor, n, factor, 3)
+    return blocks.mean((2, 4)).round().astype(np.uint8)
+
+
+def _principal(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The first principal components of the rows."""
+    x = x - x.mean(0)
+    _, vectors = np.linalg.eigh(x.T @ x)
+    found: NDArray[np.float32] = x @ vectors[:, -_FEATURES:]
+    return found
+
+
+def _blurred(grid: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
+    """Means over squares of 2·radius + 1 cells a side; the edge is repeated."""
+    for axis in (0, 1):
+        pads = [(0, 0)] * 3
+        pads[axis] = (radius + 1, radius)
+        sums = np.pad(grid, pads, mode="edge").cumsum(axis, dtype=np.float64)
+        n = grid.shape[axis]
+        high = sums.take(range(2 * radius + 1, 2 * radius + 1 + n), axis)
+        grid = ((high - sums.take(range(n), axis)) / (2 * radius + 1)).astype(np.float32)
+    return grid
+
+
+def _section(title: str, tiles: Tiles) -> Image.Image:
+    cells = arranged(tiles)
+    rows, columns = cells.shape
+    labeled = len(tiles) <= LABELED
+    fitting = max(_COMPARED, WIDTH // columns - _GAP)
+    tiles = _reduced(tiles, fitting)
+    side = tiles.shape[1]
+    scale = min(12, fitting // side)
+    font = ImageFont.load_default(_FONT)
+    width = height = side * scale + _GAP
+    if labeled:
+        width = max(width, int(font.getlength(str(len(tiles)))) + 4)
+        height += _FONT + 2
+    head = ImageFont.load_default(_TITLE)
+    canvas = Image.new(
+        "RGB",
+        (
+            max(columns * width, math.ceil(head.getlength(title))) + 2 * _MARGIN,
+            rows * height + 2 * _MARGIN + 2 * _TITLE,
+        ),
+        "white",
+    )
+    pen = ImageDraw.Draw(canvas)
+    pen.text((_MARGIN, _MARGIN), title, "black", head)
+    for (row, column), code in np.ndenumerate(cells):
+        if code < 0:
+            continue
+        x, y = _MARGIN + column * width, _MARGIN + 2 * _TITLE + row * height
+        tile = tiles[code].repeat(scale, 0).repeat(scale, 1)
+        canvas.paste(Image.fromarray(tile), (x, y))
+        if labeled:
+            pen.text((x, y + side * scale), str(code), "#555555", font)
+    return canvas
+
+
+def _stacked(parts: Iterable[Image.Image]) -> Image.Image:
+    parts = list(parts)
+    size = max(part.width for part in parts), sum(part.height for part in parts)
+    canvas = Image.new("RGB", size, "white")
+    top = 0
+    for part in parts:
+        canvas.paste(part, (0, top))
+        top += part.height
+    return canvas
