@@ -188,7 +188,7 @@ def write(folder: Path, images: Iterator[Image.Image]) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for number, image in enumerate(images):
-        image.save(partial / f"{number:04d}.png", compress_level=4)
+        image.save(partial / f"{number:04d}.png", compress_level=1)
     partial.rename(folder)
 
 

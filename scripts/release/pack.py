@@ -1,6 +1,6 @@
 """Write the model of a run in half precision, as it ships with the package.
 
-    python scripts/release/pack.py RUN FOLDER
+python scripts/release/pack.py RUN FOLDER
 """
 
 import sys
