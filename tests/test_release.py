@@ -67,7 +67,7 @@ def test_tiles_are_the_same_every_time_and_come_from_all_sizes(crops):
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert {tile.size for tile in first} == {(128, 128)}
     # 800, 400 and 256 pixels high; 640 is too near to 800.
-    assert len(first) == 16 + 13 + 5
+    assert len(first) == 16 + 16 + 10
     assert np.array_equal(np.unique(np.diff(np.asarray(first[0])[0, :, 0].astype(int))), [0, 1])
     # At 256 pixels high, a tile shows half of the height.
     heights = [np.ptp(np.asarray(tile)[:, :, 1].astype(int)) for tile in first]
@@ -78,6 +78,18 @@ def test_another_key_takes_other_tiles(crops):
     content = png(300, 300)
     one, other = (next(crops.tiles("a.png", content, key, 64, 1)) for key in ("one", "other"))
     assert not np.array_equal(one, other)
+
+
+def test_of_two_places_the_one_with_more_detail_is_taken(crops):
+    """In a picture whose left half is flat, three tiles of four are not."""
+    noise = np.random.default_rng(0).integers(0, 256, (640, 1280, 3), np.uint8)
+    noise[:, :640] = 90
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    found = [
+        crops.detail(tile) > 0 for tile in crops.tiles("a.png", file.getvalue(), "key", 32, 400)
+    ]
+    assert np.mean(found[:400]) == pytest.approx(0.75, abs=0.06)
 
 
 def test_pictures_smaller_than_a_tile_give_none(crops):
