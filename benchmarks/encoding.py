@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -41,8 +42,8 @@ from rotvq.training import environment
 from rotvq.training.build import build_model
 from rotvq.training.presets import PRESETS
 
-BATCH, SHARD, DIFFERENT = 128, 10_000, 2048
-"""Images in a batch, in a shard, and different ones in the data set."""
+BATCH, SHARD, DIFFERENT, TIMED = 128, 10_000, 2048, 10_000
+"""Images in a batch, in a shard, different ones in the data set, and for the model alone."""
 READ_SECONDS = 3.0
 
 
@@ -61,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         source = Path(place) / "images.parquet"
         write_parquet(source, images, options.images)
-        alone = model_alone(model, images.to(device), options.images)
+        alone = model_alone(model, images.to(device), min(TIMED, options.images))
         encoded = shards(model, source, Path(place) / "tokens", options.workers)
         tokens_per_second = reading(Path(place) / "tokens")
     row = {
@@ -130,8 +131,18 @@ def shards(model: VQVAE, source: Path, folder: Path, workers: int) -> dict[str, 
     prepare(some, overwrite=False)
     n, before = reader.count, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu, wall = time.process_time(), time.perf_counter()
+    peak, batch = 0, 0
+
+    def look(images: int) -> None:
+        # getrusage would count what a worker shared with this process when it started.
+        nonlocal peak, batch
+        batch += 1
+        if batch % 64 == 8:
+            children = psutil.Process().children(recursive=True)
+            peak = max(peak, *(child.memory_info().rss for child in children))
+
     numbers, options = range(len(some)), {"batch_size": BATCH, "workers": workers}
-    encode_shards(model, reader, target, some, numbers, totals, **options)
+    encode_shards(model, reader, target, some, numbers, totals, progress=look, **options)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     of_workers = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -141,7 +152,7 @@ def shards(model: VQVAE, source: Path, folder: Path, workers: int) -> dict[str, 
         "worker_cpu_us": 1e6 * of_workers / n,
         "wall_us": 1e6 * wall / n,
         "peak_mib": own.ru_maxrss / 1024,
-        "peak_mib_of_a_worker": after.ru_maxrss / 1024,
+        "peak_mib_of_a_worker": peak / 2**20,
         "bytes": sum(os.path.getsize(some.path(number)) for number in numbers),
     }
 

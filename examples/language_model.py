@@ -39,7 +39,7 @@ def make_tokens(path: Path) -> None:
         out.loss().backward()
         optimizer.step()
         optimizer.zero_grad()
-        if step % 50 == 49:
+        if step in (0, 74, 149):
             print(f"tokenizer, step {step + 1}: MSE {out.reconstruction_loss:.5f}")
     pixels = ((stripes(512) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
     rotvq.save_tokens(rotvq.encode_images(model, pixels.numpy()), path)

@@ -34,6 +34,25 @@ def test_the_speed_page_says_what_was_measured(record):
         assert re.search(rf"{k:,}.*{times:.1f}", speed), (k, times)
 
 
+def test_the_speed_page_says_how_fast_data_sets_are_encoded():
+    record = json.loads((RESULTS / "encoding_cpu.json").read_text())
+    (row,) = (row for row in record["rows"] if row["preset"] == "best")
+    speed = " ".join((RESULTS.parents[1] / "docs/speed.md").read_text().split())
+    alone, shards, read = row["model_alone"], row["shards"], row["tokens_read_per_cpu_second"]
+    for text in (
+        f"{row['images']:,} PNGs",
+        f"takes {shards['cpu_us']:.0f} µs",
+        f"takes {alone['cpu_us']:.0f} µs",
+        f"takes {shards['worker_cpu_us']:.0f} µs",
+        f"reaches {100 * row['speed_ratio']['worker_cores_free']:.0f} %",
+        f"{100 * row['speed_ratio']['all_cores_busy']:.0f} % remain",
+        f"took {shards['peak_mib']:.0f} MiB",
+        f"reads {read['in order, batches of 1024'] / 1e6:.0f} million tokens",
+        f"and {read['shuffled, batches of 128'] / 1e6:.0f} million, shuffled",
+    ):
+        assert text in speed, text
+
+
 def test_a_peer_that_needs_too_much_memory_is_marked(record):
     row = next(row for row in record["rows"] if page.PEER not in row["extra_bytes"])
     assert page.cells(row)[-1] == "too much"

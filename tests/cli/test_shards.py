@@ -108,6 +108,8 @@ def test_processes_share_the_shards(rotvq, model, photos, tmp_path, monkeypatch)
         (("--shard-size", "0"), "--shard-size: expected 1 or more; got 0"),
         (("--shard-size", "3", "--workers", "-1"), "--workers: expected 0 or more; got -1"),
         (("--shard-size", "3", "-o", "t.npz"), "--out: expected a folder, with --shard-size; got"),
+        (("-o", "t.npz", "--workers", "2"), "--workers: expected together with --shard-size"),
+        (("-o", "t.npz", "--format", "npz"), "--workers: expected together with --shard-size"),
         (("-o", "t"), "To write a folder of shards, pass --shard-size"),
         (("--shard-size", "4"), "shard_size 3 instead of 4. Choose another --out, or replace"),
         (("--shard-size", "3", "--effort", "1"), "effort 0 instead of 1"),

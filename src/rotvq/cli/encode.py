@@ -39,6 +39,10 @@ def run(argv: Sequence[str]) -> int:
     check_batch_size(options.batch_size)
     if options.shard_size is not None:
         return encode_to_shards(options)
+    if options.format is not None or options.workers is not None:
+        raise UserError(
+            "--format, --workers: expected together with --shard-size; got no --shard-size."
+        )
     if options.out.suffix not in KINDS:
         raise UserError(
             f"--out: expected a file ending in {', '.join(KINDS)}; got {options.out}. To write a "

@@ -54,7 +54,8 @@ def encode_to_shards(options: Any) -> int:
         raise UserError(f"--workers: expected 0 or more; got {options.workers}.")
     if suffix == ".parquet":
         import_module("pyarrow")  # if missing, report it before encoding
-    process, processes = _number("RANK", 0), _number("WORLD_SIZE", 1)
+    processes = _number("WORLD_SIZE", 1)
+    process = _number("RANK", 0) % processes
     # Imported late, because torch is slow to import: bad options are reported first.
     import torch
 
@@ -132,4 +133,4 @@ def _workers() -> int:
 def _number(variable: str, default: int) -> int:
     """What torchrun or accelerate launch set in each process; otherwise the default."""
     value = os.environ.get(variable, "")
-    return int(value) if value.isdigit() else default
+    return int(value) or default if value.isdigit() else default

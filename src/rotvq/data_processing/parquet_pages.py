@@ -100,9 +100,10 @@ def batches(
     with path.open("rb") as raw:
         room = PAGE_BYTES + expansion * os.fstat(raw.fileno()).st_size
         groups = row_groups(raw)
-        if len(groups) != file.metadata.num_row_groups:
-            raise PageError(_DAMAGED_FOOTER)
         counts = [group.rows for group in groups]
+        claimed = (file.metadata.num_row_groups, file.metadata.num_rows)
+        if (len(counts), sum(counts)) != claimed or min(counts, default=0) < 0:
+            raise PageError(_DAMAGED_FOOTER)
         ends = [*accumulate(counts)]
         for number, _ in portions(counts, rows):
             start = ends[number] - counts[number]
