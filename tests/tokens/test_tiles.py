@@ -132,3 +132,30 @@ def test_a_network_with_attention_is_searched_as_a_whole(monkeypatch):
     whole = coding.encode(net, [("", pixels)], effort=2)
     monkeypatch.setattr(coding, "SEARCHED", 1)
     assert coding.encode(net, [("", pixels)], effort=2).packed == whole.packed
+
+
+@pytest.mark.parametrize("effort", [0, 1])
+def test_the_network_never_sees_more_than_a_tile_and_its_margin(effort, monkeypatch):
+    """Which bounds the memory, however large the image is."""
+    monkeypatch.setattr(tiles, "SIDE", 32)
+    monkeypatch.setattr(tiles, "SEARCH_SIDE", 16)
+    monkeypatch.setattr(coding, "PIXELS", 1000)
+    monkeypatch.setattr(coding, "SEARCHED", 1000)
+    net = model(network="patches", depth=1)
+    seen = {"encoder": [], "decoder": []}
+    for name, sizes in seen.items():
+        part = getattr(net, name)
+        part.register_forward_pre_hook(lambda _, x, sizes=sizes: sizes.append(x[0].shape[2:]))
+    tokens = coding.encode(net, [("", picture(160, 200))], effort=effort)
+    searched = len(seen["decoder"])
+    list(coding.decode(net, tokens))
+    stride, margins = net.stride, {name: tiles.reach(getattr(net, name)) for name in seen}
+    encoded, decoded = (
+        max(map(max, sizes)) for sizes in (seen["encoder"], seen["decoder"][searched:])
+    )
+    assert encoded == 32 + 2 * margins["encoder"] * stride
+    assert decoded == 32 // stride + 2 * margins["decoder"]
+    assert len(seen["decoder"]) - searched == 5 * 7 and len(seen["encoder"]) == 5 * 7
+    if effort:
+        in_search = max(map(max, seen["decoder"][:searched]))
+        assert in_search == 16 // stride + 4 * margins["decoder"]

@@ -11,6 +11,8 @@ _NO_COLLAPSE = QuantizerConfig(
 )
 _ONE_CYCLE = TrainingConfig(batch_size=64, learning_rate=3e-3, schedule="cosine", gradient_clip=0.1)
 
+# Of 3e-4, 1e-3 and 3e-3, the rate of the lowest validation error (6.89, 6.87, 6.97e-3): `best` from
+# CIFAR-10, two epochs of 1,536 patches of the embedded photographs.
 FINETUNE = Config(
     data=DataConfig(crops="random"),
     training=replace(_ONE_CYCLE, optimizer="muon", epochs=10, learning_rate=1e-3),
