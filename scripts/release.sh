@@ -23,8 +23,8 @@ train() {
 for name; do
   case $name in
     rotvq-f4) train "$name" --data.size 64 --model.width 128 \
-      --training.batch_size 16 --training.epochs "${EPOCHS:-8}" ;;
-    rotvq-f8) train "$name" --data.size 96 --model.stages 3 --model.width 112 --model.dim 32 \
+      --training.batch_size 16 --training.epochs "${EPOCHS:-7}" ;;
+    rotvq-f8) train "$name" --data.size 96 --model.stages 3 --model.width 96 --model.dim 32 \
       --quantizer.codebook_size 4096 --training.batch_size 32 --training.epochs "${EPOCHS:-32}" ;;
     *) echo "expected rotvq-f4 or rotvq-f8; got $name" >&2 && exit 2 ;;
   esac
