@@ -15,11 +15,11 @@ python=${PYTHON:-python}
 train() {
   local name=$1
   shift
-  "$python" -m rotvq train --preset best --data "$work/data" --out "$work/$name" --resume \
+  "$python" -m rotvq train --preset best --data "$work/photographs" --out "$work/$name" --resume \
     --data.random_flip true --model.network patches "$@"
 }
 
-"$python" scripts/release/crops.py "$work/data" --cifar10 "$cifar10" --packages "$work/packages"
+"$python" scripts/release/crops.py "$work/photographs" --cifar10 "$cifar10" --packages "$work/packages"
 for name; do
   case $name in
     rotvq-f4) train "$name" --data.size 64 --model.width 128 \
