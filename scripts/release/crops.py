@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 SIDES = (1600, 1024, 640, 400, 256)
 """Lengths of a picture's shorter side in pixels; it is reduced to each, never enlarged."""
 TILE, TEST_TILE = 128, 96
-"""Side of a tile. Training crops are smaller, so that each epoch takes others; test images are whole."""
+"""Side of a tile. Training crops are smaller, so that each epoch takes others."""
 MOST, MOST_TEST = 12, 4
 """Largest number of tiles from one picture at one size."""
 MOSAICS = 1250
