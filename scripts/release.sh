@@ -15,16 +15,16 @@ python=${PYTHON:-python}
 train() {
   local name=$1
   shift
-  "$python" -m rotvq train --preset best --data "$work/data" --out "$work/$name" --resume \
+  "$python" -m rotvq train --preset best --data "$work/photographs" --out "$work/$name" --resume \
     --data.random_flip true --model.network patches "$@"
 }
 
-"$python" scripts/release/crops.py "$work/data" --cifar10 "$cifar10" --packages "$work/packages"
+"$python" scripts/release/crops.py "$work/photographs" --cifar10 "$cifar10" --packages "$work/packages"
 for name; do
   case $name in
     rotvq-f4) train "$name" --data.size 64 --model.width 128 \
-      --training.batch_size 16 --training.epochs "${EPOCHS:-8}" ;;
-    rotvq-f8) train "$name" --data.size 96 --model.stages 3 --model.width 112 --model.dim 32 \
+      --training.batch_size 16 --training.epochs "${EPOCHS:-7}" ;;
+    rotvq-f8) train "$name" --data.size 96 --model.stages 3 --model.width 96 --model.dim 32 \
       --quantizer.codebook_size 4096 --training.batch_size 32 --training.epochs "${EPOCHS:-32}" ;;
     *) echo "expected rotvq-f4 or rotvq-f8; got $name" >&2 && exit 2 ;;
   esac

@@ -21,11 +21,11 @@ PICTURES = Path(__file__).with_name("pictures.tsv")
 DATA = """\
 ## Data
 
-Tiles of {pictures} photographs at several scales, from full resolution down to a shorter side of
-256 pixels, and the first 20,000 training images of CIFAR-10 (Krizhevsky 2009) at their own size.
-The photographs come with packages of Debian, PyPI and npm. `scripts/release/pictures.tsv` in the
-repository lists each one with its package, license and author; a tenth of them is held out. Their
-licenses:
+Tiles of {pictures} pictures, nearly all of them photographs, at several scales from full resolution
+down to a shorter side of 256 pixels; and the first 20,000 training images of CIFAR-10 (Krizhevsky
+2009) at their own size. The pictures come with packages of Debian, PyPI and npm, and
+`scripts/release/pictures.tsv` in the repository lists each one with its package, license and
+author. A tenth of them is held out. Their licenses:
 
 {licenses}
 

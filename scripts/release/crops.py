@@ -34,7 +34,7 @@ from rotvq.data_processing.splits import held_out
 HERE = Path(__file__).parent
 SIDES = (1600, 1024, 640, 400, 256)
 """Lengths of a picture's shorter side in pixels; it is reduced to each, never enlarged."""
-TILE, TEST_TILE = 128, 64
+TILE, TEST_TILE = 128, 96
 """Side of a tile. Training crops are smaller, so that each epoch takes others."""
 MOST, MOST_TEST = 12, 4
 """Largest number of tiles from one picture at one size."""
@@ -210,19 +210,22 @@ def main() -> None:
     cache = (options.packages or options.folder.with_name("packages")).resolve()
     rows = pictures()
     keys = [f"{row['package']}/{row['picture']}" for row in rows]
-    testing = dict(zip(keys, held_out(keys).tolist(), strict=True))
-    numbers = {key: number for number, key in enumerate(keys)}
-    for name, pinned in packages().items():
-        path = fetched(name, *pinned, cache)
-        wanted = {row["picture"] for row in rows if row["package"] == name}
-        for picture, content in contents(path, wanted):
-            wanted.remove(picture)
-            key = f"{name}/{picture}"
-            split, *how = ("test", TEST_TILE, MOST_TEST) if testing[key] else ("train", TILE, MOST)
-            folder = options.folder / split / f"{numbers[key]:03d}-{Path(picture).stem}"
-            write(folder, tiles(picture, content, key, *how))
-        if wanted:
-            sys.exit(f"{path}: expected {', '.join(sorted(wanted))}; there is no such file.")
+    places: dict[str, dict[str, Path]] = {name: {} for name in packages()}
+    for number, (row, testing) in enumerate(zip(rows, held_out(keys), strict=True)):
+        folder = options.folder / ("test" if testing else "train")
+        folder /= f"{number:03d}-{Path(row['picture']).stem}"
+        if not folder.exists():
+            places[row["package"]][row["picture"]] = folder
+    for name, missing in places.items():
+        if not missing:
+            continue
+        path = fetched(name, *packages()[name], cache)
+        for picture, content in contents(path, missing):
+            folder = missing[picture]
+            how = (TEST_TILE, MOST_TEST) if folder.parent.name == "test" else (TILE, MOST)
+            write(folder, tiles(picture, content, f"{name}/{picture}", *how))
+        if lost := [picture for picture, folder in missing.items() if not folder.exists()]:
+            sys.exit(f"{path}: expected {', '.join(lost)}; there is no such file.")
         print(f"{name}: done", flush=True)
     write(options.folder / "train" / "cifar10", mosaics(options.cifar10, MOSAICS))
     for split in ("train", "test"):
