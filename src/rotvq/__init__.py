@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         nearest,
     )
     from rotvq.tokens.collection import Tokens
+    from rotvq.tokens.dataset import TokenDataset
     from rotvq.tokens.file import load_tokens, save_tokens
     from rotvq.tokens.images import decode_images, encode_images
 
@@ -47,6 +48,7 @@ _MODULES = {
         "nearest",
     ),
     "tokens.collection": ("Tokens",),
+    "tokens.dataset": ("TokenDataset",),
     "tokens.file": ("load_tokens", "save_tokens"),
     "tokens.images": ("decode_images", "encode_images"),
 }
@@ -66,6 +68,7 @@ __all__ = [
     "Quantizer",
     "ResidualQuantizer",
     "Restart",
+    "TokenDataset",
     "Tokens",
     "VQVAEOutput",
     "VectorQuantizer",

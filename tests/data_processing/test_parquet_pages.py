@@ -47,8 +47,10 @@ def test_batches_hold_all_rows_and_few_bytes(tmp_path, monkeypatch, options):
     for most in (1, 5_000, 20_000, 2**26):
         monkeypatch.setattr(parquet_pages, "BATCH_BYTES", most)
         with open_file(path) as file:
-            read = list(batches(file, path, ["image.bytes", "image.path", "label"]))
+            numbered = list(batches(file, path, ["image.bytes", "image.path", "label"]))
+        starts, read = zip(*numbered, strict=True)
         assert pa.Table.from_batches(read).equals(table)
+        assert list(starts) == np.cumsum([0, *map(len, read)])[:-1].tolist()
         assert all(len(batch) == 1 or batch.nbytes <= most + 64 * len(batch) for batch in read)
     assert max(map(len, read)) > 1
 
@@ -59,7 +61,7 @@ def test_no_value_is_longer_than_the_longest_page(tmp_path, options):
     write(path, [10, 5000, 70], **options)
     group = pq.read_metadata(path).row_group(0)
     with path.open("rb") as raw:
-        (columns,) = row_groups(raw)
+        ((_, columns),) = row_groups(raw)
         longest = longest_page(raw, columns, ["image.bytes"])
         assert longest_page(raw, columns, ["label"]) < 100
     column = next(
@@ -76,7 +78,8 @@ def test_a_header_with_long_statistics_is_read(tmp_path):
     table = pa.table({"image": values})
     pq.write_table(table, path, use_dictionary=False, write_statistics=True)
     with open_file(path) as file:
-        assert pa.Table.from_batches(batches(file, path, ["image"])).equals(table)
+        ((start, batch),) = batches(file, path, ["image"])
+    assert start == 0 and pa.Table.from_batches([batch]).equals(table)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +113,8 @@ def test_the_footer_is_read_as_pyarrow_reads_it(tmp_path, options):
     with path.open("rb") as raw:
         groups = row_groups(raw)
     assert len(groups) == metadata.num_row_groups == 3
-    for number, group in enumerate(groups):
+    for number, (count, group) in enumerate(groups):
+        assert count == metadata.row_group(number).num_rows
         theirs = [metadata.row_group(number).column(i) for i in range(metadata.num_columns)]
         assert [column.leaf for column in group] == [each.path_in_schema for each in theirs]
         for ours, each in zip(group, theirs, strict=True):

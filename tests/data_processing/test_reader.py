@@ -1,6 +1,8 @@
 """What holds for every data source: folders, shards, Parquet, the hub, official batches."""
 
 import io
+import pickle
+import shutil
 import tarfile
 from types import SimpleNamespace
 
@@ -160,6 +162,31 @@ def test_a_part_is_read_alone(write):
     assert [item.name for item in part] == every[1::3]
     assert part.keys() == reader.keys()[1::3]
     assert [item.name for item in part.only(np.array([False, True, False, False]))] == [every[4]]
+
+
+def test_some_rows_are_those_of_the_whole_also_in_another_process(write):
+    reader = open_source(write(rows(10, 6), rows(50, 5)), Target()).reader("all")
+    every = [item.name for item in reader]
+    items = pickle.loads(pickle.dumps(reader.items))
+    for chosen in ([0], [10], [2, 3, 7], [5, 6], range(11), []):
+        found = items(np.array(chosen, np.int64))
+        assert [item.name for item in found] == [every[i] for i in chosen]
+    part = pickle.loads(pickle.dumps(reader.only(np.arange(11) % 3 == 1).items))
+    assert [item.name for item in part(np.array([1, 3]))] == [every[4], every[10]]
+
+
+def test_the_fingerprint_changes_with_the_images(tmp_path, write):
+    def fingerprints(n):
+        shutil.rmtree(tmp_path)
+        tmp_path.mkdir()
+        source = open_source(write(rows(10, 6), rows(50, n)), Target())
+        whole = source.reader("all")
+        half = whole.only(np.arange(6 + n) % 2 == 0)
+        return [each.fingerprint() for each in (source.reader("train"), whole, half)]
+
+    before, other = fingerprints(5), fingerprints(4)
+    assert fingerprints(5) == before and all(len(each) == 16 for each in before)
+    assert len({*before, *other}) == 5 and before[0] == other[0]
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar", "tars", "parquet", "parquets"])

@@ -170,7 +170,7 @@ def test_the_header_can_be_read_without_rotvq(tmp_path):
     header = json.loads(np.load(tmp_path / "t.npz")["header"].tobytes())
     assert header == {
         "format": "rotvq tokens",
-        "version": 2,
+        "version": 3,
         "model": "0123456789abcdef",
         "codebook_sizes": [1000],
         "index_shape": [],
@@ -203,11 +203,11 @@ def test_missing_files_and_other_suffixes_are_refused(tmp_path):
 
 
 def test_newer_versions_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("rotvq.tokens.header.VERSION", 3)
+    monkeypatch.setattr("rotvq.tokens.header.VERSION", 4)
     save_tokens(some([(4, 4)])[0], tmp_path / "t.npz")
     monkeypatch.undo()
     with pytest.raises(
-        UserError, match=r"t\.npz: expected version 2 .* got version 3\. Update rotvq"
+        UserError, match=r"t\.npz: expected version 3 .* got version 4\. Update rotvq"
     ):
         load_tokens(tmp_path / "t.npz")
 

@@ -59,9 +59,16 @@ class PipedConsole(Console):
 
 
 @contextmanager
-def bar(console: Console, total: int | None, doing: str) -> Iterator[Callable[[int], None]]:
+def bar(
+    console: Console, total: int | None, doing: str, details: Callable[[], str]
+) -> Iterator[Callable[[int], None]]:
     """Draw a bar over `total` images; call the yielded function with the size of each batch."""
     columns = (TextColumn(doing), BarColumn(BAR), Speed(), TimeRemainingColumn())
     with Live(*columns, console=console) as live:
         task = live.add_task("", total=total)
-        yield lambda images: live.advance(task, images)
+
+        def draw(images: int) -> None:
+            live.details = details()
+            live.advance(task, images)
+
+        yield draw

@@ -87,13 +87,35 @@ class Source:
         if bits is not None and not 1 <= bits <= 16:
             raise UserError(f"--bits: expected 1 to 16; got {bits}.")
         self.target = Target(None, channels, bits)
-        self._reader = pictures.open_pictures(words, split, self.target)
-        self.findings = Findings([*self._reader.skipped])
-        self.count = self._reader.count
+        self.reader = pictures.open_pictures(words, split, self.target)
+        self.findings = Findings([*self.reader.skipped])
+        self.count = self.reader.count
 
     def __iter__(self) -> Iterator[Picture]:
-        for item, pixels in decoded(self._reader, self.target, self.findings):
+        for item, pixels in decoded(self.reader, self.target, self.findings):
             yield Picture(item.name, pixels, item.label, item.caption)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks for the user, complete when all images were read."""
+        return (*self.reader.notes, *self.findings.notes)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the images, and with how they are read."""
+        bits = self.target.bits
+        return self.reader.fingerprint() + ("" if bits is None else f", {bits} bits")
+
+    def check_any(self, coded: int) -> None:
+        """Check that at least one image was encoded.
+
+        Raises:
+            UserError: none was.
+        """
+        if not coded:
+            raise UserError(
+                "IMAGES: expected readable images; found none: " + "; ".join(self.findings.notes)
+            )
 
     def report(self, terminal: Terminal, coded: int, out: Path) -> None:
         """Report skipped images, and list them in OUT.skipped.tsv.
@@ -106,11 +128,8 @@ class Source:
         Raises:
             UserError: no image was encoded.
         """
-        if not coded:
-            raise UserError(
-                "IMAGES: expected readable images; found none: " + "; ".join(self.findings.notes)
-            )
-        for note in (*self._reader.notes, *self.findings.notes):
+        self.check_any(coded)
+        for note in self.notes:
             terminal.say(note)
         out = out if out.name else out.resolve()
         listed = out.with_name(f"{out.name}.skipped.tsv")

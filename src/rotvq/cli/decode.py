@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from rotvq.cli.coding import (
@@ -16,23 +17,29 @@ from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing.skipped import summary
 from rotvq.tokens.file import load_tokens
+from rotvq.tokens.shards import finished
 
 
 def run(argv: Sequence[str]) -> int:
     """Decode tokens and write the images. Returns the exit status."""
     parser = Parser(
         prog="rotvq decode",
-        description="Decode a token file to PNG images with the model that encoded it.",
+        description="Decode a token file, or a folder of shards, to PNG images with the model that "
+        "encoded it.",
         epilog="example: rotvq decode photos.npz --model runs/mine -o decoded/",
     )
-    parser.add_argument("tokens", type=Path, metavar="TOKENS", help="file written by rotvq encode")
+    parser.add_argument("tokens", type=Path, metavar="TOKENS", help="written by rotvq encode")
     add_model(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the images")
     parser.add_argument("--overwrite", action="store_true", help="replace images of the same name")
     options = parser.parse_args(argv)
     check_batch_size(options.batch_size)
     check_folder(options.out, options.overwrite)
-    tokens = load_tokens(options.tokens)
+    is_folder = options.tokens.is_dir()
+    found = [*finished(options.tokens)] if is_folder else []
+    paths = [path for path, _ in found] if is_folder else [options.tokens]
+    first = load_tokens(paths[0])
+    count = sum(int(header["images"]) for _, header in found) if is_folder else len(first)
     # Imported late, because torch is slow to import: bad options are reported first.
     from rotvq.tokens.coding import decode
 
@@ -40,12 +47,13 @@ def run(argv: Sequence[str]) -> int:
     model = load_model(options.model)
     pngs = PngFolder(options.out)
     since = time.perf_counter()
-    with terminal.counting(len(tokens), "decoding") as advance:
-        for name, pixels in decode(model, tokens, options.batch_size):
-            pngs.save(name, pixels)
-            advance(1)
+    with terminal.counting(count, "decoding") as advance:
+        for tokens in chain([first], map(load_tokens, paths[1:])):
+            for name, pixels in decode(model, tokens, options.batch_size):
+                pngs.save(name, pixels)
+                advance(1)
     seconds = time.perf_counter() - since
     for line in summary(pngs.skipped):
         terminal.say(line)
-    terminal.say(f"Decoded {len(tokens):,} images to {options.out} in {seconds:.1f} s.")
+    terminal.say(f"Decoded {count:,} images to {options.out} in {seconds:.1f} s.")
     return 0

@@ -1,4 +1,4 @@
-"""rotvq encode: encode images to a token file."""
+"""rotvq encode: encode images to a token file, or to a folder of shards."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rotvq.cli.coding import Source, add_model, add_pictures, check_batch_size, load_model
 from rotvq.cli.options import Parser, add_effort
+from rotvq.cli.shards import add_shards, encode_to_shards
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 from rotvq.tokens.file import KINDS, save_tokens
@@ -19,19 +20,30 @@ def run(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="rotvq encode",
         description="Encode images of any size to a compact token file.",
-        epilog="example: rotvq encode photos/ --model runs/mine -o photos.npz",
+        epilog="examples: rotvq encode photos/ --model runs/mine -o photos.npz; rotvq encode "
+        "imagenet/ --split train --model runs/mine -o tokens/ --shard-size 10000",
     )
     add_pictures(parser)
     add_model(parser)
     add_effort(parser)
     parser.add_argument(
-        "-o", "--out", type=Path, required=True, help=f"file, ending in {', '.join(KINDS)}"
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        help=f"file, ending in {', '.join(KINDS)}; or, with --shard-size, a folder",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the file")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file or the shards")
+    add_shards(parser)
     options = parser.parse_args(argv)
     check_batch_size(options.batch_size)
+    if options.shard_size is not None:
+        return encode_to_shards(options)
     if options.out.suffix not in KINDS:
-        raise UserError(f"--out: expected a file ending in {', '.join(KINDS)}; got {options.out}.")
+        raise UserError(
+            f"--out: expected a file ending in {', '.join(KINDS)}; got {options.out}. To write a "
+            "folder of shards, pass --shard-size."
+        )
     if options.out.exists() and not options.overwrite:
         raise UserError(
             f"--out: expected a new file; {options.out} exists. Choose another name or pass "

@@ -38,27 +38,36 @@ class Terminal:
             self.say(text())
 
     @contextmanager
-    def counting(self, total: int | None, doing: str) -> Iterator[Callable[[int], None]]:
-        """Show progress over `total` images; call the yielded function with each batch's size."""
+    def counting(
+        self, total: int | None, doing: str, details: Callable[[], str] = str
+    ) -> Iterator[Callable[[int], None]]:
+        """Show progress over `total` images; call the yielded function with each batch's size.
+
+        Args:
+            total: all images, if known.
+            doing: such as "encoding".
+            details: what else to show.
+        """
         since, done = time.monotonic(), 0
-        with self._bar(total, doing) as draw:
+        with self._bar(total, doing, details) as draw:
 
             def advance(images: int) -> None:
                 nonlocal done
                 done += images
                 draw(images)
-                self.log(lambda: f"{doing}: {counted(done, total, time.monotonic() - since)}")
+                far = counted(done, total, time.monotonic() - since)
+                self.log(lambda: ", ".join(filter(None, (f"{doing}: {far}", details()))))
 
             yield advance
 
     def _bar(
-        self, total: int | None, doing: str
+        self, total: int | None, doing: str, details: Callable[[], str]
     ) -> AbstractContextManager[Callable[[int], object]]:
         if not self.console.is_terminal:
             return nullcontext(lambda images: None)
         from rotvq.cli.bars import bar
 
-        return bar(self.console, total, doing)
+        return bar(self.console, total, doing, details)
 
 
 class _PlainConsole:

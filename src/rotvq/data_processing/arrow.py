@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from rotvq.data_processing import cifar10
 from rotvq.data_processing.decoding import Encoded
 from rotvq.data_processing.image_formats import Unreadable
-from rotvq.data_processing.reader import LONGEST_CAPTION
+from rotvq.data_processing.reader import LONGEST_CAPTION, Rows
 from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.splits import ImageData
 
@@ -32,33 +34,34 @@ class Columns(NamedTuple):
 
 
 def encoded(
-    batches: "Iterable[pa.RecordBatch]",
+    batches: "Iterable[tuple[int, pa.RecordBatch]]",
     columns: Columns,
     name: str,
-    wanted: Iterator[bool],
+    rows: Rows | None,
     resolve: Resolve,
 ) -> Iterator[Encoded]:
-    """The selected rows of a table, named NAME/row.
+    """Rows of a table, named NAME/row.
 
     Args:
-        batches: the table.
+        batches: parts of the table that hold these rows, each with the number of its first row.
         columns: the columns to read.
         name: the table's name.
-        wanted: for each row, whether to read it.
+        rows: which rows; None for all.
         resolve: maps a row's path to a file.
     """
-    row = -1
-    for batch in batches:
+    for start, batch in batches:
+        within: Iterable[int] = range(len(batch))
+        if rows is not None:
+            first, last = np.searchsorted(rows, (start, start + len(batch)))
+            within = (rows[first:last] - start).tolist()
         images = _Images(batch.column(columns.image))
         labels = batch.column(columns.label) if columns.label else None
         captions = batch.column(columns.caption) if columns.caption else None
-        for i in range(len(batch)):
-            row += 1
-            if next(wanted):
-                key = f"{name}/{row:06d}"
-                label = labels[i].as_py() if labels is not None else None
-                content = images.content(i, key, resolve)
-                yield Encoded(key, content, label, _text(captions[i]) if captions else None)
+        for i in within:
+            key = f"{name}/{start + i:06d}"
+            label = labels[i].as_py() if labels is not None else None
+            content = images.content(i, key, resolve)
+            yield Encoded(key, content, label, _text(captions[i]) if captions else None)
 
 
 def recognized(columns: Columns, name: str, data: ImageData, target: Target) -> ImageData:

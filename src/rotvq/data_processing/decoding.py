@@ -178,10 +178,20 @@ def decoded(
 
     At most a few images and IN_FLIGHT pixels are decoded ahead.
     """
+    for item, pixels in attempts(items, target, findings):
+        if pixels is not None:
+            yield item, pixels
+
+
+def attempts(
+    items: Iterable[Encoded], target: Target, findings: Findings
+) -> Iterator[tuple[Encoded, Pixels | None]]:
+    """Every item in order, as `decoded`; without pixels if it is damaged."""
     for item, found in _attempts(items, target):
         if isinstance(found, Exception):
             reason, detail = _reason(found)
             findings.skipped.append(Skipped(item.name, reason, detail))
+            yield item, None
             continue
         findings.skipped += [Skipped(item.name, *part) for part in found.skipped]
         findings.used_bits = max(findings.used_bits, found.used_bits or 0)

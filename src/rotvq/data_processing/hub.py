@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from rotvq import telemetry
 from rotvq.data_processing.arrow import (
@@ -19,11 +20,12 @@ from rotvq.data_processing.arrow import (
     recognized,
 )
 from rotvq.data_processing.decoding import Encoded
-from rotvq.data_processing.reader import ImageSource, Mask, Reader
+from rotvq.data_processing.reader import ImageSource, Reader, Rows, digest
 from rotvq.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow as pa
 
 CIFAR10 = "uoft-cs/cifar10"
 ANSWER_SECONDS = 10.0
@@ -112,13 +114,28 @@ def _reader(split: "datasets.Dataset", identifier: str, name: str) -> Reader:
     # The arrow format gives encoded bytes; any other would decode the images.
     names = [name for name in columns if name is not None]
     table = split.select_columns(names).with_format("arrow")
+    checksums = sorted((split.info.download_checksums or {}).items())
+    return Reader(
+        len(table),
+        partial(_items, table, columns, identifier, name),
+        lambda: [*map(str, range(len(table)))],
+        lambda: digest([identifier, name, len(table), repr(checksums)]),
+    )
 
-    def items(wanted: Mask | None) -> Iterator[Encoded]:
-        batches = (batch for some in table.iter(ROWS_AT_A_TIME) for batch in some.to_batches())
-        chosen = repeat(True) if wanted is None else iter(wanted)
-        return encoded(batches, columns, name, chosen, partial(_downloaded, identifier))
 
-    return Reader(len(table), items, lambda: [*map(str, range(len(table)))])
+def _items(
+    table: "datasets.Dataset", columns: Columns, identifier: str, name: str, rows: Rows | None
+) -> Iterator[Encoded]:
+    blocks = range(-(-len(table) // ROWS_AT_A_TIME))
+    used = blocks if rows is None else np.unique(rows // ROWS_AT_A_TIME).tolist()
+    batches = (numbered for block in used for numbered in _batches(table, block * ROWS_AT_A_TIME))
+    return encoded(batches, columns, name, rows, partial(_downloaded, identifier))
+
+
+def _batches(table: "datasets.Dataset", start: int) -> "Iterator[tuple[int, pa.RecordBatch]]":
+    for batch in table[start : start + ROWS_AT_A_TIME].to_batches():
+        yield start, batch
+        start += len(batch)
 
 
 def _downloaded(identifier: str, path: str) -> Path | None:

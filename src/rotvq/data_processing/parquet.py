@@ -1,10 +1,9 @@
 """Parquet files in the layouts of the Hugging Face Hub: train-*.parquet or train/0000.parquet."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ from rotvq.data_processing.arrow import (
 )
 from rotvq.data_processing.decoding import Encoded
 from rotvq.data_processing.parquet_pages import PageError
-from rotvq.data_processing.reader import ImageSource, Mask, Reader
+from rotvq.data_processing.reader import ImageSource, Reader, Rows, digest, portions
 from rotvq.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -79,19 +78,38 @@ def _nowhere(path: str) -> None:
 
 
 def _reader(root: Path, paths: Sequence[Path], columns: Columns, resolve: Resolve) -> Reader:
-    rows = [_rows(path, columns) for path in paths]
+    counts = [_count(path, columns) for path in paths]
+    named = {path.relative_to(root).as_posix(): path for path in paths}
+    return Reader(
+        sum(counts),
+        partial(_items, named, counts, columns, resolve),
+        lambda: [*map(str, range(sum(counts)))],
+        lambda: digest(part for named_path in named.items() for part in _identity(*named_path)),
+        notes=_missing(paths),
+    )
 
-    def items(wanted: Mask | None) -> Iterator[Encoded]:
-        chosen = repeat(True) if wanted is None else iter(wanted)
-        for path in paths:
-            with _opened(path) as file:
-                its_own = _columns(file.schema_arrow) or columns  # captions may be missing
-                leaves = _leaves(file.schema_arrow, its_own)
-                batches = parquet_pages.batches(file, path, leaves)
-                name = path.relative_to(root).as_posix()
-                yield from encoded(batches, its_own, name, chosen, resolve)
 
-    return Reader(sum(rows), items, lambda: [*map(str, range(sum(rows)))], notes=_missing(paths))
+def _items(
+    named: Mapping[str, Path],
+    counts: Sequence[int],
+    columns: Columns,
+    resolve: Resolve,
+    rows: Rows | None,
+) -> Iterator[Encoded]:
+    files = [*named.items()]
+    for part, its_rows in portions(counts, rows):
+        name, path = files[part]
+        with _opened(path) as file:
+            its_own = _columns(file.schema_arrow) or columns  # captions may be missing
+            leaves = _leaves(file.schema_arrow, its_own)
+            batches = parquet_pages.batches(file, path, leaves, rows=its_rows)
+            yield from encoded(batches, its_own, name, its_rows, resolve)
+
+
+def _identity(name: str, path: Path) -> Iterator[str | bytes]:
+    yield name
+    with path.open("rb") as file:
+        yield parquet_pages.footer(file)
 
 
 def _missing(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -115,7 +133,7 @@ def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
         ) from None
 
 
-def _rows(path: Path, columns: Columns) -> int:
+def _count(path: Path, columns: Columns) -> int:
     with _opened(path) as file:
         if (_columns(file.schema_arrow) or ())[:2] != columns[:2]:
             names = ", ".join(name for name in columns[:2] if name is not None)

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
+from rotvq.data_processing.reader import Rows, portions
 from rotvq.data_processing.thrift import INTEGERS, LIST, STRUCT, Compact, ThriftError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ HEADER_BYTES = (2**12, 2**24)
 
 # Fields of PageHeader, FileMetaData, RowGroup, ColumnChunk and ColumnMetaData.
 _UNPACKED, _PACKED = 2, 3
-_ROW_GROUPS, _COLUMNS, _METADATA = 4, 1, 3
+_ROW_GROUPS, _COLUMNS, _ROWS, _METADATA = 4, 1, 3, 3
 _PATH, _VALUES, _PACKED_COLUMN, _DATA, _DICTIONARY = 3, 5, 7, 9, 11
 
 _DAMAGED = "the header of a page is damaged"
@@ -48,6 +49,13 @@ class Chunk(NamedTuple):
 
     leaf: Leaf
     numbers: dict[int, int]
+
+
+class RowGroup(NamedTuple):
+    """A part of the rows: how many, and their columns."""
+
+    rows: int
+    columns: list[Chunk]
 
 
 class PageError(ValueError):
@@ -67,8 +75,12 @@ def open_file(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def batches(
-    file: pq.ParquetFile, path: Path, leaves: Sequence[Leaf], expansion: int = ROW_EXPANSION
-) -> Iterator[pa.RecordBatch]:
+    file: pq.ParquetFile,
+    path: Path,
+    leaves: Sequence[Leaf],
+    expansion: int = ROW_EXPANSION,
+    rows: Rows | None = None,
+) -> Iterator[tuple[int, pa.RecordBatch]]:
     """The rows of some columns, in batches of at most BATCH_BYTES or one row.
 
     Args:
@@ -76,6 +88,10 @@ def batches(
         path: the file's path.
         leaves: the columns to read.
         expansion: all rows may take PAGE_BYTES + expansion times the file's size.
+        rows: skip row groups without any of these; None reads all.
+
+    Yields:
+        The number of its first row, and the batch.
 
     Raises:
         PageError: a header is damaged, or the rows unpack to far more than the file's size.
@@ -85,14 +101,19 @@ def batches(
         groups = row_groups(raw)
         if len(groups) != file.metadata.num_row_groups:
             raise PageError(_DAMAGED_FOOTER)
-        for group, columns in enumerate(groups):
-            longest = longest_page(raw, columns, leaves)
-            rows = min(ROWS, max(1, BATCH_BYTES // max(1, longest)))
-            for batch in file.iter_batches(rows, row_groups=[group], columns=[*leaves]):
+        counts = [group.rows for group in groups]
+        for number, _ in portions(counts, rows):
+            start, end = sum(counts[:number]), sum(counts[: number + 1])
+            longest = longest_page(raw, groups[number].columns, leaves)
+            most = min(ROWS, max(1, BATCH_BYTES // max(1, longest)))
+            for batch in file.iter_batches(most, row_groups=[number], columns=[*leaves]):
                 room -= batch.nbytes
                 if room < 0:
                     raise PageError("its rows take far more room than its size allows")
-                yield batch
+                yield start, batch
+                start += len(batch)
+            if start != end:
+                raise PageError(_DAMAGED_FOOTER)
 
 
 def count_rows(file: pq.ParquetFile, path: Path) -> int:
@@ -133,40 +154,52 @@ def longest_page(raw: IO[bytes], group: Sequence[Chunk], leaves: Sequence[Leaf])
     return longest
 
 
-def row_groups(raw: IO[bytes]) -> list[list[Chunk]]:
-    """The columns of each row group, from the footer.
-
-    pyarrow's own accessor aborts the process if a column's statistics contradict each other.
+def footer(raw: IO[bytes]) -> bytes:
+    """The file's table of contents.
 
     Raises:
-        PageError: the footer is damaged.
+        PageError: it is damaged.
     """
     raw.seek(-8, os.SEEK_END)
     length = int.from_bytes(raw.read(4), "little")
     if length > raw.seek(-8, os.SEEK_END):
         raise PageError(_DAMAGED_FOOTER)
     raw.seek(-8 - length, os.SEEK_END)
-    footer = Compact(raw.read(length))
-    groups: list[list[Chunk]] = []
+    return raw.read(length)
+
+
+def row_groups(raw: IO[bytes]) -> list[RowGroup]:
+    """The row groups, from the footer.
+
+    pyarrow's own accessor aborts the process if a column's statistics contradict each other.
+
+    Raises:
+        PageError: the footer is damaged.
+    """
+    content = Compact(footer(raw))
+    groups: list[RowGroup] = []
     try:
-        for field, kind in footer.fields():
+        for field, kind in content.fields():
             if (field, kind) == (_ROW_GROUPS, LIST):
-                groups = [_columns(footer) for _ in range(footer.elements()[0])]
+                groups = [_row_group(content) for _ in range(content.elements()[0])]
             else:
-                footer.skip(kind)
+                content.skip(kind)
     except (IndexError, ThriftError):
         raise PageError(_DAMAGED_FOOTER) from None
     return groups
 
 
-def _columns(footer: Compact) -> list[Chunk]:
+def _row_group(footer: Compact) -> RowGroup:
     columns: list[Chunk] = []
+    rows = 0
     for field, kind in footer.fields():
         if (field, kind) == (_COLUMNS, LIST):
             columns = [_column(footer) for _ in range(footer.elements()[0])]
+        elif field == _ROWS and kind in INTEGERS:
+            rows = footer.integer()
         else:
             footer.skip(kind)
-    return columns
+    return RowGroup(rows, columns)
 
 
 def _column(footer: Compact) -> Chunk:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,23 +27,28 @@ LONGEST_CAPTION = 2**16
 """Maximum bytes of a caption; longer ones are truncated."""
 
 Mask = NDArray[np.bool_]
+Rows = NDArray[np.int64]
+"""Numbers of images in a source, ascending."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Images in order, before decoding; can be read more than once.
+    """Images in order, before decoding; can be read more than once, also in another process.
 
     Args:
         count: the number of images, readable or not.
-        items: yields all images, or those selected by a mask of `count` entries.
+        items: yields all images, or some; files without any of those are not read. Picklable.
         keys: one key per image, which decides whether it is held out.
+        fingerprint: 16 hex digits that change with the images, as far as names, sizes and tables
+            of contents tell.
         skipped: what was skipped before any image was opened.
         notes: remarks for the user.
     """
 
     count: int
-    items: Callable[[Mask | None], Iterator[Encoded]]
+    items: Callable[[Rows | None], Iterator[Encoded]]
     keys: Callable[[], Sequence[str]]
+    fingerprint: Callable[[], str]
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -49,16 +58,13 @@ class Reader:
     def only(self, mask: Mask) -> Reader:
         """A reader of the selected images."""
         chosen = np.flatnonzero(mask)
-
-        def items(part: Mask | None) -> Iterator[Encoded]:
-            wanted = np.zeros_like(mask)
-            wanted[chosen if part is None else chosen[part]] = True
-            return self.items(wanted)
-
-        def keys() -> list[str]:
-            return [*compress(self.keys(), mask)]
-
-        return replace(self, count=len(chosen), items=items, keys=keys)
+        return replace(
+            self,
+            count=len(chosen),
+            items=partial(_chosen_items, self.items, chosen),
+            keys=lambda: [*compress(self.keys(), mask)],
+            fingerprint=lambda: digest([self.fingerprint(), np.packbits(mask).tobytes()]),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,12 +147,13 @@ def of_files(files: Sequence[tuple[str, Path]], skipped: Sequence[Skipped] = ())
         files: names and paths.
         skipped: what was skipped while finding them.
     """
-
-    def items(wanted: Mask | None) -> Iterator[Encoded]:
-        for file in files if wanted is None else compress(files, wanted):
-            yield Encoded(*file)
-
-    return Reader(len(files), items, lambda: [name for name, _ in files], tuple(skipped))
+    return Reader(
+        len(files),
+        partial(_file_items, files),
+        lambda: [name for name, _ in files],
+        lambda: digest(part for name, path in files for part in (name, size_of(path))),
+        tuple(skipped),
+    )
 
 
 def of_arrays(images: NDArray[np.uint8], labels: NDArray[np.int64], name: str) -> Reader:
@@ -157,28 +164,82 @@ def of_arrays(images: NDArray[np.uint8], labels: NDArray[np.int64], name: str) -
         labels: (n,).
         name: the source's name; images are named name/row.
     """
-    names = [f"{name}/{row:06d}" for row in range(len(images))]
-
-    def items(wanted: Mask | None) -> Iterator[Encoded]:
-        for row in range(len(images)) if wanted is None else np.flatnonzero(wanted):
-            yield Encoded(names[row], images[row], int(labels[row]))
-
-    return Reader(len(images), items, lambda: names)
+    return Reader(
+        len(images),
+        partial(_array_items, images, labels, name),
+        lambda: [f"{name}/{row:06d}" for row in range(len(images))],
+        lambda: digest([name, *images.shape, images, labels]),
+    )
 
 
 def joined(readers: Sequence[Reader]) -> Reader:
     """A reader of several readers' images, one after the other."""
-    ends = np.cumsum([reader.count for reader in readers])
-
-    def items(wanted: Mask | None) -> Iterator[Encoded]:
-        masks = [None] * len(readers) if wanted is None else np.split(wanted, ends[:-1])
-        for reader, mask in zip(readers, masks, strict=True):
-            yield from reader.items(mask)
-
+    counts = [reader.count for reader in readers]
     return Reader(
-        int(ends[-1]),
-        items,
+        sum(counts),
+        partial(_joined_items, [reader.items for reader in readers], counts),
         lambda: [key for reader in readers for key in reader.keys()],
+        lambda: digest(reader.fingerprint() for reader in readers),
         tuple(each for reader in readers for each in reader.skipped),
         tuple(note for reader in readers for note in reader.notes),
     )
+
+
+def portions(counts: Sequence[int], rows: Rows | None) -> Iterator[tuple[int, Rows | None]]:
+    """The parts of a whole that hold any of the rows, and the rows counted from each one's start.
+
+    Args:
+        counts: rows of each part, in order.
+        rows: of the whole, ascending; None for all, also of each part.
+    """
+    start = 0
+    for part, count in enumerate(counts):
+        first, last = (0, count) if rows is None else np.searchsorted(rows, (start, start + count))
+        if first < last:
+            yield part, None if rows is None else rows[first:last] - start
+        start += count
+
+
+def digest(parts: Iterable[str | int | bytes | NDArray[Any]]) -> str:
+    """16 hex digits of the SHA-256 of the parts and their lengths."""
+    whole = hashlib.sha256()
+    for part in parts:
+        content: Any = os.fsencode(str(part)) if isinstance(part, str | int) else part
+        whole.update(b"%d " % memoryview(content).nbytes)
+        whole.update(content)
+    return whole.hexdigest()[:16]
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; -1 if it cannot be read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+# What readers call is neither a closure nor a method of something large: worker processes get it.
+def _chosen_items(
+    items: Callable[[Rows], Iterator[Encoded]], chosen: Rows, rows: Rows | None
+) -> Iterator[Encoded]:
+    return items(chosen if rows is None else chosen[rows])
+
+
+def _file_items(files: Sequence[tuple[str, Path]], rows: Rows | None) -> Iterator[Encoded]:
+    return (Encoded(*file) for file in (files if rows is None else (files[i] for i in rows)))
+
+
+def _array_items(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], name: str, rows: Rows | None
+) -> Iterator[Encoded]:
+    for row in range(len(images)) if rows is None else rows:
+        yield Encoded(f"{name}/{row:06d}", images[row], int(labels[row]))
+
+
+def _joined_items(
+    items: Sequence[Callable[[Rows | None], Iterator[Encoded]]],
+    counts: Sequence[int],
+    rows: Rows | None,
+) -> Iterator[Encoded]:
+    for part, its_own in portions(counts, rows):
+        yield from items[part](its_own)

@@ -71,7 +71,8 @@ def conform(image: Image.Image, target: Target) -> Pixels:
     if target.sides is not None:
         reduce = _cropped if target.keep == 1 else partial(whole, keep=target.keep)
         image = reduce(image, *target.sides)
-    pixels = np.asarray(image.convert("L" if target.channels == 1 else "RGB"))
+    mode = "L" if target.channels == 1 else "RGB"
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 

@@ -9,14 +9,19 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-import numpy as np
-
 from rotvq.data_processing import tar
 from rotvq.data_processing.arrow import TEST_NAMES
 from rotvq.data_processing.decoding import Encoded
 from rotvq.data_processing.folder import images_below
 from rotvq.data_processing.image_formats import SUFFIXES, Unreadable
-from rotvq.data_processing.reader import LONGEST_CAPTION, ImageSource, Mask, Reader
+from rotvq.data_processing.reader import (
+    LONGEST_CAPTION,
+    ImageSource,
+    Reader,
+    Rows,
+    digest,
+    portions,
+)
 from rotvq.data_processing.tar import Member
 from rotvq.errors import UserError, first_line
 from rotvq.text import encodable
@@ -60,17 +65,24 @@ def open_shards(paths: Sequence[Path], name: str) -> ImageSource:
 
 def _reader(shards: Sequence[Path]) -> Reader:
     """The images of shards; opening them reads only the headers."""
-    keys = [key for shard in shards for key, _, _ in _images(shard)]
+    counts = [sum(1 for _ in _images(shard)) for shard in shards]
+    return Reader(
+        sum(counts),
+        partial(_items, shards, counts),
+        lambda: [key for shard in shards for key, _, _ in _images(shard)],
+        lambda: digest(str(each) for shard in shards for each in _images(shard)),
+    )
 
-    def items(wanted: Mask | None) -> Iterator[Encoded]:
-        chosen = iter(np.ones(len(keys), np.bool_) if wanted is None else wanted)
-        for shard in shards:
-            with _opened(shard) as file:
-                for (_, image, files), is_wanted in zip(_images(shard), chosen, strict=False):
-                    if is_wanted:
+
+def _items(shards: Sequence[Path], counts: Sequence[int], rows: Rows | None) -> Iterator[Encoded]:
+    for part, its_rows in portions(counts, rows):
+        shard, images = shards[part], enumerate(_images(shards[part]))
+        with _opened(shard) as file:
+            for wanted in range(counts[part]) if its_rows is None else its_rows:
+                for row, (_, image, files) in images:
+                    if row == wanted:
                         yield _encoded(file, f"{shard.name}/{_plain(image.name)}", image, files)
-
-    return Reader(len(keys), items, lambda: keys)
+                        break
 
 
 def _images(shard: Path) -> Iterator[tuple[str, Member, Files]]:

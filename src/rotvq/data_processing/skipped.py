@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from rotvq.errors import UserError
 from rotvq.files import write_text
 from rotvq.text import printable
 
@@ -43,6 +44,18 @@ def to_tsv(skipped: Iterable[Skipped]) -> str:
     """
     rows = [Skipped("path", "reason", "detail"), *skipped]
     return "".join("\t".join(printable(part) for part in row) + "\n" for row in rows)
+
+
+def read(path: Path) -> list[Skipped]:
+    """The list in a file that `write` wrote, with its escapes.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    rows = [line.split("\t") for line in path.read_text("utf-8", "replace").splitlines()[1:]]
+    if any(len(row) != len(Skipped._fields) for row in rows):
+        raise UserError(f"{path}: expected a list of skipped images; it is damaged. Remove it.")
+    return [Skipped(*row) for row in rows]
 
 
 def write(path: Path, skipped: Sequence[Skipped]) -> bool:

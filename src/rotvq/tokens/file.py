@@ -1,6 +1,6 @@
 """Token files: `.npz`, `.safetensors` or `.parquet`, by the suffix of the name.
 
-All hold the same, version 2 of the format "rotvq tokens":
+All hold the same, version 3 of the format "rotvq tokens":
 
 - a header: format, version, model (fingerprint), codebook_sizes, index_shape, bits (of a token),
   stride, channels, images;
@@ -13,59 +13,55 @@ npz: arrays `header` (JSON as bytes), `tokens` (bytes of all images one after th
 (runs of consecutive images of one size: count, height, width), `names` (zlib of a JSON list, as
 bytes), `labels` (the smallest signed integers that fit, of which the lowest means none), `captions`
 (as names, with null).
-safetensors: the same arrays, with the header in the metadata. parquet: a row per image with
-`tokens`, `height`, `width`, `name`, `label` and `caption` (null for an image without one), and the
-header in the metadata of the schema.
+safetensors: the same arrays, with the header in the metadata and names that need not be unpacked:
+`names` (UTF-8) and `name_ends` (where each ends). parquet: a row per image with `tokens`, `height`,
+`width`, `name`, `label` and `caption` (null for an image without one), and the header in the
+metadata of the schema.
 
-Version 1, which is still read, had a single codebook: `codebook_size` instead of `codebook_sizes`
-and `index_shape`.
+Older versions are still read. Version 2 had zlib's names in safetensors files, too. Version 1 had a
+single codebook: `codebook_size` instead of `codebook_sizes` and `index_shape`.
 """
 
 from __future__ import annotations
 
 import json
 import zipfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from rotvq.errors import UserError, first_line
 from rotvq.files import write_atomically
+from rotvq.tokens.arrays import ARRAYS, EXPANSION, from_arrays, to_arrays
 from rotvq.tokens.collection import Tokens
-from rotvq.tokens.header import header, read_codec, text_header
+from rotvq.tokens.header import as_text, header
 
-_ARRAYS = ("header", "tokens", "sizes", "names", "labels", "captions")
-Arrays = dict[str, NDArray[Any]]
+T = TypeVar("T")
+Header = Mapping[str, Any]
 
-EXPANSION = 100
-"""Times its size on disk that a file may take in memory: tokens hardly compress."""
-
-IMAGES = 10**7
-"""Images in a file of a model with one code, whose tokens take no bits, at most."""
-
-NAME = 4096
-"""Bytes of an image's name, at most."""
-
-CAPTIONS = 2**26
-"""Bytes of all captions together that a file may hold on top of its EXPANSION."""
+TABLE = 2**26
+"""Bytes of a safetensors file's table, at most."""
 
 
-def save_tokens(tokens: Tokens, path: str | Path) -> None:
+def save_tokens(tokens: Tokens, path: str | Path, *, recipe: str | None = None) -> None:
     """Save tokens atomically as `.npz`, `.safetensors` or `.parquet`, by the suffix of the path.
+
+    Args:
+        tokens: of any number of images.
+        path: of the file; its folder is created if needed.
+        recipe: recorded in the header, if this is one of several shards; see `read_header`.
 
     Raises:
         UserError: the path has another suffix.
     """
     path = Path(path)
-    write, _ = _kind(path)
+    write = _kind(path).write
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda target: write(target, tokens))
+    described = header(tokens, recipe)
+    write_atomically(path, lambda target: write(target, tokens, described))
 
 
 def load_tokens(path: str | Path) -> Tokens:
@@ -75,7 +71,24 @@ def load_tokens(path: str | Path) -> Tokens:
         UserError: the file does not exist, is damaged, or is not a token file.
     """
     path = Path(path)
-    _, read = _kind(path)
+    return reading(path, _kind(path).read)
+
+
+def read_header(path: Path) -> Header:
+    """The header of a token file; lists may be JSON.
+
+    Raises:
+        UserError: the file does not exist, is damaged, or is not a token file.
+    """
+    return reading(path, _kind(path).read_header)
+
+
+def reading(path: Path, read: Callable[[Path], T]) -> T:
+    """Read a token file.
+
+    Raises:
+        UserError: the file does not exist, is damaged, or is not a token file.
+    """
     if not path.is_file():
         raise UserError(f"{path}: expected a token file; there is no such file.")
     try:
@@ -92,16 +105,17 @@ def load_tokens(path: str | Path) -> Tokens:
         ) from None
 
 
-def _kind(path: Path) -> tuple[Callable[[Path, Tokens], None], Callable[[Path], Tokens]]:
+def _kind(path: Path) -> _Kind:
     if path.suffix not in KINDS:
         raise UserError(f"{path}: expected a name ending in {', '.join(KINDS)}.")
     return KINDS[path.suffix]
 
 
-def _write_npz(path: Path, tokens: Tokens) -> None:
-    described = np.frombuffer(json.dumps(header(tokens)).encode(), np.uint8)
+def _write_npz(path: Path, tokens: Tokens, header: Header) -> None:
+    arrays = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
+    arrays |= to_arrays(tokens, compact=True)
     with path.open("wb") as file:
-        np.savez(file, **{"header": described, **_arrays(tokens)})  # type: ignore[arg-type]
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _read_npz(path: Path) -> Tokens:
@@ -110,27 +124,48 @@ def _read_npz(path: Path) -> Tokens:
             raise ValueError("its arrays are compressed")
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         # An array whose items have no size could claim any length.
-        arrays = {key: file[key] for key in file.files if key in _ARRAYS}
-        return _tokens(json.loads(arrays["header"].tobytes()), arrays)
+        arrays = {key: file[key] for key in file.files if key in ("header", *ARRAYS)}
+        return from_arrays(json.loads(arrays["header"].tobytes()), arrays)
 
 
-def _write_safetensors(path: Path, tokens: Tokens) -> None:
-    path.write_bytes(save(_arrays(tokens), metadata=text_header(tokens)))
+def _read_npz_header(path: Path) -> Header:
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        described: Header = json.loads(file["header"].tobytes())
+        return described
+
+
+def _write_safetensors(path: Path, tokens: Tokens, header: Header) -> None:
+    path.write_bytes(save(to_arrays(tokens, compact=False), metadata=as_text(header)))
 
 
 def _read_safetensors(path: Path) -> Tokens:
-    # From bytes, as safetensors cannot open a path that is not UTF-8. The file starts with the
-    # length of a JSON header.
-    arrays = load(path.read_bytes())
+    # From bytes, as safetensors cannot open a path that is not UTF-8.
+    return from_arrays(_read_safetensors_header(path), load(path.read_bytes()))
+
+
+def _read_safetensors_header(path: Path) -> Header:
+    found: Header = safetensors_table(path).get("__metadata__", {})
+    return found
+
+
+def safetensors_table(path: Path) -> dict[str, Any]:
+    """What a safetensors file begins with: its arrays and metadata as JSON, after its length.
+
+    Raises:
+        Exception: of any kind, if the file is damaged.
+    """
     with path.open("rb") as file:
-        described = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return _tokens(described.get("__metadata__", {}), arrays)
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(TABLE, path.stat().st_size):
+            raise ValueError("its header is damaged")
+        table: dict[str, Any] = json.loads(file.read(length))
+        return table
 
 
-def _write_parquet(path: Path, tokens: Tokens) -> None:
+def _write_parquet(path: Path, tokens: Tokens, header: Header) -> None:
     from rotvq.tokens.parquet import write_parquet  # needs pyarrow
 
-    write_parquet(path, tokens)
+    write_parquet(path, tokens, header)
 
 
 def _read_parquet(path: Path) -> Tokens:
@@ -139,70 +174,20 @@ def _read_parquet(path: Path) -> Tokens:
     return read_parquet(path, EXPANSION)
 
 
-KINDS: dict[str, tuple[Callable[[Path, Tokens], None], Callable[[Path], Tokens]]] = {
-    ".npz": (_write_npz, _read_npz),
-    ".safetensors": (_write_safetensors, _read_safetensors),
-    ".parquet": (_write_parquet, _read_parquet),
+def _read_parquet_header(path: Path) -> Header:
+    from rotvq.tokens.parquet import read_parquet_header
+
+    return read_parquet_header(path)
+
+
+class _Kind(NamedTuple):
+    write: Callable[[Path, Tokens, Header], None]
+    read: Callable[[Path], Tokens]
+    read_header: Callable[[Path], Header]
+
+
+KINDS = {
+    ".npz": _Kind(_write_npz, _read_npz, _read_npz_header),
+    ".safetensors": _Kind(_write_safetensors, _read_safetensors, _read_safetensors_header),
+    ".parquet": _Kind(_write_parquet, _read_parquet, _read_parquet_header),
 }
-
-
-def _arrays(tokens: Tokens) -> Arrays:
-    runs = [(len(list(same)), *size) for size, same in groupby(tokens.sizes)]
-    arrays: Arrays = {
-        "tokens": np.frombuffer(tokens.packed, np.uint8),
-        "sizes": np.array(runs, np.uint32).reshape(-1, 3),
-    }
-    if tokens.names is not None:
-        arrays["names"] = _to_bytes(tokens.names)
-    if tokens.labels is not None:
-        arrays["labels"] = _packed_labels(tokens.labels)
-    if tokens.captions is not None:
-        arrays["captions"] = _to_bytes(tokens.captions)
-    return arrays
-
-
-def _packed_labels(labels: Sequence[int | None]) -> NDArray[np.signedinteger[Any]]:
-    """Labels in the smallest type that holds them; its lowest number marks missing ones."""
-    present = [label for label in labels if label is not None]
-    lowest, highest = min(present, default=0), max(present, default=0)
-    kinds = (np.int8, np.int16, np.int32)
-    fitting = (k for k in kinds if np.iinfo(k).min < lowest and highest <= np.iinfo(k).max)
-    kind = next(fitting, np.int64)
-    return np.array([np.iinfo(kind).min if each is None else each for each in labels], kind)
-
-
-def _to_bytes(texts: Sequence[str | None]) -> NDArray[np.uint8]:
-    content = json.dumps(list(texts), ensure_ascii=False).encode()
-    return np.frombuffer(zlib.compress(content, 9), np.uint8)
-
-
-def _from_bytes(array: NDArray[Any], most: int) -> Any:
-    """The argument of `_to_bytes`; at most `most` bytes are unpacked."""
-    return json.loads(zlib.decompressobj().decompress(array.tobytes(), most))
-
-
-def _tokens(described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Tokens:
-    codec = read_codec(described)
-    tokens, table = arrays["tokens"], arrays["sizes"]
-    if tokens.dtype != np.uint8 or tokens.ndim != 1 or table.dtype != np.uint32:
-        raise ValueError("its arrays have other types")
-    runs = [(count, (height, width)) for count, height, width in table.tolist()]
-    wanted = sum(count * codec.bytes_of(size) for count, size in runs)
-    if any(min(run[0], *run[1]) < 1 for run in runs) or wanted != tokens.size:
-        raise ValueError("its sizes do not match its tokens")
-    if codec.bits == 0 and sum(count for count, _ in runs) > IMAGES:
-        raise ValueError(f"it has more than {IMAGES:,} images of no bits")
-    sizes = [size for count, size in runs for _ in range(count)]
-    names = captions = labels = None
-    if "names" in arrays:
-        names = _from_bytes(arrays["names"], NAME * (len(sizes) + 1))
-    if "captions" in arrays:
-        room = CAPTIONS + EXPANSION * (tokens.nbytes + arrays["captions"].nbytes)
-        captions = _from_bytes(arrays["captions"], room)
-    if "labels" in arrays:
-        array = arrays["labels"]
-        if array.dtype.kind != "i" or array.ndim != 1:
-            raise ValueError("its labels are not whole numbers")
-        none = np.iinfo(array.dtype).min
-        labels = [None if label == none else label for label in array.tolist()]
-    return Tokens(codec, sizes, tokens.tobytes(), names, labels, captions)

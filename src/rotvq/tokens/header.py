@@ -10,25 +10,31 @@ from typing import Any
 from rotvq.errors import UserError
 from rotvq.tokens.collection import Codec, Tokens
 
-FORMAT, VERSION = "rotvq tokens", 2
+FORMAT, VERSION = "rotvq tokens", 3
 
 _MAX_INDICES = 1024
 """Indices of a token, at most."""
 
 
-def header(tokens: Tokens) -> dict[str, Any]:
-    """The header as JSON holds it."""
-    return {
+def header(tokens: Tokens, recipe: str | None = None) -> dict[str, Any]:
+    """The header as JSON holds it.
+
+    Args:
+        tokens: of the file.
+        recipe: of the shards, if the file is one of them.
+    """
+    described = {
         "format": FORMAT,
         "version": VERSION,
         **tokens.codec.header(),
         "images": len(tokens),
     }
+    return described if recipe is None else {**described, "recipe": recipe}
 
 
-def text_header(tokens: Tokens) -> dict[str, str]:
+def as_text(header: Mapping[str, Any]) -> dict[str, str]:
     """The header for metadata that holds text only; lists as JSON."""
-    return {key: str(value) for key, value in header(tokens).items()}
+    return {key: str(value) for key, value in header.items()}
 
 
 def read_codec(header: Mapping[str, Any]) -> Codec:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +13,12 @@ import pyarrow.parquet as pq
 
 from rotvq.data_processing import parquet_pages
 from rotvq.tokens.collection import Tokens
-from rotvq.tokens.header import read_codec, text_header
+from rotvq.tokens.header import as_text, read_codec
 
 _COLUMNS = ("tokens", "height", "width", "name", "label", "caption")
 
 
-def write_parquet(path: Path, tokens: Tokens) -> None:
+def write_parquet(path: Path, tokens: Tokens, header: Mapping[str, Any]) -> None:
     """Write tokens as Parquet."""
     ends = np.cumsum([0, *map(tokens.codec.bytes_of, tokens.sizes)])
     packed = [tokens.packed[a:b] for a, b in pairwise(ends)]
@@ -32,7 +34,7 @@ def write_parquet(path: Path, tokens: Tokens) -> None:
     ):
         if values is not None:
             columns[name] = pa.array(values, kind)
-    table = pa.table(columns).replace_schema_metadata(text_header(tokens))
+    table = pa.table(columns).replace_schema_metadata(as_text(header))
     # Lengths as differences, which take no space for images of one size.
     with path.open("wb") as file:  # Arrow cannot open a path that is not UTF-8.
         pq.write_table(
@@ -61,9 +63,9 @@ def read_parquet(path: Path, expansion: int) -> Tokens:
         sides = [schema.field(name).type for name in ("height", "width")]
         if not all(map(pa.types.is_integer, sides)):
             raise ValueError("its heights and widths are not whole numbers")
-        batches = [*parquet_pages.batches(file, path, columns, expansion)]
+        batches = [batch for _, batch in parquet_pages.batches(file, path, columns, expansion)]
         table = pa.Table.from_batches(batches, pa.schema([schema.field(c) for c in columns]))
-    codec = read_codec({k.decode(): v.decode() for k, v in (schema.metadata or {}).items()})
+    codec = read_codec(_metadata(schema))
     parts = {name: table[name].to_pylist() for name in columns}
     sizes = list(zip(parts["height"], parts["width"], strict=True))
     rows = parts["tokens"]
@@ -71,3 +73,17 @@ def read_parquet(path: Path, expansion: int) -> Tokens:
         raise ValueError("its sizes do not match its tokens")
     others = (parts.get(name) for name in ("name", "label", "caption"))
     return Tokens(codec, sizes, b"".join(rows), *others)
+
+
+def read_parquet_header(path: Path) -> dict[str, str]:
+    """The header of a file.
+
+    Raises:
+        Exception: of any kind, if the file is damaged.
+    """
+    with parquet_pages.open_file(path) as file:
+        return _metadata(file.schema_arrow)
+
+
+def _metadata(schema: pa.Schema) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}

@@ -1,0 +1,101 @@
+"""Encodes a source of any size to shards; an interrupted run continues where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rotvq.data_processing import skipped
+from rotvq.data_processing.decoding import Findings
+from rotvq.data_processing.reader import Reader
+from rotvq.data_processing.resizing import Target
+from rotvq.data_processing.workers import DecodedImage, Decoders
+from rotvq.model import VQVAE
+from rotvq.tokens.coding import codable, codec, encode
+from rotvq.tokens.collection import Codec, Picture
+from rotvq.tokens.file import save_tokens
+from rotvq.tokens.shards import Shards
+
+
+@dataclass
+class Totals:
+    """What was encoded so far."""
+
+    images: int = 0
+    pixels: int = 0
+    bits: int = 0
+    used_bits: int = 0
+    """The bits that the values of all 16-bit images use."""
+
+    @property
+    def rate(self) -> float:
+        """Bits per pixel."""
+        return self.bits / max(1, self.pixels)
+
+
+def pending(shards: Shards, process: int, processes: int) -> list[int]:
+    """The shards of a process that are not done: every `processes`-th from `process` on."""
+    mine = range(process, len(shards), processes)
+    return [number for number in mine if shards.header(number) is None]
+
+
+def encode_shards(
+    model: VQVAE,
+    reader: Reader,
+    target: Target,
+    shards: Shards,
+    numbers: Sequence[int],
+    totals: Totals,
+    *,
+    batch_size: int = 128,
+    effort: int = 0,
+    workers: int = 1,
+    progress: Callable[[int], object] = lambda images: None,
+) -> None:
+    """Encode shards one after the other; each is written atomically when it is done.
+
+    Batches never cross shards, so the bytes of a shard do not depend on the others.
+
+    Args:
+        model: on any device; in evaluation mode during the call.
+        reader: of the images.
+        target: what to convert them to.
+        shards: prepared.
+        numbers: of the shards to encode, ascending.
+        totals: are added to.
+        batch_size: images at a time.
+        effort: 0 to 9, as in `VQVAE.encode`.
+        workers: processes that decode images; 0 decodes in this one.
+        progress: called after each batch, with its number of images.
+
+    Raises:
+        UserError: the source is damaged, a worker ended, or a batch size or effort is not allowed.
+    """
+    meaning = codec(model)
+    ranges = [shards.rows(number) for number in numbers]
+    with Decoders(reader.items, target, ranges, workers) as decoders:
+        for number, rows in zip(numbers, ranges, strict=True):
+            # What was skipped before any image was opened belongs to no shard: the first lists it.
+            findings = Findings([*reader.skipped] if number == 0 else [])
+            images = _pictures(decoders.images(rows, findings), meaning, totals)
+            tokens = encode(
+                model,
+                codable(model, images, findings.skipped),
+                batch_size,
+                progress,
+                effort=effort,
+            )
+            totals.images += len(tokens)
+            totals.used_bits = max(totals.used_bits, findings.used_bits)
+            skipped.write(shards.skipped(number), findings.skipped)
+            save_tokens(tokens, shards.path(number), recipe=shards.id)
+
+
+def _pictures(images: Iterator[DecodedImage], codec: Codec, totals: Totals) -> Iterator[Picture]:
+    """Images to encode; adds their pixels and bits to the totals."""
+    for image in images:
+        height, width = image.pixels.shape[1:]
+        rows, columns = codec.grid((height, width))
+        totals.pixels += height * width
+        totals.bits += rows * columns * codec.bits
+        yield Picture(*image)

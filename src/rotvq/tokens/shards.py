@@ -1,0 +1,185 @@
+"""A folder of token shards: which images each file holds, and what all were made with.
+
+`index.json` is the recipe: the model's fingerprint and the meaning of its tokens, the effort, the
+source and its fingerprint, and the number of images in a shard. Shard i holds the images from
+i · shard_size on, except those that cannot be decoded, which `….skipped.tsv` lists. The header of
+each shard names the recipe, so a shard of another one never counts as done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rotvq import files
+from rotvq.errors import UserError
+from rotvq.tokens.collection import Codec
+from rotvq.tokens.file import KINDS, Header, read_header
+
+INDEX = "index.json"
+FORMAT, VERSION = "rotvq token shards", 1
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The shards of a recipe in a folder.
+
+    Args:
+        folder: of the shards.
+        recipe: the content of its index.
+    """
+
+    folder: Path
+    recipe: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return -(-self.recipe["images"] // self.recipe["shard_size"])
+
+    @property
+    def id(self) -> str:
+        """16 hex digits of the SHA-256 of the recipe."""
+        return hashlib.sha256(files.to_json(self.recipe).encode()).hexdigest()[:16]
+
+    def path(self, number: int) -> Path:
+        """The file of a shard."""
+        name = f"tokens-{number:05d}-of-{len(self):05d}{self.recipe['suffix']}"
+        return self.folder / name
+
+    def skipped(self, number: int) -> Path:
+        """The list of the images of a shard that could not be decoded; only there if any."""
+        return self.path(number).with_suffix(".skipped.tsv")
+
+    def rows(self, number: int) -> range:
+        """The images of a shard, by their number in the source."""
+        start, size = number * self.recipe["shard_size"], self.recipe["shard_size"]
+        return range(start, min(start + size, self.recipe["images"]))
+
+    def header(self, number: int) -> Header | None:
+        """The header of a shard; None if it is not done."""
+        try:
+            header = read_header(self.path(number))
+        except UserError:  # there is none, or it is damaged
+            return None
+        return header if header.get("recipe") == self.id else None
+
+
+def recipe(
+    codec: Codec, effort: int, images: int, source: str, shard_size: int, suffix: str
+) -> dict[str, Any]:
+    """What decides the content of all shards.
+
+    Args:
+        codec: of the model.
+        effort: of the search for tokens.
+        images: of the source.
+        source: its fingerprint.
+        shard_size: images in a shard, at most.
+        suffix: of the files.
+
+    Raises:
+        UserError: the shard size is below 1, or the suffix is none of a token file.
+    """
+    if not images:
+        raise UserError("IMAGES: expected images; found none.")
+    if shard_size < 1:
+        raise UserError(f"--shard-size: expected 1 or more; got {shard_size}.")
+    if suffix not in KINDS:
+        raise UserError(f"--format: expected {', '.join(KINDS)}; got {suffix}.")
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        **codec.header(),
+        "effort": effort,
+        "images": images,
+        "source": source,
+        "shard_size": shard_size,
+        "suffix": suffix,
+    }
+
+
+def prepare(shards: Shards, overwrite: bool) -> None:
+    """Make the folder ready for its shards; those of the same recipe stay.
+
+    Several processes may do so at once.
+
+    Raises:
+        UserError: the folder is a file, or holds anything else and `overwrite` is off.
+    """
+    folder = shards.folder
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out: expected a folder; {folder} is a file. Choose another name.")
+    folder.mkdir(parents=True, exist_ok=True)
+    files.remove_abandoned(folder)
+    before = _index(folder)
+    if before != shards.recipe:
+        if not overwrite:
+            _refuse(folder, before, shards.recipe)
+        files.write_json(folder / INDEX, shards.recipe)
+    names = {f(number) for number in range(len(shards)) for f in (shards.path, shards.skipped)}
+    for path in folder.glob("tokens-*-of-*"):
+        if path not in names:  # of a recipe that was overwritten
+            path.unlink(missing_ok=True)
+
+
+def finished(folder: Path) -> Iterator[tuple[Path, Header]]:
+    """All shards of a folder in order, with their headers.
+
+    Raises:
+        UserError: the folder has no index, or a shard is not done.
+    """
+    found = _index(folder)
+    if found is None:
+        raise UserError(
+            f"{folder}: expected token shards with {INDEX}; got none. Pass a folder that rotvq "
+            "encode --shard-size wrote."
+        )
+    shards = Shards(folder, found)
+    for number in range(len(shards)):
+        header = shards.header(number)
+        if header is None:
+            raise UserError(
+                f"{folder}: expected {len(shards):,} shards; {shards.path(number).name} is "
+                "missing, damaged or of another recipe. Run the same rotvq encode again: it makes "
+                "those that are missing."
+            )
+        yield shards.path(number), header
+
+
+def _index(folder: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads((folder / INDEX).read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise UserError(f"{folder / INDEX}: expected the index of token shards; got another file.")
+    if found.get("version") != VERSION:
+        raise UserError(
+            f"{folder / INDEX}: expected version {VERSION}; got {found.get('version')}. Update "
+            "rotvq."
+        )
+    numbers = [found.get(key) for key in ("images", "shard_size")]
+    if not all(type(n) is int and n >= 1 for n in numbers) or found.get("suffix") not in KINDS:
+        raise UserError(f"{folder / INDEX}: expected the index of token shards; it is damaged.")
+    return found
+
+
+def _refuse(folder: Path, before: dict[str, Any] | None, now: Mapping[str, Any]) -> None:
+    """Raise unless the folder is empty."""
+    if before is not None:
+        different = [key for key in now if before.get(key) != now[key]]
+        told = "; ".join(f"{key} {before.get(key)} instead of {now[key]}" for key in different)
+        raise UserError(
+            f"{folder}: expected shards of the same model, source, effort and size; got {told}. "
+            "Choose another --out, or replace them with --overwrite."
+        )
+    if any(folder.iterdir()):
+        raise UserError(
+            f"--out: expected a new or empty folder, or one with shards; {folder} holds other "
+            "files. Choose another folder, or pass --overwrite to add to it."
+        )
