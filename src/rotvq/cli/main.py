@@ -23,6 +23,8 @@ COMMANDS = {
     "encode": "encode images to a token file",
     "decode": "decode a token file to images",
     "reconstruct": "encode and decode images, and report the error",
+    "prior": "train a prior over the tokens of a token file",
+    "sample": "draw new images from a prior, or complete a picture",
     "export": "export a model to ONNX, torch.export or the Hugging Face Hub format",
     "serve": "explore a model's tokens in the browser",
     "reproduce": "reproduce the paper's tables and figures",

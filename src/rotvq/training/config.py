@@ -250,7 +250,7 @@ GROUPS: dict[str, Any] = {part.name: part.default_factory for part in fields(Con
 """The groups of a configuration by name."""
 
 
-def differing(a: Config, b: Config) -> list[str]:
+def differing(a: Any, b: Any) -> list[str]:
     """The options that differ between two configurations, as "training.epochs: 40 → 60"."""
     before, after = dict(_leaves(a)), dict(_leaves(b))
     changed = (name for name in before if before[name] != after[name])

@@ -92,6 +92,11 @@ def read_config(folder: Path) -> Config:
     """
     values = run_folder.read_config(folder)
     path = folder / run_folder.CONFIG
+    if "prior" in values:
+        raise UserError(
+            f"{folder}: expected the run of a tokenizer; got the run of a prior, which rotvq prior "
+            "trains and rotvq sample draws from."
+        )
     try:
         return Config.from_dict(values)
     except UserError as error:

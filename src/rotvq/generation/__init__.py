@@ -1,0 +1,1 @@
+"""A prior over tokens: training, sampling, measures. Import the module you need."""
