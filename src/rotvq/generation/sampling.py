@@ -62,14 +62,11 @@ def sample(
         for start in range(0, len(labels), batch_size):
             these = labels[start : start + batch_size]
             prefix = None if given is None else given[start : start + batch_size]
-            prompt, free = (
-                torch.from_numpy(_prompt(vocabulary, each, grid, prefix)).to(device)
-                for each in (these, [None])
-            )
+            prompt = torch.from_numpy(_prompt(vocabulary, these, grid, prefix)).to(device)
             # Each batch has a seed of its own, so that later images do not depend on earlier ones.
             seed = np.random.SeedSequence([sampling.seed, start]).generate_state(1)
             torch.manual_seed(int(seed[0]))
-            drawn = _draw(prior, prompt, free, grid, sampling)
+            drawn = _draw(prior, prompt, grid, sampling)
             packer.add(vocabulary.indices(drawn, grid), size, labels=these)
             progress(len(these))
     return packer.tokens()
@@ -81,71 +78,56 @@ def _prompt(
     grid: Grid,
     given: NDArray[np.int64] | None,
 ) -> NDArray[np.int64]:
-    empty = np.zeros((1, *grid, vocabulary.indices_of_token), np.int64)
-    rows = len(labels) if given is None else max(len(labels), len(given))
-    labels = list(labels) * (rows // len(labels))
-    whole = vocabulary.sequences(np.repeat(empty, rows, 0), labels)
+    """The class, the grid and the given tokens of each image."""
+    anything = np.zeros((len(labels), *grid, vocabulary.indices_of_token), np.int64)
+    prefix = vocabulary.sequences(anything, labels)[:, :PREFIX]
     if given is None:
-        return whole[:, :PREFIX]
+        return prefix
     starts = np.array([codes.start for codes in vocabulary.codes])
-    return np.concatenate([whole[:, :PREFIX], (given + starts).reshape(rows, -1)], 1)
+    return np.concatenate([prefix, (given + starts).reshape(len(labels), -1)], 1)
 
 
 def _draw(
     prior: Prior,
     prompt: Int64[Tensor, "n t"],
-    free: Int64[Tensor, "m t"],
     grid: Grid,
     sampling: Sampling,
 ) -> NDArray[np.int64]:
-    """Complete the sequences; `free` is the prompt without class."""
+    """Complete the sequences."""
     left = PREFIX + prior.vocabulary.length(grid) - prompt.shape[1]
     if not left:
         return prompt.cpu().numpy()
-    free = free.expand(len(prompt), -1)
-    guided = sampling.guidance != 1 and not torch.equal(prompt, free)
-    codes = _NextCode(prior, sampling.guidance, free if guided else None)
+    free = prompt.clone()
+    free[:, 0] = prior.vocabulary.no_class
     generation = GenerationConfig(
         do_sample=True,
+        guidance_scale=float(sampling.guidance),
         temperature=float(sampling.temperature),
         top_k=sampling.top_k,
         top_p=float(sampling.top_p),
         max_new_tokens=left,
         pad_token_id=0,
-        use_cache=True,
     )
     drawn = prior.network.generate(
         prompt,
         attention_mask=torch.ones_like(prompt),
+        negative_prompt_ids=free,
         generation_config=generation,
-        logits_processor=LogitsProcessorList([codes]),
+        logits_processor=LogitsProcessorList([_next_code(prior.vocabulary.codes)]),
     )
     return drawn.cpu().numpy()
 
 
-class _NextCode:
-    """Keeps the logits of the next index's codes alone, with classifier-free guidance.
+def _next_code(codes: Sequence[range]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Keeps the logits of the codes of the next index alone."""
 
-    transformers' own guidance loses its cache after the first token, and knows nothing of
-    codebooks.
-    """
-
-    def __init__(self, prior: Prior, scale: float, free: Int64[Tensor, "n t"] | None) -> None:
-        self.codes = prior.vocabulary.codes
-        self.network, self.scale, self.free, self.cache = prior.network, scale, free, None
-
-    def __call__(
-        self, input_ids: Int64[Tensor, "n t"], scores: Float[Tensor, "n v"]
+    def processor(
+        input_ids: Int64[Tensor, "n t"], scores: Float[Tensor, "n v"]
     ) -> Float[Tensor, "n v"]:
-        codes = self.codes[(input_ids.shape[1] - PREFIX) % len(self.codes)]
-        own = slice(codes.start, codes.stop)
-        wanted = scores[:, own].log_softmax(-1)
-        if self.free is not None:
-            new = self.free if self.cache is None else input_ids[:, -1:]
-            output = self.network(input_ids=new, past_key_values=self.cache, use_cache=True)
-            self.cache = output.past_key_values
-            without = output.logits[:, -1, own].float().log_softmax(-1)
-            wanted = without + self.scale * (wanted - without)
+        these = codes[(input_ids.shape[1] - PREFIX) % len(codes)]
+        own = slice(these.start, these.stop)
         result = torch.full_like(scores, -torch.inf)
-        result[:, own] = wanted
+        result[:, own] = scores[:, own]
         return result
+
+    return processor
