@@ -89,9 +89,9 @@ def load(config: TokensConfig) -> PriorData:
             f"tokens: expected images to train and to test on; got {len(train):,} and "
             f"{len(test):,}. Encode more images."
         )
+    classes = _classes(config.classes, [image.label for image in train])
     train, test = _limited(train, config.train_images), _limited(test, config.test_images)
     grids = Counter(image.grid for image in train)
-    classes = _classes(config.classes, [image.label for image in train])
     vocabulary = Vocabulary(codec, tuple(g for g, _ in grids.most_common()), classes)
     if not classes:
         notes.append("The tokens have no labels: the prior is unconditional.")

@@ -133,7 +133,7 @@ def check_same_data(folder: Path, splits: Mapping[str, Any], precision: str | No
         if before[name] != split:
             raise UserError(
                 f"{folder}: expected the run's own {name} images, {texts[name]}; got "
-                f"{split['images']} of {split['fingerprint']}. Pass the same --data."
+                f"{split['images']} of {split['fingerprint']}. Pass the same data."
             )
     if precision not in (None, was):
         raise UserError(
