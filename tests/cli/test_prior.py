@@ -184,7 +184,7 @@ def test_a_prior_without_labels_or_without_its_model_says_so(rotvq, made, tmp_pa
 
 
 def test_other_commands_name_a_prior_for_what_it_is(rotvq, made, tmp_path):
-    for words in (["evaluate"], ["train", "--resume", "--out"]):
+    for words in (["evaluate"], ["report"], ["train", "--resume", "--out"]):
         assert "expected the run of a tokenizer" in rotvq(*words, made / "run").error
     encoded = rotvq("encode", "photos", "--model", made / "run", "-o", tmp_path / "x.npz")
     assert "got 'rotvq prior'" in encoded.error

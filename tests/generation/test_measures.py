@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -81,14 +82,14 @@ def test_the_picture_shows_each_sample_above_its_neighbours(classifier, tmp_path
     save_nearest(tmp_path / "nearest.png", record, samples, train)
     with Image.open(tmp_path / "nearest.png") as picture:
         assert picture.size == (5 * 8 + 4 * 2, 3 * 8 + 2 * 2)
-        pixels = torch.tensor(list(picture.getdata())).view(28, 48, 3).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     which = record["nearest_by_pixels"][1]
-    assert torch.equal(pixels[:, :8, 10:18], samples[1].long())
-    assert torch.equal(pixels[:, 10:18, 10:18], train[which].long())
+    assert torch.equal(pixels[:, :8, 10:18], samples[1])
+    assert torch.equal(pixels[:, 10:18, 10:18], train[which])
 
 
 def test_what_does_not_fit_is_refused(classifier):
-    with pytest.raises(UserError, match="samples: expected 2 or more.*got 1 and 20"):
+    with pytest.raises(UserError, match=r"samples: expected 2 or more.*got 1 and 20"):
         measure(images(1, 0), None, images(20, 0), images(9, 1), classifier)
     with pytest.raises(UserError, match=r"data: expected images of the samples' size"):
         measure(images(4, 0)[:, :, :4], None, images(20, 0), images(9, 1), classifier)

@@ -116,8 +116,8 @@ def parse(argv: Sequence[str]) -> tuple[Any, PriorConfig]:
     )
     made = parsed(parser, words)
     config = PriorConfig(**{group: getattr(made, group) for group in GROUPS})
-    if options.file:
-        config = replace(config, tokens=replace(config.tokens, train=options.file))
+    if made.file:
+        config = replace(config, tokens=replace(config.tokens, train=made.file))
     return options, config
 
 

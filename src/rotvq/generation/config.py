@@ -143,7 +143,7 @@ PRESETS: dict[str, PriorConfig] = {
         prior=TransformerConfig(width=32, depth=2, heads=2),
         training=OptimizationConfig(epochs=2, batch_size=32, learning_rate=3e-3),
     ),
-    # About half an hour on a CPU core, for 50,000 images of 8x8 tokens.
+    # About 40 minutes on a CPU core, for 50,000 images of 8x8 tokens.
     "cpu": PriorConfig(),
     # For a GPU.
     "gpu": PriorConfig(
