@@ -22,7 +22,8 @@ def tables() -> str:
 
 def _table(name: str, group: Any) -> Iterator[str]:
     about = parse(group.__doc__)
-    texts = {p.arg_name: " ".join((p.description or "").split()) for p in about.params}
+    params = [p for kind in group.__mro__ for p in parse(kind.__doc__ or "").params]
+    texts = {p.arg_name: " ".join((p.description or "").split()) for p in params}
     hints = get_type_hints(group)
     yield f"\n### {(about.short_description or name).rstrip('.')}\n"
     yield "| option | default | choices | |\n|---|---|---|---|"

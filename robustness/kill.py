@@ -30,7 +30,7 @@ from rotvq import run_folder
 from rotvq.data_processing import ImageData, ImageSplit, load
 from rotvq.files import TEMPORARY, write_json
 from rotvq.quantization import Codebook
-from rotvq.training import checkpoint, environment, loop, trainer
+from rotvq.training import checkpoint, environment, lifecycle, trainer
 from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConfig, TrainingConfig
 from rotvq.training.trainer import Trainer
 
@@ -43,18 +43,18 @@ CONFIG = Config(
     ),
 )
 PARTS: dict[str, tuple[Any, str]] = {
-    "making the folder": (trainer, "prepare"),
+    "making the folder": (lifecycle, "prepare"),
     "describing the run": (Trainer, "_describe"),
     "resuming": (Trainer, "resume"),
     "choosing a checkpoint": (checkpoint, "settle"),
     "a step": (Codebook, "step"),
-    "the record of an epoch": (loop, "epoch_record"),
-    "writing pictures": (loop, "save_reconstructions"),
+    "the record of an epoch": (trainer, "epoch_record"),
+    "writing pictures": (trainer, "save_reconstructions"),
     "writing weights": (checkpoint, "save_weights"),
     "writing records": (run_folder, "write_epochs"),
     "writing a checkpoint": (checkpoint, "save"),
     "the evaluation": (trainer, "evaluate"),
-    "writing the evaluation": (trainer, "write_json"),
+    "writing the evaluation": (lifecycle, "write_json"),
 }
 
 REPORTS = 20

@@ -46,6 +46,8 @@ PARSED = (
     "reproduce all",
     "ablate all",
     "--rfid",
+    "classifier --data",
+    "--measure",
     "torchrun ",
     "accelerate launch ",
 )

@@ -46,6 +46,8 @@ TRACKING = "tracking"
 SKIPPED = "skipped.tsv"
 FIGURES = "figures"
 CODEBOOKS = "codebooks"
+SAMPLES, TOKENIZER = "samples", "tokenizer"
+"""Of a prior: pictures of samples, and the model of its tokens."""
 REPORTS = ("report.html", "report.md")
 LOCK = ".rotvq-lock"
 """Stays when the run has ended: a lock file that is removed can be locked twice."""
@@ -57,7 +59,7 @@ def evaluation(split: str, effort: int = 0) -> str:
     return name.replace(".json", f"-effort-{effort}.json") if effort else name
 
 
-SUBFOLDERS = (RECONSTRUCTIONS, BAD_STEPS, TRACKING, FIGURES, CODEBOOKS)
+SUBFOLDERS = (RECONSTRUCTIONS, BAD_STEPS, TRACKING, FIGURES, CODEBOOKS, SAMPLES, TOKENIZER)
 OUTPUTS = (
     MODEL, RUN, EPOCHS, CHECKPOINT, CHECKPOINT_BEFORE, WEIGHTS, SKIPPED, *REPORTS, *SUBFOLDERS,
     *(evaluation(split, effort) for split in ("test", "train") for effort in range(len(EFFORTS))),

@@ -98,12 +98,18 @@ def load_run(path: Path) -> RunRecord:
     """Read a run folder; its label is the folder's name.
 
     Raises:
-        UserError: the folder is not a run, no epoch is complete, a file is damaged, or another
-            version of rotvq wrote it.
+        UserError: the folder is not the run of a tokenizer, no epoch is complete, a file is
+            damaged, or another version of rotvq wrote it.
     """
     path = Path(path)
     run = run_folder.read_record(path, run_folder.RUN)
     config = run_folder.read_config(path)
+    if "prior" in config:
+        raise UserError(
+            f"{path}: expected the run of a tokenizer; got the run of a prior. Its bits per token "
+            f"are in {run_folder.EPOCHS} and {run_folder.EVALUATION}, its samples in "
+            f"{run_folder.SAMPLES}/."
+        )
     epochs, notes = _epochs(path)
     evaluation = load_evaluation(path) if (path / run_folder.EVALUATION).exists() else None
     return RunRecord(path, _label(path.resolve().name), config, run, epochs, evaluation, notes)

@@ -66,6 +66,7 @@ def test_images_are_coded_without_any_extra(without, tmp_path):
         (["encode", "photos", "--model", "model", "-o", "tokens.npz"], "train"),
         (["encode", "images", "--model", "model", "-o", "new.parquet"], "train"),
         (["decode", "tokens.parquet", "--model", "model", "-o", "decoded"], "train"),
+        (["sample", "model", "-o", "samples"], "generate"),
         (["serve", "model"], "serve"),
         (["export", "model", "--to", "onnx", "-o", "exported"], "onnx"),
     ],

@@ -54,7 +54,9 @@ def test_matrices_move_as_under_torchs_muon_and_the_rest_as_under_adam():
 def test_muon_takes_the_weights_of_the_network_and_adam_biases_and_codes():
     quantizer = VectorQuantizer(16, 8, update=GradientLearned(), channel_dim=1)
     model = VQVAE(width=8, dim=8, quantizer=quantizer, network="attention")
-    optimizer = make_optimizer(model, TrainingConfig(optimizer="muon"))
+    optimizer = make_optimizer(
+        model, TrainingConfig(optimizer="muon"), [model.encoder, model.decoder]
+    )
     orthogonal, others = (group["params"] for group in optimizer.param_groups)
     names = {p: name for name, p in model.named_parameters()}
     assert {names[p].rpartition(".")[2] for p in orthogonal} == {"weight"}
@@ -66,7 +68,9 @@ def test_muon_takes_the_weights_of_the_network_and_adam_biases_and_codes():
 @pytest.mark.parametrize("name", ["adam", "muon"])
 def test_moments_are_what_the_optimizer_keeps(name):
     model = VQVAE(width=8, dim=8)
-    optimizer = make_optimizer(model, TrainingConfig(optimizer=name))
+    optimizer = make_optimizer(
+        model, TrainingConfig(optimizer=name), [model.encoder, model.decoder]
+    )
     model(torch.rand(2, 3, 8, 8)).loss().backward()
     optimizer.step()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -12,7 +12,7 @@ import torch
 from rotvq import run_folder
 from rotvq.data_processing import ImageData, ImageSplit
 from rotvq.errors import UserError
-from rotvq.training import checkpoint, environment, loop
+from rotvq.training import checkpoint, environment, trainer
 from rotvq.training.folder import read_config
 from rotvq.training.interrupt import Stopped
 from rotvq.training.trainer import Trainer
@@ -99,7 +99,7 @@ def crash_once(monkeypatch, module, name, call):
         (checkpoint, "save"),
         (checkpoint, "save_weights"),
         (run_folder, "write_epochs"),
-        (loop, "save_reconstructions"),
+        (trainer, "save_reconstructions"),
     ],
 )
 def test_a_crash_between_any_two_writes_costs_nothing(

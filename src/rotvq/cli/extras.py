@@ -11,6 +11,7 @@ EXTRAS = {
         "accelerate", "datasets", "docstring_parser", "filelock", "jinja2", "jsonargparse",
         "matplotlib", "psutil", "pyarrow", "rich", "shtab", "sklearn", "torchmetrics",
     ),
+    "generate": ("transformers",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "serve": ("starlette", "uvicorn"),
     "tensorboard": ("tensorboard",),

@@ -24,6 +24,8 @@ COMMANDS = {
     "decode": "decode a token file to images",
     "reconstruct": "encode and decode images, and report the error",
     "codebook": "draw every code of a model",
+    "prior": "train a prior over the tokens of a token file",
+    "sample": "draw new images from a prior, or complete a picture",
     "export": "export a model to ONNX, torch.export or the Hugging Face Hub format",
     "serve": "explore a model's tokens in the browser",
     "reproduce": "reproduce the paper's tables and figures",

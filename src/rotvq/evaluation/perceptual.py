@@ -81,7 +81,7 @@ class PerceptualMetrics:
                 f"--rfid: expected two images or more; got {images}. Use a larger split."
             )
         self._lpips = networks.get("lpips")
-        self._distance = _distance(networks["rfid"]) if "rfid" in networks else None
+        self._distance = inception_distance(networks["rfid"]) if "rfid" in networks else None
         self._differences: list[Tensor] = []
 
     @torch.no_grad()
@@ -118,7 +118,8 @@ class _Features(nn.Module):
         return self.net(images, return_features=True)
 
 
-def _distance(net: nn.Module) -> FrechetInceptionDistance:
+def inception_distance(net: nn.Module) -> FrechetInceptionDistance:
+    """The Fréchet distance of Inception features; `update` it with uint8 images (n, 3, h, w)."""
     probe = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     number = net(probe, return_features=True).shape[1]
     return FrechetInceptionDistance(feature=_Features(net, number))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rotvq.evaluation.metrics import Means
+from typing import Any
 
 
 class Callback:
@@ -14,12 +11,14 @@ class Callback:
     Of several processes, the main one calls them.
     """
 
-    def on_images(self, images: int, means: Means) -> None:
+    def on_images(self, images: int, means: Any) -> None:
         """Called about twice a second and at the end of each epoch.
 
         Args:
             images: trained on since the start of the run.
-            means: over the images of the current epoch so far.
+            means: over the images of the current epoch so far, a dataclass with a `loss`:
+                `rotvq.evaluation.metrics.Means` of a tokenizer, `rotvq.generation.totals.Means` of
+                a prior.
         """
 
     def on_bad_step(self, message: str) -> None:

@@ -10,12 +10,11 @@ from typing import Any, BinaryIO
 
 import torch
 from safetensors.torch import save as to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from rotvq.errors import UserError
 from rotvq.files import write_atomically, write_bytes
 from rotvq.guarded import open_regular
-from rotvq.model import VQVAE
 from rotvq.training import archive
 from rotvq.training.monitor import BadSteps
 
@@ -148,8 +147,8 @@ def _check_digest(file: BinaryIO) -> None:
         raise ValueError("it is damaged")
 
 
-def save_weights(path: Path, model: VQVAE) -> None:
-    """Write the model with its codebook as safetensors.
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write the parameters and buffers of a model as safetensors.
 
     Raises:
         OSError: no space or no permission.

@@ -144,9 +144,9 @@ def _check_position(at: Position, steps: int, batch_size: int) -> None:
 def _check_record(record: Any, name: str, number: int) -> None:
     """Check that the record of an epoch has numbers wherever epochs.jsonl has them."""
     _require(isinstance(record, dict), name, "a mapping", _kind(record))
-    groups = ("train", "test", "codebook", "timing")
-    known = {"epoch", "images", *groups, "bad_steps"}
-    _require({*record} | {"bad_steps"} == known, name, f"the entries {known}", "others")
+    groups, optional = ("train", "test", "codebook", "timing"), {"bad_steps", "codebook"}
+    known = {"epoch", "images", *groups, *optional}
+    _require({*record} | optional == known, name, f"the entries {known}", "others")
     for key in known & record.keys():
         value, where = record[key], f"{name}.{key}"
         if key not in groups:

@@ -45,14 +45,14 @@ class DataConfig:
     bits: int | None = None
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         parse_size(self.size)
         for name in ("train_images", "test_images"):
             value = getattr(self, name)
-            _require(value is None or value >= 1, f"data.{name}", "a positive number", value)
-        _require(self.validation >= 0, "data.validation", "0 or more", self.validation)
+            require(value is None or value >= 1, f"data.{name}", "a positive number", value)
+        require(self.validation >= 0, "data.validation", "0 or more", self.validation)
         fits = self.bits is None or 1 <= self.bits <= 16
-        _require(fits, "data.bits", "1 to 16", self.bits)
+        require(fits, "data.bits", "1 to 16", self.bits)
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ class ModelConfig:
     normalized_latents: bool = False
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         for name in ("width", "dim"):
             value = getattr(self, name)
-            _require(value >= 1, f"model.{name}", "a positive number", value)
-        _require(1 <= self.stages <= 8, "model.stages", "1 to 8", self.stages)
-        _require(0 <= self.depth <= 1000, "model.depth", "0 to 1000", self.depth)
+            require(value >= 1, f"model.{name}", "a positive number", value)
+        require(1 <= self.stages <= 8, "model.stages", "1 to 8", self.stages)
+        require(0 <= self.depth <= 1000, "model.depth", "0 to 1000", self.depth)
 
 
 @dataclass(frozen=True)
@@ -119,34 +119,32 @@ class QuantizerConfig:
     groups: int = 1
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         name = "quantizer"
         fits = 1 <= self.codebook_size <= 2**24
-        _require(fits, f"{name}.codebook_size", "1 to 2**24", self.codebook_size)
+        require(fits, f"{name}.codebook_size", "1 to 2**24", self.codebook_size)
         for which in ("decay", "final_decay"):
             value = getattr(self, which)
-            _require(value is None or 0 <= value < 1, f"{name}.{which}", "0 to below 1", value)
-        _require(0 <= self.restart < 1 / 3, f"{name}.restart", "0 to below 1/3", self.restart)
+            require(value is None or 0 <= value < 1, f"{name}.{which}", "0 to below 1", value)
+        require(0 <= self.restart < 1 / 3, f"{name}.restart", "0 to below 1/3", self.restart)
         for which in ("residual", "groups"):
             value = getattr(self, which)
-            _require(1 <= value <= 64, f"{name}.{which}", "1 to 64", value)
+            require(1 <= value <= 64, f"{name}.{which}", "1 to 64", value)
         alone = self.residual == 1 or (self.levels is None and self.estimator != "reflection")
         wanted = "1 with levels or the reflection"
-        _require(alone, f"{name}.residual", wanted, self.residual)
+        require(alone, f"{name}.residual", wanted, self.residual)
         if self.levels is not None:
             parts = self.levels.split(",")
             wanted = "integers of 2 or more, such as 8,5,5,5"
             digits = all(part.strip().isdecimal() and int(part) >= 2 for part in parts)
-            _require(digits, f"{name}.levels", wanted, _SHORT.repr(self.levels))
+            require(digits, f"{name}.levels", wanted, _SHORT.repr(self.levels))
             size = math.prod(map(int, parts))
             wanted = f"the product of the levels {self.levels}, {size}"
-            _require(
-                self.codebook_size == size, f"{name}.codebook_size", wanted, self.codebook_size
-            )
+            require(self.codebook_size == size, f"{name}.codebook_size", wanted, self.codebook_size)
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class OptimizationConfig:
     """Optimization.
 
     Args:
@@ -157,9 +155,6 @@ class TrainingConfig:
         optimizer: "adam"; or "muon", which orthogonalizes the updates of the network's matrices.
         learning_rate: learning rate of the optimizer; the peak if a schedule changes it.
         schedule: "constant", or "cosine" with linear warmup over the first 10 % of the steps.
-        beta: weight β of the commitment loss.
-        entropy_weight: weight of the entropy loss, which encourages even use of the codes; 0
-            disables it.
         ema_decay: evaluate and save an exponential moving average of the model with this decay; 0
             disables it.
         gradient_clip: maximum gradient norm; 0 disables clipping.
@@ -168,8 +163,6 @@ class TrainingConfig:
         device: auto uses a GPU if there is one.
         checkpoint_every: epochs between checkpoints.
         test_every: epochs between test passes; the last epoch is always tested.
-        init_from: start from the weights of this run, saved model or hub model (OWNER/NAME); null
-            for random weights.
     """
 
     epochs: int = 100
@@ -178,8 +171,6 @@ class TrainingConfig:
     optimizer: Literal["adam", "muon"] = "adam"
     learning_rate: float = 2e-4
     schedule: Literal["constant", "cosine"] = "constant"
-    beta: float = 0.25
-    entropy_weight: float = 0.0
     ema_decay: float = 0.0
     gradient_clip: float = 0.0
     seed: int = 0
@@ -187,27 +178,47 @@ class TrainingConfig:
     device: Literal["auto", "cpu"] = "auto"
     checkpoint_every: int = 1
     test_every: int = 1
-    init_from: str | None = None
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         for name in ("epochs", "batch_size", "checkpoint_every", "test_every"):
             value = getattr(self, name)
-            _require(value >= 1, f"training.{name}", "a positive number", value)
+            require(value >= 1, f"training.{name}", "a positive number", value)
         micro = self.micro_batch_size
-        _require(
+        require(
             micro is None or (micro >= 1 and self.batch_size % micro == 0),
             "training.micro_batch_size",
             f"a divisor of the batch size {self.batch_size}",
             micro,
         )
-        rate = self.learning_rate
-        _require(0 < rate < float("inf"), "training.learning_rate", "a positive number", rate)
-        for name in ("beta", "entropy_weight", "gradient_clip"):
+        rate, clip = self.learning_rate, self.gradient_clip
+        require(0 < rate < float("inf"), "training.learning_rate", "a positive number", rate)
+        require(0 <= clip < float("inf"), "training.gradient_clip", "0 or more", clip)
+        require(0 <= self.ema_decay < 1, "training.ema_decay", "0 to below 1", self.ema_decay)
+        require(0 <= self.seed < 2**31, "training.seed", "0 to 2147483647", self.seed)
+
+
+@dataclass(frozen=True)
+class TrainingConfig(OptimizationConfig):
+    """Optimization.
+
+    Args:
+        beta: weight β of the commitment loss.
+        entropy_weight: weight of the entropy loss, which encourages even use of the codes; 0
+            disables it.
+        init_from: start from the weights of this run, saved model or hub model (OWNER/NAME); null
+            for random weights.
+    """
+
+    beta: float = 0.25
+    entropy_weight: float = 0.0
+    init_from: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("beta", "entropy_weight"):
             value = getattr(self, name)
-            _require(0 <= value < float("inf"), f"training.{name}", "0 or more", value)
-        _require(0 <= self.ema_decay < 1, "training.ema_decay", "0 to below 1", self.ema_decay)
-        _require(0 <= self.seed < 2**31, "training.seed", "0 to 2147483647", self.seed)
+            require(0 <= value < float("inf"), f"training.{name}", "0 or more", value)
 
 
 @dataclass(frozen=True)
@@ -239,7 +250,7 @@ GROUPS: dict[str, Any] = {part.name: part.default_factory for part in fields(Con
 """The groups of a configuration by name."""
 
 
-def differing(a: Config, b: Config) -> list[str]:
+def differing(a: Any, b: Any) -> list[str]:
     """The options that differ between two configurations, as "training.epochs: 40 → 60"."""
     before, after = dict(_leaves(a)), dict(_leaves(b))
     changed = (name for name in before if before[name] != after[name])
@@ -255,20 +266,25 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{entry.name}", value
 
 
-def _check_types(part: Any) -> None:
-    """Check the type of every field: a file edited by hand passes no parser."""
+def check_types(part: Any) -> None:
+    """Check the type of every field: a file edited by hand passes no parser.
+
+    Raises:
+        UserError: a value has another type.
+    """
     for name, hint in get_type_hints(type(part)).items():
         value = getattr(part, name)
         kinds = get_args(hint) or (hint,)
         if get_origin(hint) is Literal:
-            _require(value in kinds, name, " or ".join(map(str, kinds)), _SHORT.repr(value))
+            require(value in kinds, name, " or ".join(map(str, kinds)), _SHORT.repr(value))
         else:
             widened = (*kinds, int) if float in kinds else kinds
             names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
             fits = isinstance(value, widened) and isinstance(value, bool) == (bool in kinds)
-            _require(fits, name, names, _SHORT.repr(value))
+            require(fits, name, names, _SHORT.repr(value))
 
 
-def _require(holds: bool, name: str, expected: str, received: object) -> None:
+def require(holds: bool, name: str, expected: str, received: object) -> None:
+    """Raise a UserError with these words unless a condition holds."""
     if not holds:
         raise UserError(f"{name}: expected {expected}; got {received}.")

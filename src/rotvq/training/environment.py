@@ -56,7 +56,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that affect the numbers."""
     found = {"python": platform.python_version()}
-    for package in ("torch", "numpy", "accelerate", "torchmetrics"):
+    for package in ("torch", "numpy", "accelerate", "torchmetrics", "transformers"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from rotvq.evaluation.evaluate import totals_over
-from rotvq.evaluation.metrics import psnr
+from rotvq.evaluation.metrics import Totals, psnr
+from rotvq.model import VQVAE
 from rotvq.training.codebooks import health_of
 from rotvq.training.collapse import warning
 from rotvq.training.config import Config
@@ -21,7 +22,9 @@ def is_due(every: int, epoch: int, epochs: int) -> bool:
     return epoch % every == 0 or epoch == epochs
 
 
-def epoch_record(state: TrainingState, config: Config, images: Tensor) -> dict[str, Any]:
+def epoch_record(
+    state: TrainingState[VQVAE, Totals], config: Config, images: Tensor
+) -> dict[str, Any]:
     """Means over the epoch, the test pass if it is due, codebook health and timing.
 
     Args:
@@ -53,7 +56,7 @@ def epoch_record(state: TrainingState, config: Config, images: Tensor) -> dict[s
     return record
 
 
-def _test(state: TrainingState, config: Config, images: Tensor) -> dict[str, float]:
+def _test(state: TrainingState[VQVAE, Totals], config: Config, images: Tensor) -> dict[str, float]:
     options = config.training
     means = asdict(totals_over(state.eval_model, images, options.batch_size).means(options.beta))
     del means["batch_perplexity"]

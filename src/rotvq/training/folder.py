@@ -42,12 +42,12 @@ def check_free(folder: Path, overwrite: bool = False) -> None:
         )
 
 
-def prepare(folder: Path, config: Config, *, overwrite: bool = False) -> None:
+def prepare(folder: Path, config: Any, *, overwrite: bool = False) -> None:
     """Create the folder of a new run and write its configuration.
 
     Args:
         folder: one that `check_free` accepts.
-        config: saved as config.yaml.
+        config: a dataclass of groups of options, saved as config.yaml.
         overwrite: remove the files of a run in the folder, and only those.
 
     Raises:
@@ -67,7 +67,7 @@ def prepare(folder: Path, config: Config, *, overwrite: bool = False) -> None:
     (folder / run_folder.RECONSTRUCTIONS).mkdir()
 
 
-def prepare_resume(folder: Path, config: Config) -> None:
+def prepare_resume(folder: Path, config: Any) -> None:
     """Prepare the folder of a run to be resumed, possibly for more epochs.
 
     Raises:
@@ -78,7 +78,7 @@ def prepare_resume(folder: Path, config: Config) -> None:
         check_not_linked(each)
     for each in (folder, *subfolders):
         remove_abandoned(each)
-    if read_config(folder) != config:
+    if run_folder.read_config(folder) != asdict(config):
         run_folder.write_config(folder, asdict(config))
     (folder / run_folder.RECONSTRUCTIONS).mkdir(exist_ok=True)
 
@@ -92,6 +92,11 @@ def read_config(folder: Path) -> Config:
     """
     values = run_folder.read_config(folder)
     path = folder / run_folder.CONFIG
+    if "prior" in values:
+        raise UserError(
+            f"{folder}: expected the run of a tokenizer; got the run of a prior, which rotvq prior "
+            "trains and rotvq sample draws from."
+        )
     try:
         return Config.from_dict(values)
     except UserError as error:
@@ -128,7 +133,7 @@ def check_same_data(folder: Path, splits: Mapping[str, Any], precision: str | No
         if before[name] != split:
             raise UserError(
                 f"{folder}: expected the run's own {name} images, {texts[name]}; got "
-                f"{split['images']} of {split['fingerprint']}. Pass the same --data."
+                f"{split['images']} of {split['fingerprint']}. Pass the same data."
             )
     if precision not in (None, was):
         raise UserError(

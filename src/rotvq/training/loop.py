@@ -11,26 +11,25 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rotvq import run_folder
-from rotvq.evaluation.pixels import normalized
 from rotvq.training import gradients, monitor, processes
 from rotvq.training.callbacks import Callback
-from rotvq.training.codebooks import health_of
-from rotvq.training.epoch import epoch_record, is_due
+from rotvq.training.epoch import is_due
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.monitor import Monitor
-from rotvq.training.pictures import fixed_images, save_reconstructions
 from rotvq.training.run import TrainingRun
-from rotvq.training.schedule import SCHEDULES, linear, lr_scheduler
+from rotvq.training.schedule import SCHEDULES, lr_scheduler
+
+Run = TrainingRun[Any, Any]
 
 
-def train(run: TrainingRun, callbacks: Sequence[Callback], interrupt: Interrupt) -> None:
+def train(run: Run, callbacks: Sequence[Callback], interrupt: Interrupt) -> None:
     """Take the steps and epochs that are left.
 
     Args:
@@ -42,9 +41,8 @@ def train(run: TrainingRun, callbacks: Sequence[Callback], interrupt: Interrupt)
         Stopped: a signal came, and the checkpoint is written.
         UserError: the loss or too many gradients in a row are not finite.
     """
-    options, decay = run.config.training, run.config.quantizer
-    state, model, at = run.state, run.model, run.position
-    optimizer, scaler, codebooks = state.optimizer, state.scaler, model.quantizer.codebooks
+    options, state, model, at = run.options, run.state, run.model, run.position
+    optimizer, scaler = state.optimizer, state.scaler
     callbacks = callbacks if run.accelerator.is_main_process else ()
     first = run.accelerator.process_index * run.share
     own = slice(first, first + run.share)
@@ -54,7 +52,7 @@ def train(run: TrainingRun, callbacks: Sequence[Callback], interrupt: Interrupt)
     watch = Monitor(run.accelerator, run.precision, at.bad)
 
     while at.epoch < options.epochs:
-        order = run.samples.order(at.epoch)
+        order = run.order(at.epoch)
         model.train()
         since = time.perf_counter()
 
@@ -62,27 +60,20 @@ def train(run: TrainingRun, callbacks: Sequence[Callback], interrupt: Interrupt)
             # Every process draws the random numbers of the whole batch.
             seed = np.random.SeedSequence([options.seed, 0, at.images]).generate_state(1)
             torch.manual_seed(int(seed[0]))
-            progress = at.images / (steps * options.batch_size)
-            for codebook in codebooks:
-                codebook.decay = linear(decay.decay, decay.final_decay, progress)
-            images = run.batch(order, at.step, own)
-            if not all(codebook.ready for codebook in codebooks):
-                run.place_codes(order)
+            batch = run.batch(order, at.step, own)
+            run.before_step(order, at.images / (steps * options.batch_size))
 
             # Forward and backward, micro-batch by micro-batch.
             losses: list[Tensor] = []
-            parts = images.split(options.micro_batch_size or run.share)
+            parts = batch.split(options.micro_batch_size or run.share)
             for number, part in enumerate(parts, start=1):
                 last = number == len(parts)
                 with processes.accumulate(run.accelerator, run.wrapped, last):
-                    with run.autocast():
-                        output = run.wrapped(normalized(part))
-                    loss = output.loss(options.beta, options.entropy_weight)
+                    loss = run.loss(part)
                     scaler.scale(loss / len(parts)).backward()
-                state.totals.add(output, loss.isfinite())
                 losses.append(loss.detach())
 
-            # The scaler skips the optimizer's step if a gradient is not finite. The codebook
+            # The scaler skips the optimizer's step if a gradient is not finite. A codebook
             # moves anyway: it ignores vectors that are not finite.
             scaler.unscale_(optimizer)
             watch.add(losses, gradients.clip(model, options.gradient_clip))
@@ -90,7 +81,7 @@ def train(run: TrainingRun, callbacks: Sequence[Callback], interrupt: Interrupt)
             scaler.update()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
-            model.quantizer.update_codebook()
+            run.after_step()
             if state.average:
                 state.average.update_parameters(model)
             at.step += 1
@@ -108,14 +99,13 @@ def train(run: TrainingRun, callbacks: Sequence[Callback], interrupt: Interrupt)
         # Test, and write the epoch.
         at.seconds += time.perf_counter() - since
         state.totals.reduce()
-        record = epoch_record(state, run.config, run.images.val)
+        record = run.epoch_record()
         run.check_finite("the test loss", record["test"].get("loss", 0.0))
         at.history.append(record)
         at.epoch, at.step, at.seconds = at.epoch + 1, 0, 0.0
         state.reset_totals()
         if run.accelerator.is_main_process:
-            picture = run.folder / run_folder.reconstruction(at.epoch)
-            save_reconstructions(picture, run.eval_model, fixed_images(run.images.val))
+            run.draw()
         for callback in callbacks:
             callback.on_epoch_end(record)
         if is_due(options.checkpoint_every, at.epoch, options.epochs):
@@ -126,7 +116,7 @@ def train(run: TrainingRun, callbacks: Sequence[Callback], interrupt: Interrupt)
             _stop(run, interrupt)
 
 
-def _read(run: TrainingRun, watch: Monitor, order: Tensor, callbacks: Sequence[Callback]) -> None:
+def _read(run: Run, watch: Monitor, order: Tensor, callbacks: Sequence[Callback]) -> None:
     """Read the steps since the last reading: report the bad ones, and the means so far."""
     at = run.position
     for ago, value in watch.read().items():
@@ -135,16 +125,16 @@ def _read(run: TrainingRun, watch: Monitor, order: Tensor, callbacks: Sequence[C
             callback.on_bad_step(message)
     if at.bad.in_a_row >= monitor.PATIENCE:
         run.refuse(f"the gradients were not finite in {at.bad.in_a_row} steps in a row")
-    means = run.state.totals.means(run.config.training.beta)
+    means = run.means()
     if at.step == run.steps:
         run.check_finite("the loss", means.loss)
     for callback in callbacks:
         callback.on_images(at.images, means)
 
 
-def _report(run: TrainingRun, step: int, watched: str, value: float, order: Tensor) -> str:
+def _report(run: Run, step: int, watched: str, value: float, order: Tensor) -> str:
     """Report a bad step of the current epoch, counted from 0; returns a sentence about it."""
-    at, options = run.position, run.config.training
+    at, options = run.position, run.options
     before = at.epoch * run.steps + step
     message = f"Step {before + 1:,} was skipped: its gradients are not finite."
     if at.bad.total > monitor.REPORTS or not run.accelerator.is_main_process:
@@ -159,25 +149,25 @@ def _report(run: TrainingRun, step: int, watched: str, value: float, order: Tens
         "learning_rate": options.learning_rate * share,
         "precision": run.precision,
         "seen_after_images": at.images,
-        "means_of_the_epoch": asdict(run.state.totals.means(options.beta)),
+        "means_of_the_epoch": asdict(run.means()),
         "weights_finite": run.state.is_finite(),
-        "codebook": health_of(run.model),
+        **run.facts(),
     }
     folder = run.folder / run_folder.BAD_STEPS
     monitor.report(folder, before + 1, facts, run.batch(order, step))
     return f"{message} Its images and a report are in {folder}."
 
 
-def _is_stopped(run: TrainingRun, interrupt: Interrupt) -> bool:
+def _is_stopped(run: Run, interrupt: Interrupt) -> bool:
     return processes.agree_to_stop(run.accelerator, interrupt, run.position.step)
 
 
-def _stop(run: TrainingRun, interrupt: Interrupt) -> NoReturn:
+def _stop(run: Run, interrupt: Interrupt) -> NoReturn:
     run.state.totals.reduce()
     run.save()
     assert interrupt.signal is not None
     raise Stopped(
         interrupt.signal,
         f"Stopped after {run.position.images:,} images; everything is saved in {run.folder}. "
-        f"Continue with: rotvq train --out {shlex.quote(str(run.folder))} --resume",
+        f"Continue with: rotvq {run.command} --out {shlex.quote(str(run.folder))} --resume",
     )

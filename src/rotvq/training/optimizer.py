@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from rotvq.model import VQVAE
-from rotvq.training.config import TrainingConfig
+from rotvq.training.config import OptimizationConfig
 
 MOMENTUM = 0.95
 """Decay of Muon's average of the gradients."""
@@ -80,19 +79,22 @@ class Muon(Adam):
         p.sub_(update.reshape(p.shape), alpha=lr * size)
 
 
-def make_optimizer(model: VQVAE, options: TrainingConfig) -> Optimizer:
+def make_optimizer(
+    model: nn.Module, options: OptimizationConfig, parts: Sequence[nn.Module]
+) -> Optimizer:
     """The optimizer of a run.
 
     Args:
-        model: whose parameters it moves. Codes that are learned by gradient are left to Adam.
+        model: whose parameters it moves.
         options: of the run.
+        parts: of the model, whose matrices are Muon's; codes and embeddings are left to Adam.
     """
     rate, parameters = options.learning_rate, [*model.parameters()]
     # `initial_lr` is what the scheduler would add, so that a checkpoint is checked whole.
     if options.optimizer == "adam":
         fused = parameters[0].device.type in ("cpu", "cuda")
         return Adam([{"params": parameters, "initial_lr": rate}], lr=rate, fused=fused)
-    network = {*model.encoder.parameters(), *model.decoder.parameters()}
+    network = {p for part in parts for p in part.parameters()}
     matrices = [p for p in parameters if p in network and p.ndim > 1]
     others = [p for p in parameters if p not in network or p.ndim < 2]
     groups = ((matrices, True), (others, False))

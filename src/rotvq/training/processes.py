@@ -15,14 +15,14 @@ from torch import nn
 
 from rotvq.errors import UserError
 from rotvq.training import environment
-from rotvq.training.config import TrainingConfig
+from rotvq.training.config import OptimizationConfig
 from rotvq.training.interrupt import Interrupt
 
 AGREE_EVERY = 16
 """Steps after which several processes agree on whether to stop."""
 
 
-def make_accelerator(options: TrainingConfig) -> Accelerator:
+def make_accelerator(options: OptimizationConfig) -> Accelerator:
     """The accelerator of this process; it picks the device."""
     AcceleratorState._reset_state()
     # All processes update their codebooks alike, so no buffer has to be broadcast.
@@ -48,7 +48,7 @@ def accumulate(
     return nullcontext() if last else accelerator.no_sync(wrapped)
 
 
-def share(options: TrainingConfig, processes: int) -> int:
+def share(options: OptimizationConfig, processes: int) -> int:
     """Images of each batch that one process takes.
 
     Raises:

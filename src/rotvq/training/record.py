@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from rotvq import __version__, run_folder
 from rotvq.data_processing import ImageData, skipped
@@ -15,6 +18,26 @@ from rotvq.training import environment
 from rotvq.training.config import Config
 from rotvq.training.images import RunImages, sizes
 from rotvq.training.samples import Samples
+
+
+def facts(device: torch.device, precision: str, command: str) -> dict[str, Any]:
+    """What the record of any run says: format, command, time, versions, hardware, commit.
+
+    Args:
+        device: of the run.
+        precision: of the network.
+        command: the command line.
+    """
+    return {
+        "format": run_folder.FORMAT,
+        "rotvq": __version__,
+        "command": command,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": environment.versions(),
+        "hardware": environment.hardware(device),
+        "precision": precision,
+        "git": environment.git_state(),
+    }
 
 
 def write_run_record(
@@ -46,15 +69,7 @@ def write_run_record(
     tokens = (height // model.stride) * (width // model.stride)
     bits = tokens * sum(math.log2(size) for size in model.quantizer.codebook_sizes)
     notes = [*data.notes, samples.note] if samples.note else [*data.notes]
-    record = {
-        "format": run_folder.FORMAT,
-        "rotvq": __version__,
-        "command": command,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": environment.versions(),
-        "hardware": environment.hardware(images.test.device),
-        "precision": precision,
-        "git": environment.git_state(),
+    record = facts(images.test.device, precision, command) | {
         "from": dict(start) if start else None,
         "data": {
             "name": data.name,

@@ -1,75 +1,104 @@
-"""A run in memory: its images, model and state, and what the loop does with them."""
+"""A run in memory: model and state, and what the loop asks of what it trains."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, Generic, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rotvq import run_folder
-from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
-from rotvq.model import VQVAE
-from rotvq.training import checkpoint, codebooks, environment, gradients, processes
+from rotvq.training import checkpoint, environment, gradients, processes
 from rotvq.training.averaging import moving_average
-from rotvq.training.build import build_model
 from rotvq.training.checkpoint import Position
-from rotvq.training.config import Config
-from rotvq.training.images import limited, load_images
+from rotvq.training.config import OptimizationConfig
 from rotvq.training.optimizer import make_optimizer
-from rotvq.training.samples import Samples
-from rotvq.training.state import TrainingState
+from rotvq.training.state import M, S, TrainingState
 
 
-class TrainingRun:
-    """A run in memory.
+class TrainingRun(ABC, Generic[M, S]):
+    """A run in memory; a subclass says what is trained, on what.
 
     Args:
-        config: of the run.
-        data: images in memory.
+        options: of the run.
         folder: of the run; nothing is written yet.
 
+    Attributes:
+        command: that continues the run, as in `rotvq train`.
+        steps: of an epoch.
+        state: everything that changes during training.
+
     Raises:
-        UserError: configuration, data and processes do not fit together.
+        UserError: the batch does not divide into processes and micro-batches.
     """
 
-    def __init__(self, config: Config, data: ImageData, folder: Path) -> None:
-        options = config.training
-        self.config, self.data, self.folder = config, data, folder
+    command = "train"
+    steps: int
+    state: TrainingState[M, S]
+
+    def __init__(self, options: OptimizationConfig, folder: Path) -> None:
+        self.options, self.folder = options, folder
         self.accelerator = processes.make_accelerator(options)
         self.device = self.accelerator.device
         self.precision = environment.resolve_precision(options.precision, self.device)
         self.share = processes.share(options, self.accelerator.num_processes)
-        self.images = load_images(config, data, self.device)
-        split = limited(data.train, config.data.train_images)
-        self.samples = Samples(
-            self.images.train, split, options.batch_size, options.seed, config.data.random_flip
-        )
-        self.steps = len(self.samples) // options.batch_size
-        torch.manual_seed(options.seed)
-        model = build_model(config).to(self.device)
-        # One codebook update per optimizer step, however many micro-batches there are.
-        model.quantizer.defer_update = True
-        # torch's type of `to` lacks the memory format of modules.
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _start(self, model: M, parts: Sequence[nn.Module], totals: S) -> None:
+        """Make the state of a model that is on the device; `parts` are Muon's."""
         self.state = TrainingState(
             model,
-            moving_average(model, options.ema_decay),
-            make_optimizer(model, options),
+            moving_average(model, self.options.ema_decay),
+            make_optimizer(model, self.options, parts),
             gradients.scaler(self.device, self.precision),
+            totals,
         )
         self.wrapped = processes.wrap(self.accelerator, model)
 
+    @abstractmethod
+    def order(self, epoch: int) -> Tensor:
+        """The numbers of an epoch's samples, shuffled."""
+
+    @abstractmethod
+    def batch(self, order: Tensor, step: int, own: slice = slice(None)) -> Tensor:
+        """The samples of a step of the current epoch, or this process's own part of them."""
+
+    @abstractmethod
+    def loss(self, samples: Tensor) -> Tensor:
+        """The mean loss of a micro-batch, a scalar; it is added to the sums of the epoch."""
+
+    def before_step(self, order: Tensor, progress: float) -> None:
+        """Called before each step, with the order of the epoch and the share of steps done."""
+
+    def after_step(self) -> None:
+        """Called after each step of the optimizer."""
+
+    @abstractmethod
+    def means(self) -> Any:
+        """Means over the epoch so far: a dataclass with a `loss`."""
+
+    @abstractmethod
+    def epoch_record(self) -> dict[str, Any]:
+        """The record of the epoch that ends now: a line of epochs.jsonl."""
+
+    def draw(self) -> None:
+        """Write the picture of the epoch that has ended."""
+
+    def facts(self) -> dict[str, Any]:
+        """What else to report about a step with non-finite gradients."""
+        return {}
+
     @property
-    def model(self) -> VQVAE:
+    def model(self) -> M:
         """The model that is trained."""
         return self.state.model
 
     @property
-    def eval_model(self) -> VQVAE:
+    def eval_model(self) -> M:
         """The model that is tested and saved: the moving average, if there is one."""
         return self.state.eval_model
 
@@ -81,21 +110,7 @@ class TrainingRun:
     @property
     def images_per_epoch(self) -> int:
         """Images trained on in each epoch."""
-        return self.steps * self.config.training.batch_size
-
-    def batch(self, order: Tensor, step: int, own: slice = slice(None)) -> Tensor:
-        """The images of a step of the current epoch, or this process's own part of them."""
-        size = self.config.training.batch_size
-        numbers = order[step * size : (step + 1) * size][own]
-        return self.samples.take(numbers, self.position.epoch).to(self.device)
-
-    def place_codes(self, order: Tensor) -> None:
-        """Place the codes of `init: data` at the start of an epoch of this order."""
-        options = self.config.training
-        number = codebooks.images_to_start_from(self.model, self.samples, options.batch_size)
-        images = self.samples.take(order[:number], self.position.epoch).to(self.device)
-        size = options.micro_batch_size or self.share
-        codebooks.place_codes(self.model, images, size, self.accelerator, self.autocast)
+        return self.steps * self.options.batch_size
 
     def autocast(self) -> torch.autocast:
         """The precision of the network, as a context."""

@@ -4,23 +4,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Generic, Protocol, TypeVar, cast
 
 import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from rotvq.errors import UserError
-from rotvq.evaluation.metrics import Totals
-from rotvq.model import VQVAE
 from rotvq.training.checkpoint import Checkpoint, Position
 from rotvq.training.checkpoint_check import load_checked, placed
-from rotvq.training.config import TrainingConfig
+from rotvq.training.config import OptimizationConfig
 from rotvq.training.optimizer import moments
 
 
+class Sums(Protocol):
+    """Sums over an epoch, on the device."""
+
+    def reduce(self) -> None:
+        """Sum over all processes, if there are several."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The tensors that are added to."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue from the tensors of `state_dict`."""
+
+
+M = TypeVar("M", bound=nn.Module)
+S = TypeVar("S", bound=Sums)
+
+
 @dataclass
-class TrainingState:
+class TrainingState(Generic[M, S]):
     """Everything that changes while a run trains.
 
     Args:
@@ -28,27 +44,26 @@ class TrainingState:
         average: the moving average of the model, if there is one.
         optimizer: of the model's parameters.
         scaler: of the loss, for fp16; it also skips steps with non-finite gradients.
+        totals: of the epoch begun.
         position: where the run stands.
     """
 
-    model: VQVAE
+    model: M
     average: AveragedModel | None
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
+    totals: S
     position: Position = field(default_factory=Position)
 
-    def __post_init__(self) -> None:
-        self.reset_totals()
-
     @property
-    def eval_model(self) -> VQVAE:
+    def eval_model(self) -> M:
         """The model that is tested and saved: the moving average, if there is one."""
-        return cast(VQVAE, self.average.module) if self.average else self.model
+        return cast(M, self.average.module) if self.average else self.model
 
     def reset_totals(self) -> None:
         """Start the sums of a new epoch."""
-        quantizer, device = self.model.quantizer, next(self.model.parameters()).device
-        self.totals = Totals(quantizer.codebook_sizes, quantizer.dim, device)
+        for t in self.totals.state_dict().values():
+            t.zero_()
 
     def is_finite(self) -> bool:
         """Whether all weights and codes are finite."""
@@ -66,7 +81,7 @@ class TrainingState:
             position=self.position,
         )
 
-    def restore(self, path: Path, options: TrainingConfig, steps: int, *, totals: bool) -> None:
+    def restore(self, path: Path, options: OptimizationConfig, steps: int, *, totals: bool) -> None:
         """Load a checkpoint after checking that all of it belongs to this run.
 
         Args:

@@ -1,29 +1,34 @@
-"""A run from its start to its evaluation."""
+"""The training of a tokenizer, from its start to its evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from rotvq import run_folder
 from rotvq.data_processing import ImageData
 from rotvq.evaluation.evaluate import evaluate
-from rotvq.files import write_json
-from rotvq.training import checkpoint, processes, starting_point
-from rotvq.training.callbacks import Callback
+from rotvq.evaluation.metrics import Means, Totals
+from rotvq.evaluation.pixels import normalized
+from rotvq.model import VQVAE
+from rotvq.training import codebooks, starting_point
+from rotvq.training.build import build_model
+from rotvq.training.codebooks import health_of
 from rotvq.training.config import Config
-from rotvq.training.folder import check_free, check_same_data, prepare, prepare_resume
-from rotvq.training.images import sizes
-from rotvq.training.interrupt import Interrupt, Stopped
-from rotvq.training.lock import RunLock
-from rotvq.training.loop import train
+from rotvq.training.epoch import epoch_record
+from rotvq.training.images import limited, load_images, sizes
+from rotvq.training.lifecycle import Lifecycle
+from rotvq.training.pictures import fixed_images, save_reconstructions
 from rotvq.training.record import write_run_record
-from rotvq.training.run import TrainingRun
+from rotvq.training.samples import Samples
+from rotvq.training.schedule import linear
 
 
-class Trainer(TrainingRun):
-    """One run in one folder: `begin` or `resume` it, then `run` it to the end.
+class Trainer(Lifecycle[VQVAE, Totals]):
+    """A run that trains a tokenizer: `begin` or `resume` it, then `run` it to the end.
 
     Args:
         config: of the run.
@@ -35,91 +40,81 @@ class Trainer(TrainingRun):
     """
 
     def __init__(self, config: Config, data: ImageData, folder: Path) -> None:
-        super().__init__(config, data, folder)
-        self.lock = RunLock(folder)
+        super().__init__(config, folder)
+        options = config.training
+        self.config, self.data = config, data
+        self.images = load_images(config, data, self.device)
+        split = limited(data.train, config.data.train_images)
+        self.samples = Samples(
+            self.images.train, split, options.batch_size, options.seed, config.data.random_flip
+        )
+        self.steps = len(self.samples) // options.batch_size
+        torch.manual_seed(options.seed)
+        model = build_model(config).to(self.device)
+        # One codebook update per optimizer step, however many micro-batches there are.
+        model.quantizer.defer_update = True
+        # torch's type of `to` lacks the memory format of modules.
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        totals = Totals(model.quantizer.codebook_sizes, model.quantizer.dim, self.device)
+        self._start(model, [model.encoder, model.decoder], totals)
 
-    def begin(self, command: str = "", *, overwrite: bool = False) -> None:
-        """Create the folder of a new run.
+    def order(self, epoch: int) -> Tensor:
+        """The numbers of an epoch's samples, shuffled."""
+        return self.samples.order(epoch)
 
-        Args:
-            command: the command line, for the record.
-            overwrite: replace a run in the folder.
+    def batch(self, order: Tensor, step: int, own: slice = slice(None)) -> Tensor:
+        """The images of a step of the current epoch, or this process's own part of them."""
+        size = self.options.batch_size
+        numbers = order[step * size : (step + 1) * size][own]
+        return self.samples.take(numbers, self.position.epoch).to(self.device)
 
-        Raises:
-            UserError: the folder is not free, another process is training in it, or the model to
-                start from cannot be loaded.
-        """
-        main, start = self.accelerator.is_main_process, self._load_start()
-        if main:
-            # Before the lock, which creates the folder.
-            check_free(self.folder, overwrite)
-        with self.lock.until_failure(main):
-            if main:
-                prepare(self.folder, self.config, overwrite=overwrite)
-                self._describe(command, start)
-            processes.check_shared(self.accelerator, self.folder, 0)
-            if start:
-                self.save()
+    def before_step(self, order: Tensor, progress: float) -> None:
+        """Set the decay of the codebooks, and place the codes of `init: data`."""
+        decay, found = self.config.quantizer, self.model.quantizer.codebooks
+        for codebook in found:
+            codebook.decay = linear(decay.decay, decay.final_decay, progress)
+        if not all(codebook.ready for codebook in found):
+            self.place_codes(order)
 
-    def resume(self) -> str:
-        """Continue from the checkpoint in the folder, or start there if it has none.
+    def place_codes(self, order: Tensor) -> None:
+        """Place the codes of `init: data` at the start of an epoch of this order."""
+        options = self.config.training
+        number = codebooks.images_to_start_from(self.model, self.samples, options.batch_size)
+        images = self.samples.take(order[:number], self.position.epoch).to(self.device)
+        size = options.micro_batch_size or self.share
+        codebooks.place_codes(self.model, images, size, self.accelerator, self.autocast)
 
-        Returns:
-            A sentence if a damaged checkpoint was replaced by the one before it, or nothing.
+    def loss(self, samples: Tensor) -> Tensor:
+        """The mean loss of images (eq. 7)."""
+        options = self.config.training
+        with self.autocast():
+            output = self.wrapped(normalized(samples))
+        loss: Tensor = output.loss(options.beta, options.entropy_weight)
+        self.state.totals.add(output, loss.isfinite())
+        return loss
 
-        Raises:
-            UserError: the run was trained on other images or in another precision, its checkpoints
-                are damaged, it is past its epochs, or another process is training it.
-        """
-        main, notice = self.accelerator.is_main_process, ""
-        path = self.folder / run_folder.CHECKPOINT
-        with self.lock.until_failure(main):
-            if main:
-                if not (self.folder / run_folder.RUN).exists():
-                    self._describe("")
-                splits = sizes(self.images.splits) | self.samples.record
-                check_same_data(self.folder, splits, self.precision)
-                notice = checkpoint.settle(path)
-            self.accelerator.wait_for_everyone()
-            started = path.exists()
-            processes.check_shared(self.accelerator, self.folder, 1 + started)
-            if started:
-                self.state.restore(path, self.config.training, self.steps, totals=main)
-            else:
-                self._load_start()
-            # Last, so that a refusal leaves the folder as it was.
-            if main:
-                prepare_resume(self.folder, self.config)
-                if started:
-                    checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.eval_model)
-                    run_folder.write_epochs(self.folder, self.position.history)
-        return notice
+    def after_step(self) -> None:
+        """Update the codebooks from all micro-batches of the step."""
+        self.model.quantizer.update_codebook()
 
-    def run(self, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
-        """Train to the end and evaluate; returns the record of the evaluation.
+    def means(self) -> Means:
+        """Means over the images of the epoch so far."""
+        return self.state.totals.means(self.config.training.beta)
 
-        Raises:
-            Stopped: a signal came, and the checkpoint is written. After the last epoch, the
-                evaluation is completed and written too.
-            UserError: the loss or too many gradients in a row are not finite.
-        """
-        try:
-            with Interrupt() as interrupt:
-                train(self, callbacks, interrupt)
-                beta = self.config.training.beta
-                record = evaluate(self.eval_model, self.images.test, beta=beta)
-            if self.accelerator.is_main_process:
-                run_folder.write_epochs(self.folder, self.position.history)
-                write_json(self.folder / run_folder.EVALUATION, record)
-                checkpoint.before(self.folder / run_folder.CHECKPOINT).unlink(missing_ok=True)
-        finally:
-            self.lock.release()
-        if interrupt.signal is not None:
-            raise Stopped(interrupt.signal, f"Stopped; the run in {self.folder} is finished.")
-        return record
+    def epoch_record(self) -> dict[str, Any]:
+        """The record of the epoch that ends now."""
+        return epoch_record(self.state, self.config, self.images.val)
+
+    def draw(self) -> None:
+        """Write the picture of the epoch's reconstructions."""
+        picture = self.folder / run_folder.reconstruction(self.position.epoch)
+        save_reconstructions(picture, self.eval_model, fixed_images(self.images.val))
+
+    def facts(self) -> dict[str, Any]:
+        """The health of the codebook."""
+        return {"codebook": health_of(self.model)}
 
     def _load_start(self) -> dict[str, str] | None:
-        """Load the weights that the run starts from; returns their origin for the record."""
         name = self.config.training.init_from
         if name is None:
             return None
@@ -140,3 +135,9 @@ class Trainer(TrainingRun):
             command=command,
             start=start,
         )
+
+    def _splits(self) -> dict[str, Any]:
+        return sizes(self.images.splits) | self.samples.record
+
+    def _evaluate(self) -> dict[str, Any]:
+        return evaluate(self.eval_model, self.images.test, beta=self.config.training.beta)

@@ -1,0 +1,247 @@
+"""rotvq sample: draw images from a prior, or complete a picture."""
+
+from __future__ import annotations
+
+import re
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rotvq import run_folder
+from rotvq.cli.coding import Source, load_model
+from rotvq.cli.images import load_images
+from rotvq.cli.options import Parser
+from rotvq.cli.png_folder import PngFolder, check_folder
+from rotvq.cli.terminal import Terminal
+from rotvq.errors import UserError
+from rotvq.generation.config import Sampling
+from rotvq.training.config import Config, DataConfig
+
+if TYPE_CHECKING:
+    from rotvq.generation.prior import Prior
+    from rotvq.model import VQVAE
+    from rotvq.tokens.collection import Tokens
+
+TOKENS, GRID, RECORD = "tokens.npz", "grid.png", "samples.json"
+IN_GRID = 64
+"""Images in the picture of all samples, at most."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Draw images and write them. Returns the exit status."""
+    options = _parse(argv)
+    if options.measure:
+        data = load_images(Config(data=DataConfig(source=options.measure)))
+    # Imported late, because torch is slow to import: bad options are reported first.
+    from rotvq.files import write_json
+    from rotvq.generation.pictures import save_grid
+    from rotvq.generation.prior import Prior
+    from rotvq.generation.sampling import sample
+    from rotvq.tokens.coding import decode
+    from rotvq.tokens.file import save_tokens
+    from rotvq.training.environment import accelerator
+
+    terminal = Terminal()
+    prior = Prior.from_pretrained(options.prior).to(accelerator())
+    model = _tokenizer(options, prior)
+    labels = _labels(prior, options)
+    grid, given = _start(prior, model, options, len(labels))
+    since = time.perf_counter()
+    with terminal.counting(len(labels), "sampling") as advance:
+        tokens = sample(
+            prior,
+            labels,
+            options.sampling,
+            grid=grid,
+            given=given,
+            batch_size=options.batch_size,
+            progress=advance,
+        )
+    seconds = time.perf_counter() - since
+    images = [pixels for _, pixels in decode(model, tokens, options.batch_size)]
+    pngs = PngFolder(options.out / "images")
+    for pixels in images:
+        pngs.save("", pixels)
+    save_grid(options.out / GRID, images[:IN_GRID])
+    save_tokens(tokens, options.out / TOKENS)
+    record: dict[str, Any] = {
+        "prior": str(options.prior),
+        "images": len(images),
+        "sampling": vars(options.sampling),
+        "batch_size": options.batch_size,
+        "seconds": round(seconds, 2),
+    }
+    if options.measure:
+        record |= _measured(options, data, tokens, images, terminal)
+    write_json(options.out / RECORD, record)
+    terminal.say(
+        f"Drew {len(images):,} images in {seconds:.1f} s: {options.out}/images, {GRID} with the "
+        f"first {min(IN_GRID, len(images))}, and {TOKENS}."
+    )
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> Namespace:
+    parser = Parser(
+        prog="rotvq sample",
+        description="Draw new images from a prior, or complete a picture from its upper rows.",
+        epilog="examples: rotvq sample runs/prior -n 64 --label cat --guidance 1.5 -o cats; "
+        "rotvq sample runs/prior --complete picture.png --keep-rows 4 -n 8 -o completed",
+    )
+    parser.add_argument("prior", type=Path, help="folder written by rotvq prior")
+    parser.add_argument("-n", "--number", type=int, default=64, help="images (default: 64)")
+    parser.add_argument(
+        "--label",
+        help="class, by name or number; none: no given class (default: each class in turn)",
+    )
+    parser.add_argument(
+        "--guidance", type=float, default=1.0, help="classifier-free guidance (default: 1, none)"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="below 1: likelier codes (default: 1)"
+    )
+    parser.add_argument("--top-k", type=int, default=0, help="only the K likeliest codes")
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, help="only the likeliest codes with this probability"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    parser.add_argument("--grid", help="ROWSxCOLUMNS of tokens (default: the most frequent)")
+    parser.add_argument("--complete", metavar="PICTURE", help="keep the upper rows of this image")
+    parser.add_argument(
+        "--keep-rows", type=int, metavar="ROWS", help="rows of tokens to keep (default: half)"
+    )
+    parser.add_argument(
+        "--model", help="the model of the tokens (default: the one saved with the prior)"
+    )
+    parser.add_argument("--batch-size", type=int, default=256, help="images per batch")
+    parser.add_argument(
+        "--measure", metavar="DATA", help="compare with the test split of this data source"
+    )
+    parser.add_argument(
+        "--classifier",
+        type=Path,
+        default=Path("classifier"),
+        help="folder written by rotvq classifier, for --measure (default: classifier)",
+    )
+    parser.add_argument(
+        "--gfid",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="with --measure: also the gFID with the Inception network in FILE (default: download)",
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--overwrite", action="store_true", help="replace files of the same name")
+    options = parser.parse_args(argv)
+    _check(options)
+    return options
+
+
+def _check(options: Namespace) -> None:
+    for name in ("number", "batch_size"):
+        value = getattr(options, name)
+        if value < 1:
+            raise UserError(f"--{name.replace('_', '-')}: expected 1 or more; got {value}.")
+    if options.grid and not re.fullmatch(r"[1-9][0-9]{0,3}x[1-9][0-9]{0,3}", options.grid):
+        raise UserError(f"--grid: expected ROWSxCOLUMNS, such as 8x8; got {options.grid}.")
+    if options.grid and options.complete:
+        raise UserError("--grid: expected none with --complete, whose picture has its own grid.")
+    if options.keep_rows is not None and not options.complete:
+        raise UserError("--keep-rows: expected it with --complete PICTURE; got it alone.")
+    if options.gfid is not None and not options.measure:
+        raise UserError("--gfid: expected it with --measure DATA; got it alone.")
+    if options.measure and options.complete:
+        raise UserError("--measure: expected new images; got --complete. Pass only one of them.")
+    check_folder(options.out, options.overwrite)
+    if not options.prior.is_dir():
+        raise UserError(
+            f"{options.prior}: expected the folder of a prior, which rotvq prior trains; there is "
+            "no such folder."
+        )
+    options.sampling = Sampling(
+        options.guidance, options.temperature, options.top_k, options.top_p, options.seed
+    )
+
+
+def _tokenizer(options: Namespace, prior: Prior) -> VQVAE:
+    from rotvq.tokens.coding import codec
+
+    saved = options.prior / run_folder.TOKENIZER
+    if not options.model and not saved.is_dir():
+        raise UserError(
+            f"{options.prior}: expected the model of its tokens "
+            f"({prior.vocabulary.codec.model}); none was saved with the prior. Pass --model."
+        )
+    model = load_model(options.model or str(saved))
+    own = codec(model)
+    if own != prior.vocabulary.codec:
+        raise UserError(
+            f"--model: expected the model of the prior's tokens ({prior.vocabulary.codec.model}); "
+            f"got model {own.model}. Pass the model that encoded the tokens."
+        )
+    return model
+
+
+def _labels(prior: Prior, options: Namespace) -> list[int | None]:
+    classes, n = len(prior.vocabulary.classes), options.number
+    if options.label == "none":
+        return [None] * n
+    if options.label is not None:
+        return [prior.vocabulary.label(options.label)] * n
+    # The class of a picture to be completed is not known.
+    return [i % classes if classes and not options.complete else None for i in range(n)]
+
+
+def _start(prior: Prior, model: VQVAE, options: Namespace, number: int) -> tuple[Any, Any]:
+    """The grid of the images, and the tokens that are given."""
+    import numpy as np
+
+    from rotvq.tokens.coding import encode
+
+    if not options.complete:
+        rows, _, columns = (options.grid or "").partition("x")
+        return ((int(rows), int(columns)) if options.grid else None), None
+    source = Source([options.complete], None, model.channels)
+    tokens = encode(model, source)
+    if len(tokens) != 1:
+        raise UserError(
+            f"--complete: expected one picture; {options.complete} holds {len(tokens):,}. Pass the "
+            "path of an image file."
+        )
+    indices = tokens[0]
+    rows, columns = indices.shape[:2]
+    prior.vocabulary.check_grid((rows, columns))
+    keep = rows // 2 if options.keep_rows is None else options.keep_rows
+    if not 0 <= keep <= rows:
+        raise UserError(f"--keep-rows: expected 0 to {rows}, the picture's rows; got {keep}.")
+    given = indices[:keep].reshape(1, keep * columns, -1)
+    return (rows, columns), np.repeat(given, number, 0)
+
+
+def _measured(
+    options: Namespace, data: Any, tokens: Tokens, images: list[Any], terminal: Terminal
+) -> dict[str, Any]:
+    import numpy as np
+    import torch
+
+    from rotvq.evaluation import perceptual
+    from rotvq.evaluation.classifier import load_classifier
+    from rotvq.generation.measures import measure, save_nearest
+
+    classifier = load_classifier(options.classifier)
+    inception = None if options.gfid is None else perceptual.network("rfid", options.gfid)
+    samples, reference, train = (
+        torch.from_numpy(each) for each in (np.stack(images), data.test.images, data.train.images)
+    )
+    labels = None if tokens.labels is None else torch.tensor(tokens.labels)
+    total = len(samples) + len(reference) + len(train)
+    with terminal.counting(total, "measuring") as advance:
+        record = measure(
+            samples, labels, reference, train, classifier, inception=inception, progress=advance
+        )
+    save_nearest(options.out / "nearest.png", record, samples, train)
+    for name, value in record["metrics"].items():
+        terminal.say(f"  {name} {value:.4f}")
+    return record | {"data": data.name}

@@ -1,0 +1,174 @@
+"""The tokens of a prior in memory, as sequences of one length."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotvq.errors import UserError
+from rotvq.generation.config import TokensConfig
+from rotvq.generation.vocabulary import CLASSES, PREFIX, Grid, Vocabulary
+from rotvq.tokens.collection import Codec
+from rotvq.tokens.dataset import TokenDataset
+
+Sequences = NDArray[np.int32]
+"""Sequences of a vocabulary (n, t), padded with -1."""
+
+HELD_OUT = 10
+"""One of so many images is held out where there is no file of test tokens."""
+
+_AT_A_TIME = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class PriorData:
+    """The tokens of a run.
+
+    Args:
+        vocabulary: of the sequences.
+        train: sequences to train on.
+        test: sequences to test on.
+        notes: sentences for the user.
+    """
+
+    vocabulary: Vocabulary
+    train: Sequences
+    test: Sequences
+    notes: tuple[str, ...] = ()
+
+    @property
+    def splits(self) -> dict[str, dict[str, Any]]:
+        """Number and fingerprint of the images of each split, for the record of a run."""
+        return {
+            name: {
+                "images": len(some),
+                "indices": int((some[:, PREFIX:] >= 0).sum()),
+                "fingerprint": fingerprint(some),
+            }
+            for name, some in (("train", self.train), ("test", self.test))
+        }
+
+
+def fingerprint(sequences: Sequences) -> str:
+    """16 hex digits of the SHA-256 of shape and content."""
+    digest = hashlib.sha256(repr(sequences.shape).encode())
+    digest.update(np.ascontiguousarray(sequences).data)
+    return digest.hexdigest()[:16]
+
+
+def load(config: TokensConfig) -> PriorData:
+    """Read the tokens of a run.
+
+    Raises:
+        UserError: a file is missing or damaged, its labels do not fit, or the test tokens are of
+            another model or have another grid than the training tokens.
+    """
+    train, codec = _read(config.train, "train")
+    notes = []
+    if config.test is None:
+        train, test = _held_out(train)
+        notes.append(
+            f"{len(test):,} of {len(train) + len(test):,} images are held out for testing. "
+            "--tokens.test FILE tests on others."
+        )
+    else:
+        test, other = _read(config.test, "test")
+        if other != codec:
+            raise UserError(
+                f"tokens.test: expected tokens of the same model as tokens.train ({codec.model}); "
+                f"got tokens of {other.model}. Encode both with one model."
+            )
+    if not train or not test:
+        raise UserError(
+            f"tokens: expected images to train and to test on; got {len(train):,} and "
+            f"{len(test):,}. Encode more images."
+        )
+    classes = _classes(config.classes, [image.label for image in train])
+    train, test = _limited(train, config.train_images), _limited(test, config.test_images)
+    grids = Counter(image.grid for image in train)
+    vocabulary = Vocabulary(codec, tuple(g for g, _ in grids.most_common()), classes)
+    if not classes:
+        notes.append("The tokens have no labels: the prior is unconditional.")
+    for image in test:
+        vocabulary.check_grid(image.grid)
+        if image.label >= max(1, len(classes)):
+            raise UserError(
+                f"tokens.test: expected labels below {len(classes)}, as in the training tokens; "
+                f"got {image.label}. Encode both from one data set."
+            )
+    return PriorData(
+        vocabulary, _packed(vocabulary, train), _packed(vocabulary, test), tuple(notes)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    indices: NDArray[np.int64]
+    label: int
+
+    @property
+    def grid(self) -> Grid:
+        return self.indices.shape[0], self.indices.shape[1]
+
+
+def _read(path: str, name: str) -> tuple[list[_Image], Codec]:
+    if not path:
+        raise UserError(f"tokens.{name}: expected a token file or a folder of shards; got none.")
+    dataset = TokenDataset(Path(path).expanduser())
+    images = []
+    for start in range(0, len(dataset), _AT_A_TIME):
+        numbers = range(start, min(start + _AT_A_TIME, len(dataset)))
+        # Small numbers, as there may be many images; -1 stands for no label.
+        images += [
+            _Image(indices.numpy().astype(np.int32), label)
+            for indices, label, _ in dataset.__getitems__(numbers)
+        ]
+    bad = next((i.label for i in images if not -1 <= i.label < CLASSES), None)
+    if bad is not None:
+        raise UserError(f"tokens.{name}: expected labels from 0 to {CLASSES - 1:,}; got {bad}.")
+    return images, dataset.codec
+
+
+def _held_out(images: list[_Image]) -> tuple[list[_Image], list[_Image]]:
+    """Images spread evenly over the file are held out."""
+    test = images[HELD_OUT - 1 :: HELD_OUT] or images[1:2]
+    chosen = {id(image) for image in test}
+    return [image for image in images if id(image) not in chosen], test
+
+
+def _limited(images: list[_Image], limit: int | None) -> list[_Image]:
+    if limit is None or limit >= len(images):
+        return images
+    return [images[i * len(images) // limit] for i in range(limit)]
+
+
+def _classes(names: str | None, labels: list[int]) -> tuple[str, ...]:
+    number = max(labels) + 1
+    if names is None:
+        return tuple(map(str, range(number)))
+    found = tuple(name.strip() for name in names.split(","))
+    if len(found) < number or len(set(found)) < len(found) or not number or not all(found):
+        raise UserError(
+            f"tokens.classes: expected {number or 'no'} different names, one for each label; got "
+            f"{len(set(found))}. Separate them by commas."
+        )
+    return found
+
+
+def _packed(vocabulary: Vocabulary, images: list[_Image]) -> Sequences:
+    longest = max(map(vocabulary.length, vocabulary.grids))
+    packed = np.full((len(images), PREFIX + longest), -1, np.int32)
+    for grid in vocabulary.grids:
+        rows = [n for n, image in enumerate(images) if image.grid == grid]
+        if not rows:
+            continue
+        indices = np.stack([images[n].indices for n in rows])
+        found = vocabulary.sequences(indices, [images[n].label for n in rows])
+        packed[rows, : found.shape[1]] = found
+    return packed

@@ -1,0 +1,133 @@
+"""New images from a prior, and the rest of images whose first tokens are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessorList
+
+from rotvq.errors import UserError
+from rotvq.evaluation.evaluate import evaluating
+from rotvq.generation.config import Sampling
+from rotvq.generation.prior import Prior
+from rotvq.generation.vocabulary import PREFIX, Grid, Vocabulary
+from rotvq.tokens.collection import Packer, Tokens
+
+
+def sample(
+    prior: Prior,
+    labels: Sequence[int | None],
+    sampling: Sampling | None = None,
+    *,
+    grid: Grid | None = None,
+    given: NDArray[np.int64] | None = None,
+    batch_size: int = 256,
+    progress: Callable[[int], object] = lambda images: None,
+) -> Tokens:
+    """Draw the tokens of new images, one for each label.
+
+    Args:
+        prior: on any device; in evaluation mode during the call.
+        labels: class of each image; None for no given class.
+        sampling: how to draw; None for the defaults.
+        grid: rows and columns of tokens; None for the most frequent ones in training.
+        given: the first tokens of each image row by row, (n, tokens, indices of a token), to be
+            completed; None for none.
+        batch_size: images at a time.
+        progress: called after each batch with its number of images.
+
+    Returns:
+        Tokens of the model that the prior's tokens come from, with the labels.
+
+    Raises:
+        UserError: the prior has no such class or grid, or a batch size below 1.
+    """
+    sampling, vocabulary = sampling or Sampling(), prior.vocabulary
+    if batch_size < 1:
+        raise UserError(f"batch_size: expected 1 or more; got {batch_size}.")
+    grid = grid or vocabulary.grids[0]
+    vocabulary.check_grid(grid)
+    for label in labels:
+        if label is not None:
+            vocabulary.label(label)
+    packer = Packer(vocabulary.codec)
+    size = grid[0] * vocabulary.codec.stride, grid[1] * vocabulary.codec.stride
+    device = next(prior.parameters()).device
+    with evaluating(prior), torch.random.fork_rng(devices=[]), torch.no_grad():
+        for start in range(0, len(labels), batch_size):
+            these = labels[start : start + batch_size]
+            prefix = None if given is None else given[start : start + batch_size]
+            prompt = torch.from_numpy(_prompt(vocabulary, these, grid, prefix)).to(device)
+            # Each batch has a seed of its own, so that later images do not depend on earlier ones.
+            seed = np.random.SeedSequence([sampling.seed, start]).generate_state(1)
+            torch.manual_seed(int(seed[0]))
+            drawn = _draw(prior, prompt, grid, sampling)
+            packer.add(vocabulary.indices(drawn, grid), size, labels=these)
+            progress(len(these))
+    return packer.tokens()
+
+
+def _prompt(
+    vocabulary: Vocabulary,
+    labels: Sequence[int | None],
+    grid: Grid,
+    given: NDArray[np.int64] | None,
+) -> NDArray[np.int64]:
+    """The class, the grid and the given tokens of each image."""
+    anything = np.zeros((len(labels), *grid, vocabulary.indices_of_token), np.int64)
+    prefix = vocabulary.sequences(anything, labels)[:, :PREFIX]
+    if given is None:
+        return prefix
+    starts = np.array([codes.start for codes in vocabulary.codes])
+    return np.concatenate([prefix, (given + starts).reshape(len(labels), -1)], 1)
+
+
+def _draw(
+    prior: Prior,
+    prompt: Int64[Tensor, "n t"],
+    grid: Grid,
+    sampling: Sampling,
+) -> NDArray[np.int64]:
+    """Complete the sequences."""
+    left = PREFIX + prior.vocabulary.length(grid) - prompt.shape[1]
+    if not left:
+        return prompt.cpu().numpy()
+    free = prompt.clone()
+    free[:, 0] = prior.vocabulary.no_class
+    generation = GenerationConfig(
+        do_sample=True,
+        guidance_scale=float(sampling.guidance),
+        temperature=float(sampling.temperature),
+        top_k=sampling.top_k,
+        top_p=float(sampling.top_p),
+        max_new_tokens=left,
+        pad_token_id=0,
+    )
+    drawn = prior.network.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        negative_prompt_ids=free,
+        generation_config=generation,
+        logits_processor=LogitsProcessorList([_next_code(prior.vocabulary.codes)]),
+    )
+    return drawn.cpu().numpy()
+
+
+def _next_code(codes: Sequence[range]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Keeps the logits of the codes of the next index alone."""
+
+    def processor(
+        input_ids: Int64[Tensor, "n t"], scores: Float[Tensor, "n v"]
+    ) -> Float[Tensor, "n v"]:
+        these = codes[(input_ids.shape[1] - PREFIX) % len(codes)]
+        own = slice(these.start, these.stop)
+        result = torch.full_like(scores, -torch.inf)
+        result[:, own] = scores[:, own]
+        return result
+
+    return processor

@@ -1,0 +1,210 @@
+"""rotvq prior and rotvq sample, from images to images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("transformers")
+
+from rotvq import VQVAE, VectorQuantizer, load_tokens
+from rotvq.cli.main import main
+from rotvq.tokens.coding import codec
+from rotvq.tokens.collection import Packer
+from rotvq.tokens.file import save_tokens
+
+TINY = (
+    "--prior.width 16 --prior.depth 1 --prior.heads 2 --training.batch_size 8 --training.epochs 1 "
+    "--training.learning_rate 0.01"
+).split()
+
+
+def save_model(folder: Path, seed: int) -> VQVAE:
+    torch.manual_seed(seed)
+    model = VQVAE(width=8, dim=8, depth=1, quantizer=VectorQuantizer(16, 8, channel_dim=1)).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+def write_tokens(path: Path, model: VQVAE, n: int, labels: bool = True) -> Path:
+    packer, draw = Packer(codec(model)), np.random.default_rng(n)
+    packer.add(
+        draw.integers(16, size=(n, 4, 4)),
+        (16, 16),
+        labels=[i % 2 if labels else None for i in range(n)],
+    )
+    save_tokens(packer.tokens(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A model, two token files and a finished prior."""
+    folder = tmp_path_factory.mktemp("prior")
+    model = save_model(folder / "model", 0)
+    train = write_tokens(folder / "train.npz", model, 40)
+    write_tokens(folder / "test.npz", model, 12)
+    save_model(folder / "other", 1)
+    words = ["prior", train, "--tokens.test", folder / "test.npz", "--model", folder / "model"]
+    words += ["--tokens.classes", "cat,dog", "--out", folder / "run", *TINY]
+    assert main([str(word) for word in words]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    """A finished prior, one's own to spoil."""
+    return Path(shutil.copytree(made / "run", tmp_path / "run"))
+
+
+def test_the_output_says_what_was_trained_and_how_to_go_on(rotvq, made, tmp_path):
+    out = tmp_path / "run"
+    done = rotvq("prior", made / "train.npz", "--out", out, *TINY)
+    assert done.status == 0, done
+    assert "36 training and 4 test images of 4x4 tokens, 16 codes, 2 classes." in done.out
+    assert "4 of 40 images are held out" in done.out
+    record = json.loads((out / "evaluation.json").read_text())["metrics"]
+    assert f"{record['bits_per_token']:.3f} bits per token" in done.out
+    assert f"rotvq sample {out} -n 64" in done.out
+
+
+def test_samples_are_pictures_a_grid_a_token_file_and_a_record(rotvq, made, tmp_path):
+    out = tmp_path / "samples"
+    done = rotvq("sample", made / "run", "-n", 5, "--guidance", 1.5, "--seed", 3, "-o", out)
+    assert done.status == 0, done
+    assert sorted(p.name for p in (out / "images").iterdir()) == [
+        f"{n:06d}.png" for n in range(1, 6)
+    ]
+    tokens = load_tokens(out / "tokens.npz")
+    assert tokens.labels == [0, 1, 0, 1, 0]
+    decoded = rotvq("decode", out / "tokens.npz", "--model", made / "model", "-o", out / "again")
+    assert decoded.status == 0, decoded
+    for name in ("000001.png", "000005.png"):
+        with Image.open(out / "images" / name) as one, Image.open(out / "again" / name) as other:
+            assert np.array_equal(np.asarray(one), np.asarray(other))
+    with Image.open(out / "grid.png") as grid:
+        assert grid.size == (3 * 16 + 2 * 2, 2 * 16 + 2)
+    record = json.loads((out / "samples.json").read_text())
+    assert record["sampling"] == {
+        "guidance": 1.5, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 3,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("label", "expected"), [("dog", [1] * 3), ("0", [0] * 3), ("none", None)])
+def test_a_class_is_chosen_by_name_or_number(rotvq, made, tmp_path, label, expected):
+    out = tmp_path / "samples"
+    assert rotvq("sample", made / "run", "-n", 3, "--label", label, "-o", out).status == 0
+    assert load_tokens(out / "tokens.npz").labels == expected
+
+
+def test_a_picture_is_completed_below_the_rows_that_are_kept(rotvq, made, tmp_path):
+    pixels = np.random.default_rng(0).integers(256, size=(16, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    words = ["--complete", tmp_path / "picture.png", "-n", 6]
+    for keep, out in ((3, "three"), (None, "half")):
+        option = [] if keep is None else ["--keep-rows", keep]
+        done = rotvq("sample", made / "run", *words, *option, "-o", tmp_path / out)
+        assert done.status == 0, done
+    done = rotvq("encode", tmp_path / "picture.png", "--model", made / "model", "-o",
+                 tmp_path / "picture.npz")  # fmt: skip
+    assert done.status == 0
+    own = load_tokens(tmp_path / "picture.npz")[0]
+    for out, keep in (("three", 3), ("half", 2)):
+        completed = np.stack([*load_tokens(tmp_path / out / "tokens.npz")])
+        assert (completed[:, :keep] == own[:keep]).all()
+        assert (completed[:, keep:] != completed[:1, keep:]).any()
+
+
+def test_a_finished_run_is_resumed_for_more_epochs_without_naming_its_tokens(rotvq, run):
+    done = rotvq("prior", "--out", run, "--resume", "--training.epochs", 2)
+    assert done.status == 0, done
+    assert len((run / "epochs.jsonl").read_text().splitlines()) == 2
+    error = rotvq("prior", "--out", run, "--resume", "--prior.width", 32).error
+    assert "prior.width: 16 → 32" in error
+
+
+def test_bad_options_of_prior_take_one_line(rotvq, made, tmp_path):
+    train, out = made / "train.npz", tmp_path / "out"
+    for words, expected in (
+        ([tmp_path / "absent.npz"], "absent.npz: expected a token file"),
+        ([], "tokens.train: expected a token file or a folder of shards; got none"),
+        ([train, "--model", made / "other"], "--model: expected the model of these tokens"),
+        ([train, "--prior.width", 30, "--prior.heads", 4], "prior.width: expected a multiple of"),
+        ([train, "--tokens.classes", "cat"], "tokens.classes: expected 2 different names"),
+        ([train, "--training.epochs", 0], "training.epochs: expected a positive number; got 0"),
+        ([train, "--prior", "x"], "--prior: expected --prior.NAME VALUE"),
+        ([train, "--nonsense"], "nonsense"),
+    ):
+        assert expected in rotvq("prior", *words, "--out", out).error, words
+        assert not out.exists()
+    assert "already holds a run" in rotvq("prior", train, "--out", made / "run").error
+    other = write_tokens(tmp_path / "other.npz", VQVAE.from_pretrained(made / "other"), 12)
+    error = rotvq("prior", train, "--tokens.test", other, "--out", out).error
+    assert "tokens.test: expected tokens of the same model" in error
+
+
+def test_bad_options_of_sample_take_one_line(rotvq, made, tmp_path):
+    run, out = made / "run", tmp_path / "out"
+    Image.new("RGB", (24, 16)).save(tmp_path / "wide.png")
+    for words, expected in (
+        ([tmp_path / "absent"], "absent: expected the folder of a prior"),
+        ([made / "model"], '"format": "rotvq prior"; got \'rotvq model\''),
+        ([run, "-n", 0], "--number: expected 1 or more; got 0"),
+        ([run, "--label", "cow"], "label: expected one of cat, dog; got cow"),
+        ([run, "--grid", "8x8"], "grid: expected one that the prior was trained on (4x4); got 8x8"),
+        ([run, "--grid", "8"], "--grid: expected ROWSxCOLUMNS"),
+        ([run, "--model", made / "other"], "--model: expected the model of the prior's tokens"),
+        ([run, "--temperature", 0], "temperature: expected above 0, to 100; got 0"),
+        ([run, "--keep-rows", 2], "--keep-rows: expected it with --complete"),
+        ([run, "--complete", tmp_path / "wide.png"], "(4x4); got 4x6"),
+        ([run, "--complete", tmp_path / "absent.png"], "absent.png"),
+        ([run, "--gfid"], "--gfid: expected it with --measure"),
+    ):
+        assert expected in rotvq("sample", *words, "-o", out).error, words
+        assert not out.exists()
+
+
+def test_a_prior_without_labels_or_without_its_model_says_so(rotvq, made, tmp_path):
+    model = VQVAE.from_pretrained(made / "model")
+    train = write_tokens(tmp_path / "train.npz", model, 20, labels=False)
+    done = rotvq("prior", train, "--out", tmp_path / "run", *TINY)
+    assert "The tokens have no labels: the prior is unconditional." in done.out
+    error = rotvq("sample", tmp_path / "run", "-o", tmp_path / "out").error
+    assert "none was saved with the prior. Pass --model." in error
+    words = ["sample", tmp_path / "run", "--model", made / "model", "-o", tmp_path / "out"]
+    assert "trained on tokens without labels; got 1" in rotvq(*words, "--label", 1).error
+    assert rotvq(*words, "-n", 2).status == 0
+    assert load_tokens(tmp_path / "out/tokens.npz").labels is None
+
+
+def test_other_commands_name_a_prior_for_what_it_is(rotvq, made, tmp_path):
+    for words in (["evaluate"], ["report"], ["train", "--resume", "--out"]):
+        assert "expected the run of a tokenizer" in rotvq(*words, made / "run").error
+    encoded = rotvq("encode", "photos", "--model", made / "run", "-o", tmp_path / "x.npz")
+    assert "got 'rotvq prior'" in encoded.error
+
+
+def test_samples_are_measured_in_one_record(rotvq, made, tmp_path, make_images):
+    from rotvq.evaluation.classifier import Classifier, save_classifier
+
+    data = make_images(tmp_path / "data", {"train": 10, "test": 6})
+    (tmp_path / "classifier").mkdir()
+    save_classifier(tmp_path / "classifier", Classifier(2, (4, 8)), {})
+    words = ["--measure", data, "--classifier", tmp_path / "classifier", "-o", tmp_path / "out"]
+    done = rotvq("sample", made / "run", "-n", 8, *words)
+    assert done.status == 0, done
+    record = json.loads((tmp_path / "out/samples.json").read_text())
+    assert {"classifier_frechet_distance", "class_accuracy", "nearest_pixels"} <= set(
+        record["metrics"]
+    )
+    assert record["samples"] == 8 and record["reference"] == {"split": "test", "images": 6}
+    assert (tmp_path / "out/nearest.png").is_file()
+    words[3] = tmp_path / "absent"
+    words[-1] = tmp_path / "out2"
+    assert "Train the classifier again" in rotvq("sample", made / "run", *words).error

@@ -1,0 +1,80 @@
+"""From token files to sequences; what does not fit is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rotvq.errors import UserError
+from rotvq.generation.config import TokensConfig
+from rotvq.generation.data import load
+from rotvq.tokens.file import load_tokens
+
+
+def test_every_image_becomes_a_sequence_and_a_tenth_is_held_out(write_tokens):
+    path = write_tokens(grids=((2, 3), (1, 2), (2, 3)))
+    data, tokens = load(TokensConfig(str(path))), load_tokens(path)
+    vocabulary = data.vocabulary
+    assert vocabulary.grids == ((2, 3), (1, 2)) and vocabulary.classes == ("0", "1", "2")
+    assert data.train.shape == (36, 8) and data.test.shape == (4, 8)
+    assert "4 of 40 images are held out" in data.notes[0]
+    where = {"train": [i for i in range(40) if i % 10 != 9], "test": range(9, 40, 10)}
+    for name, numbers in where.items():
+        for row, number in zip(getattr(data, name), numbers, strict=True):
+            indices = tokens[number]
+            expected = vocabulary.sequences(indices[None], [tokens.labels[number]])[0]
+            assert row[: len(expected)].tolist() == expected.tolist()
+            assert (row[len(expected) :] == -1).all()
+
+
+def test_images_are_taken_evenly_and_test_tokens_from_their_own_file(write_tokens):
+    whole = load(TokensConfig(str(write_tokens()), str(write_tokens("test.npz", 10, seed=1))))
+    part = load(TokensConfig(str(write_tokens()), str(write_tokens("test.npz", 10, seed=1)), 4, 2))
+    assert np.array_equal(part.train, whole.train[::10])
+    assert np.array_equal(part.test, whole.test[::5])
+    assert part.notes == ()
+    assert part.splits["train"]["fingerprint"] != whole.splits["train"]["fingerprint"]
+
+
+def test_tokens_without_labels_make_an_unconditional_prior(write_tokens):
+    data = load(TokensConfig(str(write_tokens(labels=False))))
+    assert data.vocabulary.classes == ()
+    assert set(data.train[:, 0]) == {data.vocabulary.no_class}
+    assert "no labels: the prior is unconditional" in data.notes[-1]
+
+
+def test_residual_tokens_are_interleaved(write_tokens, residual_tokenizer):
+    path = write_tokens(model=residual_tokenizer)
+    data, tokens = load(TokensConfig(str(path))), load_tokens(path)
+    first = data.train[0, 2:].reshape(2, 3, 2) - [0, 16]
+    assert np.array_equal(first, tokens[0])
+
+
+def test_classes_can_be_named(write_tokens):
+    data = load(TokensConfig(str(write_tokens()), classes="cat, dog,ox"))
+    assert data.vocabulary.classes == ("cat", "dog", "ox")
+
+
+@pytest.mark.parametrize("names", ["cat,dog", "cat,dog,dog", "cat,,ox"])
+def test_names_that_do_not_fit_are_refused(write_tokens, names):
+    with pytest.raises(UserError, match=r"tokens\.classes: expected 3 different names"):
+        load(TokensConfig(str(write_tokens()), classes=names))
+
+
+def test_test_tokens_must_fit(write_tokens, residual_tokenizer):
+    train = str(write_tokens())
+    for words, other in (
+        (r"tokens\.test: expected tokens of the same model", {"model": residual_tokenizer}),
+        (r"grid: .*\(2x3\); got 3x2", {"grids": ((3, 2),)}),
+        (r"tokens\.test: expected labels below 3.*got 3", {"classes": 4}),
+    ):
+        with pytest.raises(UserError, match=words) as error:
+            load(TokensConfig(train, str(write_tokens("test.npz", **other))))
+        assert "\n" not in str(error.value)
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"tokens\.train: expected a token file"):
+        load(TokensConfig())
+    with pytest.raises(UserError, match=r"absent\.npz"):
+        load(TokensConfig(str(tmp_path / "absent.npz")))

@@ -1,0 +1,106 @@
+"""Samples beside ones drawn step by step from the whole network, without a cache."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_tokens import draw_indices
+
+from rotvq.errors import UserError
+from rotvq.generation.config import Sampling
+from rotvq.generation.sampling import sample
+
+
+@torch.no_grad()
+def likeliest(prior, label, grid, guidance, given=()):
+    """The likeliest next index, one after the other: guidance by its definition."""
+    vocabulary = prior.vocabulary
+    empty = np.zeros((1, *grid, vocabulary.indices_of_token), np.int64)
+    prompts = [
+        torch.from_numpy(vocabulary.sequences(empty, [which])[:, :2]) for which in (label, None)
+    ]
+    drawn = []
+    while len(drawn) < vocabulary.length(grid):
+        codes = vocabulary.codes[len(drawn) % len(vocabulary.codes)]
+        own = slice(codes.start, codes.stop)
+        conditional, free = (
+            prior.network(input_ids=p).logits[0, -1, own].log_softmax(0) for p in prompts
+        )
+        scores = free + guidance * (conditional - free)
+        best = given[len(drawn)] if len(drawn) < len(given) else int(scores.argmax())
+        drawn.append(best)
+        prompts = [torch.cat([p, torch.tensor([[best + codes.start]])], 1) for p in prompts]
+    return drawn
+
+
+@pytest.mark.parametrize("guidance", [1.0, 0.0, 3.0])
+def test_guided_samples_are_those_of_the_definition(make_prior, any_codec, guidance):
+    prior = make_prior(any_codec)
+    tokens = sample(prior, [0, 2, None], Sampling(guidance, top_k=1))
+    found = [each.flatten().tolist() for each in tokens]
+    assert found == [likeliest(prior, c, (2, 3), guidance) for c in (0, 2, None)]
+    assert tokens.labels == [0, 2, None] and tokens.sizes == [(8, 12)] * 3
+    assert tokens.codec == any_codec
+
+
+def test_guidance_makes_a_difference(make_prior):
+    plain, guided = (
+        sample(make_prior(), [0, 1, 2], Sampling(scale, top_k=1)) for scale in (1.0, 3.0)
+    )
+    assert plain.packed != guided.packed
+
+
+def test_given_tokens_are_kept_and_the_rest_follows_from_them(make_prior, any_codec):
+    prior = make_prior(any_codec)
+    given = draw_indices(any_codec, 2, (1, 3)).reshape(2, 3, -1)
+    tokens = sample(prior, [1, 1], Sampling(2.0, top_k=1), grid=(2, 3), given=given)
+    for own, found in zip(given, tokens, strict=True):
+        assert np.array_equal(found[:1].reshape(3, -1), own)
+        start = own.flatten().tolist()
+        assert found.flatten().tolist() == likeliest(prior, 1, (2, 3), 2.0, start)
+
+
+def test_when_all_is_given_nothing_is_drawn(make_prior, any_codec):
+    given = draw_indices(any_codec, 2, (2, 3))
+    tokens = sample(make_prior(any_codec), [0, None], given=given.reshape(2, 6, -1))
+    assert np.array_equal(np.stack([*tokens]), given)
+
+
+def test_indices_are_drawn_as_often_as_the_prior_says(make_prior):
+    prior = make_prior(grids=((1, 1),))
+    drawn = np.array([each.item() for each in sample(prior, [1] * 4000, Sampling(seed=3))])
+    sequence = torch.from_numpy(prior.vocabulary.sequences(np.zeros((1, 1, 1), int), [1]))
+    with torch.no_grad():
+        expected = prior.network(input_ids=sequence[:, :2]).logits[0, -1, :7].softmax(0).numpy()
+    counts = np.bincount(drawn, minlength=7)
+    error = (counts - 4000 * expected) / np.sqrt(4000 * expected * (1 - expected) + 1)
+    assert np.abs(error).max() < 4, (counts, expected)
+    assert 0.05 < expected.max() < 0.95
+
+
+def test_the_seed_decides_and_the_global_generator_stays(make_prior):
+    prior = make_prior()
+    before = torch.get_rng_state()
+    first, again, other = (sample(prior, [0] * 9, Sampling(seed=s)) for s in (0, 0, 1))
+    assert first.packed == again.packed != other.packed
+    assert torch.equal(torch.get_rng_state(), before)
+    longer = sample(prior, [0] * 12, Sampling(seed=0), batch_size=4)
+    shorter = sample(prior, [0] * 8, Sampling(seed=0), batch_size=4)
+    assert longer.packed.startswith(shorter.packed)
+
+
+def test_mistakes_are_named(make_prior):
+    prior = make_prior()
+    for call, words in (
+        (lambda: sample(prior, [3]), "label: expected one of cat, dog, ox; got 3"),
+        (lambda: sample(prior, [0], grid=(3, 3)), r"grid: .*got 3x3"),
+        (lambda: sample(prior, [0], batch_size=0), "batch_size: expected 1 or more; got 0"),
+        (lambda: Sampling(temperature=0), "temperature: expected above 0, to 100; got 0"),
+        (lambda: Sampling(top_p=0), "top_p: expected above 0, to 1; got 0"),
+        (lambda: Sampling(top_k=-1), "top_k: expected 0 or more; got -1"),
+        (lambda: Sampling(guidance=float("nan")), "guidance: expected 0 to 100; got nan"),
+        (lambda: Sampling(seed=-1), "seed: expected 0 to 2147483647; got -1"),
+    ):
+        with pytest.raises(UserError, match=words):
+            call()
