@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from rotvq.quantization import (
         EMA,
         ESTIMATORS,
+        BinarySphericalQuantizer,
         FiniteScalarQuantizer,
         GradientLearned,
         GroupedQuantizer,
         LinearMap,
+        LookupFreeQuantizer,
         Quantized,
         Quantizer,
         ResidualQuantizer,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         VectorQuantizer,
         distances,
         nearest,
+        sampled,
     )
     from rotvq.tokens.collection import Tokens
     from rotvq.tokens.file import load_tokens, save_tokens
@@ -34,10 +37,12 @@ _MODULES = {
     "quantization": (
         "EMA",
         "ESTIMATORS",
+        "BinarySphericalQuantizer",
         "FiniteScalarQuantizer",
         "GradientLearned",
         "GroupedQuantizer",
         "LinearMap",
+        "LookupFreeQuantizer",
         "Quantized",
         "Quantizer",
         "ResidualQuantizer",
@@ -45,6 +50,7 @@ _MODULES = {
         "VectorQuantizer",
         "distances",
         "nearest",
+        "sampled",
     ),
     "tokens.collection": ("Tokens",),
     "tokens.file": ("load_tokens", "save_tokens"),
@@ -56,12 +62,14 @@ __all__ = [
     "EMA",
     "ESTIMATORS",
     "VQVAE",
+    "BinarySphericalQuantizer",
     "Decoder",
     "Encoder",
     "FiniteScalarQuantizer",
     "GradientLearned",
     "GroupedQuantizer",
     "LinearMap",
+    "LookupFreeQuantizer",
     "Quantized",
     "Quantizer",
     "ResidualQuantizer",
@@ -75,6 +83,7 @@ __all__ = [
     "encode_images",
     "load_tokens",
     "nearest",
+    "sampled",
     "save_tokens",
 ]
 
