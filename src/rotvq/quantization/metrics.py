@@ -11,6 +11,8 @@ from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.names import MetricName
+from rotvq.quantization.estimators import BLOCK
+from rotvq.quantization.tensors import readable
 
 Metric = Callable[[Tensor], Tensor]
 """Maps vectors (..., d) to where they are compared by their Euclidean distance."""
@@ -76,5 +78,16 @@ class _Unit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor, _: Tensor) -> Tensor:
         unit, norm = ctx.saved_tensors
-        along = (unit * g).sum(-1, keepdim=True)
-        return torch.addcmul(g, unit, along, value=-1) * torch.where(norm == 0, 0.0, 1 / norm)
+        scale = torch.where(norm == 0, 0.0, 1 / norm)
+        if not (unit.is_cpu and unit.ndim == 2 and readable()):
+            along = (unit * g).sum(-1, keepdim=True)
+            return torch.addcmul(g, unit, along, value=-1) * scale
+        # A few rows at a time stay in the cache.
+        out = torch.empty_like(unit)
+        rows = max(1, BLOCK // unit.shape[1])
+        for u, s, arrived, result in zip(
+            *(t.split(rows) for t in (unit, scale, g, out)), strict=True
+        ):
+            along = (u * arrived).sum(1, keepdim=True).mul_(s)
+            torch.mul(arrived, s, out=result).addcmul_(u, along, value=-1)
+        return out
