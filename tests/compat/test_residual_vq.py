@@ -97,7 +97,10 @@ def test_masked_tokens(zeros):
     [
         ({"heads": 2}, "heads: expected 1; got 2. Use GroupedResidualVQ"),
         ({"diveq": True}, "diveq: expected False; got True"),
-        ({"implicit_neural_codebook": True}, "implicit_neural_codebook: expected False"),
+        (
+            {"implicit_neural_codebook": True, "use_cosine_sim": True},
+            "use_cosine_sim: expected False; got True",
+        ),
         ({"beam_size": 4}, "beam_size: expected None; got 4"),
         ({"no_such": 4}, "no_such: expected an argument of VectorQuantize; got an unknown one"),
         ({"num_quantizers": None}, "num_quantizers: expected a number of levels"),
@@ -108,6 +111,47 @@ def test_masked_tokens(zeros):
 def test_what_is_not_supported_is_refused(asked, message):
     with pytest.raises(UserError, match=message):
         layer(**asked)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_implicit_codebooks_choose_the_nearest_of_codes_that_depend_on_the_levels_before(shared):
+    vq = layer(implicit_neural_codebook=True, shared_codebook=shared, mlp_kwargs={"depth": 2})
+    x = torch.randn(2, 6, 8)
+    quantized, indices, losses = vq(x)
+    residual, total = x.double(), torch.zeros(2, 6, 8)
+    for i in range(3):
+        codes = vq.codebooks[i].expand(2, 6, 16, 8)
+        if i:
+            codes = vq.implicit.networks[i - 1](codes, total.unsqueeze(2))
+        assert torch.equal(
+            (residual.unsqueeze(2) - codes).square().sum(-1).argmin(-1), indices[..., i]
+        )
+        code = codes.gather(2, indices[..., i, None, None].expand(-1, -1, 1, 8)).squeeze(2)
+        torch.testing.assert_close(losses[i].double(), (residual - code).square().mean())
+        residual, total = residual - code, total + code
+    torch.testing.assert_close(quantized, total)
+    torch.testing.assert_close(vq.get_output_from_indices(indices), quantized)
+    losses.sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in vq.parameters())
+
+
+def test_implicit_codebooks_learn_and_leave_masked_tokens_out():
+    vq = layer(implicit_neural_codebook=True, mlp_kwargs={"depth": 1})
+    optimizer = torch.optim.Adam(vq.parameters(), 0.01)
+    x = torch.randn(4, 20, 8)
+    first = (x - vq(x)[0]).square().mean()
+    for _ in range(40):
+        optimizer.zero_grad()
+        vq(x)[2].sum().backward()
+        optimizer.step()
+    assert (x - vq(x)[0]).square().mean() < 0.7 * first
+    mask = torch.arange(20).expand(4, 20) < 12
+    quantized, indices, losses = vq(x.where(mask.unsqueeze(-1), 1e3), mask)
+    packed, packed_indices, packed_losses = vq(x[:, :12])
+    torch.testing.assert_close(quantized[:, :12], packed)
+    torch.testing.assert_close(losses, packed_losses)
+    assert torch.equal(indices[:, :12], packed_indices) and (indices[~mask] == -1).all()
+    assert not quantized[~mask].any()
 
 
 @pytest.mark.parametrize("cosine", [False, True])

@@ -6,10 +6,12 @@ from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from rotvq.compat._arguments import Refused, check, codebook_layer
+from rotvq.compat._implicit import ImplicitLevels
 from rotvq.compat._losses import weighted
 from rotvq.compat._residual import GroupedLayer, ResidualLayer, per_group
 from rotvq.compat._steps import frozen
@@ -20,7 +22,6 @@ from rotvq.quantization.processes import alone
 _REFUSED: Refused = {
     "heads": ((1,), "GroupedResidualVQ"),
     "diveq": ((False,), "learnable_codebook=True: the decoder must see codes, not vectors near"),
-    "implicit_neural_codebook": ((False,), "shared_codebook or SimVQ"),
     "beam_size": ((None, 1), "the nearest code of each level"),
     "eval_beam_size": ((None, 1), "the nearest code of each level"),
     "quant_grad_frac": ((0.0, 0), "0: the gradient crosses all levels in one step"),
@@ -32,7 +33,6 @@ _REFUSED: Refused = {
     "separate_codebook_per_head": ((False,), "GroupedResidualVQ"),
 }
 _WITHOUT_EFFECT = {
-    "mlp_kwargs",
     "beam_score_quantizer_weights",
     "orthogonal_reg_active_codes_only",
     "orthogonal_reg_max_codes",
@@ -43,6 +43,9 @@ _REFUSED_IN_FORWARD: Refused = {
     "sample_codebook_temp": ((None,), "sample_codebook_temp of the layer"),
     "beam_size": ((None, 1), "the nearest code of each level"),
 }
+
+
+_PLAIN = "a codebook without implicit_neural_codebook"
 
 
 class ResidualVQ(ResidualLayer):
@@ -57,6 +60,10 @@ class ResidualVQ(ResidualLayer):
         codebook_size: number of codes, or one for each level.
         codebook_dim: length of a code; if it is not dim, linear layers project in and out.
         shared_codebook: use one codebook in all levels.
+        implicit_neural_codebook: from the second level on, a network makes the codes from learned
+            ones and those of the levels before (QINCo). It holds n × k codes in parts, and takes
+            the time of a network for each.
+        mlp_kwargs: `dim_hidden` and `depth` of these networks.
         quantize_dropout: use a random number of levels in each training pass.
         quantize_dropout_cutoff_index: the least number of levels is one more.
         quantize_dropout_multiple_of: round the number of levels up to a multiple.
@@ -82,6 +89,8 @@ class ResidualVQ(ResidualLayer):
         codebook_size: int | tuple[int, ...],
         codebook_dim: int | None = None,
         shared_codebook: bool = False,
+        implicit_neural_codebook: bool = False,
+        mlp_kwargs: dict[str, Any] | None = None,
         quantize_dropout: bool = False,
         quantize_dropout_cutoff_index: int = 0,
         quantize_dropout_multiple_of: int = 1,
@@ -107,11 +116,19 @@ class ResidualVQ(ResidualLayer):
         codebook = {n: v for n, v in others.items() if n not in own}
         width = codebook_dim or dim
         self.project(dim, width)
+        if implicit_neural_codebook:
+            codebook |= {"learnable_codebook": True, "ema_update": False}
+            own_only = {"use_cosine_sim": False, "threshold_ema_dead_code": 0}
+            wrong = {n: codebook[n] for n, v in own_only.items() if codebook.get(n, v) != v}
+            check("ResidualVQ", wrong, {n: ((own_only[n],), _PLAIN) for n in wrong}, set())
         levels = [codebook_layer(size, width, decay=decay, **codebook) for size in sizes]
         if shared_codebook:
             for level in levels[1:]:
                 level.codebook = levels[0].codebook
         self.quantizer = ResidualQuantizer(levels)
+        self.implicit = (
+            ImplicitLevels(levels, **mlp_kwargs or {}) if implicit_neural_codebook else None
+        )
         self.codebook_sizes = sizes
         self.commitment_weight = commitment_weight
         self.freeze_codebook = freeze_codebook or (decay >= 1 and not self._learned)
@@ -170,6 +187,8 @@ class ResidualVQ(ResidualLayer):
     def _quantize(
         self, z: Tensor, mask: Tensor | None, number: int, fixed: bool
     ) -> tuple[Tensor, list[Quantized]]:
+        if self.implicit is not None:
+            return self.implicit.by_level(z, mask, number)
         with frozen(self.quantizer, z, mask) if fixed else nullcontext():
             return self.quantizer.by_level(z, mask, number)
 
@@ -188,6 +207,12 @@ class ResidualVQ(ResidualLayer):
         levels = cast(list[VectorQuantizer], list(self.quantizer.quantizers))
         codes = tuple(level.codebook.embeddings for level in levels)
         return torch.stack(codes) if len(set(self.codebook_sizes)) == 1 else codes
+
+    def get_codes_from_indices(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "..."]:
+        if self.implicit is None:
+            return super().get_codes_from_indices(indices)
+        missing = self.num_quantizers - indices.shape[-1]
+        return torch.stack(list(self.implicit.codes(F.pad(indices, (0, missing), value=-1))))
 
     def level_codes(self, level: int, indices: Int64[Tensor, "..."]) -> Float[Tensor, "... d"]:
         codes = cast(VectorQuantizer, self.quantizer.quantizers[level]).lookup(indices)
