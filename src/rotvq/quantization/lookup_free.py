@@ -129,6 +129,9 @@ class LookupFreeQuantizer(Quantizer):
         codes = self.codebook.codes(indices.clamp_min(0)).where(valid.unsqueeze(-1), 0.0)
         return channels_at(codes, self.channel_dim)
 
+    def compared(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return channels_at(self.project(z.movedim(self.channel_dim, -1)), self.channel_dim)
+
     def initialize_codebook(self, z: Tensor, mask: Tensor | None = None) -> None:
         """Does nothing: the codes are fixed."""
 

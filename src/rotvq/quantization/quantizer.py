@@ -157,6 +157,9 @@ class VectorQuantizer(Quantizer):
     def lookup(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "..."]:
         return look_up(indices, whole(self.codebook.embeddings).float(), self.channel_dim)
 
+    def compared(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return channels_at(self.codebook.project(z.movedim(self.channel_dim, -1)), self.channel_dim)
+
     def initialize_codebook(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> None:

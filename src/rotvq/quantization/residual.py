@@ -129,6 +129,10 @@ class ResidualQuantizer(Composite):
         pairs = zip(self._each(), self._unstack(indices, fewest=1), strict=False)
         return _added([quantizer.lookup(level) for quantizer, level in pairs])
 
+    def compared(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """As the first level does."""
+        return self._each()[0].compared(z)
+
     def initialize_codebook(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> None:
