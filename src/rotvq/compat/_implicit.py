@@ -89,9 +89,8 @@ class ImplicitLevels(nn.Module):
 
     def codes(self, indices: Int64[Tensor, "... q"]) -> Iterator[Float[Tensor, "... d"]]:
         """The code of each level; zeros for −1."""
-        so_far: Tensor | None = None
+        so_far = torch.zeros((), device=indices.device)
         for i, found in enumerate(indices.unbind(-1)):
-            so_far = 0 if so_far is None else so_far
             code = self._code(i, found.clamp_min(0), so_far)
             code = code.where((found >= 0).unsqueeze(-1), 0.0)
             so_far = so_far + code

@@ -82,7 +82,7 @@ class _Unit(nn.Module):
     """Codes of any length to codes of unit length, float32."""
 
     def forward(self, codes: Tensor) -> Tensor:
-        return cosine(whole(codes))
+        return cosine(whole(codes).float())
 
     def right_inverse(self, codes: Tensor) -> Tensor:
         """The codes themselves, which have unit length."""
