@@ -410,9 +410,10 @@ def test_a_weight_may_be_a_function_of_sums_and_counts():
         shapes.append((sums.shape, counts.shape))
         return (counts > 1e9).float()
 
-    vq(torch.randn(50, 8), ema_update_weight=weight)
-    torch.testing.assert_close(vq.codebook, before, rtol=0, atol=1e-6)
-    assert shapes == [((1, 16, 8), (1, 16))]
+    for _ in range(120):  # longer than a missing update is tolerated
+        vq(torch.randn(50, 8), ema_update_weight=weight)
+    torch.testing.assert_close(vq.codebook, before, rtol=0, atol=1e-4)
+    assert shapes == [((1, 16, 8), (1, 16))] * 120
 
 
 def test_a_pass_without_an_update():

@@ -41,7 +41,7 @@ def weighted_step(levels: Sequence[VectorQuantizer], weight: Weight | None) -> I
         for level in levels:
             level.defer_update = False
     for head, level in enumerate(levels):
-        level.codebook.step(_own(weight, head))
+        level.update_codebook(_own(weight, head))
 
 
 def _own(weight: Weight, head: int) -> StepWeight:

@@ -24,6 +24,7 @@ _LARGEST = 1e29
 """A vector with a larger element (or nan) stays out of the statistics: its sum could overflow."""
 
 StepWeight = Tensor | Callable[[Tensor, Tensor], Tensor]
+"""A number for each code (k,), or a function of counts n (k,) and sums s (k, d) that returns it."""
 
 
 class Codebook(CodebookState):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.names import MetricName
-from rotvq.quantization.codebook import Codebook
+from rotvq.quantization.codebook import Codebook, StepWeight
 from rotvq.quantization.entropy import entropy_loss
 from rotvq.quantization.estimators import Estimator, by_name
 from rotvq.quantization.interface import Quantized, Quantizer
@@ -166,9 +166,14 @@ class VectorQuantizer(Quantizer):
         z, kept = channels_last(z, mask, self.dim, self.channel_dim)
         self.codebook.initialize(self.codebook.project(z.flatten(0, -2)), kept)
 
-    def update_codebook(self) -> None:
+    def update_codebook(self, weight: StepWeight | None = None) -> None:
+        """Update the codebook with all vectors since its last step.
+
+        Args:
+            weight: scales the step 1 − γ of each code, as in `Codebook.step`.
+        """
         self._waiting = 0 if self._waiting < _WARN_AFTER else _WARN_AFTER  # warn only once
-        self.codebook.step()
+        self.codebook.step(weight)
 
     def _recomputed(self) -> bool:
         """Whether this forward pass is the second one of activation checkpointing.
