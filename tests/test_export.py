@@ -8,9 +8,12 @@ from rotvq.errors import UserError
 from rotvq.export import differences, load_onnx, load_torch, to_onnx, to_torch
 from rotvq.model import VQVAE
 from rotvq.quantization import (
+    BinarySphericalQuantizer,
     FiniteScalarQuantizer,
+    GradientLearned,
     GroupedQuantizer,
     LinearMap,
+    LookupFreeQuantizer,
     ResidualQuantizer,
     VectorQuantizer,
 )
@@ -50,6 +53,25 @@ def test_finite_scalar_and_grey(way, tmp_path):
     net = model(channels=1, dim=3, quantizer=quantizer, normalized_latents=True)
     encode, decode = map(read, write(net, tmp_path))
     assert differences(net, encode, decode, images(2, 12, 8, channels=1))[0] == 0
+
+
+BINARY_OR_COSINE = {
+    "lookup-free": lambda: LookupFreeQuantizer(8, channel_dim=1),
+    "spherical": lambda: BinarySphericalQuantizer(8, channel_dim=1),
+    "cosine": lambda: VectorQuantizer(
+        50, 8, metric="cosine", update=GradientLearned(), channel_dim=1
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("make", BINARY_OR_COSINE.values(), ids=BINARY_OR_COSINE.keys())
+def test_binary_and_cosine_codes(way, make, tmp_path):
+    write, read = WAYS[way]
+    net = model(quantizer=make())
+    encode, decode = map(read, write(net, tmp_path))
+    share, largest = differences(net, encode, decode, images(2, 12, 8))
+    assert share == 0 and largest < 1e-5
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from rotvq.quantization import (
         EMA,
         ESTIMATORS,
+        BinarySphericalQuantizer,
         FiniteScalarQuantizer,
         GradientLearned,
         GroupedQuantizer,
         LinearMap,
+        LookupFreeQuantizer,
         Quantized,
         Quantizer,
         ResidualQuantizer,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         distances,
         nearest,
         nearest_codes,
+        sampled,
     )
     from rotvq.tokens.collection import Tokens
     from rotvq.tokens.dataset import TokenDataset
@@ -37,10 +40,12 @@ _MODULES = {
     "quantization": (
         "EMA",
         "ESTIMATORS",
+        "BinarySphericalQuantizer",
         "FiniteScalarQuantizer",
         "GradientLearned",
         "GroupedQuantizer",
         "LinearMap",
+        "LookupFreeQuantizer",
         "Quantized",
         "Quantizer",
         "ResidualQuantizer",
@@ -49,6 +54,7 @@ _MODULES = {
         "distances",
         "nearest",
         "nearest_codes",
+        "sampled",
     ),
     "plotting": ("plot_codebook", "plot_usage"),
     "tokens.collection": ("Tokens",),
@@ -62,12 +68,14 @@ __all__ = [
     "EMA",
     "ESTIMATORS",
     "VQVAE",
+    "BinarySphericalQuantizer",
     "Decoder",
     "Encoder",
     "FiniteScalarQuantizer",
     "GradientLearned",
     "GroupedQuantizer",
     "LinearMap",
+    "LookupFreeQuantizer",
     "Quantized",
     "Quantizer",
     "ResidualQuantizer",
@@ -85,6 +93,7 @@ __all__ = [
     "nearest_codes",
     "plot_codebook",
     "plot_usage",
+    "sampled",
     "save_tokens",
 ]
 

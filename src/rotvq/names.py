@@ -15,6 +15,12 @@ EstimatorName = Literal[
 UpdateName = Literal["ema", "gradient", "linear"]
 """`UPDATES` in `rotvq.quantization.updates`, in this order."""
 
+MetricName = Literal["euclidean", "cosine"]
+"""Functions in `rotvq.quantization.metrics`."""
+
+CodesName = Literal["learned", "lookup_free", "spherical"]
+"""Learned, or else one of `BINARY` in `rotvq.quantization.lookup_free`, in this order."""
+
 NetworkName = Literal["paper", "patches", "attention"]
 """`NETWORKS` in `rotvq.model.vqvae`, in this order."""
 

@@ -14,9 +14,12 @@ from rotvq.errors import UserError
 from rotvq.model import VQVAE, hub
 from rotvq.quantization import (
     EMA,
+    BinarySphericalQuantizer,
     FiniteScalarQuantizer,
+    GradientLearned,
     GroupedQuantizer,
     LinearMap,
+    LookupFreeQuantizer,
     ResidualQuantizer,
     Restart,
     VectorQuantizer,
@@ -29,6 +32,12 @@ QUANTIZERS = {
     "linear": lambda: VectorQuantizer(
         20, 6, update=LinearMap(), estimator="straight_through", entropy_loss=True, channel_dim=1
     ),
+    "cosine": lambda: VectorQuantizer(
+        20, 6, metric="cosine", update=GradientLearned(), channel_dim=1
+    ),
+    "lookup-free": lambda: LookupFreeQuantizer(6, temperature=0.5, group=3, channel_dim=1),
+    "spherical": lambda: BinarySphericalQuantizer(6, entropy_loss=False, channel_dim=1),
+    "symmetric": lambda: FiniteScalarQuantizer([4] * 6, symmetric=True, channel_dim=1),
     "finite": lambda: FiniteScalarQuantizer([3, 2, 2, 2, 2, 2], channel_dim=1),
     "large grid": lambda: FiniteScalarQuantizer([40] * 6, channel_dim=1),
     "residual": lambda: ResidualQuantizer(

@@ -7,10 +7,12 @@ from torch import Tensor, nn
 from rotvq.quantization import (
     EMA,
     ESTIMATORS,
+    BinarySphericalQuantizer,
     FiniteScalarQuantizer,
     GradientLearned,
     GroupedQuantizer,
     LinearMap,
+    LookupFreeQuantizer,
     ResidualQuantizer,
     Restart,
     VectorQuantizer,
@@ -31,8 +33,8 @@ def vector(estimator="rotation", update="ema", k=K, d=D, **more):
     return make
 
 
-def fsq(*levels):
-    return lambda **place: FiniteScalarQuantizer(levels, **place)
+def fsq(*levels, **more):
+    return lambda **place: FiniteScalarQuantizer(levels, **more, **place)
 
 
 def residual(**place):
@@ -54,7 +56,13 @@ OF_EACH_KIND = {
     **{f"vq rotation {update}": vector(update=update) for update in UPDATES},
     "vq restart": vector(restart=Restart(0.1)),
     "vq entropy_weight": vector(entropy_loss=True),
+    "vq cosine": vector(metric="cosine"),
+    "vq cosine gradient": vector(update="gradient", metric="cosine"),
+    "vq cosine linear": vector(update="linear", metric="cosine"),
+    "lookup-free": lambda **place: LookupFreeQuantizer(6, **place),
+    "binary spherical": lambda **place: BinarySphericalQuantizer(6, **place),
     "fsq": fsq(8, 5, 5, 5),
+    "fsq symmetric": fsq(8, 5, 4, 2, symmetric=True),
     "fsq of 2 levels": fsq(2, 2, 2, 2, 2, 2),
     "fsq of 2**32 codes": fsq(*[4] * 16),
     "residual": residual,
@@ -96,5 +104,5 @@ def each(quantizers, argument="make"):
 
 
 def leaves(quantizer):
-    kinds = (VectorQuantizer, FiniteScalarQuantizer)
+    kinds = (VectorQuantizer, FiniteScalarQuantizer, LookupFreeQuantizer)
     return [module for module in quantizer.modules() if isinstance(module, kinds)]

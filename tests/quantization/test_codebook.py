@@ -444,3 +444,21 @@ def test_a_saved_codebook_trains_on_like_the_original(update):
         each.step()
     for name, value in codebook.state_dict().items():
         assert torch.equal(copy.state_dict()[name], value), name
+
+
+def test_a_weight_scales_the_step_of_each_code():
+    torch.manual_seed(0)
+    codebook, plain = (Codebook(4, 3, EMA(0.9)) for _ in range(2))
+    codes, z = torch.randn(4, 3), torch.randn(40, 3)
+    indices, valid = torch.arange(40) % 4, torch.ones(40, dtype=torch.bool)
+    weight = torch.tensor([0.0, 0.5, 1.0, 2.0])
+    for each in (codebook, plain):
+        each.set_codes(codes, weight=5.0)
+        each.accumulate(z, indices, valid)
+    codebook.step(weight)
+    plain.step()
+    means = z.view(10, 4, 3).mean(0)
+    rate = 0.1 * weight[:, None]
+    expected = ((1 - rate) * 5 * codes + rate * 10 * means) / ((1 - rate) * 5 + rate * 10)
+    torch.testing.assert_close(codebook.embeddings, expected)
+    torch.testing.assert_close(codebook.embeddings[2], plain.embeddings[2])

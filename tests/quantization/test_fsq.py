@@ -187,3 +187,15 @@ def test_it_replaces_a_vector_quantizer():
     model.eval()
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     assert torch.equal(model.decode(model.encode(x)), model(x).reconstruction)
+
+
+@pytest.mark.parametrize("levels", [2, 3, 4, 5, 8])
+def test_symmetric_levels_are_evenly_spaced_and_the_nearest_is_chosen(levels):
+    quantizer = FiniteScalarQuantizer([levels], symmetric=True)
+    places = torch.linspace(-1, 1, levels)
+    torch.testing.assert_close(quantizer.codebook.embeddings[:, 0], places)
+    z = torch.linspace(-3, 3, 1001)[:, None]
+    nearest = (torch.tanh(z) - places).abs().argmin(1)
+    sure = (torch.tanh(z) * (levels - 1) / 2 - (levels - 1) / 2).frac().abs().sub(0.5).abs() > 1e-4
+    assert torch.equal(quantizer.encode(z)[sure[:, 0]], nearest[sure[:, 0]])
+    assert quantizer.encode(z).unique().numel() == levels

@@ -4,13 +4,16 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from every_quantizer import OF_EACH_KIND, D, K, each, made, vectors
 from torch.utils import _pytree
 
 from rotvq.quantization import (
+    BinarySphericalQuantizer,
     Codebook,
     FiniteScalarQuantizer,
     GroupedQuantizer,
+    LookupFreeQuantizer,
     Quantized,
     Quantizer,
     ResidualQuantizer,
@@ -143,3 +146,19 @@ def test_an_exported_forward_pass_returns_whole_results(make):
     out = torch.export.export(quantizer, (z,), dynamic_shapes=batch).module()(z[:4])
     assert isinstance(out, Quantized)
     torch.testing.assert_close(vars(out), vars(quantizer(z[:4])))
+
+
+@pytest.mark.parametrize("channel_dim", [1, -1])
+def test_vectors_as_they_are_compared_with_codes(channel_dim):
+    place = {"channel_dim": channel_dim}
+    z = 3 * torch.randn(2, 6, 6, 6)
+    unit = F.normalize(z, dim=channel_dim)
+    cosine = VectorQuantizer(8, 6, metric="cosine", **place)
+    for quantizer in (cosine, BinarySphericalQuantizer(6, **place), ResidualQuantizer([cosine])):
+        torch.testing.assert_close(quantizer.compared(z), unit)
+    halves = z.split(3, channel_dim)
+    groups = [VectorQuantizer(8, 3, **place), BinarySphericalQuantizer(3, **place)]
+    expected = torch.cat([halves[0], F.normalize(halves[1], dim=channel_dim)], channel_dim)
+    torch.testing.assert_close(GroupedQuantizer(groups).compared(z), expected)
+    assert torch.equal(VectorQuantizer(8, 6, **place).compared(z), z)
+    assert torch.equal(LookupFreeQuantizer(6, **place).compared(z), z)

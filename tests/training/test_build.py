@@ -9,10 +9,17 @@ import torch
 from safetensors.torch import save_file
 
 from rotvq.errors import UserError
-from rotvq.quantization import EMA, ESTIMATORS, GradientLearned, Restart
+from rotvq.quantization import (
+    EMA,
+    ESTIMATORS,
+    BinarySphericalQuantizer,
+    GradientLearned,
+    LookupFreeQuantizer,
+    Restart,
+)
 from rotvq.training.build import build_model, load_model
 from rotvq.training.checkpoint import save_weights
-from rotvq.training.config import Config, ModelConfig, QuantizerConfig
+from rotvq.training.config import Config, ModelConfig, QuantizerConfig, TrainingConfig
 from rotvq.training.folder import prepare
 from rotvq.training.presets import PRESETS
 
@@ -113,6 +120,31 @@ def test_damaged_weights_are_refused_in_one_line(tmp_path, tiny, damage):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("codes", "kind"),
+    [("lookup_free", LookupFreeQuantizer), ("spherical", BinarySphericalQuantizer)],
+)
+def test_binary_codes_have_a_bit_for_each_channel(codes, kind):
+    config = Config(
+        model=ModelConfig(width=8, dim=6, depth=1),
+        quantizer=QuantizerConfig(codebook_size=8, codes=codes, groups=2),
+        training=TrainingConfig(entropy_weight=0.1),
+    )
+    model = build_model(config)
+    first, second = model.quantizer.quantizers
+    assert type(first) is type(second) is kind and first.dim == 3 and first.entropy_loss
+    assert model.quantizer.codebook_sizes == (8, 8)
+    with pytest.raises(UserError, match=r"codebook_size: expected 2\*\*6, because binary codes"):
+        build_model(config.replace(quantizer={"groups": 1}))
+
+
+def test_cosine_codes():
+    config = Config(
+        model=ModelConfig(width=8, dim=6, depth=1), quantizer=QuantizerConfig(metric="cosine")
+    )
+    assert build_model(config).quantizer.codebook.metric == "cosine"
+
+
 def test_levels_make_a_finite_scalar_quantizer_of_as_many_channels():
     config = Config(
         model=ModelConfig(width=8, dim=2, depth=0),
@@ -150,8 +182,13 @@ def test_groups_must_divide_the_channels(tiny):
 
 
 @pytest.mark.parametrize(
-    "options", [{"levels": "5,4", "codebook_size": 20}, {"estimator": "reflection"}]
+    "options",
+    [
+        {"levels": "5,4", "codebook_size": 20},
+        {"codes": "lookup_free"},
+        {"estimator": "reflection"},
+    ],
 )
 def test_residual_quantizers_need_codes_that_adapt(options):
-    with pytest.raises(UserError, match=r"quantizer\.residual: expected 1 with levels or the refl"):
+    with pytest.raises(UserError, match=r"quantizer\.residual: expected 1 with levels, binar"):
         QuantizerConfig(residual=2, **options)

@@ -118,6 +118,10 @@ def test_the_configuration_does_not_need_torch():
         ({"levels": "8,1", "codebook_size": 8}, "levels: expected integers of 2 or more"),
         ({"levels": "", "codebook_size": 8}, "levels: expected integers of 2 or more"),
         ({"levels": "8;5", "codebook_size": 40}, "levels: expected integers of 2 or more"),
+        ({"codes": "spherical", "codebook_size": 40}, "codebook_size: expected 2 to the power"),
+        ({"codes": "spherical", "levels": "4,4"}, "levels: expected null with binary codes"),
+        ({"codes": "signs"}, "codes: expected learned or lookup_free or spherical; got 'signs'"),
+        ({"metric": "angular"}, "metric: expected euclidean or cosine; got 'angular'"),
     ],
 )
 def test_levels_must_make_the_codebook(values, named):

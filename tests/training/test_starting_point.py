@@ -15,8 +15,10 @@ from rotvq.errors import UserError
 from rotvq.model import VQVAE
 from rotvq.quantization import (
     EMA,
+    BinarySphericalQuantizer,
     FiniteScalarQuantizer,
     GroupedQuantizer,
+    LookupFreeQuantizer,
     ResidualQuantizer,
     Restart,
     VectorQuantizer,
@@ -158,6 +160,11 @@ def vector(dim):
 QUANTIZERS = {
     "vector": lambda: VectorQuantizer(
         24, 8, estimator="rescaling", update=EMA(0.8), restart=Restart(0.1), channel_dim=1
+    ),
+    "cosine": lambda: VectorQuantizer(24, 8, metric="cosine", channel_dim=1),
+    "lookup-free": lambda: LookupFreeQuantizer(8, channel_dim=1),
+    "spherical": lambda: GroupedQuantizer(
+        [BinarySphericalQuantizer(4, channel_dim=1) for _ in range(2)]
     ),
     "finite scalar": lambda: FiniteScalarQuantizer([4, 3, 2], channel_dim=1),
     "residual": lambda: ResidualQuantizer([vector(8) for _ in range(2)]),

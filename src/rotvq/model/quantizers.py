@@ -7,6 +7,7 @@ from typing import Any
 
 from rotvq.errors import UserError
 from rotvq.quantization import (
+    BINARY,
     ESTIMATORS,
     UPDATES,
     FiniteScalarQuantizer,
@@ -16,6 +17,7 @@ from rotvq.quantization import (
     Restart,
     VectorQuantizer,
 )
+from rotvq.quantization.estimators import Estimator
 
 _NESTED: dict[str, Any] = {"residual": ResidualQuantizer, "grouped": GroupedQuantizer}
 
@@ -27,35 +29,53 @@ def describe(quantizer: Quantizer) -> dict[str, Any]:
         UserError: the quantizer or its estimator is not one of rotvq's.
     """
     if isinstance(quantizer, FiniteScalarQuantizer):
-        return {"kind": "finite scalar", "levels": list(quantizer.levels)}
+        symmetric = {"symmetric": True} if quantizer.codebook.symmetric else {}
+        return {"kind": "finite scalar", "levels": list(quantizer.levels), **symmetric}
     for kind, make in _NESTED.items():
         if isinstance(quantizer, make):
             inner: list[Any] = list(quantizer.quantizers)
             return {"kind": kind, "quantizers": [describe(q) for q in inner]}
+    for kind, make in BINARY.items():
+        if type(quantizer) is make:
+            binary: Any = quantizer
+            return {
+                "kind": kind,
+                "dim": binary.dim,
+                "estimator": _name(binary.estimator),
+                "entropy_loss": binary.entropy_loss,
+                "temperature": binary.temperature,
+                "group": binary.group,
+            }
     if not isinstance(quantizer, VectorQuantizer):
         raise UserError(
             f"save: expected a quantizer of rotvq; got a {type(quantizer).__name__}. Save the "
             "state_dict yourself."
         )
     codebook = quantizer.codebook
-    names = [name for name, function in ESTIMATORS.items() if function is quantizer.estimator]
-    if not names:
-        raise UserError(
-            "save: expected an estimator from rotvq.ESTIMATORS; got "
-            f"{getattr(quantizer.estimator, '__name__', quantizer.estimator)}. Set "
-            "quantizer.estimator to one of them; encoding and decoding do not use it."
-        )
+    cosine = {} if codebook.metric == "euclidean" else {"metric": codebook.metric}
     size, dim = codebook.embeddings.shape
     return {
         "kind": "vector",
         "codebook_size": size,
         "dim": dim,
-        "estimator": names[0],
+        "estimator": _name(quantizer.estimator),
         "update": next(name for name, update in UPDATES.items() if type(codebook.update) is update),
         "decay": codebook.decay,
         "restart": asdict(codebook.restart) if codebook.restart else None,
         "entropy_loss": quantizer.entropy_loss,
+        **cosine,
     }
+
+
+def _name(estimator: Estimator) -> str:
+    for name, function in ESTIMATORS.items():
+        if function is estimator:
+            return name
+    raise UserError(
+        "save: expected an estimator from rotvq.ESTIMATORS; got "
+        f"{getattr(estimator, '__name__', estimator)}. Set quantizer.estimator to one of them; "
+        "encoding and decoding do not use it."
+    )
 
 
 def leaves(quantizer: Quantizer) -> list[Quantizer]:
@@ -76,6 +96,8 @@ def build(description: dict[str, Any]) -> Quantizer:
     kind = arguments.pop("kind")
     if kind == "finite scalar":
         return FiniteScalarQuantizer(**arguments, channel_dim=1)
+    if kind in BINARY:
+        return BINARY[kind](**arguments, channel_dim=1)
     if kind in _NESTED:
         nested: Quantizer = _NESTED[kind]([build(inner) for inner in arguments["quantizers"]])
         return nested

@@ -54,7 +54,8 @@ class VQVAEOutput:
         commitment_loss: mean of (z_e − sg[e])², float32, not yet multiplied by β.
         entropy_loss: log k − H of the soft code assignments, float32; 0 unless the quantizer
             computes it.
-        latent_moments: mean and variance of z_e within each channel, float32, no gradient.
+        latent_moments: mean and variance of z_e within each channel, float32, no gradient; of the
+            vectors that are compared with codes, where the quantizer brings them to unit length.
     """
 
     reconstruction: Float[Tensor, "b c h w"]
@@ -163,6 +164,7 @@ class VQVAE(PretrainedModel):
         quantized = self.quantizer(z_e)
         reconstruction = self.decoder(quantized.z_q)
         latents, dim = z_e.detach(), (0, 2, 3)
+        compared = self.quantizer.compared(latents).float()
         return VQVAEOutput(
             reconstruction,
             quantized.indices,
@@ -171,7 +173,7 @@ class VQVAE(PretrainedModel):
             quantized.codebook_loss,
             quantized.commitment_loss,
             quantized.entropy_loss,
-            torch.stack([latents.float().mean(dim), latents.float().var(dim, correction=0)]),
+            torch.stack([compared.mean(dim), compared.var(dim, correction=0)]),
         )
 
     @overload

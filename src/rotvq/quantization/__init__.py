@@ -7,22 +7,31 @@ from rotvq.quantization.fsq import FiniteScalarQuantizer
 from rotvq.quantization.grouped import GroupedQuantizer
 from rotvq.quantization.health import Health, health
 from rotvq.quantization.interface import Quantized, Quantizer
+from rotvq.quantization.lookup_free import (
+    BINARY,
+    BinarySphericalQuantizer,
+    LookupFreeQuantizer,
+)
 from rotvq.quantization.quantizer import VectorQuantizer
 from rotvq.quantization.residual import ResidualQuantizer
 from rotvq.quantization.restart import Restart
+from rotvq.quantization.sampling import sampled
 from rotvq.quantization.search import nearest
 from rotvq.quantization.updates import EMA, UPDATES, GradientLearned, LinearMap, Update
 
 __all__ = [
+    "BINARY",
     "EMA",
     "ESTIMATORS",
     "UPDATES",
+    "BinarySphericalQuantizer",
     "Codebook",
     "FiniteScalarQuantizer",
     "GradientLearned",
     "GroupedQuantizer",
     "Health",
     "LinearMap",
+    "LookupFreeQuantizer",
     "Quantized",
     "Quantizer",
     "ResidualQuantizer",
@@ -33,4 +42,5 @@ __all__ = [
     "health",
     "nearest",
     "nearest_codes",
+    "sampled",
 ]

@@ -1,4 +1,4 @@
-"""How a codebook holds its codes: as a buffer, as a parameter, or as a map of a frozen basis."""
+"""How a codebook holds its codes: a buffer, a parameter, a map of a basis, or directions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from rotvq.quantization.metrics import cosine
 from rotvq.quantization.processes import put, whole
 
 
@@ -50,9 +51,42 @@ class MappedStorage(Storage):
         parametrize.register_parametrization(module, "embeddings", _Map(codes.shape[1]))
 
     def write(self, module: nn.Module, codes: Tensor) -> None:
-        # In place, because a compiled graph cannot follow an assignment to a parametrized tensor.
-        held: Any = module.get_submodule("parametrizations.embeddings")
-        put(held.original, held[0].right_inverse(codes))
+        _write_parametrized(module, codes)
+
+
+class UnitStorage(Storage):
+    """Codes of a storage for learned codes, brought to unit length whenever they are read."""
+
+    key = MappedStorage.key
+
+    def __init__(self, raw: Storage) -> None:
+        self.raw = raw
+
+    def register(self, module: nn.Module, codes: Tensor) -> None:
+        self.raw.register(module, codes)
+        parametrize.register_parametrization(module, "embeddings", _Unit())
+
+    def write(self, module: nn.Module, codes: Tensor) -> None:
+        _write_parametrized(module, codes)
+
+
+def _write_parametrized(module: nn.Module, codes: Tensor) -> None:
+    # In place, because a compiled graph cannot follow an assignment to a parametrized tensor.
+    held: Any = module.get_submodule("parametrizations.embeddings")
+    for parametrization in reversed(held):
+        codes = parametrization.right_inverse(codes)
+    put(held.original, codes)
+
+
+class _Unit(nn.Module):
+    """Codes of any length to codes of unit length, float32."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return cosine(whole(codes).float())
+
+    def right_inverse(self, codes: Tensor) -> Tensor:
+        """The codes themselves, which have unit length."""
+        return codes
 
 
 class _Map(nn.Module):

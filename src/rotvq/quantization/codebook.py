@@ -6,6 +6,8 @@ moves the codes exactly as one large batch would, and processes exchange their s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float, Int64
@@ -21,6 +23,9 @@ from rotvq.quantization.statistics import add_up
 _LARGEST = 1e29
 """A vector with a larger element (or nan) stays out of the statistics: its sum could overflow."""
 
+StepWeight = Tensor | Callable[[Tensor, Tensor], Tensor]
+"""A number for each code (k,), or a function of counts n (k,) and sums s (k, d) that returns it."""
+
 
 class Codebook(CodebookState):
     """The codes of a quantizer and the statistics that move them.
@@ -32,6 +37,7 @@ class Codebook(CodebookState):
         init: "uniform" in ±1/k as in the paper's released code, or "data": k-means over the first
             batch.
         restart: when dead codes move to encoder outputs; None disables restarts, as in the paper.
+        metric: "cosine" keeps all codes at unit length, and expects vectors at unit length.
 
     Attributes:
         embeddings: the codes e, (k, d). A float32 buffer under `EMA`, a parameter under
@@ -125,8 +131,13 @@ class Codebook(CodebookState):
             self._priority.copy_(priority)
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Move the codes by the statistics of all micro-batches and processes; then restart."""
+    def step(self, weight: StepWeight | None = None) -> None:
+        """Move the codes by the statistics of all micro-batches and processes; then restart.
+
+        Args:
+            weight: scales the step 1 − γ of each code: (k,), or a function of the counts n (k,)
+                and sums s (k, d) of the vectors that chose each code.
+        """
         if self._held:
             self._owed = True
             return
@@ -135,9 +146,17 @@ class Codebook(CodebookState):
         if several():
             n, s = self._sum_over_processes(n, s)
         self.idle.add_(1).masked_fill_(n > 0, 0)
+        if weight is not None:
+            weight = weight(n, s) if callable(weight) else weight
+            n = self.cluster_size.lerp(n, weight)
+            s = self.embed_sum.lerp(s, weight.unsqueeze(1))
         e, N, m = self.update.step(
             self.embeddings, self.cluster_size, self.embed_sum, n, s, self._rate
         )
+        if self.metric != "euclidean" and not self.update.learned:
+            # What the codes stand for: N vectors at the code itself.
+            e = self.project(e)
+            m = N.unsqueeze(1) * e
         if self.restart is not None:
             (e, N, m), moved = self.restart.step(
                 whole(e), N, m, n, self._candidates, self._priority
@@ -145,7 +164,7 @@ class Codebook(CodebookState):
             self.idle.masked_fill_(moved, 0)
             self._priority.fill_(-torch.inf)
         if self.restart is not None or not self.update.learned:
-            self.update.storage.write(self, e)
+            self.storage.write(self, e)
         self.cluster_size.copy_(N)
         self.embed_sum.copy_(m)
         self._n.zero_()
@@ -170,7 +189,7 @@ class Codebook(CodebookState):
             return
         e, n = whole(self.embeddings).float().clone(), self.cluster_size.clone()
         if len(z):
-            e_found, n_found = kmeans(z, valid, len(self))
+            e_found, n_found = kmeans(z, valid, len(self), self.project)
             if torch.compiler.is_compiling():  # a graph cannot branch on values
                 wanted = valid.any() & (self.initialized == 0)
                 e_found, n_found = e_found.where(wanted, e), n_found.where(wanted, n)
@@ -195,12 +214,13 @@ class Codebook(CodebookState):
             e = whole(self.embeddings).detach().clone()
             for t in (e, self.cluster_size, self.embed_sum, self.idle, self.initialized):
                 dist.broadcast(t, src=source)
-            self.update.storage.write(self, e)
+            self.storage.write(self, e)
         self._agreed = bool(ready.any())
 
     def _place(self, e: Tensor, N: Tensor) -> None:
         """Put the codes at e, as averages of N vectors each."""
-        self.update.storage.write(self, e)
+        e = self.project(e)
+        self.storage.write(self, e)
         self.cluster_size.copy_(N)
         self.embed_sum.copy_(self.cluster_size.unsqueeze(1) * e)
 

@@ -30,15 +30,19 @@ class Grid(nn.Module):
 
     Args:
         levels: number of levels of each channel, 2 or more.
+        symmetric: whether an even number of levels is symmetric about 0 too.
+        scale: magnitude of the outermost levels.
     """
 
     counts: Tensor
     stride: Tensor
     ready = True
 
-    def __init__(self, levels: Sequence[int]) -> None:
+    def __init__(self, levels: Sequence[int], symmetric: bool = False, scale: float = 1.0) -> None:
         super().__init__()
         self.levels = tuple(levels)
+        self.symmetric = symmetric
+        self.scale = scale
         self._hold()
 
     def __len__(self) -> int:
@@ -62,10 +66,16 @@ class Grid(nn.Module):
     def codes(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "... d"]:
         """The codes of indices in [0, k), float32. The last channel varies fastest."""
         places = indices.unsqueeze(-1) // self.stride % self.counts
-        return places / self.unit() - 1
+        return (places / self.unit() - 1) * self.scale
 
     def bound(self, z: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-        """z bounded to the range of the levels, in steps from the middle level L // 2; float32."""
+        """z bounded to the range of the levels, in steps from the middle; float32.
+
+        The middle is level L // 2; if the levels are symmetric, (L - 1) / 2.
+        """
+        if self.symmetric:
+            with torch.autocast(device_type=z.device.type, enabled=False):
+                return torch.tanh(z.float()) * self.unit()
         counts = self.counts.float()
         reach = (counts - 1) * (1 + _MARGIN) / 2
         # An even number of levels is half a step off center (2309.15505, appendix A.1). For two
@@ -77,13 +87,20 @@ class Grid(nn.Module):
 
     def index(self, steps: Float[Tensor, "... d"]) -> Int64[Tensor, "..."]:
         """The index of the code nearest to a bounded vector; nan counts as the middle level."""
-        places = steps.round().nan_to_num(0.0).long() + self.counts // 2
+        steps = steps.nan_to_num(0.0)
+        places = (
+            (steps + self.unit()).round().long()
+            if self.symmetric
+            else steps.round().long() + self.counts // 2
+        )
         # With a thousand levels or more, the margin of the bound is a level wide.
         places = places.clamp_min(0).minimum(self.counts - 1)
         return (places * self.stride).sum(-1)
 
     def unit(self) -> Float[Tensor, " d"]:
-        """Number of steps from -1 to 0."""
+        """Number of steps from the lowest level to 0."""
+        if self.symmetric:
+            return (self.counts - 1) / 2
         return (self.counts // 2).float().where(self.counts > 2, 0.5)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Grid:
@@ -113,6 +130,8 @@ class FiniteScalarQuantizer(Quantizer):
         levels: number of levels of each channel, 2 or more: [8, 5, 5, 5] makes 1000 codes, [4] * 5
             makes 1024. Any number of codes below 2**63 works; no table of them is held.
         channel_dim: the dimension of z that holds the channels; 1 for (b, d, h, w).
+        symmetric: put any number of levels symmetrically about 0 (Parker et al., arXiv 2411.19842,
+            §3.2).
 
     Raises:
         UserError: no levels, a channel with fewer than 2, or 2**63 codes or more.
@@ -124,7 +143,9 @@ class FiniteScalarQuantizer(Quantizer):
         (torch.Size([2, 100, 4]), torch.Size([2, 100]), 1000)
     """
 
-    def __init__(self, levels: Sequence[int], channel_dim: int = -1) -> None:
+    def __init__(
+        self, levels: Sequence[int], channel_dim: int = -1, symmetric: bool = False
+    ) -> None:
         super().__init__()
         if not levels or min(levels) < 2:
             raise UserError(
@@ -138,7 +159,7 @@ class FiniteScalarQuantizer(Quantizer):
             )
         self.levels = tuple(levels)
         self.channel_dim = channel_dim
-        self.codebook = Grid(levels)
+        self.codebook = Grid(levels, symmetric)
         self.dim = len(self.levels)
         self.defer_update = False
 

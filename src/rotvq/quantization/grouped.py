@@ -73,6 +73,9 @@ class GroupedQuantizer(Composite):
         codes = [quantizer.lookup(i) for quantizer, i in zip(self._each(), parts, strict=True)]
         return torch.cat(codes, self.channel_dim)
 
+    def compared(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return torch.cat([q.compared(group) for q, group in self._groups(z)], self.channel_dim)
+
     def initialize_codebook(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> None:

@@ -113,6 +113,10 @@ class Quantizer(nn.Module):
         """
         raise NotImplementedError
 
+    def compared(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """z as it is compared with codes, in its layout: at unit length for cosine codes."""
+        return z
+
     def update_codebook(self) -> None:
         """Update every codebook with all vectors since its last step."""
         raise NotImplementedError

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rotvq.quantization.metrics import Metric, euclidean
 from rotvq.quantization.search import nearest
 from rotvq.quantization.statistics import add_up, first_of_equals, sum_dtype
 
@@ -15,7 +16,7 @@ _VECTORS_PER_CODE = 64
 
 
 def kmeans(
-    z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"], k: int
+    z: Float[Tensor, "n d"], valid: Bool[Tensor, " n"], k: int, project: Metric = euclidean
 ) -> tuple[Float[Tensor, "k d"], Float[Tensor, " k"]]:
     """The centers of k clusters and the number of vectors in each.
 
@@ -26,6 +27,7 @@ def kmeans(
         z: one or more vectors, float32; zeros where not valid.
         valid: False for vectors to leave out. If none is valid, the result is meaningless.
         k: number of codes.
+        project: where the centers lie, such as `cosine` for spherical k-means.
     """
     priority = torch.rand_like(z[:, 0]).where(valid, -1.0)
     kept = priority.topk(min(len(z), _VECTORS_PER_CODE * k)).indices
@@ -42,5 +44,5 @@ def kmeans(
         s = torch.zeros_like(e, dtype=n.dtype)
         add_up(n, s, z, nearest(z, e), valid)
         mean = (s / n.clamp_min(1.0).unsqueeze(1)).float()
-        e = torch.where((n > 0).unsqueeze(1), mean, e)
+        e = project(torch.where((n > 0).unsqueeze(1), mean, e))
     return e, n.float()

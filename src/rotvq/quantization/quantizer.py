@@ -10,15 +10,23 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from rotvq.errors import UserError
-from rotvq.quantization.codebook import Codebook
+from rotvq.names import MetricName
+from rotvq.quantization.codebook import Codebook, StepWeight
 from rotvq.quantization.entropy import entropy_loss
 from rotvq.quantization.estimators import Estimator, by_name
 from rotvq.quantization.interface import Quantized, Quantizer
 from rotvq.quantization.processes import whole
 from rotvq.quantization.restart import Restart
+from rotvq.quantization.sampling import Search
 from rotvq.quantization.search import nearest
 from rotvq.quantization.state import Init
-from rotvq.quantization.tensors import channels_at, channels_last, look_up, transformed
+from rotvq.quantization.tensors import (
+    channels_at,
+    channels_last,
+    look_up,
+    mean_square,
+    transformed,
+)
 from rotvq.quantization.updates import Update
 
 _WARN_AFTER = 100
@@ -45,6 +53,10 @@ class VectorQuantizer(Quantizer):
         init: "uniform" in ±1/k as in the paper's released code, or "data": k-means over the first
             training batch.
         restart: `Restart()` moves dead codes to encoder outputs; None disables restarts.
+        metric: "euclidean"; or "cosine", which brings codes and vectors to unit length, so that
+            z_q has unit length too.
+        search: how a training pass chooses codes: `nearest`, or `sampled(temperature)`. Evaluation
+            and `encode` always choose the nearest.
         entropy_loss: compute the entropy loss in training, which needs memory for n×k numbers.
         channel_dim: the dimension of z that holds the d channels; 1 for (b, d, h, w).
         defer_update: leave the codebook's step to `update_codebook()`.
@@ -69,13 +81,16 @@ class VectorQuantizer(Quantizer):
         update: Update | None = None,
         init: Init = "uniform",
         restart: Restart | None = None,
+        metric: MetricName = "euclidean",
+        search: Search = nearest,
         entropy_loss: bool = False,
         channel_dim: int = -1,
         defer_update: bool = False,
     ) -> None:
         super().__init__()
-        self.codebook = Codebook(codebook_size, dim, update, init, restart)
+        self.codebook = Codebook(codebook_size, dim, update, init, restart, metric)
         self.estimator = by_name(estimator) if isinstance(estimator, str) else estimator
+        self.search = search
         self.entropy_loss = entropy_loss
         self.channel_dim = channel_dim
         self.defer_update = defer_update
@@ -94,20 +109,21 @@ class VectorQuantizer(Quantizer):
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Quantized:
         z, kept = channels_last(z, mask, self.dim, self.channel_dim)
-        shape, z = z.shape[:-1], z.flatten(0, -2)
+        shape, dtype, z = z.shape[:-1], z.dtype, z.flatten(0, -2)
         if kept is not None:
             z = z.where(kept.unsqueeze(1), 0.0)
+        z = self.codebook.project(z)
         accumulates = self.training and not self._recomputed()
         if accumulates:
             self.codebook.prepare(z, kept)
         e = self.codebook.embeddings.float()
-        indices = nearest(z, e)
+        indices = (self.search if self.training else nearest)(z, e)
         q = F.embedding(indices, e)
-        z_q = self.estimator(z, q)
-        commitment_loss = _mean_square(z, q.detach(), kept)
+        z_q = self.estimator(z, q).to(dtype)
+        commitment_loss = mean_square(z, q.detach(), kept)
         # The same value; worth a second pass over n×d only where it has a gradient of its own.
         codebook_loss = (
-            _mean_square(z.detach(), q, kept)
+            mean_square(z.detach(), q, kept)
             if self.codebook.update.learned
             else commitment_loss.detach()
         )
@@ -132,7 +148,8 @@ class VectorQuantizer(Quantizer):
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Int64[Tensor, "..."]:
         z, kept = channels_last(z, mask, self.dim, self.channel_dim)
-        indices = nearest(z.flatten(0, -2), whole(self.codebook.embeddings).float())
+        vectors = self.codebook.project(z.flatten(0, -2))
+        indices = nearest(vectors, whole(self.codebook.embeddings).float())
         if kept is not None:
             indices = indices.where(kept, -1)
         return indices.unflatten(0, z.shape[:-1])
@@ -140,15 +157,23 @@ class VectorQuantizer(Quantizer):
     def lookup(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "..."]:
         return look_up(indices, whole(self.codebook.embeddings).float(), self.channel_dim)
 
+    def compared(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return channels_at(self.codebook.project(z.movedim(self.channel_dim, -1)), self.channel_dim)
+
     def initialize_codebook(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> None:
         z, kept = channels_last(z, mask, self.dim, self.channel_dim)
-        self.codebook.initialize(z.flatten(0, -2), kept)
+        self.codebook.initialize(self.codebook.project(z.flatten(0, -2)), kept)
 
-    def update_codebook(self) -> None:
+    def update_codebook(self, weight: StepWeight | None = None) -> None:
+        """Update the codebook with all vectors since its last step.
+
+        Args:
+            weight: scales the step 1 − γ of each code, as in `Codebook.step`.
+        """
         self._waiting = 0 if self._waiting < _WARN_AFTER else _WARN_AFTER  # warn only once
-        self.codebook.step()
+        self.codebook.step(weight)
 
     def _recomputed(self) -> bool:
         """Whether this forward pass is the second one of activation checkpointing.
@@ -185,11 +210,3 @@ class VectorQuantizer(Quantizer):
     def extra_repr(self) -> str:
         estimator = getattr(self.estimator, "__name__", self.estimator)
         return f"estimator={estimator}, channel_dim={self.channel_dim}"
-
-
-def _mean_square(z: Tensor, q: Tensor, kept: Tensor | None) -> Tensor:
-    z, q = z.float(), q.float()
-    if kept is None:
-        return F.mse_loss(z, q, reduction="sum") / max(1, z.numel())
-    total = F.mse_loss(z, q.where(kept.unsqueeze(1), 0.0), reduction="sum")
-    return total / (kept.sum() * z.shape[1]).clamp_min(1)

@@ -73,13 +73,29 @@ class ResidualQuantizer(Composite):
             As from a `VectorQuantizer`. `indices` has one more dimension at the end, for the
             levels; the losses are the means over the levels.
         """
+        z_q, parts = self.by_level(z, mask)
+        return self._combine(z_q, parts)
+
+    def by_level(
+        self,
+        z: Float[Tensor, "..."],
+        mask: Bool[Tensor, "..."] | None = None,
+        number: int | None = None,
+    ) -> tuple[Float[Tensor, "..."], list[Quantized]]:
+        """The sum of the codes, with its gradient, and the result of each level.
+
+        Args:
+            z: as in `forward`.
+            mask: as in `forward`.
+            number: of levels, from the first; None for all.
+        """
         channels_last(z, mask, self.dim, self.channel_dim)
         if mask is not None:
             z = z.where(mask.unsqueeze(self.channel_dim), 0.0)
         residual = _at_least_float32(z)
         parts, codes = [], []
         with one_step(self):
-            for quantizer in self._each():
+            for quantizer in list(self._each())[:number]:
                 parts.append(quantizer(residual, mask))
                 codes.append(parts[-1].z_q.detach().float())
                 residual = residual - codes[-1]
@@ -87,7 +103,7 @@ class ResidualQuantizer(Composite):
         z_q = estimator(
             z.movedim(self.channel_dim, -1), _added(codes).movedim(self.channel_dim, -1)
         )
-        return self._combine(channels_at(z_q, self.channel_dim), parts)
+        return channels_at(z_q, self.channel_dim), parts
 
     def encode(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
@@ -112,6 +128,10 @@ class ResidualQuantizer(Composite):
         """
         pairs = zip(self._each(), self._unstack(indices, fewest=1), strict=False)
         return _added([quantizer.lookup(level) for quantizer, level in pairs])
+
+    def compared(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """As the first level does."""
+        return self._each()[0].compared(z)
 
     def initialize_codebook(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rotvq.errors import UserError
+from rotvq.names import MetricName
+from rotvq.quantization._storage import UnitStorage
+from rotvq.quantization.metrics import metric_named
 from rotvq.quantization.restart import Restart
 from rotvq.quantization.statistics import sum_dtype
 from rotvq.quantization.updates import EMA, Update, check_decay
@@ -42,8 +45,12 @@ class CodebookState(nn.Module):
         update: Update | None = None,
         init: Init = "uniform",
         restart: Restart | None = None,
+        metric: MetricName = "euclidean",
     ) -> None:
         super().__init__()
+        # By its name, because a function of torch is not what a checkpoint should hold.
+        self.metric = metric
+        self.project = metric_named(metric)
         update = EMA() if update is None else update
         if size < 1 or dim < 1:
             raise UserError(f"codebook: expected size >= 1 and dim >= 1; got {size} and {dim}.")
@@ -58,7 +65,10 @@ class CodebookState(nn.Module):
         self.init = init
         self.restart = restart
         zeros = partial(torch.zeros, dtype=torch.float32)
-        update.storage.register(self, zeros(size, dim))
+        self.storage = (
+            UnitStorage(update.storage) if update.learned and metric == "cosine" else update.storage
+        )
+        self.storage.register(self, zeros(size, dim))
         self.register_buffer("cluster_size", zeros(size))
         self.register_buffer("embed_sum", zeros(size, dim))
         self.register_buffer("idle", torch.zeros(size, dtype=torch.int64))
@@ -76,7 +86,8 @@ class CodebookState(nn.Module):
 
     def extra_repr(self) -> str:
         size, dim = self.embed_sum.shape
-        return f"{size}, {dim}, update={self.update}, restart={self.restart}"
+        cosine = "" if self.metric == "euclidean" else f", metric={self.metric!r}"
+        return f"{size}, {dim}, update={self.update}, restart={self.restart}{cosine}"
 
     @property
     def decay(self) -> float:
@@ -95,11 +106,14 @@ class CodebookState(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start over: uniform codes in ±1/k without counts, which wait for data if init says so."""
+        """Start over: uniform codes in ±1/k without counts, which wait for data if init says so.
+
+        Under another metric than the Euclidean one, these are projected.
+        """
         bound = 1 / len(self)
         # `empty_like` and arithmetic on the meta device import torch._dynamo, which takes a second.
         e = self.embed_sum.new_empty(self.embed_sum.shape).uniform_(-bound, bound)
-        self.update.storage.write(self, e)
+        self.storage.write(self, self.project(e))
         for statistic in (self.cluster_size, self.embed_sum, self.idle):
             statistic.zero_()
         self.initialized.fill_(self.init == "uniform")
@@ -152,7 +166,8 @@ class CodebookState(nn.Module):
         if not parametrize.is_parametrized(self):
             return super().__reduce_ex__(protocol)
         # Parametrizing has given it a class of its own, which pickle cannot find by name.
-        arguments = (len(self), self.embed_sum.shape[1], self.update, self.init, self.restart)
+        size, dim = self.embed_sum.shape
+        arguments = (size, dim, self.update, self.init, self.restart, self.metric)
         return type(self).__bases__[0], arguments, self.__dict__
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CodebookState:
@@ -170,7 +185,7 @@ class CodebookState(nn.Module):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         state, prefix = args[:2]
-        codes = state.get(prefix + self.update.storage.key)
+        codes = state.get(prefix + self.storage.key)
         flag = f"{prefix}initialized"
         if codes is None or codes.shape != self.embed_sum.shape:
             # Without codes nothing has been placed, whatever the state says.

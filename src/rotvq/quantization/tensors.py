@@ -60,6 +60,18 @@ def channels_at(codes: Float[Tensor, "... d"], channel_dim: int) -> Float[Tensor
     return codes.movedim(codes.ndim - 1, channel_dim % codes.ndim)
 
 
+def mean_square(
+    z: Float[Tensor, "n d"], q: Float[Tensor, "n d"], kept: Bool[Tensor, " n"] | None
+) -> Float[Tensor, ""]:
+    """Mean of (z − q)² over the elements of the vectors that are kept, float32; 0 for none."""
+    z, q = z.float(), q.float()
+    if kept is None:
+        return F.mse_loss(z, q, reduction="sum") / max(1, z.numel())
+    kept_too = kept.unsqueeze(1)
+    total = F.mse_loss(z.where(kept_too, 0.0), q.where(kept_too, 0.0), reduction="sum")
+    return total / (kept.sum() * z.shape[1]).clamp_min(1)
+
+
 def checked_indices(indices: Int64[Tensor, "..."], size: int) -> Bool[Tensor, "..."]:
     """Check indices; True for those of a code, False for −1.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ from rotvq.model import VQVAE
 from rotvq.model.error_functions import within as error_within
 from rotvq.model.quantizers import leaves
 from rotvq.model.token_search import TokenSearch, iterations
-from rotvq.quantization import FiniteScalarQuantizer, VectorQuantizer
+from rotvq.quantization import VectorQuantizer
+from rotvq.quantization.fsq import Grid
 from rotvq.tokens import tiles
 from rotvq.tokens.collection import Codec, Packer, Picture, Tokens
 
@@ -57,8 +58,11 @@ def fingerprint(model: VQVAE) -> str:
         name = f"codebook.{number}" if len(found) > 1 else "codebook"
         if isinstance(quantizer, VectorQuantizer):
             parts[name] = quantizer.codebook.embeddings
-        elif isinstance(quantizer, FiniteScalarQuantizer):
-            parts[name] = torch.tensor(quantizer.levels)
+        else:
+            grid = cast(Grid, quantizer.codebook)
+            parts[name] = torch.tensor(grid.levels)
+            if grid.symmetric or grid.scale != 1:
+                parts[f"{name}.places"] = torch.tensor([grid.symmetric, grid.scale])
     digest = hashlib.sha256()
     for name in sorted(parts):
         content = parts[name].detach().cpu().contiguous()

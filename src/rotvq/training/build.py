@@ -9,9 +9,11 @@ from rotvq.errors import UserError
 from rotvq.model import VQVAE
 from rotvq.model.pretrained import load_weights
 from rotvq.quantization import (
+    BINARY,
     UPDATES,
     FiniteScalarQuantizer,
     GroupedQuantizer,
+    LookupFreeQuantizer,
     Quantizer,
     ResidualQuantizer,
     Restart,
@@ -39,6 +41,8 @@ def _quantizer(config: Config) -> Quantizer:
 
 def _residual(config: Config, dim: int) -> Quantizer:
     options = config.quantizer
+    if options.codes in BINARY:
+        return _binary(config, dim)
     if options.levels:
         return _grid(options.levels, dim)
     levels = [_vector(config, dim) for _ in range(options.residual)]
@@ -55,6 +59,21 @@ def _grid(text: str, dim: int) -> FiniteScalarQuantizer:
     return FiniteScalarQuantizer(levels, channel_dim=1)
 
 
+def _binary(config: Config, dim: int) -> LookupFreeQuantizer:
+    options = config.quantizer
+    if options.codebook_size != 2**dim:
+        raise UserError(
+            f"quantizer.codebook_size: expected 2**{dim}, because binary codes have a bit for each "
+            f"of the {dim} channels of model.dim in a group; got {options.codebook_size}."
+        )
+    return BINARY[options.codes](
+        dim,
+        estimator=options.estimator,
+        entropy_loss=config.training.entropy_weight > 0,
+        channel_dim=1,
+    )
+
+
 def _vector(config: Config, dim: int) -> VectorQuantizer:
     options = config.quantizer
     return VectorQuantizer(
@@ -63,6 +82,7 @@ def _vector(config: Config, dim: int) -> VectorQuantizer:
         estimator=options.estimator,
         update=UPDATES[options.update](options.decay),
         init=options.init,
+        metric=options.metric,
         restart=Restart(options.restart) if options.restart else None,
         entropy_loss=config.training.entropy_weight > 0,
         channel_dim=1,

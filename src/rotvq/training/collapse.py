@@ -40,7 +40,7 @@ def advised(config: Config) -> dict[str, Any]:
 
     None for a fixed grid: what was tried helped one run and hurt another.
     """
-    if config.quantizer.levels:
+    if config.quantizer.levels or config.quantizer.codes != "learned":
         return {}
     return {each.option: each.value for each in ADVICE if each.applies(config)}
 

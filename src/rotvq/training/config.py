@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rotvq.data_processing.resizing import parse_size
 from rotvq.errors import UserError
-from rotvq.names import EstimatorName, NetworkName, UpdateName
+from rotvq.names import CodesName, EstimatorName, MetricName, NetworkName, UpdateName
 
 # A few lines of nested YAML aliases expand to a value whose text does not fit in memory.
 _SHORT = reprlib.Repr()
@@ -101,6 +101,9 @@ class QuantizerConfig:
         init: "uniform" in ±1/K, or "data" for k-means on the first batch.
         restart: restart codes used less than this share of the mean; 0 disables it, 0.03 is a good
             start.
+        metric: "euclidean", or "cosine" for codes and vectors of unit length.
+        codes: "learned"; or a bit for each channel, as "lookup_free" codes of ±1 (LFQ) or
+            "spherical" ones of unit length (BSQ).
         levels: levels of finite scalar quantization, such as "8,5,5,5", instead of a learned
             codebook.
         residual: number of quantizers in sequence; each quantizes the residual of the previous.
@@ -114,6 +117,8 @@ class QuantizerConfig:
     final_decay: float | None = None
     init: Literal["uniform", "data"] = "uniform"
     restart: float = 0.0
+    metric: MetricName = "euclidean"
+    codes: CodesName = "learned"
     levels: str | None = None
     residual: int = 1
     groups: int = 1
@@ -130,9 +135,15 @@ class QuantizerConfig:
         for which in ("residual", "groups"):
             value = getattr(self, which)
             require(1 <= value <= 64, f"{name}.{which}", "1 to 64", value)
-        alone = self.residual == 1 or (self.levels is None and self.estimator != "reflection")
-        wanted = "1 with levels or the reflection"
+        fixed = self.levels is not None or self.codes != "learned"
+        alone = self.residual == 1 or not (fixed or self.estimator == "reflection")
+        wanted = "1 with levels, binary codes or the reflection"
         require(alone, f"{name}.residual", wanted, self.residual)
+        if self.codes != "learned":
+            require(self.levels is None, f"{name}.levels", "null with binary codes", self.levels)
+            power = self.codebook_size & (self.codebook_size - 1) == 0 and self.codebook_size > 1
+            wanted = "2 to the power of the channels, with binary codes"
+            require(power, f"{name}.codebook_size", wanted, self.codebook_size)
         if self.levels is not None:
             parts = self.levels.split(",")
             wanted = "integers of 2 or more, such as 8,5,5,5"

@@ -11,11 +11,14 @@ from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.model import VQVAE, hub, pretrained
+from rotvq.quantization import BINARY
 from rotvq.training.config import Config, ModelConfig, QuantizerConfig, differing
 
 STRUCTURE = (
     "model.",
     "quantizer.codebook_size:",
+    "quantizer.metric:",
+    "quantizer.codes:",
     "quantizer.levels:",
     "quantizer.residual:",
     "quantizer.groups:",
@@ -72,15 +75,25 @@ def _quantizer(name: str, description: dict[str, Any]) -> QuantizerConfig:
                 )
             counts[kind], description = 1 + len(others), first
     if description["kind"] == "finite scalar":
+        if description.get("symmetric"):
+            raise UserError(f"--from {name}: expected levels as in the paper; got symmetric ones.")
         levels = description["levels"]
         text = ",".join(map(str, levels))
         return QuantizerConfig(math.prod(levels), levels=text, groups=counts["grouped"])
+    if description["kind"] in BINARY:
+        return QuantizerConfig(
+            2 ** description["dim"],
+            estimator=description["estimator"],
+            codes=description["kind"],
+            groups=counts["grouped"],
+        )
     return QuantizerConfig(
         codebook_size=description["codebook_size"],
         estimator=description["estimator"],
         update=description["update"],
         decay=description["decay"],
         restart=description["restart"]["threshold"] if description["restart"] else 0.0,
+        metric=description.get("metric", "euclidean"),
         residual=counts["residual"],
         groups=counts["grouped"],
     )

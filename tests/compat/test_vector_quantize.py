@@ -4,15 +4,16 @@ import inspect
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from rotvq.compat import VectorQuantize
 from rotvq.errors import UserError
 from rotvq.quantization import EMA, GradientLearned, Restart, VectorQuantizer
 
 
-@pytest.fixture(scope="module")
-def peer():
-    return pytest.importorskip("vector_quantize_pytorch").VectorQuantize
+@pytest.fixture
+def peer(library):
+    return library.VectorQuantize
 
 
 def pair(peer, **arguments):
@@ -21,8 +22,12 @@ def pair(peer, **arguments):
     theirs = peer(dim=8, codebook_size=16, **arguments)
     ours = VectorQuantize(dim=8, codebook_size=16, **arguments)
     with torch.no_grad():
-        theirs._codebook.embed.normal_()
-        ours.codebook.copy_(theirs.codebook)
+        embed = theirs._codebook.embed.normal_()
+        if arguments.get("use_cosine_sim"):
+            embed.copy_(F.normalize(embed, dim=-1))
+        theirs._codebook.embed_avg.copy_(embed)
+        theirs._codebook.cluster_size.fill_(1.0)
+        ours.codebook = theirs.codebook
     for name in ("project_in", "project_out"):
         getattr(ours, name).load_state_dict(getattr(theirs, name).state_dict())
     return theirs, ours
@@ -105,9 +110,8 @@ def test_arguments_are_translated():
 @pytest.mark.parametrize(
     "asked, message",
     [
-        ({"heads": 2}, r"heads: expected 1; got 2\. Use rotvq\.GroupedQuantizer"),
-        ({"use_cosine_sim": True}, "normalize before the layer"),
-        ({"straight_through": True}, "there, straight_through is Gumbel-softmax"),
+        ({"straight_through": True}, "straight_through samples codes by Gumbel-softmax"),
+        ({"directional_reparam": True}, "directional_reparam: expected False; got True"),
         ({"vq_bridge": torch.nn.Identity()}, "vq_bridge: expected None; got Identity"),
         ({"ema_update": False}, "ema_update: expected True with learnable_codebook=False"),
         ({"learnable_codebook": True, "ema_update": True}, "ema_update: expected False"),
@@ -122,10 +126,9 @@ def test_arguments_that_are_not_supported(asked, message):
 @pytest.mark.parametrize(
     "asked, message",
     [
-        ({"indices": torch.zeros(3)}, "indices: expected None; got a Tensor"),
         ({"topk": 2}, "topk: expected None; got 2"),
-        ({"return_loss_breakdown": True}, "return_loss_breakdown: expected False; got True"),
-        ({"no_such": 1}, r"no_such: expected an argument of VectorQuantize; got an unknown one"),
+        ({"sample_codebook_temp": torch.ones(1)}, "sample_codebook_temp: expected None; got a Te"),
+        ({"no_such": 1}, "no_such: expected an argument of VectorQuantize.forward; got an unkno"),
         ({"lens": torch.ones(3), "mask": torch.ones(3)}, "lens: expected either lens or mask"),
     ],
 )
@@ -335,3 +338,153 @@ def test_processes_exchange_nothing_if_each_keeps_its_own_codebook(monkeypatch):
     for shared in (None, True):
         with pytest.raises(ConnectionError, match="exchanged"):
             VectorQuantize(8, 16, sync_codebook=shared)(x)
+
+
+HEADS = [{"heads": 2}, {"heads": 2, "separate_codebook_per_head": True}]
+
+
+@pytest.mark.parametrize("heads", [{}, *HEADS])
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("layout", [{}, {"accept_image_fmap": True}])
+def test_heads_and_cosines_equal_the_peers(peer, heads, cosine, layout):
+    theirs, ours = pair(
+        peer, codebook_dim=4 if heads else 8, use_cosine_sim=cosine, **heads, **layout
+    )
+    shape = (2, 8, 3, 5) if layout else (2, 15, 8)
+    x, g = torch.randn(shape), torch.randn(shape)
+    results = []
+    for vq in (theirs, ours):
+        leaf = x.clone().requires_grad_()
+        quantized, indices, loss, parts = vq(leaf, return_loss_breakdown=True)
+        (loss + (quantized * g).sum()).backward()
+        results.append((quantized, indices, loss, parts.commitment, leaf.grad, vq.codebook))
+    for found, expected in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(found, expected.to(found.dtype), rtol=1e-4, atol=1e-4)
+    ours.eval()
+    quantized, indices, _ = ours(x)
+    back = ours.get_output_from_indices(indices)
+    torch.testing.assert_close(back, quantized)
+
+
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("cosine", [False, True])
+def test_masked_tokens_of_several_heads_have_no_effect(heads, cosine):
+    torch.manual_seed(0)
+    vq = VectorQuantize(8, 16, 3, use_cosine_sim=cosine, freeze_codebook=True, **heads)
+    x, lens = torch.randn(3, 6, 8), torch.tensor([6, 2, 0])
+    mask = torch.arange(6) < lens.unsqueeze(1)
+    quantized, indices, loss = vq(x, lens=lens)
+    packed, packed_indices, packed_loss = vq(x[mask].unsqueeze(0))
+    torch.testing.assert_close(quantized[mask], packed[0])
+    assert torch.equal(indices[mask], packed_indices[0]) and (indices[~mask] == -1).all()
+    torch.testing.assert_close(loss, packed_loss)
+    assert not quantized[~mask].any() and not vq.get_output_from_indices(indices)[~mask].any()
+
+
+def test_a_decay_of_1_leaves_the_codes():
+    vq = VectorQuantize(8, 16, decay=1.0)
+    before = vq.codebook.clone()
+    vq(torch.randn(50, 8))
+    assert torch.equal(vq.codebook, before)
+
+
+@pytest.mark.parametrize("heads", [{}, *HEADS])
+def test_a_weight_scales_the_step_of_each_code_as_in_the_peer(peer, heads):
+    theirs, ours = pair(peer, codebook_dim=4 if heads else 8, **heads)
+    books = 2 if "separate_codebook_per_head" in heads else 1
+    weight = torch.rand(books, 16)
+    for vq in (theirs, ours):
+        torch.manual_seed(1)
+        vq(torch.randn(2, 30, 8), ema_update_weight=weight)
+    # Unlike there, no epsilon shifts the counts.
+    torch.testing.assert_close(ours.codebook, theirs.codebook, rtol=1e-3, atol=1e-3)
+    assert not ours.quantizer.defer_update
+
+
+def test_a_weight_may_be_a_function_of_sums_and_counts():
+    vq = VectorQuantize(8, 16)
+    before = vq.codebook.clone()
+    shapes = []
+
+    def weight(sums, counts):
+        shapes.append((sums.shape, counts.shape))
+        return (counts > 1e9).float()
+
+    for _ in range(120):  # longer than a missing update is tolerated
+        vq(torch.randn(50, 8), ema_update_weight=weight)
+    torch.testing.assert_close(vq.codebook, before, rtol=0, atol=1e-4)
+    assert shapes == [((1, 16, 8), (1, 16))] * 120
+
+
+def test_a_pass_without_an_update():
+    vq = VectorQuantize(8, 16)
+    before = vq.codebook.clone()
+    vq(torch.randn(50, 8), ema_update=False)
+    assert torch.equal(vq.codebook, before)
+
+
+@pytest.mark.parametrize("heads", [{}, *HEADS])
+@pytest.mark.parametrize("cosine", [False, True])
+def test_cross_entropies_equal_the_peers(peer, heads, cosine):
+    theirs, ours = pair(peer, codebook_dim=4 if heads else 8, use_cosine_sim=cosine, **heads)
+    x = torch.randn(2, 15, 8)
+    targets = torch.randint(16, (2, 15, 2) if heads else (2, 15))
+    targets[0, 3:] = -1
+    theirs.eval(), ours.eval()
+    _, expected = theirs(x, indices=targets)
+    quantized, found = ours(x, targets)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(quantized, ours(x)[0])
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"codebook_diversity_loss_weight": 0.3, "codebook_diversity_temperature": 2.0},
+        {"commitment_use_cross_entropy_loss": True},
+        {"orthogonal_reg_weight": 0.3},
+        {"orthogonal_reg_weight": 0.3, "orthogonal_reg_active_codes_only": True},
+    ],
+)
+def test_other_losses_equal_the_peers(peer, extra):
+    learned = {"learnable_codebook": True, "ema_update": False} if len(extra) > 0 else {}
+    theirs, ours = pair(peer, **extra, **learned)
+    x = torch.randn(2, 30, 8)
+    *_, expected, parts = theirs(x, return_loss_breakdown=True)
+    *_, found, own = ours(x, return_loss_breakdown=True)
+    torch.testing.assert_close(found, expected.reshape(()), rtol=1e-4, atol=1e-5)
+    for a, b in zip(own, parts, strict=True):
+        torch.testing.assert_close(a, b.reshape(()), rtol=1e-4, atol=1e-5)
+
+
+def test_orthogonal_codes_have_no_loss_and_it_pushes_codes_apart():
+    vq = VectorQuantize(4, 4, orthogonal_reg_weight=1.0, commitment_weight=0.0)
+    vq.codebook = 3 * torch.eye(4)
+    assert vq(torch.randn(10, 4))[2].abs() < 1e-6
+    vq.codebook = torch.ones(4, 4) + 0.1 * torch.randn(4, 4)
+    vq(torch.randn(10, 4))[2].backward()
+    assert next(vq.layers[0].codebook.parameters()).grad.abs().sum() > 0
+
+
+def test_codes_are_drawn_in_training_only():
+    torch.manual_seed(0)
+    vq = VectorQuantize(8, 16, stochastic_sample_codes=True, sample_codebook_temp=100.0)
+    x = torch.randn(200, 8)
+    best = vq.quantizer.encode(x)
+    assert (vq(x, freeze_codebook=False)[1] != best).float().mean() > 0.5
+    assert torch.equal(vq.eval()(x)[1], vq.quantizer.encode(x))
+
+
+def test_no_gradient_reaches_the_input_through_the_codes_if_not_routed():
+    vq = VectorQuantize(8, 16, route_gradients_to_input=False, commitment_weight=0.0)
+    x = torch.randn(20, 8, requires_grad=True)
+    quantized, _, loss = vq(x)
+    (quantized.sum() + loss).backward() if quantized.requires_grad else loss.backward()
+    assert not x.grad.any()
+
+
+def test_projected_vectors_are_normalized():
+    vq = VectorQuantize(8, 16, 4, layernorm_after_project_in=True)
+    z = vq.project_in(torch.randn(20, 8))
+    torch.testing.assert_close(z.mean(-1), torch.zeros(20), rtol=0, atol=1e-5)
+    assert vq(torch.randn(2, 5, 8))[0].shape == (2, 5, 8)
