@@ -45,11 +45,11 @@ def png(width, height):
 
 def test_every_package_is_pinned_and_every_picture_has_a_package_and_a_license(crops):
     packages, pictures = crops.packages(), crops.pictures()
-    assert len({(row["package"], row["picture"]) for row in pictures}) == len(pictures) > 300
+    assert len({(row["package"], row["picture"]) for row in pictures}) == len(pictures) > 150
     assert {row["package"] for row in pictures} == set(packages)
     for registry, version, digest in packages.values():
         assert registry in crops.FETCH and version and re.fullmatch("[0-9a-f]{64}", digest)
-    free = re.compile(r"CC0-1.0|CC-BY(-SA)?-\d\.\d|public-domain|L?GPL-\d\.\d-(only|or-later)")
+    free = re.compile(r"CC0-1.0|CC-BY(-SA)?-\d\.\d|public-domain")
     for row in pictures:
         assert free.fullmatch(row["license"]), row
         assert row["author"], row
