@@ -13,8 +13,10 @@ from rotvq.model.error_functions import within
 from rotvq.model.token_search import TokenSearch
 from rotvq.names import EFFORTS
 from rotvq.quantization import (
+    BinarySphericalQuantizer,
     FiniteScalarQuantizer,
     GroupedQuantizer,
+    LookupFreeQuantizer,
     ResidualQuantizer,
     VectorQuantizer,
 )
@@ -100,6 +102,8 @@ def several():
         "residual": ResidualQuantizer(vectors),
         "grouped": GroupedQuantizer([VectorQuantizer(6, 4, channel_dim=1), grid]),
         "nested": GroupedQuantizer(halves),
+        "lookup-free": LookupFreeQuantizer(8, channel_dim=1),
+        "spherical": BinarySphericalQuantizer(8, channel_dim=1),
         "large grid": FiniteScalarQuantizer([64] * 8, channel_dim=1),
     }
 
@@ -108,6 +112,8 @@ SIZES = {
     "residual": (5, 16, 3),
     "grouped": (6, 256),
     "nested": (7, 2, 9, 4),
+    "lookup-free": (256,),
+    "spherical": (256,),
     "large grid": (2**48,),
 }
 
@@ -138,6 +144,16 @@ def test_the_fingerprint_covers_every_codebook():
         codebook.embeddings[0] += 1
         assert fingerprint(net) != before
         before = fingerprint(net)
+
+
+def test_the_fingerprint_tells_fixed_codes_apart():
+    makes = [
+        LookupFreeQuantizer(4, channel_dim=1),
+        BinarySphericalQuantizer(4, channel_dim=1),
+        FiniteScalarQuantizer([4] * 4, channel_dim=1),
+        FiniteScalarQuantizer([4] * 4, symmetric=True, channel_dim=1),
+    ]
+    assert len({fingerprint(model(dim=4, quantizer=quantizer)) for quantizer in makes}) == 4
 
 
 def test_the_fingerprint_covers_networks_and_codes_only():
