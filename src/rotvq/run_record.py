@@ -73,6 +73,11 @@ class RunRecord:
     notes: tuple[str, ...]
 
     @property
+    def is_prior(self) -> bool:
+        """Whether the run trained a prior over tokens, rather than a tokenizer."""
+        return "prior" in self.config
+
+    @property
     def counts(self) -> tuple[int, ...]:
         """How often each code was used on the evaluated split; empty if unknown."""
         return self.evaluation.counts if self.evaluation and any(self.evaluation.counts) else ()
@@ -88,8 +93,9 @@ class RunRecord:
 
     @property
     def pictures(self) -> dict[int, Path]:
-        """The reconstruction picture of each epoch that has one, in order."""
-        files = (self.path / run_folder.RECONSTRUCTIONS).glob("epoch_*.png")
+        """The picture of each epoch that has one, in order: reconstructions, or samples."""
+        folder = run_folder.SAMPLES if self.is_prior else run_folder.RECONSTRUCTIONS
+        files = (self.path / folder).glob("epoch_*.png")
         found = {int(m[1]): file for file in files if (m := _PICTURE.fullmatch(file.name))}
         return dict(sorted(found.items()))
 
@@ -98,18 +104,12 @@ def load_run(path: Path) -> RunRecord:
     """Read a run folder; its label is the folder's name.
 
     Raises:
-        UserError: the folder is not the run of a tokenizer, no epoch is complete, a file is
-            damaged, or another version of rotvq wrote it.
+        UserError: the folder is not a run, no epoch is complete, a file is damaged, or another
+            version of rotvq wrote it.
     """
     path = Path(path)
     run = run_folder.read_record(path, run_folder.RUN)
     config = run_folder.read_config(path)
-    if "prior" in config:
-        raise UserError(
-            f"{path}: expected the run of a tokenizer; got the run of a prior. Its bits per token "
-            f"are in {run_folder.EPOCHS} and {run_folder.EVALUATION}, its samples in "
-            f"{run_folder.SAMPLES}/."
-        )
     epochs, notes = _epochs(path)
     evaluation = load_evaluation(path) if (path / run_folder.EVALUATION).exists() else None
     return RunRecord(path, _label(path.resolve().name), config, run, epochs, evaluation, notes)

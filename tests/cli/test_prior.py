@@ -184,7 +184,7 @@ def test_a_prior_without_labels_or_without_its_model_says_so(rotvq, made, tmp_pa
 
 
 def test_other_commands_name_a_prior_for_what_it_is(rotvq, made, tmp_path):
-    for words in (["evaluate"], ["report"], ["train", "--resume", "--out"]):
+    for words in (["evaluate"], ["train", "--resume", "--out"]):
         assert "expected the run of a tokenizer" in rotvq(*words, made / "run").error
     encoded = rotvq("encode", "photos", "--model", made / "run", "-o", tmp_path / "x.npz")
     assert "got 'rotvq prior'" in encoded.error
@@ -208,3 +208,18 @@ def test_samples_are_measured_in_one_record(rotvq, made, tmp_path, make_images):
     words[3] = tmp_path / "absent"
     words[-1] = tmp_path / "out2"
     assert "Train the classifier again" in rotvq("sample", made / "run", *words).error
+
+
+def test_a_report_shows_bits_and_samples(rotvq, run, trained):
+    assert rotvq("report", run).status == 0
+    page = (run / "report.md").read_text(encoding="utf-8")
+    metrics = json.loads((run / "evaluation.json").read_text())["metrics"]
+    assert f"| Bits per token under the prior | {metrics['bits_per_token']:.3f} |" in page
+    assert "Priors over tokens, trained on train.npz: run (1 layers of width 16, 1 epoch)" in page
+    for heading, shown in (("Samples", 1), ("Curves", 1), ("Reconstructions", 0), ("usage", 0)):
+        assert (f"{heading}\n" in page) == bool(shown), heading
+    with Image.open(run / "figures/samples-1.png") as picture:
+        assert picture.size == (4 * (8 * 16 + 7 * 2),) * 2
+    html = (run / "report.html").read_text(encoding="utf-8")
+    assert "Samples</h2>" in html and "usage</h2>" not in html
+    assert "got both" in rotvq("report", run, trained, "--out", run.parent / "both").error

@@ -27,8 +27,7 @@ PROTOCOL = {
     "bits_per_image": "the same over the number of images, the mean rate; fixed_bits_per_image is "
     "what a token file takes before it is padded to bytes: log2 of the codebook size, rounded up, "
     "for each index",
-    "without_class": "the same of images without a given class; the difference to the class's own "
-    "log2(classes) bits is what the class tells about the tokens",
+    "without_class": "the same with no class given",
     "entropy_per_token": "entropy of code use on the split, summed over the indices of a token: "
     "the rate of a coder that knows how often each code occurs, and nothing else",
 }

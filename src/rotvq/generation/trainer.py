@@ -133,6 +133,7 @@ class PriorTrainer(Lifecycle[Prior, Totals]):
             self.tokenizer.save_pretrained(self.folder / run_folder.TOKENIZER)
         record = facts(self.device, self.precision, command) | {
             "data": {
+                "name": Path(self.config.tokens.train).name,
                 "train_tokens": self.config.tokens.train,
                 "test_tokens": self.config.tokens.test,
                 "notes": [*self.data.notes],

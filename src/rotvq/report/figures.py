@@ -48,13 +48,23 @@ PANELS = (
     ),
 )
 
+PRIOR_PANELS = (Panel("Code length", "bits per token", "bits_per_token", train=True),)
+
+
+def panels(runs: Sequence[RunRecord]) -> tuple[Panel, ...]:
+    """The panels of runs of one kind."""
+    return PRIOR_PANELS if runs[0].is_prior else PANELS
+
 
 def curves(runs: Sequence[RunRecord]) -> bytes:
-    """Six panels over epochs or training time, one colour per run, as PNG."""
+    """Panels over epochs or training time, one colour per run, as PNG."""
+    shown = panels(runs)
+    rows = min(2, len(shown))
     with style.look():
         layout = ConstrainedLayoutEngine(wspace=0.04, hspace=0.06)
-        figure = Figure(figsize=(style.WIDTH, 5.8 + 0.1 * len(runs)), layout=layout)
-        for axes, panel in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
+        figure = Figure(figsize=(style.WIDTH, 2.9 * rows + 0.1 * len(runs)), layout=layout)
+        grid = figure.subplots(rows, len(shown) // rows, squeeze=False)
+        for axes, panel in zip(grid.flat, shown, strict=True):
             draw_panel(axes, panel, runs)
         handles, labels = _curve_legend(runs)
         style.legend(figure, handles, labels)

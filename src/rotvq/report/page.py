@@ -52,6 +52,7 @@ class Page:
     usage: Picture | None
     protocol: tuple[tables.Fact, ...]
     commands: tuple[str, ...]
+    is_prior: bool = False
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
@@ -95,7 +96,16 @@ def write_page(
 
 
 def build_page(runs: Sequence[RunRecord]) -> Page:
-    """The page on these runs."""
+    """The page on these runs, all of tokenizers or all of priors.
+
+    Raises:
+        UserError: some are of tokenizers and some of priors.
+    """
+    is_prior = runs[0].is_prior
+    if any(run.is_prior != is_prior for run in runs):
+        raise UserError(
+            "expected runs of tokenizers or runs of priors; got both. Write a report on each kind."
+        )
     differing, common = tables.config_rows(runs)
     return Page(
         title=_title(runs),
@@ -107,12 +117,13 @@ def build_page(runs: Sequence[RunRecord]) -> Page:
         measured=_measured(runs),
         differing=differing,
         common=common,
-        reconstructions=_reconstructions(runs),
-        progress=_progress(runs),
+        reconstructions=_samples(runs) if is_prior else _reconstructions(runs),
+        progress=() if is_prior else _progress(runs),
         curves=_curves(runs),
         usage=_usage(runs),
         protocol=tables.protocol(runs),
         commands=tuple(command for run in runs for command in _commands(run)),
+        is_prior=is_prior,
     )
 
 
@@ -122,6 +133,9 @@ def _title(runs: Sequence[RunRecord]) -> str:
 
 def _summary(runs: Sequence[RunRecord]) -> str:
     names = " and ".join(dict.fromkeys(tables.data_name(run) for run in runs))
+    if runs[0].is_prior:
+        said = "; ".join(f"{run.label} ({tables.describe(run)})" for run in runs)
+        return f"Priors over tokens, trained on {names}: {said}."
     if len(runs) == 1:
         return f"A vector-quantized autoencoder ({tables.describe(runs[0])}) trained on {names}."
     said = "; ".join(f"{run.label} ({tables.describe(run)})" for run in runs)
@@ -133,14 +147,15 @@ def _notices(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     notices += [
         f"{run.label}: not evaluated yet. Run: {_evaluate(run)}"
         for run in runs
-        if not run.evaluation
+        if not run.evaluation and not run.is_prior
     ]
     notices += [
         f"{run.label}: {advice}"
         for run in runs
         if (advice := run.epochs[-1].codebook.get("warning"))
     ]
-    notices += [f"{run.label}: no reconstructions recorded." for run in runs if not run.pictures]
+    what = "samples" if runs[0].is_prior else "reconstructions"
+    notices += [f"{run.label}: no {what} recorded." for run in runs if not run.pictures]
     if not tables.comparable(runs):
         notices.append(
             "The runs were tested on different images; their metrics cannot be compared."
@@ -152,7 +167,7 @@ def _measured(runs: Sequence[RunRecord]) -> str:
     evaluations = [run.evaluation for run in runs if run.evaluation]
     splits = dict.fromkeys(f"{e.images:,} images of the {e.split} split" for e in evaluations)
     sentences = [f"Measured on {' or '.join(splits)}."] if splits else []
-    if len(runs) > 1:
+    if len(runs) > 1 and not runs[0].is_prior:
         sentences.append(
             "Codebook and commitment losses are in the units of each run's own latents and cannot "
             "be compared between runs."
@@ -171,6 +186,17 @@ def _reconstructions(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
             "without smoothing."
         )
         pictures.append(_tiles(f"reconstructions-{n}.png", blocks, alt, caption))
+    return tuple(pictures)
+
+
+def _samples(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
+    pictures = []
+    for n, run in enumerate((run for run in runs if run.pictures), start=1):
+        epoch = max(run.pictures)
+        drawn = tiles.whole(run.pictures[epoch])
+        alt = f"{run.label}: images drawn from the prior after epoch {epoch}."
+        caption = f"{alt} One class after the other, without guidance, none left out."
+        pictures.append(Picture(f"samples-{n}.png", drawn.png, drawn.width, alt, caption))
     return tuple(pictures)
 
 
@@ -195,12 +221,17 @@ def _tiles(name: str, blocks: Sequence[Sequence[tiles.Row]], alt: str, caption: 
 
 
 def _curves(runs: Sequence[RunRecord]) -> Picture:
+    titles = ", ".join(panel.title for panel in figures.panels(runs))
+    if runs[0].is_prior:
+        caption = "Bits per token after each epoch; solid: test, dashed: training."
+        return _figure(
+            "curves.png", figures.curves(runs), f"Curves over epochs: {titles}.", caption
+        )
     ends = "; ".join(
         f"{run.label} ends at {run.epochs[-1].test.get('psnr', np.nan):.2f} dB after "
         f"{run.epochs[-1].number} epochs"
         for run in runs
     )
-    titles = ", ".join(panel.title for panel in figures.PANELS)
     alt = f"Curves over epochs: {titles}. PSNR of the mean test MSE: {ends}."
     caption = (
         "Metrics after each epoch; solid: test, dashed: training. Losses on logarithmic axes. "
@@ -233,6 +264,8 @@ def _commands(run: RunRecord) -> tuple[str, ...]:
     path = _shown(run.path)
     again = path.with_name(f"{path.name}-again") if path.name else Path("again")
     saved, out = shlex.quote(str(path / run_folder.CONFIG)), shlex.quote(str(again))
+    if run.is_prior:
+        return (f"rotvq prior --config {saved} --out {out}",)
     return f"rotvq train --config {saved} --out {out}", _evaluate(run)
 
 

@@ -122,6 +122,18 @@ METRICS = (
     Metric("Quantization error / variance of z_e", _evaluated("relative_error"), _significant),
     Metric("Bits per image", _sized("bits_per_image"), lambda value: f"{value:,.6g}", min),
     Metric("Bits per pixel", _sized("bits_per_pixel"), _significant, min),
+    Metric("Bits per token under the prior", _evaluated("bits_per_token"), _decimals(3), min),
+    Metric(
+        "Bits per token without a given class",
+        _evaluated("bits_per_token_without_class"),
+        _decimals(3),
+        min,
+    ),
+    Metric("Entropy of code use, bits per token", _evaluated("entropy_per_token"), _decimals(3)),
+    Metric("Bits per image under the prior", _evaluated("bits_per_image"), _decimals(1), min),
+    Metric(
+        "Bits per image as a fixed-length code", _evaluated("fixed_bits_per_image"), _decimals(1)
+    ),
     Metric("Parameters", _sized("parameters"), _decimals(0), min),
     Metric("Training images/s (mean over epochs)", _speed, _decimals(0), max),
     Metric("Training minutes", _minutes, _decimals(1), min),
@@ -215,6 +227,9 @@ def fact(name: str, runs: Sequence[RunRecord], values: Sequence[str]) -> Fact:
 
 def describe(run: RunRecord) -> str:
     """A short description of a run, as "rotation, 1,024 codes, 40 epochs"."""
+    if run.is_prior:
+        size = (_text(lookup(run.config, f"prior.{name}")) for name in ("depth", "width"))
+        return "{} layers of width {}, {}".format(*size, _length(run))
     estimator = lookup(run.config, "quantizer.estimator")
     parts = [str(estimator)] if estimator else []
     if run.codebook_size:
@@ -234,6 +249,8 @@ def _data(run: RunRecord) -> str:
         part = lookup(run.run, f"data.{name}")
         if not isinstance(part, Mapping):
             return f"{name} unknown"
+        if run.is_prior:
+            return f"{_number(part.get('images'))} {name} images"
         size = "x".join(_text(part.get(side)) for side in ("channels", "height", "width"))
         return f"{_number(part.get('images'))} {name} images of {size}"
 

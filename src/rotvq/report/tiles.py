@@ -86,6 +86,20 @@ def _pixels(file: Path) -> NDArray[np.uint8]:
         ) from None
 
 
+def whole(file: Path) -> Drawn:
+    """A picture of a run, enlarged without smoothing.
+
+    Raises:
+        UserError: as `read_pairs`.
+    """
+    picture = Image.fromarray(_pixels(file))
+    scale = max(1, min(4, TARGET_WIDTH // picture.width))
+    size = picture.width * scale, picture.height * scale
+    content = BytesIO()
+    picture.resize(size, Image.Resampling.NEAREST).save(content, format="PNG")
+    return Drawn(content.getvalue(), size[0])
+
+
 def pairs_of(run: RunRecord, epoch: int) -> Pairs:
     """The pairs that a run recorded after an epoch; raises as `read_pairs`."""
     height, width = (lookup(run.run, f"data.test.{side}") for side in ("height", "width"))
