@@ -26,8 +26,9 @@ from rotvq.data_processing import load
 from rotvq.evaluation.evaluate import batches, evaluate, evaluating
 from rotvq.files import write_bytes, write_json
 from rotvq.model import VQVAE
+from rotvq.model.effort import iterations
 from rotvq.model.error_functions import squared_error
-from rotvq.model.token_search import TokenSearch, iterations
+from rotvq.model.token_search import TokenSearch
 from rotvq.names import DEFAULT_EFFORT, EFFORTS
 from rotvq.report import style
 from rotvq.training import environment

@@ -12,6 +12,7 @@ from torch import nn
 from rotvq.errors import UserError
 from rotvq.model import VQVAE, token_search
 from rotvq.model.curvature import curvature
+from rotvq.model.effort import iterations
 from rotvq.model.error_functions import squared_error, within
 from rotvq.model.token_search import TokenSearch
 from rotvq.names import EFFORTS
@@ -367,7 +368,7 @@ def test_other_efforts_are_refused(effort):
 def test_efforts_rise():
     assert len(EFFORTS) == 10 and EFFORTS[0] == 0
     assert list(EFFORTS) == sorted(set(EFFORTS))
-    assert [token_search.iterations(effort) for effort in range(10)] == list(EFFORTS)
+    assert [iterations(effort) for effort in range(10)] == list(EFFORTS)
 
 
 def test_errors_of_another_shape_or_without_a_gradient_are_refused():

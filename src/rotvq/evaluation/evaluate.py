@@ -19,7 +19,8 @@ from rotvq.evaluation import ssim
 from rotvq.evaluation.metrics import Totals, psnr, psnr_of_each
 from rotvq.evaluation.pixels import normalized
 from rotvq.model import VQVAE
-from rotvq.model.token_search import TokenSearch, iterations
+from rotvq.model.effort import iterations
+from rotvq.model.token_search import TokenSearch
 
 PROTOCOL = {
     "images": "every image of the split, once, in order, at its own size",

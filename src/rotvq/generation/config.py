@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from rotvq.errors import UserError
-from rotvq.training.config import OptimizationConfig, check_types, require
+from rotvq.training.checks import check_types, require
+from rotvq.training.config import OptimizationConfig
 
 
 @dataclass(frozen=True)

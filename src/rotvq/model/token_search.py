@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from rotvq.errors import UserError
 from rotvq.model.curvature import curvature
 from rotvq.model.error_functions import ErrorFunction, checked, relative_curvature, squared_error
-from rotvq.names import EFFORTS
 from rotvq.processor import has_bf16
 from rotvq.quantization import Quantizer
 
@@ -57,19 +56,6 @@ class Model(Protocol):
     def stride(self) -> int: ...
 
     def decode(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "b c i j"]: ...
-
-
-def iterations(effort: int) -> int:
-    """Iterations of a search.
-
-    Raises:
-        UserError: the effort is not an integer from 0 to 9.
-    """
-    if type(effort) is not int or effort not in range(len(EFFORTS)):
-        raise UserError(
-            f"effort: expected an integer from 0 to {len(EFFORTS) - 1}; got {effort!r}."
-        )
-    return EFFORTS[effort]
 
 
 @dataclass

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from rotvq.errors import UserError
 from rotvq.model.blocks import Decoder, Encoder, NormalizedLatents
+from rotvq.model.effort import iterations
 from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.model.patches import PatchDecoder, PatchEncoder
 from rotvq.model.pretrained import PretrainedModel
-from rotvq.model.token_search import TokenSearch, iterations
+from rotvq.model.token_search import TokenSearch
 from rotvq.names import NetworkName
 from rotvq.quantization import Quantizer, VectorQuantizer
 from rotvq.quantization.tensors import readable

@@ -23,9 +23,10 @@ from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
+from rotvq.model.effort import iterations
 from rotvq.model.error_functions import within as error_within
 from rotvq.model.quantizers import leaves
-from rotvq.model.token_search import TokenSearch, iterations
+from rotvq.model.token_search import TokenSearch
 from rotvq.quantization import VectorQuantizer
 from rotvq.quantization.fsq import Grid
 from rotvq.tokens import tiles

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from rotvq.data_processing.resizing import parse_size
-from rotvq.errors import UserError
 from rotvq.names import CodesName, EstimatorName, MetricName, NetworkName, UpdateName
-
-# A few lines of nested YAML aliases expand to a value whose text does not fit in memory.
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxstring = 2, 200
+from rotvq.training.checks import SHORT, check_types, require
 
 
 @dataclass(frozen=True)
@@ -148,7 +142,7 @@ class QuantizerConfig:
             parts = self.levels.split(",")
             wanted = "integers of 2 or more, such as 8,5,5,5"
             digits = all(part.strip().isdecimal() and int(part) >= 2 for part in parts)
-            require(digits, f"{name}.levels", wanted, _SHORT.repr(self.levels))
+            require(digits, f"{name}.levels", wanted, SHORT.repr(self.levels))
             size = math.prod(map(int, parts))
             wanted = f"the product of the levels {self.levels}, {size}"
             require(self.codebook_size == size, f"{name}.codebook_size", wanted, self.codebook_size)
@@ -275,27 +269,3 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{entry.name}.")
         else:
             yield f"{prefix}{entry.name}", value
-
-
-def check_types(part: Any) -> None:
-    """Check the type of every field: a file edited by hand passes no parser.
-
-    Raises:
-        UserError: a value has another type.
-    """
-    for name, hint in get_type_hints(type(part)).items():
-        value = getattr(part, name)
-        kinds = get_args(hint) or (hint,)
-        if get_origin(hint) is Literal:
-            require(value in kinds, name, " or ".join(map(str, kinds)), _SHORT.repr(value))
-        else:
-            widened = (*kinds, int) if float in kinds else kinds
-            names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
-            fits = isinstance(value, widened) and isinstance(value, bool) == (bool in kinds)
-            require(fits, name, names, _SHORT.repr(value))
-
-
-def require(holds: bool, name: str, expected: str, received: object) -> None:
-    """Raise a UserError with these words unless a condition holds."""
-    if not holds:
-        raise UserError(f"{name}: expected {expected}; got {received}.")

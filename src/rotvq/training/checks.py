@@ -1,0 +1,37 @@
+"""Checks of the values of a configuration."""
+
+from __future__ import annotations
+
+import reprlib
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from rotvq.errors import UserError
+
+SHORT = reprlib.Repr()
+"""A few lines of nested YAML aliases expand to a value whose text does not fit in memory."""
+SHORT.maxlevel, SHORT.maxstring = 2, 200
+
+
+def check_types(part: Any) -> None:
+    """Check the type of every field: a file edited by hand passes no parser.
+
+    Raises:
+        UserError: a value has another type.
+    """
+    for name, hint in get_type_hints(type(part)).items():
+        value = getattr(part, name)
+        kinds = get_args(hint) or (hint,)
+        if get_origin(hint) is Literal:
+            require(value in kinds, name, " or ".join(map(str, kinds)), SHORT.repr(value))
+        else:
+            widened = (*kinds, int) if float in kinds else kinds
+            names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
+            fits = isinstance(value, widened) and isinstance(value, bool) == (bool in kinds)
+            require(fits, name, names, SHORT.repr(value))
+
+
+def require(holds: bool, name: str, expected: str, received: object) -> None:
+    """Raise a UserError with these words unless a condition holds."""
+    if not holds:
+        raise UserError(f"{name}: expected {expected}; got {received}.")
