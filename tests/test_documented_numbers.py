@@ -89,7 +89,7 @@ OPTIONS = {
     "codes of length 16": "options/dim_16",
     "β from 0.25 to 1 (removed)": "removed/final_beta",
     "entropy loss, weight 0.002": "options/entropy_0.002",
-    "mirrored images (removed)": "removed/flip",
+    "random flips": "removed/flip",
     "one linear map of a frozen codebook (SimVQ)": "options/linear",
     "entropy loss, weight 0.005": "options/entropy_0.005",
     "finite scalar quantization, 4x4x4x4x4": "options/fsq",

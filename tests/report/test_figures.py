@@ -3,6 +3,7 @@ import math
 from io import BytesIO
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from rotvq.report import figures, style
@@ -38,6 +39,23 @@ def test_curves_accept_nan_zero_and_a_single_epoch(make_run):
     epoch["test"] = {"psnr": math.nan, "reconstruction_loss": 0.0, "perplexity": math.inf}
     (path / "epochs.jsonl").write_text(json.dumps(epoch))
     assert _has(figures.curves([load_run(path)]), style.colour(0))  # the train split's point
+
+
+def test_a_panel_over_time_has_the_minutes_of_training(make_run):
+    path = make_run(epochs=3)
+    lines = [json.loads(line) for line in (path / "epochs.jsonl").read_text().splitlines()]
+    for line, seconds in zip(lines, (60, 120, 30), strict=True):
+        line["timing"]["train_seconds"] = seconds
+    lines[1]["test"] = {}
+    (path / "epochs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (panel,) = (panel for panel in figures.PANELS if panel.over_time)
+    axes = Figure().subplots()
+    figures.draw_panel(axes, panel, [load_run(path)])
+    (curve,) = axes.lines
+    assert list(curve.get_xdata()) == [1.0, 3.5]
+    tested = [line["test"]["reconstruction_loss"] for line in lines if line["test"]]
+    assert list(curve.get_ydata()) == tested
+    assert axes.get_xlabel() == "minutes of training"
 
 
 def test_labels_that_matplotlib_reads_otherwise_are_shown(make_run):

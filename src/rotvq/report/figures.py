@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ LEGEND_LENGTH = 48  # characters
 
 
 class Panel(NamedTuple):
-    """A metric over epochs: one curve per run."""
+    """A metric over epochs, or over training time: one curve per run."""
 
     title: str
     unit: str
@@ -27,11 +28,18 @@ class Panel(NamedTuple):
     train: bool = False  # draw the training split too, dashed
     factor: float = 1.0
     limits: tuple[float | None, float | None] = (None, None)
+    over_time: bool = False
 
 
 PANELS = (
     Panel("Reconstruction loss", "mean squared error", "reconstruction_loss", log=True, train=True),
-    Panel("PSNR of the mean MSE (test)", "dB", "psnr"),
+    Panel(
+        "Reconstruction loss over time (test)",
+        "mean squared error",
+        "reconstruction_loss",
+        log=True,
+        over_time=True,
+    ),
     Panel("Perplexity (test)", "codes", "perplexity", limits=(0, None)),
     Panel("Codebook usage (test)", "% of codes", "usage", factor=100, limits=(0, 104)),
     Panel("Commitment loss (test)", "mean squared distance", "commitment_loss", log=True),
@@ -49,7 +57,7 @@ def panels(runs: Sequence[RunRecord]) -> tuple[Panel, ...]:
 
 
 def curves(runs: Sequence[RunRecord]) -> bytes:
-    """Panels over epochs, one colour per run, as PNG."""
+    """Panels over epochs or training time, one colour per run, as PNG."""
     shown = panels(runs)
     rows = min(2, len(shown))
     with style.look():
@@ -112,29 +120,37 @@ def draw_panel(axes: Axes, panel: Panel, runs: Sequence[RunRecord]) -> None:
     """One curve per run, each in its colour: test solid, training dashed."""
     drawn = False
     for n, run in enumerate(runs):
+        at = _minutes(run) if panel.over_time else [float(e.number) for e in run.epochs]
+        places = list(zip(at, run.epochs, strict=True))
         # Not every epoch has a test pass.
         splits = [
-            [(e.number, e.test) for e in run.epochs if e.test],
-            *([[(e.number, e.train) for e in run.epochs]] * panel.train),
+            [(x, e.test) for x, e in places if e.test],
+            *([[(x, e.train) for x, e in places]] * panel.train),
         ]
         for measured, line in zip(splits, ("-", "--"), strict=False):
-            epochs = [number for number, _ in measured]
             values = [_drawable(metrics.get(panel.metric), panel) for _, metrics in measured]
             drawn |= not all(math.isnan(value) for value in values)
-            mark = style.marker(n) if len(epochs) > 1 else "o"
-            axes.plot(epochs, values, line, color=style.colour(n), marker=mark)
+            mark = style.marker(n) if len(values) > 1 else "o"
+            axes.plot([x for x, _ in measured], values, line, color=style.colour(n), marker=mark)
     axes.set_title(panel.title)
     axes.set_ylabel(panel.unit)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("minutes of training" if panel.over_time else "epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=not panel.over_time))
     if not drawn:
         axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center")
+        axes.set_xticks([])
         axes.set_yticks([])
         return
     if panel.log:
         axes.set_yscale("log")
         style.log_ticks(axes.yaxis)
     axes.set_ylim(*panel.limits)
+
+
+def _minutes(run: RunRecord) -> list[float]:
+    """Training time at the end of each epoch; nan from the first epoch that has none recorded."""
+    seconds = (epoch.timing.get("train_seconds", math.nan) for epoch in run.epochs)
+    return [total / 60 for total in accumulate(seconds)]
 
 
 def _drawable(value: float | None, panel: Panel) -> float:

@@ -235,7 +235,7 @@ def _curves(runs: Sequence[RunRecord]) -> Picture:
     alt = f"Curves over epochs: {titles}. PSNR of the mean test MSE: {ends}."
     caption = (
         "Metrics after each epoch; solid: test, dashed: training. Losses on logarithmic axes. "
-        "Perplexity and usage are of the whole split, and PSNR is of its mean MSE."
+        "Perplexity and usage are of the whole split."
     )
     return _figure("curves.png", figures.curves(runs), alt, caption)
 

@@ -47,10 +47,10 @@ PRESETS: dict[str, Config] = {
     ),
     # A larger model for a GPU.
     "best_gpu": Config(
-        data=DataConfig(source="cifar10", crops="random"),
+        data=DataConfig(source="cifar10", crops="random", random_flip=True),
         model=ModelConfig(width=256, dim=64, depth=4, network="attention"),
         quantizer=_NO_COLLAPSE,
-        training=replace(_ONE_CYCLE, epochs=100, learning_rate=1e-3),
+        training=replace(_ONE_CYCLE, optimizer="muon", epochs=100),
     ),
     # The paper's settings (section 3.1.4; layer widths from its released code).
     "paper": Config(data=DataConfig(source="cifar10")),
