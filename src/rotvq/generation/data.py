@@ -109,7 +109,7 @@ def load(config: TokensConfig) -> PriorData:
 
 @dataclass(frozen=True, eq=False)
 class _Image:
-    indices: NDArray[np.int64]
+    indices: NDArray[np.int32]
     label: int
 
     @property
@@ -168,7 +168,7 @@ def _packed(vocabulary: Vocabulary, images: list[_Image]) -> Sequences:
         rows = [n for n, image in enumerate(images) if image.grid == grid]
         if not rows:
             continue
-        indices = np.stack([images[n].indices for n in rows])
+        indices = np.stack([images[n].indices for n in rows]).astype(np.int64)
         found = vocabulary.sequences(indices, [images[n].label for n in rows])
         packed[rows, : found.shape[1]] = found
     return packed

@@ -130,7 +130,12 @@ METRICS = (
         min,
     ),
     Metric("Entropy of code use, bits per token", _evaluated("entropy_per_token"), _decimals(3)),
-    Metric("Bits per image under the prior", _evaluated("bits_per_image"), _decimals(1), min),
+    Metric(
+        "Bits per image under the prior",
+        lambda run: _evaluated("bits_per_image")(run) if run.is_prior else None,
+        _decimals(1),
+        min,
+    ),
     Metric(
         "Bits per image as a fixed-length code", _evaluated("fixed_bits_per_image"), _decimals(1)
     ),
