@@ -21,8 +21,9 @@ def test_help_names_every_command(rotvq, word):
     answer = rotvq(word)
     assert (answer.status, answer.err) == (0, "")
     assert set(COMMANDS) == {
-        "demo", "train", "evaluate", "encode", "decode", "reconstruct", "export", "serve",
-        "reproduce", "ablate", "classifier", "report", "completion", "doctor",
+        "demo", "train", "evaluate", "encode", "decode", "reconstruct", "codebook", "prior",
+        "sample", "export", "serve", "reproduce", "ablate", "classifier", "report", "completion",
+        "doctor",
     }  # fmt: skip
     assert all(f"  {command} " in answer.out for command in COMMANDS)
 
@@ -56,7 +57,7 @@ def test_an_unknown_option_is_named(rotvq, command):
     coding = ["x", "--model", "y", "-o", "z"]
     needed = dict.fromkeys(["encode", "decode", "reconstruct"], coding)
     needed |= {"evaluate": ["x"], "report": ["x"], "export": ["x", "--to", "onnx", "-o", "z"]}
-    needed |= {"serve": ["x"], "completion": ["bash"]}
+    needed |= {"serve": ["x"], "sample": ["x", "-o", "z"], "completion": ["bash"]}
     error = rotvq(command, *needed.get(command, []), "--no-such-option", "1").error
     assert "no-such-option" in error
     assert f"rotvq {command} --help" in error

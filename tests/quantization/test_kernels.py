@@ -1,7 +1,5 @@
 """The kernels against plain PyTorch: on a GPU where there is one, else in Triton's interpreter."""
 
-import os
-
 import pytest
 import torch
 from torch import Tensor
@@ -19,8 +17,6 @@ from rotvq.quantization.estimators import ANTIPARALLEL, ESTIMATORS, LAMBDA_MAX
 from rotvq.quantization.search_float32 import float32_search
 
 HERE = "cuda" if torch.cuda.is_available() else "cpu"
-if HERE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"
 pytest.importorskip("triton", reason="Triton is not installed")
 kernels = pytest.importorskip("rotvq.quantization.kernels")
 # The interpreter computes with numpy, which warns of what a GPU takes in silence.

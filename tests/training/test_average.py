@@ -37,8 +37,8 @@ def test_the_saved_model_is_the_average_of_weights_and_codes(tmp_path, data, tin
     expected = {}
     update = codebook.step
 
-    def step():
-        update()
+    def step(*weight):
+        update(*weight)
         for name, tensor in watched.items():
             now = tensor.detach().double()
             expected[name] = (

@@ -27,6 +27,8 @@ def test_the_paper_preset_has_the_papers_settings():
         "levels": None,
         "residual": 1,
         "groups": 1,
+        "metric": "euclidean",
+        "codes": "learned",
     }
     training = paper.training
     assert (training.epochs, training.batch_size) == (100, 128)

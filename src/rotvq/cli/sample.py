@@ -123,7 +123,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
         "--classifier",
         type=Path,
         default=Path("classifier"),
-        help="folder written by rotvq classifier, for --measure (default: classifier)",
+        help="with --measure: folder written by rotvq classifier (default: classifier)",
     )
     parser.add_argument(
         "--gfid",

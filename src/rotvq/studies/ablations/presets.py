@@ -21,7 +21,10 @@ _all_steps = RUNS["best"].replace(
     training={"optimizer": "adam", "learning_rate": 2e-3},
 )
 _last_step = _all_steps.replace(training={"epochs": 4, "test_every": 4})
-_best_gpu = RUNS["best_gpu"].replace(data=_HELD_OUT)
+_all_steps_gpu = RUNS["best_gpu"].replace(
+    data=_HELD_OUT | {"random_flip": False},
+    training={"optimizer": "adam", "learning_rate": 1e-3},
+)
 _straight = {"estimator": "straight_through"}
 
 PRESETS: dict[str, Preset] = {
@@ -49,8 +52,8 @@ PRESETS: dict[str, Preset] = {
     "paper": Preset(
         bases={
             "steps": _paper.replace(training={"epochs": 20, "test_every": 20}),
-            "last_step": _best_gpu.replace(training={"epochs": 20, "test_every": 20}),
-            "best": _best_gpu,
+            "last_step": _all_steps_gpu.replace(training={"epochs": 20, "test_every": 20}),
+            "best": _all_steps_gpu,
             "plain": _paper.replace(quantizer=_straight),
         },
         seeds=3,
