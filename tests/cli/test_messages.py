@@ -117,9 +117,10 @@ def test_options_of_the_documentation_exist():
 
 
 def parse_values(text: str) -> None:
-    """What stands as "--group.field value" is a value that the field takes."""
+    """What stands as "--group.field value" is a value that the field of a run takes."""
     words = shlex.split(text)
-    if all(OPTION.fullmatch(word) and "." in word for word in words[::2]) and len(words) % 2 == 0:
+    fields = {name for name in options("train") if "." in name}
+    if set(words[::2]) <= fields and len(words) % 2 == 0:
         parse(words)
 
 
