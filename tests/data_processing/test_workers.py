@@ -20,12 +20,13 @@ TARGET = Target()
 ROWS = 3 * PIECE + 40
 
 
-def write(path):
-    """Images of two sizes; every seventh is damaged."""
+def write(path, scale=1):
+    """Images of two sizes, times a scale; every seventh is damaged."""
     cells = []
     for number in range(ROWS):
         stream = io.BytesIO()
         size = (5, 8) if number % 50 > 30 else (8, 8)
+        size = (size[0] * scale, size[1] * scale)
         Image.new("RGB", size, (number % 256, number // 256, 0)).save(stream, "PNG")
         cells.append(b"" if number % 7 == 3 else stream.getvalue())
     table = pa.table({"image": cells, "label": list(range(ROWS)), "text": map(str, range(ROWS))})
@@ -84,7 +85,7 @@ def test_a_worker_that_ends_is_reported():
 
 
 def test_workers_end_with_the_context(tmp_path):
-    reader = write(tmp_path / "a.parquet")
+    reader = write(tmp_path / "a.parquet", 8)  # more than a pipe holds
     with Decoders(reader.items, TARGET, [range(ROWS)], 2) as decoders:
         next(decoders.images(range(ROWS), Findings()))
         processes = [worker._process for worker in decoders._workers]
