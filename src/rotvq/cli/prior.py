@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
 from rotvq import run_folder
+from rotvq.cli import runs
 from rotvq.cli.coding import load_model
 from rotvq.cli.options import Parser, parsed, with_configs
 from rotvq.cli.prior_progress import PriorProgress
-from rotvq.cli.train import Formatter
-from rotvq.errors import UserError
 from rotvq.generation.config import GROUPS, PRESETS, PriorConfig
 from rotvq.generation.folder import read_config
-from rotvq.training.config import differing
 from rotvq.training.folder import check_free
 
 if TYPE_CHECKING:
@@ -41,16 +38,12 @@ images. Examples:
 def run(argv: Sequence[str]) -> int:
     """Train a prior and evaluate it; returns the exit status."""
     options, config = parse(argv)
-    if options.resume and options.overwrite:
-        raise UserError("expected --resume or --overwrite; got both. Pass only one of them.")
-    # Of the processes started by torchrun or accelerate launch, only one prints.
-    main = os.environ.get("RANK", "0") == "0"
-    resume = options.resume and run_folder.is_run(options.out)
+    resume = runs.is_resumed(options.out, resume=options.resume, overwrite=options.overwrite)
     if resume:
-        _check_same(options.out, config)
+        runs.check_same(options.out, read_config(options.out), config)
     else:
         check_free(options.out, options.overwrite)
-    progress = PriorProgress(config, quiet=not main)
+    progress = PriorProgress(config, quiet=not runs.is_printing())
     # Imported late, because torch is slow to import: bad options are reported first.
     from rotvq.generation.data import load
     from rotvq.generation.trainer import PriorTrainer
@@ -66,19 +59,11 @@ def run(argv: Sequence[str]) -> int:
     else:
         trainer.begin(shlex.join(["rotvq", "prior", *argv]), overwrite=options.overwrite)
     try:
-        with progress.following(trainer) as callback:
+        with runs.written("rotvq prior", options.out), progress.following(trainer) as callback:
             record = trainer.run([callback])
     except Stopped as stopped:
         progress.say(str(stopped))
         return 128 + stopped.number
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise UserError(
-            f"{options.out}: expected free space and write permission; got {error}. The last "
-            "checkpoint is intact. Once this is fixed, continue with rotvq prior --out "
-            f"{shlex.quote(str(options.out))} --resume"
-        ) from error
     progress.finish(record, options.out)
     return 0
 
@@ -96,24 +81,18 @@ def parse(argv: Sequence[str]) -> tuple[Any, PriorConfig]:
         "It draws new images and completes others (rotvq sample), and says how many bits the "
         "tokens take. The defaults are the preset cpu.",
         epilog=EPILOG,
-        formatter_class=Formatter,
+        formatter_class=runs.Formatter,
         exit_on_error=False,
         allow_abbrev=False,
     )
     _add_options(parser)
-    for group, kind in GROUPS.items():
-        parser.add_class_arguments(kind, group)
-        # jsonargparse adds an option for the whole group; --config replaces it.
-        parser._option_string_actions[f"--{group}"].help = argparse.SUPPRESS
-    parser.add_argument("--config", action="config", help="options from a YAML file")
+    runs.add_configuration(parser, GROUPS)
     options = _options(words)
     before = read_config(options.out) if options.resume and run_folder.is_run(options.out) else None
     base = PRESETS[options.preset] if options.preset else before or PriorConfig()
     if before and options.preset:
         base = replace(base, tokens=before.tokens)
-    parser.set_defaults(
-        {f"{group}.{k}": v for group, part in asdict(base).items() for k, v in part.items()}
-    )
+    runs.set_defaults(parser, base)
     made = parsed(parser, words)
     config = PriorConfig(**{group: getattr(made, group) for group in GROUPS})
     if made.file:
@@ -137,13 +116,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar="TOKENS",
         help="token file or folder of shards, written by rotvq encode from training images",
     )
-    parser.add_argument("--preset", choices=[*PRESETS], help="configuration to start from")
+    runs.add_run_options(parser, PRESETS, "runs/prior-PRESET")
     parser.add_argument("--model", help="the model that encoded the tokens, as for rotvq decode")
-    parser.add_argument("--out", help="run folder (default: runs/prior-PRESET)")
-    parser.add_argument(
-        "--resume", action="store_true", help="continue the run in --out, or start it"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
 
 
 def _tokenizer(options: Any) -> VQVAE | None:
@@ -152,13 +126,3 @@ def _tokenizer(options: Any) -> VQVAE | None:
     if options.model:
         return load_model(options.model)
     return load_model(str(saved)) if options.resume and saved.is_dir() else None
-
-
-def _check_same(folder: Path, config: PriorConfig) -> None:
-    changed = differing(read_config(folder), config)
-    changed = [each for each in changed if not each.startswith("training.epochs:")]
-    if changed:
-        raise UserError(
-            f"{folder}: expected the configuration of the run there; got {'; '.join(changed)}. "
-            "Only training.epochs can change. Choose another --out, or pass --overwrite."
-        )

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser
 
 from rotvq import run_folder
+from rotvq.cli import runs
 from rotvq.cli.images import load_images
 from rotvq.cli.options import Parser, parsed, with_configs
 from rotvq.cli.progress import TrainingProgress
 from rotvq.errors import UserError
-from rotvq.training.config import GROUPS, Config, differing
+from rotvq.training.config import GROUPS, Config
 from rotvq.training.folder import check_free, read_config
 from rotvq.training.presets import FINETUNE, PRESETS
 
@@ -35,10 +35,6 @@ defaults then suit fine-tuning. Examples:
 
 
 SHORT = {"--data": "--data.source", "--from": "--training.init_from"}
-
-
-class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of the examples."""
 
 
 class Options(NamedTuple):
@@ -63,13 +59,10 @@ def execute(config: Config, options: Options, command: str) -> int:
     Raises:
         UserError: the data or the folder cannot be used, or the loss is not finite.
     """
-    if options.resume and options.overwrite:
-        raise UserError("expected --resume or --overwrite; got both. Pass only one of them.")
-    # Of the processes started by torchrun or accelerate launch, only one prints.
-    main = os.environ.get("RANK", "0") == "0"
-    resume = options.resume and run_folder.is_run(options.out)
+    main = runs.is_printing()
+    resume = runs.is_resumed(options.out, resume=options.resume, overwrite=options.overwrite)
     if resume:
-        _check_same(options.out, config)
+        runs.check_same(options.out, read_config(options.out), config)
     else:
         _check_apart(options.out, config.training.init_from)
         check_free(options.out, options.overwrite)
@@ -92,21 +85,13 @@ def execute(config: Config, options: Options, command: str) -> int:
             progress.say(f"  Skipped images are listed in {options.out / run_folder.SKIPPED}.")
     trackers = tracking.start(options.track if main else (), config, options.out)
     try:
-        with progress.following(trainer) as callback:
+        with runs.written("rotvq train", options.out), progress.following(trainer) as callback:
             record = trainer.run(
                 [callback, tracking.TrackerCallback(trackers, trainer, progress.say)]
             )
     except Stopped as stopped:
         progress.say(str(stopped))
         return 128 + stopped.number
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise UserError(
-            f"{options.out}: expected free space and write permission; got {error}. The last "
-            "checkpoint is intact. Once this is fixed, continue with rotvq train --out "
-            f"{shlex.quote(str(options.out))} --resume"
-        ) from error
     finally:
         tracking.finish(trackers)
     progress.finish(record, options.out)
@@ -122,16 +107,6 @@ def _check_apart(folder: Path, start: str | None) -> None:
         )
 
 
-def _check_same(folder: Path, config: Config) -> None:
-    before = read_config(folder)
-    changed = [c for c in differing(before, config) if not c.startswith("training.epochs:")]
-    if changed:
-        raise UserError(
-            f"{folder}: expected the configuration of the run there; got {'; '.join(changed)}. "
-            "Only training.epochs can change. Choose another --out, or pass --overwrite."
-        )
-
-
 def parse(argv: Sequence[str]) -> tuple[Options, Config]:
     """The options of the command and the configuration.
 
@@ -143,16 +118,12 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
         prog="rotvq train",
         description="Train a VQ-VAE on images. The defaults are the paper's settings.",
         epilog=EPILOG,
-        formatter_class=Formatter,
+        formatter_class=runs.Formatter,
         exit_on_error=False,
         allow_abbrev=False,
     )
     _add_options(parser)
-    for group, kind in GROUPS.items():
-        parser.add_class_arguments(kind, group)
-        # jsonargparse adds an option for the whole group; --config replaces it.
-        parser._option_string_actions[f"--{group}"].help = argparse.SUPPRESS
-    parser.add_argument("--config", action="config", help="options from a YAML file")
+    runs.add_configuration(parser, GROUPS)
     options = _options(words)
     before = read_config(options.out) if options.resume and run_folder.is_run(options.out) else None
     start = _init_from(words)
@@ -165,9 +136,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, Config]:
         from rotvq.training import starting_point
 
         base = starting_point.like(base, start)
-    parser.set_defaults(
-        {f"{group}.{k}": v for group, part in asdict(base).items() for k, v in part.items()}
-    )
+    runs.set_defaults(parser, base)
     made = parsed(parser, words)
     config = Config(**{group: getattr(made, group) for group in GROUPS})
     return options, config
@@ -187,12 +156,7 @@ def _resolved(given: Any) -> Options:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", choices=[*PRESETS], help="configuration to start from")
-    parser.add_argument("--out", help="run folder (default: runs/PRESET)")
-    parser.add_argument(
-        "--resume", action="store_true", help="continue the run in --out, or start it"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    runs.add_run_options(parser, PRESETS, "runs/PRESET")
     parser.add_argument(
         "--track",
         action="append",

@@ -1,0 +1,107 @@
+"""What `rotvq train` and `rotvq prior` share: the options of a run, and errors in writing it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from rotvq import run_folder
+from rotvq.errors import UserError
+from rotvq.training.config import differing
+
+
+class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of the examples."""
+
+
+def add_run_options(parser: argparse.ArgumentParser, presets: Iterable[str], folder: str) -> None:
+    """Add the options of a run that are not part of its configuration.
+
+    Args:
+        parser: of the command.
+        presets: names.
+        folder: the default of --out, for the help.
+    """
+    parser.add_argument("--preset", choices=[*presets], help="configuration to start from")
+    parser.add_argument("--out", help=f"run folder (default: {folder})")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in --out, or start it"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+
+
+def add_configuration(parser: ArgumentParser, groups: Mapping[str, Any]) -> None:
+    """Add an option for each field of a configuration, and --config."""
+    for group, kind in groups.items():
+        parser.add_class_arguments(kind, group)
+        # jsonargparse adds an option for the whole group; --config replaces it.
+        parser._option_string_actions[f"--{group}"].help = argparse.SUPPRESS
+    parser.add_argument("--config", action="config", help="options from a YAML file")
+
+
+def set_defaults(parser: ArgumentParser, base: Any) -> None:
+    """Take the defaults from a configuration."""
+    parser.set_defaults(
+        {f"{group}.{k}": v for group, part in asdict(base).items() for k, v in part.items()}
+    )
+
+
+def is_printing() -> bool:
+    """Whether this process prints: of those that torchrun or accelerate launch start, only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def is_resumed(folder: Path, *, resume: bool, overwrite: bool) -> bool:
+    """Whether the command continues the run in a folder.
+
+    Raises:
+        UserError: resume and overwrite are both requested.
+    """
+    if resume and overwrite:
+        raise UserError("expected --resume or --overwrite; got both. Pass only one of them.")
+    return resume and run_folder.is_run(folder)
+
+
+def check_same(folder: Path, before: Any, config: Any) -> None:
+    """Check that a run is continued with its own configuration, perhaps for more epochs.
+
+    Raises:
+        UserError: another option has changed.
+    """
+    changed = [c for c in differing(before, config) if not c.startswith("training.epochs:")]
+    if changed:
+        raise UserError(
+            f"{folder}: expected the configuration of the run there; got {'; '.join(changed)}. "
+            "Only training.epochs can change. Choose another --out, or pass --overwrite."
+        )
+
+
+@contextmanager
+def written(command: str, folder: Path) -> Iterator[None]:
+    """The time in which a run is written to a folder.
+
+    Args:
+        command: that continues the run, such as "rotvq train".
+        folder: of the run.
+
+    Raises:
+        UserError: there is no space or no permission.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"{folder}: expected free space and write permission; got {error}. The last "
+            f"checkpoint is intact. Once this is fixed, continue with {command} --out "
+            f"{shlex.quote(str(folder))} --resume"
+        ) from error
