@@ -14,7 +14,7 @@ from rotvq.compat._layout import Codes
 from rotvq.compat._residual import GroupedLayer, ResidualLayer, added, per_group
 from rotvq.quantization import FiniteScalarQuantizer
 from rotvq.quantization.estimators import straight_through
-from rotvq.quantization.fsq import Grid
+from rotvq.quantization.grid import Grid
 
 _REFUSED: Refused = {
     "scale": ((None,), "a factor of your own: the codes lie in [-1, 1]"),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from rotvq.quantization.codebook import Codebook
-from rotvq.quantization.fsq import Grid
+from rotvq.quantization.grid import Grid
 from rotvq.quantization.restart import Restart
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from typing import get_args
 
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.names import CodesName
 from rotvq.quantization.entropy import binary_entropy_loss
 from rotvq.quantization.estimators import Estimator, by_name
-from rotvq.quantization.fsq import Grid
-from rotvq.quantization.interface import Quantized, Quantizer
+from rotvq.quantization.grid import Grid, GridQuantizer
+from rotvq.quantization.interface import Quantized
 from rotvq.quantization.metrics import Metric, cosine, euclidean
-from rotvq.quantization.tensors import channels_at, channels_last, checked_indices, mean_square
+from rotvq.quantization.tensors import channels_at, channels_last, mean_square
 
 
-class LookupFreeQuantizer(Quantizer):
+class LookupFreeQuantizer(GridQuantizer):
     """Code each channel by its sign, as ±1 (LFQ; Yu et al., MAGVIT-v2, arXiv 2310.05737, §3.1).
 
     The first channel is the most significant bit of the index. Signs and losses are computed in
@@ -58,7 +58,6 @@ class LookupFreeQuantizer(Quantizer):
         group: int = 8,
         channel_dim: int = -1,
     ) -> None:
-        super().__init__()
         if not 1 <= dim <= 62:
             raise UserError(
                 f"dim: expected 1 to 62 channels, because an index is an int64; got {dim}. Use a "
@@ -68,27 +67,21 @@ class LookupFreeQuantizer(Quantizer):
             raise UserError(f"temperature: expected a number above 0; got {temperature}.")
         if not 1 <= group <= 20:
             raise UserError(f"group: expected 1 to 20 bits; got {group}. 8 is a good start.")
-        self.dim = dim
-        self.codebook = Grid([2] * dim, scale=self.scale)
+        super().__init__(Grid([2] * dim, scale=self.scale_of(dim)), channel_dim)
         self.estimator = by_name(estimator) if isinstance(estimator, str) else estimator
         self.entropy_loss = entropy_loss
         self.temperature = temperature
         self.group = group
-        self.channel_dim = channel_dim
-        self.defer_update = False
+
+    @staticmethod
+    def scale_of(dim: int) -> float:
+        """s, the magnitude of each element of a code of `dim` bits."""
+        return 1.0
 
     @property
     def scale(self) -> float:
         """s, the magnitude of each element of a code."""
-        return 1.0
-
-    @property
-    def codebook_sizes(self) -> tuple[int]:
-        return (len(self.codebook),)
-
-    @property
-    def tables(self) -> tuple[Float[Tensor, "k d"]]:
-        return (self.codebook.embeddings,)
+        return self.codebook.scale
 
     def forward(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
@@ -117,26 +110,8 @@ class LookupFreeQuantizer(Quantizer):
         losses = (commitment_loss, commitment_loss.detach(), entropy)
         return Quantized(z_q, indices.unflatten(0, shape), *losses)
 
-    def encode(
-        self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
-    ) -> Int64[Tensor, "..."]:
-        z, kept = channels_last(z, mask, self.dim, self.channel_dim)
-        indices = self._indices(z)
-        return indices if kept is None else indices.where(kept.view(indices.shape), -1)
-
-    def lookup(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "..."]:
-        valid = checked_indices(indices, len(self.codebook))
-        codes = self.codebook.codes(indices.clamp_min(0)).where(valid.unsqueeze(-1), 0.0)
-        return channels_at(codes, self.channel_dim)
-
     def compared(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return channels_at(self.project(z.movedim(self.channel_dim, -1)), self.channel_dim)
-
-    def initialize_codebook(self, z: Tensor, mask: Tensor | None = None) -> None:
-        """Does nothing: the codes are fixed."""
-
-    def update_codebook(self) -> None:
-        """Does nothing: the codes are fixed."""
 
     def _indices(self, z: Tensor) -> Tensor:
         """The same with and without `project`, which keeps signs."""
@@ -161,9 +136,9 @@ class BinarySphericalQuantizer(LookupFreeQuantizer):
 
     project = staticmethod(cosine)
 
-    @property
-    def scale(self) -> float:
-        return self.dim**-0.5
+    @staticmethod
+    def scale_of(dim: int) -> float:
+        return dim**-0.5
 
 
 BINARY: dict[str, type[LookupFreeQuantizer]] = dict(

@@ -28,7 +28,7 @@ from rotvq.model.error_functions import within as error_within
 from rotvq.model.quantizers import leaves
 from rotvq.model.token_search import TokenSearch
 from rotvq.quantization import VectorQuantizer
-from rotvq.quantization.fsq import Grid
+from rotvq.quantization.grid import Grid
 from rotvq.tokens import tiles
 from rotvq.tokens.collection import Codec, Packer, Picture, Tokens
 
