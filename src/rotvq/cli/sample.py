@@ -107,8 +107,14 @@ def _parse(argv: Sequence[str]) -> Namespace:
         "--top-p", type=float, default=1.0, help="only the likeliest codes with this probability"
     )
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
-    parser.add_argument("--grid", help="ROWSxCOLUMNS of tokens (default: the most frequent)")
-    parser.add_argument("--complete", metavar="PICTURE", help="keep the upper rows of this image")
+    parser.add_argument(
+        "--grid",
+        metavar="ROWSxCOLUMNS",
+        help="size of the token grid (default: the most frequent)",
+    )
+    parser.add_argument(
+        "--complete", metavar="PICTURE", help="keep the top of this image and draw the rest"
+    )
     parser.add_argument(
         "--keep-rows", type=int, metavar="ROWS", help="rows of tokens to keep (default: half)"
     )
@@ -135,8 +141,17 @@ def _parse(argv: Sequence[str]) -> Namespace:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same name")
     options = parser.parse_args(argv)
+    if options.grid:
+        options.grid = _grid(options.grid)
     _check(options)
     return options
+
+
+def _grid(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})", text)
+    if not match:
+        raise UserError(f"--grid: expected ROWSxCOLUMNS, such as 8x8; got {text}.")
+    return int(match[1]), int(match[2])
 
 
 def _check(options: Namespace) -> None:
@@ -144,8 +159,6 @@ def _check(options: Namespace) -> None:
         value = getattr(options, name)
         if value < 1:
             raise UserError(f"--{name.replace('_', '-')}: expected 1 or more; got {value}.")
-    if options.grid and not re.fullmatch(r"[1-9][0-9]{0,3}x[1-9][0-9]{0,3}", options.grid):
-        raise UserError(f"--grid: expected ROWSxCOLUMNS, such as 8x8; got {options.grid}.")
     if options.grid and options.complete:
         raise UserError("--grid: expected none with --complete, whose picture has its own grid.")
     if options.keep_rows is not None and not options.complete:
@@ -201,8 +214,7 @@ def _start(prior: Prior, model: VQVAE, options: Namespace, number: int) -> tuple
     from rotvq.tokens.coding import encode
 
     if not options.complete:
-        rows, _, columns = (options.grid or "").partition("x")
-        return ((int(rows), int(columns)) if options.grid else None), None
+        return options.grid, None
     source = Source([options.complete], None, model.channels)
     tokens = encode(model, source)
     if len(tokens) != 1:
