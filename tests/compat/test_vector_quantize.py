@@ -423,6 +423,23 @@ def test_a_pass_without_an_update():
     assert torch.equal(vq.codebook, before)
 
 
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        # A mask in the place of the indices.
+        (torch.ones(2, 10, dtype=torch.bool), r"indices: expected int64; got torch.bool"),
+        (torch.zeros(2, 9, dtype=torch.int64), r"expected shape \(2, 10\).*got \(2, 9\)"),
+        (torch.full((2, 10), 16), r"expected values from 0 to 15.*got 16 to 16"),
+    ],
+)
+def test_targets_that_do_not_fit_leave_the_codebook_as_it_was(indices, message):
+    vq = VectorQuantize(8, 16)
+    before = vq.codebook.clone()
+    with pytest.raises(UserError, match=message):
+        vq(torch.randn(2, 10, 8), indices)
+    assert torch.equal(vq.codebook, before)
+
+
 @pytest.mark.parametrize("heads", [{}, *HEADS])
 @pytest.mark.parametrize("cosine", [False, True])
 def test_cross_entropies_equal_the_peers(peer, heads, cosine):

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rotvq.errors import UserError
 from rotvq.quantization import Quantized, VectorQuantizer, distances
+from rotvq.quantization.tensors import checked_indices
 
 
 def weighted(out: Quantized, weight: float, learned: bool) -> Tensor:
@@ -27,6 +29,20 @@ def scores(quantizer: VectorQuantizer, z: Tensor) -> Tensor:
     if codebook.metric == "cosine":
         return codebook.project(z) @ codebook.embeddings.T
     return -distances(z, codebook.embeddings)
+
+
+def check_targets(indices: Tensor, shape: torch.Size, size: int) -> None:
+    """Check the codes that a cross-entropy is to favor.
+
+    Raises:
+        UserError: indices have the wrong shape or dtype, or are outside [−1, size).
+    """
+    checked_indices(indices, size)
+    if indices.shape != shape:
+        raise UserError(
+            f"indices: expected shape {tuple(shape)}, one for each vector; got "
+            f"{tuple(indices.shape)}. Pass the indices that forward returned for such vectors."
+        )
 
 
 def cross_entropy(scores: Tensor, indices: Tensor) -> Tensor:

@@ -10,7 +10,14 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from rotvq.compat._arguments import Refused, check, codebook_layer
-from rotvq.compat._losses import cross_entropy, diversity, orthogonality, scores, weighted
+from rotvq.compat._losses import (
+    check_targets,
+    cross_entropy,
+    diversity,
+    orthogonality,
+    scores,
+    weighted,
+)
 from rotvq.compat._steps import Weight, frozen, weighted_step
 from rotvq.errors import UserError
 from rotvq.quantization import GroupedQuantizer, Quantized, Quantizer, VectorQuantizer
@@ -169,7 +176,7 @@ class VectorQuantize(nn.Module):
             other losses with their weights. It is 0 in evaluation.
 
         Raises:
-            UserError: an argument requests something unsupported.
+            UserError: an argument requests something unsupported, or indices do not fit x.
         """
         check("VectorQuantize.forward", others, _REFUSED_IN_FORWARD, set())
         fixed = self.freeze_codebook if freeze_codebook is None else freeze_codebook
@@ -178,6 +185,9 @@ class VectorQuantize(nn.Module):
             if mask is not None:
                 raise UserError("lens: expected either lens or mask; got both. Pass one.")
             mask = torch.arange(x.shape[1], device=lens.device) < lens.unsqueeze(1)
+        if indices is not None:
+            heads = () if self.heads == 1 else (self.heads,)
+            check_targets(indices, torch.Size((*x.shape[:-1], *heads)), self.codebook_size)
         z = self.project_in(x)
         still = fixed or (ema_update is False and not self.learned)
         with (
