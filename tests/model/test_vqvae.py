@@ -221,3 +221,15 @@ def test_distances_between_latents_and_codes_explain_the_indices():
     found = distances(z_e, codes, channel_dim=1)
     assert found.shape == (*indices.shape, len(codes))
     assert torch.equal(found.argmin(-1), indices)
+
+
+def test_given_tokens_are_decoded_and_trained_on():
+    model, x = small(update=GradientLearned()), images()
+    indices = model.encode(x).roll(1, 0)
+    out = model(x, indices)
+    assert torch.equal(out.indices, indices)
+    assert torch.equal(out.reconstruction, model.decode(indices))
+    out.reconstruction_loss.backward()
+    used = model.quantizer.codebook.embeddings.grad.abs().sum(1) > 0
+    assert used.nonzero().flatten().tolist() == indices.unique().tolist()
+    assert next(model.encoder.parameters()).grad.abs().sum() > 0

@@ -5,13 +5,14 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from every_quantizer import OF_EACH_KIND, D, K, each, made, vectors
+from every_quantizer import OF_EACH_KIND, D, K, assert_same_state, each, made, state, vectors
 from torch.utils import _pytree
 
 from rotvq.quantization import (
     BinarySphericalQuantizer,
     Codebook,
     FiniteScalarQuantizer,
+    GradientLearned,
     GroupedQuantizer,
     LookupFreeQuantizer,
     Quantized,
@@ -47,6 +48,38 @@ def test_rows_of_the_tables_add_up_to_the_codes(make, channel_dim):
     pairs = zip(quantizer.tables, rows.unbind(-1), strict=True)
     added = sum(table[index] for table, index in pairs)
     torch.testing.assert_close(added.movedim(-1, channel_dim), quantizer.lookup(indices))
+
+
+@each({name: make for name, make in OF_EACH_KIND.items() if "2**32" not in name})
+def test_assigned_codes_are_exact_and_only_the_optimizer_moves_them(make):
+    quantizer = made(make).train()
+    before = state(quantizer)
+    z = vectors(quantizer, 2, 30).requires_grad_()
+    sizes = quantizer.codebook_sizes
+    rows = torch.stack([torch.randint(k, (2, 30)) for k in sizes], -1)
+    indices = rows.view(2, 30, *quantizer.index_shape)
+    out = quantizer.assigned(z, indices)
+    codes = quantizer.lookup(indices)
+    assert torch.equal(out.z_q, codes) and torch.equal(out.indices, indices)
+    distance = (z - codes).square().mean()
+    torch.testing.assert_close(out.commitment_loss, distance)
+    torch.testing.assert_close(out.codebook_loss, distance)
+    g = torch.randn_like(z)
+    out.z_q.backward(g)
+    assert torch.equal(z.grad, g)
+    for parameter in quantizer.parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0
+    assert_same_state(quantizer, before, rtol=0, atol=0)
+
+
+def test_the_gradient_of_an_assigned_code_is_the_sum_over_its_vectors():
+    quantizer = VectorQuantizer(4, 3, update=GradientLearned())
+    indices = torch.tensor([[0, 2, 2]])
+    g = torch.randn(1, 3, 3)
+    quantizer.assigned(torch.randn(1, 3, 3), indices).z_q.backward(g)
+    expected = torch.zeros(4, 3)
+    expected[0], expected[2] = g[0, 0], g[0, 1] + g[0, 2]
+    torch.testing.assert_close(quantizer.codebook.embeddings.grad, expected)
 
 
 def test_sizes_are_flattened_in_the_order_of_the_index_shape():

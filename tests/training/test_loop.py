@@ -143,3 +143,19 @@ def test_the_trained_model_loads_back(tmp_path, data, tiny, begin):
     assert not model.training
     with torch.no_grad():
         assert torch.equal(model(x).reconstruction, trainer.model(x).reconstruction)
+
+
+def test_a_model_is_fine_tuned_on_tokens_that_are_searched_for(tmp_path, data, tiny, begin):
+    begin(tiny(training={"epochs": 1}), data, tmp_path / "start").run()
+    effort = {"epochs": 1, "effort": 1, "init_from": str(tmp_path / "start")}
+    with pytest.raises(UserError, match=r"training.effort: expected 0 with --quantizer.update ema"):
+        begin(tiny(training=effort), data, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    trainer = begin(tiny(quantizer={"update": "gradient"}, training=effort), data, tmp_path / "run")
+    first = trainer.batch(trainer.samples.order(0), 0)
+    searched = trainer.model.encode(normalized(first), effort=1)
+    assert not torch.equal(searched, trainer.model.encode(normalized(first)))
+    before = trainer.model.quantizer.codebook.embeddings.detach().clone()
+    trainer.run()
+    moved = (trainer.model.quantizer.codebook.embeddings != before).any(1)
+    assert moved[searched.unique()].all()

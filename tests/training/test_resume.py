@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from itertools import product
 
 import numpy as np
 import pytest
@@ -42,8 +43,16 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     assert outcome(tmp_path / "parts") == uninterrupted(config)
 
 
-@pytest.mark.parametrize("quantizer", [LIVELY | {"final_decay": 0.9}, {"update": "linear"}])
-@pytest.mark.parametrize("training", [{}, MOVING, {"optimizer": "muon"}])
+@pytest.mark.parametrize(
+    ("quantizer", "training"),
+    [
+        *product(
+            [LIVELY | {"final_decay": 0.9}, {"update": "linear"}],
+            [{}, MOVING, {"optimizer": "muon"}],
+        ),
+        ({"update": "gradient"}, {"effort": 1}),
+    ],
+)
 def test_a_run_can_be_stopped_after_every_step(
     tmp_path, data, tiny, begin, resumed, outcome, uninterrupted, quantizer, training, interrupt_at
 ):

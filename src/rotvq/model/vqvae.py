@@ -152,17 +152,24 @@ class VQVAE(PretrainedModel):
                 f"channel_dim={channel_dim}."
             )
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> VQVAEOutput:
+    def forward(
+        self, x: Float[Tensor, "b c h w"], indices: Int64[Tensor, "b i j *levels"] | None = None
+    ) -> VQVAEOutput:
         """Reconstruct images and compute the losses.
 
         Args:
             x: images in [-1, 1], with height and width divisible by 2**stages.
+            indices: tokens to decode, as from `encode` with an effort (see `Quantizer.assigned`);
+                None for the nearest codes.
 
         Raises:
             UserError: images of another shape or dtype.
         """
         z_e = self.encoder(self._checked(x))
-        quantized = self.quantizer(z_e)
+        if indices is None:
+            quantized = self.quantizer(z_e)
+        else:
+            quantized = self.quantizer.assigned(z_e, indices)
         reconstruction = self.decoder(quantized.z_q)
         latents, dim = z_e.detach(), (0, 2, 3)
         compared = self.quantizer.compared(latents).float()

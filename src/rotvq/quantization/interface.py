@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
@@ -98,6 +99,31 @@ class Quantizer(nn.Module):
             UserError: z or mask of another shape or dtype.
         """
         raise NotImplementedError
+
+    def assigned(self, z: Float[Tensor, "..."], indices: Int64[Tensor, "..."]) -> Quantized:
+        """Quantize to given codes, such as those of a search, instead of the nearest ones.
+
+        The gradient of z_q goes to z, straight through, and to the codes, if they are learned by
+        gradient; codes that are moving averages stay where they are.
+
+        Args:
+            z: as in `forward`.
+            indices: of the codes, without −1.
+
+        Raises:
+            UserError: as in `forward` and `lookup`.
+        """
+        q = self.lookup(indices)
+        work = z.float()
+        zero = torch.zeros((), device=z.device)
+        return Quantized(
+            # The difference is 0, so the value is that of the code.
+            (q + (work - work.detach())).to(z.dtype),
+            indices,
+            F.mse_loss(work, q.detach()),
+            F.mse_loss(work.detach(), q),
+            zero,
+        )
 
     def encode(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from rotvq.data_processing.resizing import parse_size
-from rotvq.names import CodesName, EstimatorName, MetricName, NetworkName, UpdateName
+from rotvq.names import EFFORTS, CodesName, EstimatorName, MetricName, NetworkName, UpdateName
 from rotvq.training.checks import SHORT, check_types, require
 
 
@@ -209,6 +209,9 @@ class TrainingConfig(OptimizationConfig):
 
     Args:
         beta: weight β of the commitment loss.
+        effort: train on tokens that are searched for with this effort, 0 to 9, to fine-tune a model
+            that is used with effort; 0 trains on the nearest codes. Needs codes learned by
+            gradient.
         entropy_weight: weight of the entropy loss, which encourages even use of the codes; 0
             disables it.
         init_from: start from the weights of this run, saved model or hub model (OWNER/NAME); null
@@ -216,6 +219,7 @@ class TrainingConfig(OptimizationConfig):
     """
 
     beta: float = 0.25
+    effort: int = 0
     entropy_weight: float = 0.0
     init_from: str | None = None
 
@@ -224,6 +228,7 @@ class TrainingConfig(OptimizationConfig):
         for name in ("beta", "entropy_weight"):
             value = getattr(self, name)
             require(0 <= value < float("inf"), f"training.{name}", "0 or more", value)
+        require(self.effort in range(len(EFFORTS)), "training.effort", "0 to 9", self.effort)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rotvq import run_folder
 from rotvq.data_processing import ImageData
+from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluate
 from rotvq.evaluation.metrics import Means, Totals
 from rotvq.evaluation.pixels import normalized
@@ -40,6 +41,7 @@ class Trainer(Lifecycle[VQVAE, Totals]):
     """
 
     def __init__(self, config: Config, data: ImageData, folder: Path) -> None:
+        _check_effort(config)
         super().__init__(config, folder)
         options = config.training
         self.config, self.data = config, data
@@ -87,15 +89,18 @@ class Trainer(Lifecycle[VQVAE, Totals]):
     def loss(self, samples: Tensor) -> Tensor:
         """The mean loss of images (eq. 7)."""
         options = self.config.training
+        x = normalized(samples)
+        tokens = self.model.encode(x, effort=options.effort) if options.effort else None
         with self.autocast():
-            output = self.wrapped(normalized(samples))
+            output = self.wrapped(x, tokens)
         loss: Tensor = output.loss(options.beta, options.entropy_weight)
         self.state.totals.add(output, loss.isfinite())
         return loss
 
     def after_step(self) -> None:
         """Update the codebooks from all micro-batches of the step."""
-        self.model.quantizer.update_codebook()
+        if not self.config.training.effort:  # only the gradient moves codes that were searched for
+            self.model.quantizer.update_codebook()
 
     def means(self) -> Means:
         """Means over the images of the epoch so far."""
@@ -141,3 +146,18 @@ class Trainer(Lifecycle[VQVAE, Totals]):
 
     def _evaluate(self) -> dict[str, Any]:
         return evaluate(self.eval_model, self.images.test, beta=self.config.training.beta)
+
+
+def _check_effort(config: Config) -> None:
+    """Check that codes can learn from tokens that are searched for.
+
+    Raises:
+        UserError: they are means of the vectors nearest to them.
+    """
+    effort, codes = config.training.effort, config.quantizer
+    learned = codes.levels is None and codes.codes == "learned"
+    if effort and learned and codes.update == "ema":
+        raise UserError(
+            f"training.effort: expected 0 with --quantizer.update ema, whose codes are means of "
+            f"the vectors nearest to them; got {effort}. Pass --quantizer.update gradient."
+        )
