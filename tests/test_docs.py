@@ -33,6 +33,8 @@ TINY = (
 )
 SMALLER = {
     "--preset best": f"--preset best {TINY}",
+    "--from rotvq-f4": "--from rotvq-f4 --training.epochs 1 --training.batch_size 8 "
+    "--data.train_images 16 --data.test_images 8",
     "--training.epochs 4": "",
     "FOLDER-OF-PICTURES": "photos",
     "FOLDER-OF-A-RUN": "runs/tokens",
@@ -112,12 +114,13 @@ def smaller(text: str) -> str:
 
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
-    """An empty working directory with a few photographs, as a reader has."""
+    """A working directory with a few photographs, as a reader has."""
     monkeypatch.chdir(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)
     Path("photos").mkdir()
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(f"photos/{number}.png")
+    Image.fromarray(pixels[0]).save("cat.jpg")
     monkeypatch.setattr(VQVAE, "push_to_hub", lambda self, name: name)
 
 

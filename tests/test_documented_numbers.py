@@ -226,6 +226,23 @@ def test_the_first_page_says_what_the_records_say():
     assert f"figure at this rate is {published['psnr']:.2f} dB" in text
 
 
+@pytest.mark.parametrize("model", ["rotvq-f4", "rotvq-f8"])
+def test_the_bundled_models_are_as_good_as_the_records_say(model):
+    record = json.loads((RECORDS / f"photographs/{model}.json").read_text())
+    everyday = record["mean_of_everyday"]
+    for coder, mean_of_all in record["mean_of_all"].items():
+        name = coder.replace("WEBP", "WebP")
+        label = f"`{model}`, {name}" if "effort" in coder else f"{name} at the rate of `{model}`"
+        photographs = list(record["pictures"].values())[:5]
+        each = " | ".join(f"{found[coder]['psnr_per_image']:.1f}" for found in photographs)
+        means = f"{everyday[coder]['psnr_per_image']:.2f} | {everyday[coder]['ssim']:.3f}"
+        row = f"| {label} | {each} | {means} | {mean_of_all['psnr_per_image']:.2f} |"
+        assert row in page("docs/results.md")
+    short = [f"{everyday[c]['psnr_per_image']:.2f}" for c in ("effort 4", "JPEG", "WEBP")]
+    (line,) = (r for r in page("docs/tokens.md").splitlines() if r.startswith(f"| `{model}` | one"))
+    assert line.endswith(f"| {' | '.join(short)} |")
+
+
 def test_the_definitions_of_ssim_say_what_the_record_says():
     record = json.loads((RECORDS / "ssim" / "four_epochs.json").read_text())
     text = " ".join(page("docs/results.md").split())

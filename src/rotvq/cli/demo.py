@@ -1,23 +1,32 @@
-"""rotvq demo: compare straight-through and rotation on the embedded photographs."""
+"""rotvq demo: a photograph through the bundled model, then a training with either gradient."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.resources import as_file, files
 from pathlib import Path
 
+from rotvq.cli import reconstruct
 from rotvq.cli.options import Parser
 from rotvq.cli.train import Options, execute
 from rotvq.text import printable
 from rotvq.training.presets import PRESETS
 
+NEXT = """\
+Next, with images of your own:
+  rotvq reconstruct PICTURE                       the bundled model, as on the photograph
+  rotvq encode FOLDER -o tokens.npz               images to tokens; rotvq decode turns them back
+  rotvq train --from rotvq-f4 --data FOLDER --data.size 64 --out runs/mine
+  rotvq serve                                     edit the tokens of an image in a browser"""
+
 
 def run(argv: Sequence[str]) -> int:
-    """Train both and write the report; returns the exit status."""
+    """Reconstruct a photograph, train both and write the report; returns the exit status."""
     parser = Parser(
         prog="rotvq demo",
-        description="Train with the straight-through estimator and with the rotation trick, on "
-        "patches of two photographs that come with scikit-learn, and write a report that compares "
-        "them.",
+        description="Turn a photograph into tokens and back with the bundled model; then train "
+        "with the straight-through estimator and with the rotation trick, on patches of two "
+        "photographs that come with scikit-learn, and write a report that compares them.",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("demo"), help="output folder (default: demo)"
@@ -28,6 +37,10 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
     options = parser.parse_args(argv)
+    with as_file(files("sklearn.datasets.images") / "china.jpg") as photograph:
+        words = [str(photograph), "--out", str(options.out / "china.png"), "--overwrite"]
+        if status := reconstruct.run(words):
+            return status
     base = PRESETS[options.preset]
     runs = []
     for estimator in ("straight_through", "rotation"):
@@ -47,5 +60,5 @@ def run(argv: Sequence[str]) -> int:
     from rotvq.report import write_report
 
     page = write_report(runs, options.out)
-    print("\n" + printable(f"Report on both runs: {page}"))
+    print("\n" + printable(f"Report on both runs: {page}") + f"\n\n{NEXT}")
     return 0
