@@ -59,9 +59,7 @@ def hinge_loss(
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
-def gradient_penalty(
-    discriminator: nn.Module, x: Float[Tensor, "b c h w"]
-) -> Float[Tensor, ""]:
+def gradient_penalty(discriminator: nn.Module, x: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
     """R1 (Mescheder et al. 2018, arXiv 1801.04406, eq. 9, without γ/2), in float32.
 
     Mean over images of the squared norm of the gradient of an image's mean logit.
