@@ -50,12 +50,12 @@ def sharp(tiny, network):
 @pytest.mark.parametrize(
     "training", [{}, {"optimizer": "muon", "schedule": "cosine", "ema_decay": 0.9}]
 )
-def test_a_run_can_be_stopped_after_every_step(
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     tmp_path, data, sharp, begin, resumed, outcome, uninterrupted, training, interrupt_at
 ):
     config = sharp(**training)
     trainer = begin(config, data, tmp_path / "parts")
-    for seen in range(8, 80, 8):
+    for seen in (16, 48):
         with pytest.raises(Stopped):
             trainer.run(interrupt_at(images=seen, number=signal.SIGTERM))
         torch.manual_seed(12345)
@@ -119,8 +119,8 @@ def test_a_bad_gradient_of_the_discriminator_alone_skips_the_step_of_both(
 
 
 def test_the_discriminator_learns_to_tell_reconstructions(tmp_path, make_data, sharp, begin):
-    config = sharp(epochs=12, learning_rate=0.01, adversarial_start=0.9, perceptual_weight=0.0)
-    trainer = begin(config, make_data(train=64), tmp_path / "run")
+    config = sharp(epochs=6, learning_rate=0.01, adversarial_start=0.9, perceptual_weight=0.0)
+    trainer = begin(config, make_data(train=48), tmp_path / "run")
     trainer.run()
     losses = [record["train"]["discriminator_loss"] for record in trainer.position.history]
     assert losses[-2] < 0.8 * losses[0]
