@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from rotvq.errors import UserError
 from rotvq.evaluation.classifier import Classifier, save_classifier
@@ -22,6 +23,14 @@ from rotvq.training.trainer import Trainer
 pytestmark = pytest.mark.usefixtures("read_every_step")
 
 NAMES = ["perceptual_loss", "adversarial_loss", "discriminator_loss"]
+
+
+class Vgg(nn.Module):
+    """The pixels themselves, as the network of LPIPS is called."""
+
+    def forward(self, x: Tensor, resize_images: bool = True, return_lpips: bool = False) -> Tensor:
+        assert return_lpips and not resize_images
+        return x.flatten(1) / 255
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +83,18 @@ def test_epochs_record_the_losses_and_the_run_its_network(tmp_path, data, sharp,
         assert 0 < train["perceptual_loss"] < 2
     record = json.loads((tmp_path / "run/run.json").read_text())["perceptual"]
     assert (record["seed"], record["widths"]) == (3, [4, 4])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_run_with_the_file_of_an_lpips_network(tmp_path, make_data, sharp, begin):
+    torch.jit.script(Vgg()).save(tmp_path / "vgg.pt")
+    config = sharp(epochs=1, perceptual=str(tmp_path / "vgg.pt"), adversarial_weight=0.0)
+    trainer = begin(config, make_data(16, 8, height=16, width=16), tmp_path / "run")
+    trainer.run()
+    train = trainer.position.history[0]["train"]
+    # The sum of squares of pixels in [0, 1], of 3·16·16 values in [-1, 1].
+    expected = train["reconstruction_loss"] * 3 * 16 * 16 / 4
+    assert train["perceptual_loss"] == pytest.approx(expected, rel=1e-2)
 
 
 def test_micro_batches_equal_one_batch(tmp_path, data, sharp, begin):

@@ -55,14 +55,21 @@ def run(argv: Sequence[str]) -> int:
     from rotvq.training.environment import accelerator
 
     with terminal.counting(images_to_see(data), "training") as advance:
-        wanted = {"seed": options.seed, "width": options.width}
-        obtain(data, options.out, accelerator(), **wanted, progress=advance)
+        obtain(
+            data,
+            options.out,
+            accelerator(),
+            seed=options.seed,
+            width=options.width,
+            progress=advance,
+        )
     record = json.loads((options.out / RECORD).read_text(encoding="utf-8"))
     for name, got in (("seed", record["seed"]), ("width", record["widths"][0])):
-        if got != wanted[name]:
+        wanted = getattr(options, name)
+        if got != wanted:
             raise UserError(
-                f"{options.out}: expected a classifier trained with {name} {wanted[name]}; got one "
-                f"with {name} {got}. Choose another --out, or remove the folder."
+                f"{options.out}: expected a classifier trained with {name} {wanted}; got one with "
+                f"{name} {got}. Choose another --out, or remove the folder."
             )
     terminal.say(
         f"Test accuracy {record['accuracy']:.2%} after {record['epochs']} epochs "

@@ -23,8 +23,8 @@ from rotvq.training.trainer import Trainer
 
 LOCKS = ".locks"
 
-PERCEPTUAL_TRAINING = {"seed": 1, "width": 24}
-"""Unlike the classifier that evaluates: a loss must not be measured by its own network."""
+SEED, WIDTH = 1, 24
+"""Of the perceptual loss's classifier; the one that evaluates has others."""
 
 
 def check_images(plan: Sequence[Run], data: ImageData) -> None:
@@ -75,7 +75,7 @@ def run_plan(
     shared = Shared(data, plan[0].config.data.test_images, out)
     if any(run.config.training.perceptual for run in plan if not run.trained):
         with FileLock(out / LOCKS / PERCEPTUAL):
-            obtain(data, out / PERCEPTUAL, shared.device, **PERCEPTUAL_TRAINING)
+            obtain(data, out / PERCEPTUAL, shared.device, seed=SEED, width=WIDTH)
     # Runs that others hold come last: those may be killed, or hold the run for another study.
     taken = [run for run in plan if not _take(run, shared, command, callback, wait=False)]
     for run in taken:
