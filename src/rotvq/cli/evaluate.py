@@ -14,6 +14,7 @@ from rotvq.cli.progress import summary
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 from rotvq.guarded import read_json
+from rotvq.run_record import lookup
 from rotvq.training.config import DataConfig
 from rotvq.training.folder import check_same_data, read_config
 
@@ -142,8 +143,8 @@ def _classifiers(folder: Path, run: Path) -> dict[str, Any]:
     from rotvq.evaluation.classifier import RECORD
 
     record = read_json(folder / RECORD)
-    trained = run_folder.read_record(run, run_folder.RUN).get("perceptual") or {}
-    if trained.get("weights") == record["weights"]:
+    trained = run_folder.read_record(run, run_folder.RUN).get("perceptual")
+    if lookup(trained, "weights") == record["weights"]:
         raise UserError(
             f"--classifier: expected another classifier than the one of the run's perceptual loss; "
             f"got the same weights in {folder}. Train one: rotvq classifier --out OTHER"

@@ -93,7 +93,7 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
         codebooks.place_codes(self.model, images, size, self.accelerator, self.autocast)
 
     def loss(self, samples: Tensor) -> Tensor:
-        """The mean loss of images (eq. 7), with those of a discriminator and of its rival."""
+        """The mean loss of images: eq. 7, and the further losses."""
         options, images = self.config.training, self.position.images
         progress = images / (options.epochs * self.images_per_epoch)
         x = normalized(samples)
