@@ -143,15 +143,16 @@ def _classifiers(folder: Path, run: Path) -> dict[str, Any]:
     from rotvq.evaluation.classifier import RECORD
 
     record = read_json(folder / RECORD)
-    trained = run_folder.read_record(run, run_folder.RUN).get("perceptual")
-    if lookup(trained, "weights") == record["weights"]:
+    before = run_folder.read_record(run, run_folder.RUN)
+    if lookup(before, "perceptual.weights") == record["weights"]:
         raise UserError(
             f"--classifier: expected another classifier than the one of the run's perceptual loss; "
             f"got the same weights in {folder}. Train one: rotvq classifier --out OTHER"
         )
     kept = ("weights", "widths", "seed", "accuracy")
     described = {key: record[key] for key in kept if key in record}
-    return {"classifier": described} | ({"perceptual": trained} if trained else {})
+    trained = {"perceptual": before["perceptual"]} if before.get("perceptual") else {}
+    return {"classifier": described, **trained}
 
 
 def _check_record(path: Path) -> None:
