@@ -8,16 +8,9 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from rotvq.data_processing.resizing import parse_size
-from rotvq.names import (
-    EFFORTS,
-    CodesName,
-    EstimatorName,
-    MetricName,
-    NetworkName,
-    PixelLossName,
-    UpdateName,
-)
+from rotvq.names import EFFORTS, CodesName, EstimatorName, MetricName, NetworkName, UpdateName
 from rotvq.training.checks import SHORT, check_types, require
+from rotvq.training.loss_config import LossConfig
 
 
 @dataclass(frozen=True)
@@ -212,48 +205,24 @@ class OptimizationConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig(OptimizationConfig):
+class TrainingConfig(LossConfig, OptimizationConfig):
     """Optimization.
 
     Args:
-        beta: weight β of the commitment loss.
         effort: train on tokens that are searched for with this effort, 0 to 9, to fine-tune a model
             that is used with effort; 0 trains on the nearest codes. Needs codes learned by
             gradient.
-        entropy_weight: weight of the entropy loss, which encourages even use of the codes; 0
-            disables it.
-        pixel_loss: "mse", or "l1" for the mean absolute error.
-        perceptual: network of the perceptual loss: a folder written by rotvq classifier, the file
-            of an LPIPS network, or "lpips" to download that file.
-        perceptual_weight: weight of the perceptual loss; 0 disables it.
-        adversarial_weight: weight of the adversarial loss, whose discriminator is trained along; 0
-            disables both.
-        adversarial_start: share of the run before the adversarial loss begins.
         init_from: start from the weights of this run, saved model or hub model (OWNER/NAME); null
             for random weights.
     """
 
-    beta: float = 0.25
     effort: int = 0
-    entropy_weight: float = 0.0
-    pixel_loss: PixelLossName = "mse"
-    perceptual: str | None = None
-    perceptual_weight: float = 0.0
-    adversarial_weight: float = 0.0
-    adversarial_start: float = 0.25
     init_from: str | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("beta", "entropy_weight", "perceptual_weight", "adversarial_weight"):
-            value = getattr(self, name)
-            require(0 <= value < float("inf"), f"training.{name}", "0 or more", value)
+        OptimizationConfig.__post_init__(self)
+        LossConfig.__post_init__(self)
         require(self.effort in range(len(EFFORTS)), "training.effort", "0 to 9", self.effort)
-        start = self.adversarial_start
-        require(0 <= start < 1, "training.adversarial_start", "0 to below 1", start)
-        named = self.perceptual is not None or not self.perceptual_weight
-        wanted = "a classifier's folder or an LPIPS network, with a perceptual_weight"
-        require(named, "training.perceptual", wanted, "null")
 
 
 @dataclass(frozen=True)

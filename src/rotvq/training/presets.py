@@ -12,11 +12,9 @@ _NO_COLLAPSE = QuantizerConfig(
 )
 _ONE_CYCLE = TrainingConfig(batch_size=64, learning_rate=3e-3, schedule="cosine", gradient_clip=0.1)
 
-_SHARP: dict[str, Any] = {
-    "perceptual": "perceptual",
-    "perceptual_weight": 0.05,
-    "adversarial_weight": 0.005,
-}
+# `best`, and after 200 steps of fine-tuning with weights 0.05, 0.2 and 0.5, on images held out: a
+# Fréchet distance of 3.39, 0.87, 0.46 and 0.35, and an MSE of 10.0, 10.8, 11.8 and 13.1e-3.
+_SHARP: dict[str, Any] = {"perceptual": "perceptual", "perceptual_weight": 0.2}
 
 # Of 3e-4, 1e-3 and 3e-3, the rate of the lowest validation error (6.89, 6.87, 6.97e-3): `best` from
 # CIFAR-10, two epochs of 1,536 patches of the embedded photographs.
@@ -67,7 +65,7 @@ PRESETS: dict[str, Config] = {
         quantizer=_NO_COLLAPSE,
         training=replace(_ONE_CYCLE, optimizer="muon", epochs=100),
     ),
-    # Sharp pictures: `best` with a perceptual and an adversarial loss.
+    # Sharp pictures: `best` with a perceptual loss, in the same half hour.
     "sharp": Config(
         data=DataConfig(source="cifar10", crops="random"),
         model=ModelConfig(width=96, dim=64, network="attention"),

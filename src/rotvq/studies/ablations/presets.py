@@ -27,7 +27,9 @@ _all_steps_gpu = RUNS["best_gpu"].replace(
 )
 _straight = {"estimator": "straight_through"}
 _restarts = _straight | {"init": "data", "restart": 0.03}
-_sharp = RUNS["sharp"].replace(data=_HELD_OUT, training={"test_every": 6})
+_sharp = RUNS["sharp"].replace(
+    data=_HELD_OUT, training={"test_every": 6, "adversarial_weight": 0.005}
+)
 _losses = {
     name: getattr(_sharp.training, name)
     for name in ("perceptual", "perceptual_weight", "adversarial_weight")
