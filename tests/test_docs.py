@@ -49,6 +49,8 @@ PARSED = (
     "ablate all",
     "--rfid",
     "classifier --data",
+    "--preset sharp",
+    "--classifier",
     "--measure",
     "torchrun ",
     "accelerate launch ",

@@ -24,6 +24,9 @@ CodesName = Literal["learned", "lookup_free", "spherical"]
 NetworkName = Literal["paper", "patches", "attention"]
 """`NETWORKS` in `rotvq.model.vqvae`, in this order."""
 
+PixelLossName = Literal["mse", "l1"]
+"""`PIXEL_LOSSES` in `rotvq.training.objective`, in this order."""
+
 EFFORTS = (0, 2, 4, 6, 10, 16, 25, 40, 65, 100)
 """Iterations of the search for better tokens (`rotvq.model.token_search`) at efforts 0 to 9."""
 

@@ -10,13 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from rotvq.cli.main import main
 from rotvq.data_processing import load
-from rotvq.evaluation.classifier import Classifier
+from rotvq.evaluation.classifier import Classifier, load_classifier
+from rotvq.evaluation.classifier_metrics import measure, originals
+from rotvq.training.build import load_model
 
 EPOCHS = 8
+TINY = (
+    "--model.width 8 --model.dim 8 --model.depth 1 --quantizer.codebook_size 16 "
+    "--training.batch_size 8 --training.epochs 1"
+)
 
 
 def png(pixels):
@@ -65,6 +72,8 @@ def content(folder):
         (["--seed", "-1"], "--seed: expected 0 to 2147483647; got -1"),
         (["--seed", str(2**31)], f"--seed: expected 0 to 2147483647; got {2**31}"),
         (["--seed", "one"], "--seed"),
+        (["--width", "0"], "--width: expected 1 to 64; got 0"),
+        (["--width", "65"], "--width: expected 1 to 64; got 65"),
         (["--data", "nonsense"], "nonsense"),
         (["--data", "nowhere/at/all.zip"], "nowhere/at/all.zip"),
         (["stray"], "stray"),
@@ -127,6 +136,8 @@ def test_it_is_not_trained_again(rotvq, labelled, trained, monkeypatch):
     assert (answer.status, answer.err) == (0, "")
     assert f"after {EPOCHS} epochs" in answer.out and "seed 3)" in answer.out
     assert "expected a classifier trained with seed 4" in rotvq(*words, "--seed", 4).error
+    error = rotvq(*words, "--seed", 3, "--width", 8).error
+    assert "expected a classifier trained with width 8; got one with width 32" in error
     assert content(trained) == before
 
 
@@ -136,3 +147,51 @@ def test_a_classifier_of_other_images_is_refused(rotvq, trained, tmp_path):
     error = rotvq("classifier", "--data", other, "--out", trained).error
     assert "trained on others" in error and str(trained) in error
     assert content(trained) == before
+
+
+@pytest.fixture(scope="module")
+def sharp(labelled, trained, tmp_path_factory):
+    """A run with the perceptual loss of another classifier, as `train --help` has it."""
+    folder = tmp_path_factory.mktemp("sharp")
+    network = folder / "perceptual"
+    words = ["--data", str(labelled), "--seed", "1", "--width", "4", "--out", str(network)]
+    assert main(["classifier", *words]) == 0
+    words = f"--data {labelled} {TINY} --training.perceptual {network} --out {folder / 'run'}"
+    words += " --training.perceptual_weight 0.1 --training.adversarial_weight 0.1"
+    assert main(["train", *words.split()]) == 0
+    return folder / "run"
+
+
+def test_the_width_decides_the_channels_of_each_stage(sharp):
+    record = json.loads((sharp.parent / "perceptual/classifier.json").read_text())
+    assert (record["seed"], record["widths"]) == (1, [4, 8, 16])
+
+
+def test_a_run_is_evaluated_with_another_classifier_than_it_was_trained_with(
+    rotvq, labelled, trained, sharp, tmp_path
+):
+    answer = rotvq("evaluate", sharp, "--classifier", trained, "--out", tmp_path / "e.json")
+    assert (answer.status, answer.err) == (0, "")
+    assert "frechet_distance" in answer.out
+    record = json.loads((tmp_path / "e.json").read_text())
+    assert (record["classifier"]["seed"], record["perceptual"]["seed"]) == (3, 1)
+    assert record["classifier"]["widths"] == [32, 64, 128]
+    images = torch.from_numpy(load(str(labelled)).test.images)
+    labels = torch.from_numpy(load(str(labelled)).test.labels)
+    classifier = load_classifier(trained)
+    reference = originals(classifier, images)
+    expected = measure(load_model(sharp), classifier, reference, images, labels)["metrics"]
+    assert {name: record["metrics"][name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    assert expected.keys() < record["protocol"].keys() | {*expected}
+    error = rotvq("evaluate", sharp, "--classifier", sharp.parent / "perceptual").error
+    assert "expected another classifier than the one of the run's perceptual loss" in error
+    error = rotvq("evaluate", sharp, "--classifier", tmp_path).error
+    assert "expected classifier.safetensors and classifier.json" in error
+
+
+def test_a_preset_without_its_network_says_how_to_make_it(rotvq, labelled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("--preset", "sharp", "--data", labelled, "--out", tmp_path / "run")
+    error = rotvq("train", *words).error
+    assert "rotvq classifier --seed 1 --width 24 --out perceptual" in error
+    assert not (tmp_path / "run").exists()

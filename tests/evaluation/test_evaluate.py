@@ -163,9 +163,9 @@ def test_the_record_is_json_and_states_its_protocol(make_model, make_images):
     assert json.loads(json.dumps(record)) == record
     assert record["split"] == "train"
     assert set(record["metrics"]) == {
-        "mse", "forward_mse", "psnr", "psnr_per_image", "ssim", "ssim_uniform_7x7", "loss",
-        "codebook_loss", "commitment_loss", "relative_error", "perplexity", "usage", "codes_used",
-        "bits_per_image", "bits_per_pixel",
+        "mse", "forward_mse", "psnr", "psnr_per_image", "ssim", "ssim_uniform_7x7", "sharpness",
+        "loss", "codebook_loss", "commitment_loss", "relative_error", "perplexity", "usage",
+        "codes_used", "bits_per_image", "bits_per_pixel",
     }  # fmt: skip
     assert record["protocol"] == PROTOCOL
     assert {"images", "range", "precision", "mse", "psnr", "perplexity"} <= set(PROTOCOL)

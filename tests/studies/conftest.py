@@ -81,14 +81,14 @@ def write_results(
         values: metrics of a run at the end of its training that replace the invented ones,
             wherever they are recorded; nan is written as null.
         used: share of the codes in use at the end, 0 to 1; in t-SNE, of every epoch.
-        classifier: the classifier's metrics of a run of the estimators' study that replace those of
-            CLASSIFIER; None leaves the measurement out.
+        classifier: the classifier's metrics of a run (of estimators or sharp pictures) that replace
+            those of CLASSIFIER; None leaves the measurement out.
     """
     plan = []
     chosen = {"studies": studies, "variants": variants, "seeds": seeds}
     for run in make_plan(suite, preset, out, **chosen):
         others = tuple(name for name in run.measures if name != "classifier_metrics")
-        wanted = classifier is not None and run.study == "estimators"
+        wanted = classifier is not None and run.study in ("estimators", "sharp")
         run = replace(run, measures=(*others, "classifier_metrics") if wanted else others)
         if not run.trained:
             place = list(suite.studies[run.study].variants).index(run.variant)

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from rotvq.errors import UserError
 from rotvq.studies.callbacks import StudyCallback
 from rotvq.studies.classifier import obtain
 from rotvq.studies.measures import MEASURES
-from rotvq.studies.plan import Run
+from rotvq.studies.plan import Run, check
 from rotvq.studies.recorder import codebook_file, gradient_norms, read_codebook, uses
 from rotvq.studies.runner import LOCKS, run_plan
 from rotvq.studies.study import Variant
@@ -265,3 +266,17 @@ class TestKept:
         folder = run.folder.parents[1] / "classifier"
         with pytest.raises(UserError, match="trained on others"):
             obtain(other, folder, torch.device("cpu"))
+
+
+def test_the_network_of_a_perceptual_loss_is_trained_first_and_once(data, tmp_path):
+    losses = {"perceptual": str(tmp_path / "perceptual"), "perceptual_weight": 0.1}
+    plan = [
+        a_run(tmp_path, name, epochs=1, adversarial_weight=weight, **losses)
+        for name, weight in (("a", 0.0), ("b", 0.1))
+    ]
+    do(plan, data, tmp_path)
+    records = [json.loads((run.folder / "run.json").read_text())["perceptual"] for run in plan]
+    assert records[0] == records[1]
+    assert (records[0]["seed"], records[0]["widths"]) == (1, [24, 48, 96])
+    moved = plan[0].config.replace(training={"perceptual": "elsewhere"})
+    check(replace(plan[0], config=moved))

@@ -46,6 +46,8 @@ NAN = float("nan")
         (TrainingConfig, "training.learning_rate", [0.0, -1e-3, float("inf"), NAN]),
         (TrainingConfig, "training.beta", [-0.1, float("inf"), NAN]),
         (TrainingConfig, "training.entropy_weight", [-0.1, float("inf"), NAN]),
+        (TrainingConfig, "training.adversarial_weight", [-0.1, float("inf"), NAN]),
+        (TrainingConfig, "training.adversarial_start", [-0.1, 1.0, NAN]),
         (TrainingConfig, "training.gradient_clip", [-0.1, float("inf"), NAN]),
         (TrainingConfig, "training.ema_decay", [-0.1, 1.0, NAN]),
         (TrainingConfig, "training.seed", [-1, 2**31]),
@@ -56,6 +58,12 @@ def test_values_out_of_range_are_refused_by_name(kind, name, values):
         with pytest.raises(UserError, match=rf"^{name}: expected .*; got .*{value}\.$") as error:
             kind(**{name.split(".")[1]: value})
         assert "\n" not in str(error.value)
+
+
+def test_a_perceptual_loss_needs_a_network():
+    with pytest.raises(UserError, match=r"^training\.perceptual: expected a classifier's folder"):
+        TrainingConfig(perceptual_weight=0.1)
+    assert TrainingConfig(perceptual="folder").perceptual_weight == 0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rotvq.training import environment
+from rotvq.evaluation.classifier import Classifier, save_classifier
+from rotvq.training import checkpoint, environment
 
 # Where there is a GPU, each process would need one of its own.
 DEVICE = "auto" if environment.accelerator().type == "cpu" else "cpu"
@@ -161,3 +162,20 @@ def test_several_processes_hold_one_lock_for_all(tmp_path):
     _, errors = first.communicate(timeout=300)
     assert first.returncode == 0, errors[-2000:]
     assert len((folder / "epochs.jsonl").read_text().splitlines()) == 4
+
+
+def test_two_processes_equal_one_with_a_discriminator(tmp_path):
+    """And with a perceptual loss, and the gradient penalty of the first step."""
+    torch.manual_seed(0)
+    (tmp_path / "network").mkdir()
+    save_classifier(tmp_path / "network", Classifier(2, (4, 4)), {})
+    words = (
+        f"--training.perceptual {tmp_path / 'network'} --training.perceptual_weight 0.1 "
+        "--training.adversarial_weight 0.1 --training.adversarial_start 0"
+    ).split()
+    for processes in (1, 2):
+        train(tmp_path / str(processes), processes, *words, epochs=2)
+    assert_alike(tmp_path / "1", tmp_path / "2")
+    states = [checkpoint.load(tmp_path / n / "checkpoint.pt").discriminator for n in "12"]
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-4, msg=name)

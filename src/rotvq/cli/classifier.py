@@ -12,6 +12,9 @@ from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 from rotvq.training.config import Config, DataConfig
 
+LARGEST_WIDTH = 64
+"""Takes 7 MiB of weights; a classifier that measures need not be better than this."""
+
 
 def run(argv: Sequence[str]) -> int:
     """Train, test and save a classifier. Returns the exit status."""
@@ -28,9 +31,18 @@ def run(argv: Sequence[str]) -> int:
         "--out", type=Path, default=Path("classifier"), help="output folder (default: classifier)"
     )
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    parser.add_argument(
+        "--width",
+        type=int,
+        default=32,
+        help="channels of the first stage (default: 32); a perceptual loss (rotvq train) needs a "
+        "classifier of another seed and width than the one that evaluates",
+    )
     options = parser.parse_args(argv)
     if not 0 <= options.seed < 2**31:
         raise UserError(f"--seed: expected 0 to 2147483647; got {options.seed}.")
+    if not 1 <= options.width <= LARGEST_WIDTH:
+        raise UserError(f"--width: expected 1 to {LARGEST_WIDTH}; got {options.width}.")
     if options.out.exists() and not options.out.is_dir():
         raise UserError(
             f"--out: expected a folder; got the file {options.out}. Choose another name."
@@ -43,13 +55,22 @@ def run(argv: Sequence[str]) -> int:
     from rotvq.training.environment import accelerator
 
     with terminal.counting(images_to_see(data), "training") as advance:
-        obtain(data, options.out, accelerator(), seed=options.seed, progress=advance)
-    record = json.loads((options.out / RECORD).read_text(encoding="utf-8"))
-    if record["seed"] != options.seed:
-        raise UserError(
-            f"{options.out}: expected a classifier trained with seed {options.seed}; got one with "
-            f"seed {record['seed']}. Choose another --out, or remove the folder."
+        obtain(
+            data,
+            options.out,
+            accelerator(),
+            seed=options.seed,
+            width=options.width,
+            progress=advance,
         )
+    record = json.loads((options.out / RECORD).read_text(encoding="utf-8"))
+    for name, got in (("seed", record["seed"]), ("width", record["widths"][0])):
+        wanted = getattr(options, name)
+        if got != wanted:
+            raise UserError(
+                f"{options.out}: expected a classifier trained with {name} {wanted}; got one with "
+                f"{name} {got}. Choose another --out, or remove the folder."
+            )
     terminal.say(
         f"Test accuracy {record['accuracy']:.2%} after {record['epochs']} epochs "
         f"({record['seconds']:.0f} s, seed {record['seed']}). Saved to {options.out}."

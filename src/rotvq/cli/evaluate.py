@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rotvq import run_folder
 from rotvq.cli.images import load_images
@@ -13,8 +14,13 @@ from rotvq.cli.progress import summary
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 from rotvq.guarded import read_json
+from rotvq.run_record import lookup
 from rotvq.training.config import DataConfig
 from rotvq.training.folder import check_same_data, read_config
+
+if TYPE_CHECKING:
+    from rotvq.data_processing import ImageSplit
+    from rotvq.evaluation.classifier_metrics import ClassifierMetrics
 
 
 def run(argv: Sequence[str]) -> int:
@@ -37,6 +43,13 @@ def run(argv: Sequence[str]) -> int:
             help=f"also compute it with the {what} network in FILE (default: download it)",
         )
     parser.add_argument(
+        "--classifier",
+        type=Path,
+        metavar="FOLDER",
+        help="also compute accuracy, agreement and a Fréchet distance with the classifier that "
+        "rotvq classifier wrote to FOLDER",
+    )
+    parser.add_argument(
         "--out", type=Path, help="JSON file to write (default: the record of the run)"
     )
     options = parser.parse_args(argv)
@@ -58,11 +71,11 @@ def run(argv: Sequence[str]) -> int:
     terminal = Terminal()
     data = load_images(config)
     # Imported late, because torch is slow to import: bad input is reported first.
-    from rotvq.evaluation import perceptual
+    from rotvq.evaluation import classifier_metrics, perceptual
     from rotvq.evaluation.evaluate import evaluate
     from rotvq.files import write_json
     from rotvq.training.build import load_model
-    from rotvq.training.images import on_device, sizes
+    from rotvq.training.images import limited, on_device, sizes
 
     model = load_model(options.run)
     images = {
@@ -76,7 +89,14 @@ def run(argv: Sequence[str]) -> int:
     networks = {
         name: perceptual.network(name, path) for name, path in asked.items() if path is not None
     }
-    further = perceptual.PerceptualMetrics(networks, len(wanted))
+    meters: list[Any] = [perceptual.PerceptualMetrics(networks, len(wanted))]
+    classifiers = {}
+    if options.classifier:
+        training = options.split == "train"
+        split = data.train if training else data.test
+        limit = config.data.train_images if training else config.data.test_images
+        meters.append(_classifier_metrics(options.classifier, limited(split, limit)))
+        classifiers = _classifiers(options.classifier, options.run)
     with terminal.counting(len(wanted), "evaluating") as advance:
         record = evaluate(
             model,
@@ -86,21 +106,53 @@ def run(argv: Sequence[str]) -> int:
             batch_size=options.batch_size,
             effort=options.effort,
             progress=advance,
-            on_batch=further.add,
+            on_batch=lambda *pair: [meter.add(*pair) for meter in meters],
         )
-    found = further.compute()
+    protocol = perceptual.PROTOCOL | classifier_metrics.PROTOCOL
+    found = {name: value for meter in meters for name, value in meter.compute().items()}
     record["metrics"] |= found
-    record["protocol"] |= {name: perceptual.PROTOCOL[name] for name in found}
-    record["data"] = data.name
+    record["protocol"] |= {name: protocol[name] for name in found}
+    record |= {"data": data.name, **classifiers}
     out = options.out or options.run / run_folder.evaluation(options.split, options.effort)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, record)
     for line in summary(record):
         terminal.say(line)
-    for name in networks:
-        terminal.say(f"  {name} {record['metrics'][name]:.4f}: {perceptual.PROTOCOL[name]}")
+    for name, value in found.items():
+        terminal.say(f"  {name} {value:.4f}: {protocol[name]}")
     terminal.say(f"Saved to {out}.")
     return 0
+
+
+def _classifier_metrics(folder: Path, split: ImageSplit) -> ClassifierMetrics:
+    import torch
+
+    from rotvq.evaluation.classifier import load_classifier
+    from rotvq.evaluation.classifier_metrics import ClassifierMetrics
+
+    labels = None if split.labels is None else torch.from_numpy(split.labels)
+    return ClassifierMetrics(load_classifier(folder), labels)
+
+
+def _classifiers(folder: Path, run: Path) -> dict[str, Any]:
+    """The classifier that evaluates and the network that trained the run, for the record.
+
+    Raises:
+        UserError: they are the same.
+    """
+    from rotvq.evaluation.classifier import RECORD
+
+    record = read_json(folder / RECORD)
+    before = run_folder.read_record(run, run_folder.RUN)
+    if lookup(before, "perceptual.weights") == record["weights"]:
+        raise UserError(
+            f"--classifier: expected another classifier than the one of the run's perceptual loss; "
+            f"got the same weights in {folder}. Train one: rotvq classifier --out OTHER"
+        )
+    kept = ("weights", "widths", "seed", "accuracy")
+    described = {key: record[key] for key in kept if key in record}
+    trained = {"perceptual": before["perceptual"]} if before.get("perceptual") else {}
+    return {"classifier": described, **trained}
 
 
 def _check_record(path: Path) -> None:

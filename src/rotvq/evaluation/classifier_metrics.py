@@ -123,18 +123,62 @@ def measure(
     with evaluating(model):
         decoded = (model.decode(model.encode(x)).float() for x in batches(images, batch_size))
         ours = _seen(classifier, decoded, progress)
-    labels = labels.cpu()
     return {
         "format": FORMAT,
         "images": len(images),
-        "metrics": {
-            "accuracy_original": _share(reference.predicted, labels),
-            "accuracy_reconstruction": _share(ours.predicted, labels),
-            "agreement": _share(ours.predicted, reference.predicted),
-            "frechet_distance": frechet_distance(reference.features, ours.features),
-        },
+        "metrics": _metrics(reference, ours, labels.cpu()),
         "protocol": PROTOCOL,
         "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+class ClassifierMetrics:
+    """The same metrics, summed up batch by batch.
+
+    Args:
+        classifier: in evaluation mode, on the CPU.
+        labels: int64, true classes of the images to come, in order; None leaves out the accuracies.
+
+    Raises:
+        UserError: fewer than 2 labels.
+    """
+
+    def __init__(self, classifier: Classifier, labels: Int64[Tensor, " n"] | None) -> None:
+        if labels is not None and len(labels) < 2:
+            raise UserError("images: expected 2 or more; got 1. Use a larger split.")
+        self._classifier, self._labels = classifier, labels
+        self._seen: list[tuple[Reference, Reference]] = []
+
+    def add(self, x: Float[Tensor, "b c h w"], reconstruction: Float[Tensor, "b c h w"]) -> None:
+        """Add images and their reconstructions, both in [-1, 1]."""
+        original, ours = (
+            _seen(self._classifier, [each.float().cpu()], lambda n: None)
+            for each in (x, reconstruction)
+        )
+        self._seen.append((original, ours))
+
+    def compute(self) -> dict[str, float]:
+        """The metrics by name."""
+        original, ours = (
+            Reference(*(torch.cat(each) for each in zip(*side, strict=True)))
+            for side in zip(*self._seen, strict=True)
+        )
+        return _metrics(original, ours, self._labels)
+
+
+def _metrics(
+    reference: Reference, ours: Reference, labels: Int64[Tensor, " n"] | None
+) -> dict[str, float]:
+    found = {
+        "agreement": _share(ours.predicted, reference.predicted),
+        "frechet_distance": frechet_distance(reference.features, ours.features),
+    }
+    if labels is None:
+        return found
+    return {
+        "accuracy_original": _share(reference.predicted, labels),
+        "accuracy_reconstruction": _share(ours.predicted, labels),
+        **found,
     }
 
 

@@ -18,6 +18,7 @@ from rotvq.errors import UserError
 from rotvq.evaluation import ssim
 from rotvq.evaluation.metrics import Totals, psnr, psnr_of_each
 from rotvq.evaluation.pixels import normalized
+from rotvq.evaluation.sharpness import SHARPNESS, edge_energy
 from rotvq.model import VQVAE
 from rotvq.model.effort import iterations
 from rotvq.model.token_search import TokenSearch
@@ -34,6 +35,7 @@ PROTOCOL = {
     "ssim": f"on [0, 1] with data range 1: {ssim.GAUSSIAN}, mean over pixels, channels and images",
     "ssim_uniform_7x7": f"on [0, 1] with data range 1: {ssim.UNIFORM}, mean over pixels, channels "
     "and images; usually higher than ssim",
+    "sharpness": SHARPNESS,
     "perplexity": "exp of the entropy of code use, counted over all tokens of the split",
     "usage": "share of the codes used at least once in the split",
     "losses": "means over elements; loss = forward_mse + codebook + beta * commitment",
@@ -135,6 +137,7 @@ def evaluate(
     errors: list[Tensor] = []
     gaussian: list[Tensor] = []
     uniform: list[Tensor] = []
+    edges: list[Tensor] = []
     with evaluating(model):
         search = TokenSearch(model) if steps else None
         for x in batches(images, batch_size):
@@ -150,6 +153,7 @@ def evaluate(
             errors.append((decoded - x).square().mean((1, 2, 3)))
             gaussian.append(ssim.gaussian_ssim(decoded, x))
             uniform.append(ssim.uniform_ssim(decoded, x))
+            edges.append(torch.stack([edge_energy(decoded), edge_energy(x)]))
             on_batch(x, decoded)
             progress(len(x))
     means = totals.means(beta)
@@ -160,6 +164,7 @@ def evaluate(
         )
     error = torch.cat(errors).cpu().double()
     mse = error.mean().item()
+    energy, original_energy = torch.cat(edges, 1).cpu().double().sum(1).tolist()
     use = totals.codebooks
     grid = output.indices.shape[1] * output.indices.shape[2]
     bits = grid * sum(math.log2(codebook.size) for codebook in use)
@@ -174,6 +179,7 @@ def evaluate(
             "psnr_per_image": psnr_of_each(error).mean().item(),
             "ssim": torch.cat(gaussian).cpu().double().mean().item(),
             "ssim_uniform_7x7": torch.cat(uniform).cpu().double().mean().item(),
+            "sharpness": energy / original_energy if original_energy else math.nan,
             "loss": means.loss,
             "codebook_loss": means.codebook_loss,
             "commitment_loss": means.commitment_loss,

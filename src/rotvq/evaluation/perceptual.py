@@ -48,9 +48,7 @@ def network(metric: str, path: str = "") -> nn.Module:
     Raises:
         UserError: the file is missing or damaged, or the download fails.
     """
-    found = Path(path).expanduser() if path else _fetched(metric)
-    if not found.is_file():
-        raise UserError(f"--{metric}: expected the file of the network; there is no {found}.")
+    found = network_file(metric, path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -62,6 +60,18 @@ def network(metric: str, path: str = "") -> nn.Module:
             f"--{metric}: expected a TorchScript network like {NETWORKS[metric]}; {found} is "
             f"something else, or damaged ({reason}). Download it again."
         ) from None
+
+
+def network_file(metric: str, path: str = "") -> Path:
+    """The file of a metric's network; "" downloads it.
+
+    Raises:
+        UserError: the file is missing, or the download fails.
+    """
+    found = Path(path).expanduser() if path else _fetched(metric)
+    if not found.is_file():
+        raise UserError(f"--{metric}: expected the file of the network; there is no {found}.")
+    return found
 
 
 class PerceptualMetrics:

@@ -14,6 +14,7 @@ from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
 from rotvq.evaluation.classifier import (
     RECORD,
+    WIDTHS,
     Classifier,
     accuracy,
     load_classifier,
@@ -39,6 +40,7 @@ def obtain(
     device: torch.device,
     *,
     seed: int = 0,
+    width: int = WIDTHS[0],
     progress: Callable[[int], object] = lambda images: None,
 ) -> Classifier:
     """The classifier of a folder, in evaluation mode on the device; trained first if missing.
@@ -51,6 +53,7 @@ def obtain(
         folder: created if missing.
         device: to train and use it on.
         seed: of the training.
+        width: channels of the first stage; each further stage doubles them.
         progress: called after each step with its number of images.
 
     Raises:
@@ -77,7 +80,13 @@ def obtain(
     precision = environment.resolve_precision("auto", device)
     started = time.perf_counter()
     classifier = train_classifier(
-        images, labels, seed=seed, epochs=EPOCHS, precision=_DTYPES[precision], progress=progress
+        images,
+        labels,
+        seed=seed,
+        epochs=EPOCHS,
+        widths=[width * 2**stage for stage in range(len(WIDTHS))],
+        precision=_DTYPES[precision],
+        progress=progress,
     )
     seconds = time.perf_counter() - started
     record = {

@@ -15,6 +15,9 @@ from rotvq.training.folder import read_config
 
 T = TypeVar("T")
 
+PERCEPTUAL = "perceptual"
+"""In the folder of all records: the classifier of the perceptual loss."""
+
 GRADIENTS = "gradients.json"
 """In a run's folder: the gradient norm of each parameter after each epoch."""
 
@@ -99,6 +102,8 @@ def make_plan(
         for seed in range(count):
             for variant in study.variants:
                 config = _config(size, study, variant, seed, source)
+                if config.training.perceptual:
+                    config = config.replace(training={"perceptual": str(out / PERCEPTUAL)})
                 own = out / study.name / variant.name / f"seed_{seed}"
                 folder = owners.setdefault(config, own)
                 if study.name in wanted and (not variants or variant.name in variants):
@@ -109,7 +114,8 @@ def make_plan(
 def check(run: Run) -> None:
     """Check that the record in a run's folder, if there is one, is of this run and this version.
 
-    The source of the images may differ, as a record holds their fingerprint.
+    The source of the images and the place of the perceptual network may differ, as a record holds
+    their fingerprints.
 
     Raises:
         UserError: the record is of another run; names the fields that differ.
@@ -117,7 +123,10 @@ def check(run: Run) -> None:
     if not run_folder.is_run(run.folder):
         return
     before = read_config(run.folder)
-    before = before.replace(data={"source": run.config.data.source})
+    before = before.replace(
+        data={"source": run.config.data.source},
+        training={"perceptual": run.config.training.perceptual},
+    )
     changed = differing(before, run.config)
     path = run.folder / run_folder.RUN
     if path.exists():

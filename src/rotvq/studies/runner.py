@@ -13,14 +13,18 @@ from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
 from rotvq.files import write_json
 from rotvq.studies.callbacks import StudyCallback
+from rotvq.studies.classifier import obtain
 from rotvq.studies.measures import MEASURES, Shared
-from rotvq.studies.plan import Run, check
+from rotvq.studies.plan import PERCEPTUAL, Run, check
 from rotvq.studies.recorder import RunRecorder
 from rotvq.training.folder import check_same_data
 from rotvq.training.images import on_device, sizes
 from rotvq.training.trainer import Trainer
 
 LOCKS = ".locks"
+
+SEED, WIDTH = 1, 24
+"""Of the perceptual loss's classifier; the one that evaluates has others."""
 
 
 def check_images(plan: Sequence[Run], data: ImageData) -> None:
@@ -69,6 +73,9 @@ def run_plan(
         check(run)
     (out / LOCKS).mkdir(parents=True, exist_ok=True)
     shared = Shared(data, plan[0].config.data.test_images, out)
+    if any(run.config.training.perceptual for run in plan if not run.trained):
+        with FileLock(out / LOCKS / PERCEPTUAL):
+            obtain(data, out / PERCEPTUAL, shared.device, seed=SEED, width=WIDTH)
     # Runs that others hold come last: those may be killed, or hold the run for another study.
     taken = [run for run in plan if not _take(run, shared, command, callback, wait=False)]
     for run in taken:

@@ -68,7 +68,8 @@ def _results(run: RunRecord, evaluation: Evaluation) -> list[str]:
 
 def _making(run: RunRecord) -> list[str]:
     config = asdict(read_config(run.path))
-    config["data"].pop("source", None)  # may be a private path
+    for group, name in (("data", "source"), ("training", "perceptual")):
+        config[group].pop(name, None)  # may be a private path
     parameters = lookup(run.run, "model.parameters")
     size = f"{parameters:,}" if isinstance(parameters, int) else "?"
     text = yaml.safe_dump(_on_one_line(config), sort_keys=False, width=2**20)

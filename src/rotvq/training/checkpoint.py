@@ -44,7 +44,10 @@ class Position:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run: model, average, optimizer, scaler, generator, sums, position."""
+    """The state of a run: model, average, optimizer, scaler, generator, sums, position.
+
+    A run without a discriminator writes no entry for one, as before there were any.
+    """
 
     model: dict[str, Tensor]
     average: dict[str, Tensor] | None
@@ -53,6 +56,7 @@ class Checkpoint:
     generator: Tensor
     totals: dict[str, Tensor]
     position: Position
+    discriminator: dict[str, Tensor] | None = None
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -62,6 +66,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         OSError: no space or no permission.
     """
     content = {**vars(checkpoint), "position": asdict(checkpoint.position), "format": FORMAT}
+    if checkpoint.discriminator is None:
+        del content["discriminator"]
 
     def write(target: Path) -> None:
         with target.open("w+b") as file:

@@ -41,9 +41,9 @@ def load_checked(
     """
     saved = load(path)
     try:
-        for part in ("model", "average", "scaler", "generator", "totals"):
+        for part in ("model", "average", "discriminator", "scaler", "generator", "totals"):
             _alike(getattr(saved, part), getattr(fresh, part), part)
-        for weights in (saved.model, saved.average or {}):
+        for weights in (saved.model, saved.average or {}, saved.discriminator or {}):
             for name, t in weights.items():
                 _require(bool(t.isfinite().all()), name, "finite numbers", "others")
         torch.Generator().set_state(saved.generator)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from rotvq.data_processing.resizing import parse_size
 from rotvq.names import EFFORTS, CodesName, EstimatorName, MetricName, NetworkName, UpdateName
 from rotvq.training.checks import SHORT, check_types, require
+from rotvq.training.loss_config import LossConfig
 
 
 @dataclass(frozen=True)
@@ -204,30 +205,23 @@ class OptimizationConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig(OptimizationConfig):
+class TrainingConfig(LossConfig, OptimizationConfig):
     """Optimization.
 
     Args:
-        beta: weight β of the commitment loss.
         effort: train on tokens that are searched for with this effort, 0 to 9, to fine-tune a model
             that is used with effort; 0 trains on the nearest codes. Needs codes learned by
             gradient.
-        entropy_weight: weight of the entropy loss, which encourages even use of the codes; 0
-            disables it.
         init_from: start from the weights of this run, saved model or hub model (OWNER/NAME); null
             for random weights.
     """
 
-    beta: float = 0.25
     effort: int = 0
-    entropy_weight: float = 0.0
     init_from: str | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("beta", "entropy_weight"):
-            value = getattr(self, name)
-            require(0 <= value < float("inf"), f"training.{name}", "0 or more", value)
+        OptimizationConfig.__post_init__(self)
+        LossConfig.__post_init__(self)
         require(self.effort in range(len(EFFORTS)), "training.effort", "0 to 9", self.effort)
 
 

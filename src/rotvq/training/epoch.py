@@ -9,12 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from rotvq.evaluation.evaluate import totals_over
-from rotvq.evaluation.metrics import Totals, psnr
+from rotvq.evaluation.metrics import psnr
 from rotvq.model import VQVAE
 from rotvq.training.codebooks import health_of
 from rotvq.training.collapse import warning
 from rotvq.training.config import Config
 from rotvq.training.state import TrainingState
+from rotvq.training.totals import TrainingTotals
 
 
 def is_due(every: int, epoch: int, epochs: int) -> bool:
@@ -23,7 +24,7 @@ def is_due(every: int, epoch: int, epochs: int) -> bool:
 
 
 def epoch_record(
-    state: TrainingState[VQVAE, Totals], config: Config, images: Tensor
+    state: TrainingState[VQVAE, TrainingTotals], config: Config, images: Tensor
 ) -> dict[str, Any]:
     """Means over the epoch, the test pass if it is due, codebook health and timing.
 
@@ -39,7 +40,7 @@ def epoch_record(
     record: dict[str, Any] = {
         "epoch": epoch,
         "images": at.images,
-        "train": asdict(state.totals.means(options.beta)),
+        "train": asdict(state.totals.means(options.beta)) | state.totals.mean_losses,
         "test": _test(state, config, images) if tested else {},
         "codebook": health_of(state.model),
         "timing": {
@@ -56,7 +57,9 @@ def epoch_record(
     return record
 
 
-def _test(state: TrainingState[VQVAE, Totals], config: Config, images: Tensor) -> dict[str, float]:
+def _test(
+    state: TrainingState[VQVAE, TrainingTotals], config: Config, images: Tensor
+) -> dict[str, float]:
     options = config.training
     means = asdict(totals_over(state.eval_model, images, options.batch_size).means(options.beta))
     del means["batch_perplexity"]

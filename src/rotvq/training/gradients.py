@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 
-def clip(model: nn.Module, largest: float) -> Tensor:
-    """Clip the total gradient norm to `largest`, unless that is 0; returns the norm before."""
-    if largest:
-        return nn.utils.clip_grad_norm_(model.parameters(), largest)
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+def clip(modules: Sequence[nn.Module], largest: float) -> Tensor:
+    """Clip the gradient norm of the first module to `largest`, unless that is 0.
+
+    The others are discriminators: Adam alone moves them, and clipping would undo the gradient
+    penalty, which comes in few steps and strong.
+
+    Returns:
+        The norm before, plus those of the other modules.
+    """
+    model, *others = modules
+    norm = nn.utils.clip_grad_norm_(model.parameters(), largest) if largest else _norm(model)
+    for module in others:
+        norm = norm + _norm(module)
+    return norm
+
+
+def _norm(module: nn.Module) -> Tensor:
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
     return nn.utils.get_total_norm(gradients)
 
 

@@ -49,6 +49,9 @@ class Lifecycle(TrainingRun[M, S]):
     def _evaluate(self) -> dict[str, Any]:
         """The record of the evaluation, at the end of the run."""
 
+    def _check_resumed(self) -> None:
+        """Check that the rest of what the run was made from is the same, by its record."""
+
     def _load_start(self) -> dict[str, str] | None:
         """Load the weights that the run starts from; returns their origin for the record."""
         return None
@@ -93,6 +96,7 @@ class Lifecycle(TrainingRun[M, S]):
                 if not (self.folder / run_folder.RUN).exists():
                     self._describe("")
                 check_same_data(self.folder, self._splits(), self.precision)
+                self._check_resumed()
                 notice = checkpoint.settle(path)
             self.accelerator.wait_for_everyone()
             started = path.exists()

@@ -76,7 +76,7 @@ def train(run: Run, callbacks: Sequence[Callback], interrupt: Interrupt) -> None
             # The scaler skips the optimizer's step if a gradient is not finite. A codebook
             # moves anyway: it ignores vectors that are not finite.
             scaler.unscale_(optimizer)
-            watch.add(losses, gradients.clip(model, options.gradient_clip))
+            watch.add(losses, gradients.clip(state.trained, options.gradient_clip))
             scaler.step(optimizer)
             scaler.update()
             scheduler.step()
@@ -109,7 +109,7 @@ def train(run: Run, callbacks: Sequence[Callback], interrupt: Interrupt) -> None
         for callback in callbacks:
             callback.on_epoch_end(record)
         if is_due(options.checkpoint_every, at.epoch, options.epochs):
-            if not processes.hold_equal_models(run.accelerator, model):
+            if not processes.hold_equal_models(run.accelerator, state.trained):
                 run.refuse("the processes no longer hold the same weights and codebook")
             run.save()
         if at.epoch < options.epochs and _is_stopped(run, interrupt):

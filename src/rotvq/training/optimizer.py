@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,9 @@ from rotvq.training.config import OptimizationConfig
 
 MOMENTUM = 0.95
 """Decay of Muon's average of the gradients."""
+
+DISCRIMINATOR = {"rate": 0.1, "betas": (0.5, 0.9)}
+"""A discriminator's share of the learning rate, and Adam's decays for it."""
 
 UPDATE_SIZE = 0.2
 """Root mean square of Muon's updates, in learning rates: about that of Adam's."""
@@ -61,7 +65,7 @@ class Muon(Adam):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Take a step; the gradients of the matrices are used up."""
         for group in self.param_groups:
-            for p in group["params"] if group["orthogonal"] else ():
+            for p in group["params"] if group.get("orthogonal") else ():
                 if p.grad is not None:
                     self._turn(p, p.grad, group["lr"])
                     p.grad = None  # Adam passes over it
@@ -80,7 +84,10 @@ class Muon(Adam):
 
 
 def make_optimizer(
-    model: nn.Module, options: OptimizationConfig, parts: Sequence[nn.Module]
+    model: nn.Module,
+    options: OptimizationConfig,
+    parts: Sequence[nn.Module],
+    discriminator: nn.Module | None = None,
 ) -> Optimizer:
     """The optimizer of a run.
 
@@ -88,19 +95,27 @@ def make_optimizer(
         model: whose parameters it moves.
         options: of the run.
         parts: of the model, whose matrices are Muon's; codes and embeddings are left to Adam.
+        discriminator: that Adam trains along, if there is one.
     """
     rate, parameters = options.learning_rate, [*model.parameters()]
-    # `initial_lr` is what the scheduler would add, so that a checkpoint is checked whole.
-    if options.optimizer == "adam":
-        fused = parameters[0].device.type in ("cpu", "cuda")
-        return Adam([{"params": parameters, "initial_lr": rate}], lr=rate, fused=fused)
-    network = {p for part in parts for p in part.parameters()}
-    matrices = [p for p in parameters if p in network and p.ndim > 1]
-    others = [p for p in parameters if p not in network or p.ndim < 2]
-    groups = ((matrices, True), (others, False))
-    return Muon(
-        [{"params": ps, "initial_lr": rate, "orthogonal": each} for ps, each in groups], lr=rate
-    )
+    groups: list[dict[str, Any]] = [{"params": parameters}]
+    if options.optimizer == "muon":
+        network = {p for part in parts for p in part.parameters()}
+        matrices = [p for p in parameters if p in network and p.ndim > 1]
+        others = [p for p in parameters if p not in network or p.ndim < 2]
+        groups = [
+            {"params": matrices, "orthogonal": True},
+            {"params": others, "orthogonal": False},
+        ]
+    if discriminator is not None:
+        groups.append({"params": [*discriminator.parameters()], **DISCRIMINATOR})
+    # What the scheduler would add, so that a checkpoint is checked whole.
+    for group in groups:
+        group["initial_lr"] = rate
+    if options.optimizer == "muon":
+        return Muon(groups, lr=rate)
+    fused = parameters[0].device.type in ("cpu", "cuda")
+    return Adam(groups, lr=rate, fused=fused)
 
 
 def moments(optimizer: Optimizer) -> list[dict[str, Tensor]]:

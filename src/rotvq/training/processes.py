@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import warnings
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -97,10 +98,10 @@ def agree_to_stop(accelerator: Accelerator, interrupt: Interrupt, step: int) -> 
     return bool(received)
 
 
-def hold_equal_models(accelerator: Accelerator, model: nn.Module) -> bool:
+def hold_equal_models(accelerator: Accelerator, models: Sequence[nn.Module]) -> bool:
     """Whether the models of all processes are bit-identical."""
     if accelerator.num_processes == 1:
         return True
-    values = [t.double().sum() for t in model.state_dict().values()]
+    values = [t.double().sum() for model in models for t in model.state_dict().values()]
     sums = accelerator.gather(torch.stack(values).view(torch.int64).unsqueeze(0))
     return not bool((sums != sums[0]).any())

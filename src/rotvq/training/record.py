@@ -51,6 +51,7 @@ def write_run_record(
     precision: str,
     command: str,
     start: Mapping[str, str] | None = None,
+    perceptual: Mapping[str, Any] | None = None,
 ) -> None:
     """Write run.json, the arguments of the model and the list of skipped images.
 
@@ -64,6 +65,7 @@ def write_run_record(
         precision: of the network.
         command: the command line.
         start: the model whose weights the run starts from; None for random ones.
+        perceptual: the network of the perceptual loss; None without.
     """
     height, width = images.test.shape[2:]
     tokens = (height // model.stride) * (width // model.stride)
@@ -85,6 +87,8 @@ def write_run_record(
             "bits_per_pixel": bits / (height * width),
         },
     }
+    if perceptual:
+        record["perceptual"] = dict(perceptual)
     # The folder of a run can be loaded as a saved model too.
     write_json(folder / run_folder.MODEL, pretrained.describe(model))
     write_json(folder / run_folder.RUN, record)

@@ -48,16 +48,32 @@ class TrainingRun(ABC, Generic[M, S]):
         self.precision = environment.resolve_precision(options.precision, self.device)
         self.share = processes.share(options, self.accelerator.num_processes)
 
-    def _start(self, model: M, parts: Sequence[nn.Module], totals: S) -> None:
-        """Make the state of a model that is on the device; `parts` are Muon's."""
+    def _start(
+        self,
+        model: M,
+        parts: Sequence[nn.Module],
+        totals: S,
+        objective: nn.Module | None = None,
+        discriminator: nn.Module | None = None,
+    ) -> None:
+        """Make the state of a model that is on the device.
+
+        Args:
+            model: that is trained.
+            parts: of it, whose matrices are Muon's.
+            totals: of an epoch.
+            objective: the module to call instead of the model, which holds it.
+            discriminator: that is trained along; also in the objective.
+        """
         self.state = TrainingState(
             model,
             moving_average(model, self.options.ema_decay),
-            make_optimizer(model, self.options, parts),
+            make_optimizer(model, self.options, parts, discriminator),
             gradients.scaler(self.device, self.precision),
             totals,
+            discriminator=discriminator,
         )
-        self.wrapped = processes.wrap(self.accelerator, model)
+        self.wrapped = processes.wrap(self.accelerator, objective or model)
 
     @abstractmethod
     def order(self, epoch: int) -> Tensor:

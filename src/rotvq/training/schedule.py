@@ -52,13 +52,13 @@ def lr_scheduler(
     It has no state of its own: a resumed run, perhaps of more epochs, derives it from its position.
 
     Args:
-        optimizer: whose learning rate it sets.
+        optimizer: whose learning rate it sets; a group with a `rate` gets that share of it.
         schedule: one of `SCHEDULES`.
         peak: the full learning rate.
         steps: of the run.
         done: steps that are done.
     """
     for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] = peak
+        group["lr"] = group["initial_lr"] = peak * group.get("rate", 1.0)
     share = SCHEDULES[schedule]
     return LambdaLR(optimizer, lambda step: share(step / steps), last_epoch=done - 1)

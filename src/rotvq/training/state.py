@@ -46,6 +46,7 @@ class TrainingState(Generic[M, S]):
         scaler: of the loss, for fp16; it also skips steps with non-finite gradients.
         totals: of the epoch begun.
         position: where the run stands.
+        discriminator: that is trained along, if there is one.
     """
 
     model: M
@@ -54,6 +55,12 @@ class TrainingState(Generic[M, S]):
     scaler: torch.amp.GradScaler
     totals: S
     position: Position = field(default_factory=Position)
+    discriminator: nn.Module | None = None
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        """The modules that the optimizer moves: the model, and the discriminator."""
+        return [self.model, *([self.discriminator] if self.discriminator else [])]
 
     @property
     def eval_model(self) -> M:
@@ -67,7 +74,8 @@ class TrainingState(Generic[M, S]):
 
     def is_finite(self) -> bool:
         """Whether all weights and codes are finite."""
-        return all(bool(t.isfinite().all()) for t in self.model.state_dict().values())
+        states = [module.state_dict().values() for module in self.trained]
+        return all(bool(t.isfinite().all()) for values in states for t in values)
 
     def capture(self) -> Checkpoint:
         """The state of this process as it is now, including torch's generator."""
@@ -79,6 +87,7 @@ class TrainingState(Generic[M, S]):
             generator=torch.get_rng_state(),
             totals=self.totals.state_dict(),
             position=self.position,
+            discriminator=self.discriminator.state_dict() if self.discriminator else None,
         )
 
     def restore(self, path: Path, options: OptimizationConfig, steps: int, *, totals: bool) -> None:
@@ -103,7 +112,11 @@ class TrainingState(Generic[M, S]):
                 f"has started epoch {started}; got {options.epochs}. Choose another --out for a "
                 "shorter run."
             )
-        for module, values in ((self.model, saved.model), (self.average, saved.average)):
+        for module, values in (
+            (self.model, saved.model),
+            (self.average, saved.average),
+            (self.discriminator, saved.discriminator),
+        ):
             if module is not None and values is not None:
                 # In the module's own state dict, whose metadata holds the versions of modules.
                 own = module.state_dict()

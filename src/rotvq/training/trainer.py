@@ -12,23 +12,26 @@ from rotvq import run_folder
 from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluate
-from rotvq.evaluation.metrics import Means, Totals
+from rotvq.evaluation.metrics import Means
 from rotvq.evaluation.pixels import normalized
 from rotvq.model import VQVAE
 from rotvq.training import codebooks, starting_point
+from rotvq.training.adversarial import PENALIZE_EVERY
 from rotvq.training.build import build_model
 from rotvq.training.codebooks import health_of
 from rotvq.training.config import Config
 from rotvq.training.epoch import epoch_record
 from rotvq.training.images import limited, load_images, sizes
 from rotvq.training.lifecycle import Lifecycle
+from rotvq.training.objective import build_objective, total_loss
 from rotvq.training.pictures import fixed_images, save_reconstructions
 from rotvq.training.record import write_run_record
 from rotvq.training.samples import Samples
 from rotvq.training.schedule import linear
+from rotvq.training.totals import TrainingTotals
 
 
-class Trainer(Lifecycle[VQVAE, Totals]):
+class Trainer(Lifecycle[VQVAE, TrainingTotals]):
     """A run that trains a tokenizer: `begin` or `resume` it, then `run` it to the end.
 
     Args:
@@ -55,10 +58,13 @@ class Trainer(Lifecycle[VQVAE, Totals]):
         model = build_model(config).to(self.device)
         # One codebook update per optimizer step, however many micro-batches there are.
         model.quantizer.defer_update = True
-        # torch's type of `to` lacks the memory format of modules.
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        totals = Totals(model.quantizer.codebook_sizes, model.quantizer.dim, self.device)
-        self._start(model, [model.encoder, model.decoder], totals)
+        objective, self.perceptual = build_objective(model, config, self.samples.sides)
+        quantizer = model.quantizer
+        totals = TrainingTotals(
+            objective.names, quantizer.codebook_sizes, quantizer.dim, self.device
+        )
+        parts = [model.encoder, model.decoder]
+        self._start(model, parts, totals, objective, objective.discriminator)
 
     def order(self, epoch: int) -> Tensor:
         """The numbers of an epoch's samples, shuffled."""
@@ -87,14 +93,16 @@ class Trainer(Lifecycle[VQVAE, Totals]):
         codebooks.place_codes(self.model, images, size, self.accelerator, self.autocast)
 
     def loss(self, samples: Tensor) -> Tensor:
-        """The mean loss of images (eq. 7)."""
-        options = self.config.training
+        """The mean loss of images: eq. 7, and the further losses."""
+        options, images = self.config.training, self.position.images
+        progress = images / (options.epochs * self.images_per_epoch)
         x = normalized(samples)
         tokens = self.model.encode(x, effort=options.effort) if options.effort else None
+        penalize = images // options.batch_size % PENALIZE_EVERY == 0
         with self.autocast():
-            output = self.wrapped(x, tokens)
-        loss: Tensor = output.loss(options.beta, options.entropy_weight)
-        self.state.totals.add(output, loss.isfinite())
+            output, losses = self.wrapped(x, tokens, penalize)
+        loss = total_loss(output, losses, x, options, progress)
+        self.state.totals.add_all(output, losses, loss.isfinite())
         return loss
 
     def after_step(self) -> None:
@@ -139,7 +147,20 @@ class Trainer(Lifecycle[VQVAE, Totals]):
             precision=self.precision,
             command=command,
             start=start,
+            perceptual=self.perceptual,
         )
+
+    def _check_resumed(self) -> None:
+        if self.perceptual is None:
+            return
+        before = run_folder.read_record(self.folder, run_folder.RUN).get("perceptual")
+        weights = before.get("weights") if isinstance(before, dict) else None
+        if weights != self.perceptual["weights"]:
+            raise UserError(
+                f"training.perceptual: expected the network that the run in {self.folder} started "
+                f"with (SHA-256 {str(weights)[:12]}); got {self.perceptual['weights'][:12]} in "
+                f"{self.perceptual['source']}. Restore that network, or pass --overwrite."
+            )
 
     def _splits(self) -> dict[str, Any]:
         return sizes(self.images.splits) | self.samples.record

@@ -18,7 +18,7 @@ def test_a_claim_without_its_other_study_is_open_on_the_page(made, tmp_path):
     everything = make_plan(SUITE, "smoke", tmp_path / "out")
     write_report(SUITE, contents(), everything, tmp_path / "out", ())
     markdown = (tmp_path / "out/ablations.md").read_text()
-    assert "Studies not run yet: steps, options, codebooks, plain." in markdown
+    assert "Studies not run yet: steps, options, codebooks, plain, sharp." in markdown
     assert re.search(r"\| The best recipe's test MSE is below 0.7 times .+ \| open \|", markdown)
 
 
@@ -84,3 +84,27 @@ def test_large_codebooks_are_in_use_lower_the_error_and_are_bounded(made):
     assert [claim.verdict for claim in claims.codebooks(results)] == [
         "partly confirmed", "confirmed", "partly confirmed",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("distances", "answer"),
+    [
+        ((9.0, 9.0, 9.0), "confirmed"),
+        ((9.0, 9.0, 10.5), "partly confirmed"),
+        ((12.0, 9.0, 12.0), "not confirmed"),
+    ],
+)
+def test_a_sharper_estimator_is_one_of_lower_frechet_distance(make_results, distances, answer):
+    def seen(run):
+        lower = run.variant.name == "ema_adversarial_rotation"
+        return {"frechet_distance": distances[run.seed] if lower else 10.0}
+
+    results = make_results(suite=SUITE, studies=["sharp"], seeds=3, classifier=seen)
+    found = claims.claims("sharp", results)
+    by_label = {re.sub("^.*: ", "", claim.statement): claim for claim in found}
+    assert len(by_label) == len(found) == 2 + 2 * 3 * 2
+    claim = by_label.pop("rotation (adversarial losses, plain EMA).")
+    assert claim.verdict == answer
+    assert claim.statement.startswith("Lower Fréchet distance: ")
+    assert "vs. 10.00 without it" in claim.evidence
+    assert {claim.verdict for claim in by_label.values()} == {"not confirmed"}

@@ -82,3 +82,19 @@ def test_all_steps_together_are_the_last_step_at_the_length_of_the_preset(preset
     *_, last = plan(preset, "steps")
     length = {"epochs": RUNS[name].training.epochs, "test_every": 1}
     assert run.config == last.config.replace(training=length)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_sharp_pictures_combine_every_codebook_loss_and_estimator(preset):
+    configs = {run.variant.name: run.config for run in plan(preset, "sharp")}
+    assert len(set(configs.values())) == len(configs) == 2 * 3 * 3
+    for name, config in configs.items():
+        codebook, losses, estimator = name.split("_", 2)
+        training, quantizer = config.training, config.quantizer
+        assert (quantizer.restart > 0) is (quantizer.init == "data") is (codebook == "restarts")
+        assert (training.perceptual == "out/perceptual") is (losses != "mse")
+        assert (training.perceptual_weight > 0) is (losses != "mse")
+        assert (training.adversarial_weight > 0) is (losses == "adversarial")
+        straight = estimator == "straight_through"
+        assert quantizer.estimator == ("straight_through" if straight else "rotation")
+        assert config.model.normalized_latents is (estimator == "normalized")

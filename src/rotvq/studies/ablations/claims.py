@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from statistics import fmean
 
-from rotvq.studies.ablations.studies import BASELINE
-from rotvq.studies.ablations.tables import MSE, bound, paired
+from rotvq.studies.ablations.studies import (
+    BASELINE,
+    SHARP_CODEBOOKS,
+    SHARP_ESTIMATORS,
+    SHARP_LOSSES,
+    Part,
+    sharp_name,
+)
+from rotvq.studies.ablations.tables import FRECHET, MSE, bound, paired, validation
 from rotvq.studies.claim import Claim, Verdict, mean_tested, open_claim, seeds, verdict
 from rotvq.studies.results import Result, Results
-from rotvq.studies.table import decimals, percent, ratio
+from rotvq.studies.table import Metric, decimals, percent, ratio
 
 SHARES = (0.7, 0.55)
 """Shares of plain straight-through's error at equal training time: required, and aimed at."""
+
+VALIDATION = Metric("validation MSE", validation, MSE)
 
 SEEDS = 3
 """Seeds required to confirm that one recipe beats another."""
@@ -30,6 +39,8 @@ def claims(study: str, results: Results) -> tuple[Claim, ...]:
             return codebooks(results)
         case "best":
             return tuple(best(results))
+        case "sharp":
+            return tuple(sharp(results))
     return ()
 
 
@@ -140,9 +151,31 @@ def best(results: Results) -> list[Claim]:
     return found
 
 
-def _lowers(label: str, runs: Sequence[Result], before: Sequence[Result]) -> Claim:
-    statement = f"Lower validation MSE: {label}."
-    pairs = paired(runs, before)
+def sharp(results: Results) -> list[Claim]:
+    """On the losses, and on the rotation with each of them."""
+    codes, straight = SHARP_CODEBOOKS[0], SHARP_ESTIMATORS[0]
+    mse, *others = (_sharp(results, codes, losses, straight) for losses in SHARP_LOSSES)
+    found = [
+        _lowers(f"{losses.label} losses, straight-through, {codes.label}", runs, mse, FRECHET)
+        for losses, runs in zip(SHARP_LOSSES[1:], others, strict=True)
+    ]
+    for codes, losses in product(SHARP_CODEBOOKS, SHARP_LOSSES):
+        before, *rotations = (_sharp(results, codes, losses, e) for e in SHARP_ESTIMATORS)
+        for estimator, runs in zip(SHARP_ESTIMATORS[1:], rotations, strict=True):
+            label = f"{estimator.label} ({losses.label} losses, {codes.label})"
+            found.append(_lowers(label, runs, before, FRECHET))
+    return found
+
+
+def _sharp(results: Results, *parts: Part) -> tuple[Result, ...]:
+    return results.of("sharp", sharp_name(*parts))
+
+
+def _lowers(
+    label: str, runs: Sequence[Result], before: Sequence[Result], metric: Metric = VALIDATION
+) -> Claim:
+    statement = f"Lower {metric.name}: {label}."
+    pairs = paired(runs, before, metric.value)
     if not pairs:
         return open_claim(statement, "runs without this change at the same seeds")
     lower = [a < b for a, b in pairs]
@@ -153,8 +186,8 @@ def _lowers(label: str, runs: Sequence[Result], before: Sequence[Result]) -> Cla
     return Claim(
         statement,
         outcome,
-        f"Validation MSE {MSE(after)} vs. {MSE(until)} without it; lower for {sum(lower)} of "
-        f"{len(lower)} seed{'s' * (len(lower) != 1)}.",
+        f"{metric.name[:1].upper()}{metric.name[1:]} {metric.text(after)} vs. {metric.text(until)} "
+        f"without it; lower for {sum(lower)} of {len(lower)} seed{'s' * (len(lower) != 1)}.",
     )
 
 

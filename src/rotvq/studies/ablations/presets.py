@@ -26,6 +26,14 @@ _all_steps_gpu = RUNS["best_gpu"].replace(
     training={"optimizer": "adam", "learning_rate": 1e-3},
 )
 _straight = {"estimator": "straight_through"}
+_restarts = _straight | {"init": "data", "restart": 0.03}
+_sharp = RUNS["sharp"].replace(
+    data=_HELD_OUT, training={"test_every": 6, "adversarial_weight": 0.005}
+)
+_losses = {
+    name: getattr(_sharp.training, name)
+    for name in ("perceptual", "perceptual_weight", "adversarial_weight")
+}
 
 PRESETS: dict[str, Preset] = {
     # Checks that every study runs to its report.
@@ -35,6 +43,7 @@ PRESETS: dict[str, Preset] = {
             "last_step": _last_step.replace(data=_smoke_data, training={"epochs": 1}),
             "best": _smoke.replace(model={"network": "patches"}, quantizer=_straight),
             "plain": _smoke.replace(quantizer=_straight),
+            "sharp": _smoke.replace(quantizer=_restarts, training=_losses),
         },
         seeds=2,
     ),
@@ -45,6 +54,9 @@ PRESETS: dict[str, Preset] = {
             "last_step": _last_step,
             "best": _all_steps,
             "plain": _cpu.replace(quantizer=_straight),
+            "sharp": _sharp.replace(
+                data={"train_images": 16384}, model={"width": 64}, training={"epochs": 6}
+            ),
         },
         seeds=3,
     ),
@@ -55,6 +67,7 @@ PRESETS: dict[str, Preset] = {
             "last_step": _all_steps_gpu.replace(training={"epochs": 20, "test_every": 20}),
             "best": _all_steps_gpu,
             "plain": _paper.replace(quantizer=_straight),
+            "sharp": _sharp.replace(training={"epochs": 20, "test_every": 20}),
         },
         seeds=3,
     ),

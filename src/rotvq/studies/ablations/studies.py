@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 from rotvq.studies.study import Changes, Study, Variant
 
@@ -89,6 +90,33 @@ OPTIONS: tuple[tuple[str, str, tuple[Changes, ...]], ...] = (
 )
 """Name, label and changes of each option, made to the step BASELINE."""
 
+
+class Part(NamedTuple):
+    """One part of a combination: its name, its label and its changes."""
+
+    name: str
+    label: str
+    changes: Changes
+
+
+SHARP_ESTIMATORS = (
+    Part("straight_through", "straight-through", {}),
+    Part("rotation", "rotation", _ROTATION),
+    Part("normalized", "rotation with normalized latents", {**_ROTATION, **_NORMALIZED}),
+)
+_OFF = dict.fromkeys(("perceptual_weight", "adversarial_weight"), 0.0)
+SHARP_LOSSES = (
+    Part("mse", "MSE", {"training": {**_OFF, "perceptual": None}}),
+    Part("perceptual", "perceptual", {"training": {"adversarial_weight": 0.0}}),
+    Part("adversarial", "adversarial", {}),
+)
+_PLAIN = {"init": "uniform", "restart": 0.0, "decay": 0.99, "final_decay": None}
+SHARP_CODEBOOKS = (
+    Part("restarts", "restarts", {}),
+    Part("ema", "plain EMA", {"quantizer": _PLAIN}),
+)
+"""What the study of sharp pictures combines."""
+
 LARGE = (1024, 4096, 8192, 16384, 65536)
 """Sizes K of the study of large codebooks."""
 
@@ -120,6 +148,22 @@ def _large(k: int) -> Variant:
     decay = {1024: 0.99, 4096: 0.99, 8192: 0.99, 16384: 0.995, 65536: 0.998}[k]
     quantizer = {"codebook_size": k, "decay": min(decay, 0.99), "final_decay": decay}
     return Variant(f"k_{k}", f"K = {k:,}", merged(_BASELINE.changes, {"quantizer": quantizer}))
+
+
+def sharp_name(*parts: Part) -> str:
+    """The variant of the study of sharp pictures with these parts: codebook, losses, estimator."""
+    return "_".join(part.name for part in parts)
+
+
+def _sharp() -> tuple[Variant, ...]:
+    return tuple(
+        Variant(
+            sharp_name(*parts),
+            ", ".join(part.label for part in parts),
+            merged(*(part.changes for part in parts)),
+        )
+        for parts in product(SHARP_CODEBOOKS, SHARP_LOSSES, SHARP_ESTIMATORS)
+    )
 
 
 STUDIES: Mapping[str, Study] = {
@@ -167,6 +211,15 @@ STUDIES: Mapping[str, Study] = {
             "plain",
             (Variant("plain", "straight-through, EMA", {}),),
             repeated=True,
+        ),
+        Study(
+            "sharp",
+            "Sharp pictures",
+            "three estimators, with and without perceptual and adversarial losses and restarts",
+            "sharp",
+            _sharp(),
+            repeated=True,
+            measures=("classifier_metrics",),
         ),
     )
 }
