@@ -25,6 +25,7 @@ LABEL_LENGTH = 18  # characters a line
 LARGEST_FILE, LARGEST_PICTURE, LARGEST_SIDE = 2**26, 2**24, 2**13  # bytes, pixels, pixels
 MOST_PAIRS = 16  # of rows; a run writes two
 GAP, GROUP_GAP, MARGIN = 2, 18, 14  # pixels
+GAIN = 4  # of differences
 
 
 class Pairs(NamedTuple):
@@ -118,13 +119,21 @@ def milestones(epochs: Sequence[int]) -> list[int]:
     return sorted(nearest | {min(epochs), last})
 
 
-def reconstruction_groups(runs: Sequence[RunRecord]) -> list[list[list[Row]]]:
+def difference(originals: Tiles, reconstructions: Tiles) -> Tiles:
+    """Absolute differences, GAIN times; black where both are equal."""
+    apart = np.abs(originals.astype(np.int16) - reconstructions)
+    return np.minimum(GAIN * apart, 255).astype(np.uint8)
+
+
+def reconstruction_groups(
+    runs: Sequence[RunRecord], labels: Sequence[str]
+) -> list[list[list[Row]]]:
     """The rows of one picture for each set of runs that share their originals.
 
     A picture is a list of blocks; a block is the originals and then a row a run.
     """
     pictures: list[list[list[Row]]] = []
-    for n, run in enumerate(runs):
+    for n, (run, label) in enumerate(zip(runs, labels, strict=True)):
         if not run.pictures:
             continue
         pairs = pairs_of(run, max(run.pictures))
@@ -133,7 +142,7 @@ def reconstruction_groups(runs: Sequence[RunRecord]) -> list[list[list[Row]]]:
             blocks = [[Row("original", tiles)] for tiles in pairs.originals]
             pictures.append(blocks)
         for block, tiles in zip(blocks, pairs.reconstructions, strict=True):
-            block.append(Row(run.label, tiles, style.colour(n)))
+            block.append(Row(label, tiles, style.colour(n)))
     return pictures
 
 
