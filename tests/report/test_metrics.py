@@ -2,13 +2,13 @@ import math
 
 import pytest
 
-from rotvq.report import tables
+from rotvq.report import metrics, tables
 from rotvq.report.tables import MISSING
 from rotvq.run_record import load_run, load_runs
 
 
 def _rows(runs):
-    return {row.name: row.cells for row in tables.metric_rows(runs)}
+    return {row.name: row.cells for row in metrics.metric_rows(runs)}
 
 
 def _texts(cells):
@@ -16,8 +16,8 @@ def _texts(cells):
 
 
 def test_metrics_are_written_with_their_units(make_run):
-    metrics = {"mse": 0.00912345, "psnr": 26.456, "ssim": 0.91234, "perplexity": 1234.56}
-    rows = _rows([load_run(make_run(codes=64, epochs=2, used=0.5, metrics=metrics))])
+    found = {"mse": 0.00912345, "psnr": 26.456, "ssim": 0.91234, "perplexity": 1234.56}
+    rows = _rows([load_run(make_run(codes=64, epochs=2, used=0.5, metrics=found))])
 
     assert {name: cells[0].text for name, cells in rows.items()} == {
         "MSE": "0.009123",
@@ -104,40 +104,12 @@ def test_a_run_without_evaluation_shows_what_is_known(make_run):
     assert both["MSE"][0].text == tables.MISSING
 
 
-def test_differing_fields_are_separate_from_shared_ones(make_run):
-    runs = load_runs([make_run("a", codes=64), make_run("b", codes=32, estimator="reflection")])
-    differ, same = tables.config_rows(runs)
-
-    assert {row.name: _texts(row.cells) for row in differ} == {
-        "quantizer.codebook_size": ["64", "32"],
-        "quantizer.estimator": ["rotation", "reflection"],
-    }
-    assert {row.name: row.cells[0].text for row in same}["data.size"] == "null"
-    assert not {row.name for row in same} & {row.name for row in differ}
+def test_runs_are_ranked_by_their_error_and_unknown_ones_come_last(make_run):
+    errors = {"b": 0.02, "nan": math.nan, "a": 0.01}
+    runs = load_runs([make_run(name, metrics={"mse": mse}) for name, mse in errors.items()])
+    assert [run.label for run in metrics.ranked(runs)] == ["a", "b", "nan"]
 
 
-def test_a_field_that_one_configuration_lacks_differs(make_run):
-    runs = load_runs([make_run("a"), make_run("b")])
-    with (runs[1].path / "config.yaml").open("a") as file:
-        file.write("extra: {deep: {list: [1, 2], none: {}}}\n")
-    differ, _ = tables.config_rows(load_runs([run.path for run in runs]))
-
-    assert {row.name: _texts(row.cells) for row in differ} == {
-        "extra.deep.list": [tables.MISSING, "[1, 2]"],
-        "extra.deep.none": [tables.MISSING, "{}"],
-    }
-
-
-def test_facts_that_agree_are_shown_once(make_run):
-    runs = load_runs([make_run("a", command="rotvq a"), make_run("b", command="rotvq b")])
-    facts = {fact.name: fact.values for fact in tables.facts(runs)}
-
-    assert facts["Hardware"] == ((None, "AMD EPYC (device cpu, cores 2, threads 2)"),)
-    assert facts["Command"] == (("a", "rotvq a"), ("b", "rotvq b"))
-
-
-def test_an_unfinished_run_shows_its_progress(make_run):
-    path = make_run(epochs=4)
-    lines = (path / "epochs.jsonl").read_text().splitlines()
-    (path / "epochs.jsonl").write_text("\n".join(lines[:1]))
-    assert tables.describe(load_run(path)) == "rotation, 64 codes, 1 of 4 epochs"
+def test_a_run_without_evaluation_is_ranked_by_its_last_test(make_run):
+    run = load_run(make_run(evaluated=False, epochs=3))
+    assert metrics.error(run) == run.epochs[-1].test["reconstruction_loss"]

@@ -195,7 +195,7 @@ def with_change(row: Row, metrics: Sequence[Metric] = METRICS) -> Row:
     before, after = row.cells
     text = MISSING
     if before.text == after.text:
-        text = "="
+        text = "same"
     elif _is_finite(before.value) and _is_finite(after.value):
         text = metric.differs(before.value, after.value).replace("-", "−")
     return Row(row.name, (*row.cells, Cell(text)))

@@ -141,10 +141,12 @@ def best(results: Results) -> list[Claim]:
 
 
 def _lowers(label: str, runs: Sequence[Result], before: Sequence[Result]) -> Claim:
-    statement = f"Lower validation MSE: {label}."
+    family = "Lower validation MSE"
+    statement = f"{family}: {label}."
     pairs = paired(runs, before)
     if not pairs:
-        return open_claim(statement, "runs without this change at the same seeds")
+        claim = open_claim(statement, "runs without this change at the same seeds")
+        return claim._replace(family=family, member=label)
     lower = [a < b for a, b in pairs]
     after, until = (fmean(values) for values in zip(*pairs, strict=True))
     outcome: Verdict = "not confirmed"
@@ -155,6 +157,8 @@ def _lowers(label: str, runs: Sequence[Result], before: Sequence[Result]) -> Cla
         outcome,
         f"Validation MSE {MSE(after)} vs. {MSE(until)} without it; lower for {sum(lower)} of "
         f"{len(lower)} seed{'s' * (len(lower) != 1)}.",
+        family,
+        label,
     )
 
 
