@@ -82,6 +82,11 @@ def reconstruction(epoch: int) -> str:
     return f"{RECONSTRUCTIONS}/epoch_{epoch:04d}.png"
 
 
+def searched(effort: int) -> str:
+    """The picture of the same images with their tokens searched for at an effort."""
+    return f"{RECONSTRUCTIONS}/effort_{effort}.png"
+
+
 def read_config(folder: Path) -> Mapping[str, Any]:
     """The values of config.yaml, by group; a run of another format is refused.
 

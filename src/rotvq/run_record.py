@@ -13,6 +13,7 @@ from typing import Any
 from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.guarded import mapping, numbers, parse_json, shown
+from rotvq.names import EFFORTS
 from rotvq.text import printable
 
 MOST_EPOCHS, MOST_CODES = 10**9, 2**20
@@ -98,6 +99,12 @@ class RunRecord:
         files = (self.path / folder).glob("epoch_*.png")
         found = {int(m[1]): file for file in files if (m := _PICTURE.fullmatch(file.name))}
         return dict(sorted(found.items()))
+
+    @property
+    def searched(self) -> dict[int, Path]:
+        """The picture of each effort at which tokens were searched for, in order."""
+        names = {effort: self.path / run_folder.searched(effort) for effort in range(len(EFFORTS))}
+        return {effort: path for effort, path in names.items() if path.exists()}
 
 
 def load_run(path: Path) -> RunRecord:

@@ -84,7 +84,9 @@ def test_another_configuration_in_the_same_folder_is_refused(sweep):
 
 @pytest.mark.slow
 def test_values_with_commas_are_separated_by_semicolons(sweep, tmp_path):
-    answer = sweep("--vary", "quantizer.levels=4,4;2,8", "--quantizer.codebook_size", 16)
+    answer = sweep(
+        "--vary", "quantizer.levels=4,4;2,8", "--quantizer.codebook_size", 16, "--model.dim", 2
+    )
     assert answer.status == 0
     folders = {path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()}
     assert {"levels=4,4", "levels=2,8"} <= folders

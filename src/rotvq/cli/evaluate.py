@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rotvq import run_folder
 from rotvq.cli.images import load_images
@@ -15,6 +16,9 @@ from rotvq.errors import UserError
 from rotvq.guarded import read_json
 from rotvq.training.config import DataConfig
 from rotvq.training.folder import check_same_data, read_config
+
+if TYPE_CHECKING:
+    from rotvq.model import VQVAE
 
 
 def run(argv: Sequence[str]) -> int:
@@ -95,12 +99,30 @@ def run(argv: Sequence[str]) -> int:
     out = options.out or options.run / run_folder.evaluation(options.split, options.effort)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, record)
+    if options.effort and options.split == "test" and not options.out:
+        _draw(options.run, model, options.effort)
     for line in summary(record):
         terminal.say(line)
     for name in networks:
         terminal.say(f"  {name} {record['metrics'][name]:.4f}: {perceptual.PROTOCOL[name]}")
     terminal.say(f"Saved to {out}.")
     return 0
+
+
+def _draw(folder: Path, model: VQVAE, effort: int) -> None:
+    """Draw the images of the run's last picture with their tokens searched for."""
+    import numpy as np
+    import torch
+
+    from rotvq.report import tiles
+    from rotvq.run_record import load_run
+    from rotvq.training.pictures import save_reconstructions
+
+    run = load_run(folder)
+    if run.pictures:
+        pixels = np.concatenate(tiles.last_pairs(run).originals)
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)[:, : model.channels]
+        save_reconstructions(folder / run_folder.searched(effort), model, images, effort)
 
 
 def _check_record(path: Path) -> None:

@@ -10,13 +10,16 @@ from rotvq.report.codebook import Looks
 from rotvq.report.page import Picture
 from rotvq.run_record import RunRecord
 
+MOST_SEARCHED = 4
+"""Runs whose reconstructions at the highest effort are shown too; more need the space."""
+
 
 def one_run(run: RunRecord, looks: Looks | None) -> tuple[Picture, ...]:
     """Originals, reconstructions, their difference, and tokens where the model drew them."""
     if not run.pictures:
         return ()
     epoch = max(run.pictures)
-    pairs = tiles.pairs_of(run, epoch)
+    pairs = tiles.last_pairs(run)
     blocks = [
         [
             tiles.Row("original", x),
@@ -25,6 +28,10 @@ def one_run(run: RunRecord, looks: Looks | None) -> tuple[Picture, ...]:
         ]
         for x, y in zip(*pairs, strict=True)
     ]
+    searched = tiles.best_searched(run)
+    if searched and tiles.are_same(searched[1].originals, pairs.originals):
+        for block, found in zip(blocks, searched[1].reconstructions, strict=True):
+            block.insert(2, tiles.Row(f"effort {searched[0]}", found))
     tokens = ""
     if looks and [each.shape for each in looks.tokens] == [x.shape for x in pairs.originals]:
         for block, drawn in zip(blocks, looks.tokens, strict=True):
@@ -47,8 +54,14 @@ def several_runs(
 
     With `first`, only the first row of originals, as there are many runs.
     """
+    entries = []
+    for n, (run, label) in enumerate(zip(runs, labels, strict=True)):
+        if run.pictures:
+            entries.append((label, tiles.last_pairs(run), style.colour(n)))
+            if (found := tiles.best_searched(run)) and len(runs) <= MOST_SEARCHED:
+                entries.append((f"{label}, effort {found[0]}", found[1], style.colour(n)))
     pictures = []
-    for n, blocks in enumerate(tiles.reconstruction_groups(runs, labels), start=1):
+    for n, blocks in enumerate(tiles.grouped(entries), start=1):
         blocks = blocks[:1] if first else blocks
         images = sum(len(block[0].tiles) for block in blocks)
         shown = ", ".join(row.label for row in blocks[0][1:])

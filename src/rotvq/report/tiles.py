@@ -101,15 +101,32 @@ def whole(file: Path) -> Drawn:
     return Drawn(content.getvalue(), size[0])
 
 
+def last_pairs(run: RunRecord) -> Pairs:
+    """The pairs that a run recorded last; raises as `read_pairs`."""
+    return pairs_of(run, max(run.pictures))
+
+
 def pairs_of(run: RunRecord, epoch: int) -> Pairs:
     """The pairs that a run recorded after an epoch; raises as `read_pairs`."""
+    return read_pairs(run.pictures[epoch], *_sides(run))
+
+
+def best_searched(run: RunRecord) -> tuple[int, Pairs] | None:
+    """The highest effort of which a run has a picture, and its pairs; raises as `read_pairs`."""
+    if not run.searched:
+        return None
+    effort = max(run.searched)
+    return effort, read_pairs(run.searched[effort], *_sides(run))
+
+
+def _sides(run: RunRecord) -> tuple[int, int]:
     height, width = (lookup(run.run, f"data.test.{side}") for side in ("height", "width"))
     if not all(type(side) is int and side > 0 for side in (height, width)):  # True is an int, too
         raise UserError(
             f"{run.path / run_folder.RUN}: expected data.test.height and .width in pixels; got "
             f"{style.shorten(f'{height!r} and {width!r}', 60)}"
         )
-    return read_pairs(run.pictures[epoch], height, width)
+    return height, width
 
 
 def milestones(epochs: Sequence[int]) -> list[int]:
@@ -125,24 +142,22 @@ def difference(originals: Tiles, reconstructions: Tiles) -> Tiles:
     return np.minimum(GAIN * apart, 255).astype(np.uint8)
 
 
-def reconstruction_groups(
-    runs: Sequence[RunRecord], labels: Sequence[str]
-) -> list[list[list[Row]]]:
-    """The rows of one picture for each set of runs that share their originals.
+def grouped(entries: Sequence[tuple[str, Pairs, str]]) -> list[list[list[Row]]]:
+    """The rows of one picture for each set of entries that share their originals.
 
-    A picture is a list of blocks; a block is the originals and then a row a run.
+    A picture is a list of blocks; a block is the originals and then a row for each entry.
+
+    Args:
+        entries: label, pictures and colour of each.
     """
     pictures: list[list[list[Row]]] = []
-    for n, (run, label) in enumerate(zip(runs, labels, strict=True)):
-        if not run.pictures:
-            continue
-        pairs = pairs_of(run, max(run.pictures))
+    for label, pairs, colour in entries:
         blocks = next((p for p in pictures if _same_originals(p, pairs.originals)), None)
         if blocks is None:
             blocks = [[Row("original", tiles)] for tiles in pairs.originals]
             pictures.append(blocks)
         for block, tiles in zip(blocks, pairs.reconstructions, strict=True):
-            block.append(Row(label, tiles, style.colour(n)))
+            block.append(Row(label, tiles, colour))
     return pictures
 
 
@@ -192,11 +207,13 @@ def draw(blocks: Sequence[Sequence[Row]]) -> Drawn:
     return Drawn(buffer.getvalue(), canvas.width)
 
 
+def are_same(rows: Sequence[Tiles], others: Sequence[Tiles]) -> bool:
+    """Whether rows of tiles hold the same pixels."""
+    return len(rows) == len(others) and all(map(np.array_equal, rows, others))
+
+
 def _same_originals(blocks: Sequence[Sequence[Row]], originals: Sequence[Tiles]) -> bool:
-    return len(blocks) == len(originals) and all(
-        np.array_equal(block[0].tiles, tiles)
-        for block, tiles in zip(blocks, originals, strict=True)
-    )
+    return are_same([block[0].tiles for block in blocks], originals)
 
 
 def _wrap(label: str) -> str:
