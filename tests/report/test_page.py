@@ -101,6 +101,34 @@ def test_the_model_of_a_run_adds_its_tokens_and_codes(make_run):
     assert other.pictures[0].png == plain.pictures[0].png, "tokens of other images are left out"
 
 
+@pytest.mark.usefixtures("no_plots")
+def test_searched_tokens_have_a_row_where_they_show_the_same_images(make_run):
+    path = make_run("a", epochs=1)
+    plain = build_page(load_runs([path])).pictures[0].png
+    last = path / "reconstructions/epoch_0001.png"
+    (path / "reconstructions/effort_4.png").write_bytes(last.read_bytes())
+    assert _size(build_page(load_runs([path])).pictures[0].png)[1] > _size(plain)[1]
+    pixels = np.asarray(Image.open(last)).copy()
+    pixels[0, 0] ^= 255
+    Image.fromarray(pixels).save(path / "reconstructions/effort_4.png")
+    assert build_page(load_runs([path])).pictures[0].png == plain
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_the_metrics_of_each_effort_are_shown(make_run, tmp_path):
+    path = make_run("a", epochs=1, metrics={"mse": 0.01, "ssim": 0.9})
+    evaluation = json.loads((path / "evaluation.json").read_text())
+    evaluation["metrics"]["mse"] = 0.009
+    (path / "evaluation-effort-4.json").write_text(json.dumps(evaluation))
+    _, md = _report(tmp_path / "out", path)
+    table = md.partition("## Effort")[2].strip().splitlines()
+    assert table[0] == "|  | effort 0 | effort 4 |"
+    assert table[2:4] == ["| MSE | 0.01 | **0.009** |", ""]
+    (path / "evaluation-effort-4.json").write_text("{")
+    with pytest.raises(UserError, match=r"evaluation-effort-4\.json"):
+        build_page(load_runs([path]))
+
+
 def _size(png: bytes) -> tuple[int, int]:
     return Image.open(BytesIO(png)).size
 

@@ -7,6 +7,7 @@ how it was made is folded at the end.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rotvq.errors import UserError
@@ -59,6 +60,7 @@ def _one(run: RunRecord, looks: Looks | None) -> Page:
     found = [
         _shown(runs, pictures.samples(runs) if run.is_prior else pictures.one_run(run, looks)),
         Section("Metrics", table=Table("Metrics", (), rows), note=sections.measured(runs)),
+        *_efforts(run),
         Section("Curves", pictures=(pictures.curves(runs),)),
     ]
     if not run.is_prior:
@@ -66,6 +68,19 @@ def _one(run: RunRecord, looks: Looks | None) -> Page:
         found += _progress(runs)
     found += [sections.all_metrics(runs), *sections.how(runs)]
     return Page(run.label, sentences.one(run), sections.notices(runs), tuple(found))
+
+
+def _efforts(run: RunRecord) -> list[Section]:
+    """The metrics that change with the effort of the search for tokens, where it was measured."""
+    if not run.efforts or not run.evaluation:
+        return []
+    measured = {0: run.evaluation, **run.efforts}
+    each = [replace(run, evaluation=found) for found in measured.values()]
+    rows = metrics.metric_rows(each, metrics.first_metrics())
+    changing = tuple(row for row in rows if len({cell.text for cell in row.cells}) > 1)
+    labels = tuple(f"effort {effort}" for effort in measured)
+    note = "Tokens searched for, at the same bits; effort 0 takes the nearest codes."
+    return [Section("Effort", table=Table("Effort", labels, changing), note=note)]
 
 
 def _comparison(runs: Sequence[RunRecord]) -> Page:

@@ -83,9 +83,11 @@ def _draw(axes: Axes, texts: Sequence[str], values: Sequence[float]) -> None:
     axes.plot(at[:1], values[:1], "o", color=_BEST, markersize=6)
     shown = list(ticks)[:: -(-len(ticks) // 6)]
     labels = [style.plain(ticks[x]) for x in shown]
-    slanted = any(len(label) > 8 for label in labels) or len(labels) > 4
-    turn = {"rotation": 25, "ha": "right"} if slanted else {}
-    axes.set_xticks(shown, labels, fontsize=8, **turn)
+    slanted = any(len(text) > 8 for text in labels) or len(labels) > 4
+    axes.set_xticks(shown, labels, fontsize=8)
+    if slanted:
+        for label in axes.get_xticklabels():
+            label.set(rotation=25, ha="right")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.12, y=0.12)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rotvq.report.page import Picture, write_page
+from rotvq.report.pictures import several_runs
 from rotvq.report.tables import Fact, facts
+from rotvq.run_record import RunRecord, load_runs
 from rotvq.studies.claim import Claim, Group, grouped
 from rotvq.studies.plan import Run
 from rotvq.studies.results import Result, Results, read
@@ -81,7 +83,12 @@ class Page:
 
 
 def write_report(
-    suite: Suite, contents: Contents, plan: Sequence[Run], out: Path, command: Sequence[str]
+    suite: Suite,
+    contents: Contents,
+    plan: Sequence[Run],
+    out: Path,
+    command: Sequence[str],
+    shown: Sequence[Path] = (),
 ) -> Path:
     """Write NAME.html (self-contained), NAME.md and figures; return the path of the HTML file.
 
@@ -91,19 +98,24 @@ def write_report(
         plan: all runs; the page names those that are not done.
         out: folder to write into.
         command: the options that every study's command ends with, as ("--preset", "cpu").
+        shown: folders of further runs whose reconstructions the page opens with.
 
     Raises:
         UserError: no run is done, a record is damaged, or `out` cannot be written.
     """
-    page = build_page(suite, contents, read(plan), command)
+    page = build_page(suite, contents, read(plan), command, load_runs(shown) if shown else ())
     write_page(page, page.pictures, out, suite.name, TEMPLATE)
     return out / f"{suite.name}.html"
 
 
 def build_page(
-    suite: Suite, contents: Contents, results: Results, command: Sequence[str] = ()
+    suite: Suite,
+    contents: Contents,
+    results: Results,
+    command: Sequence[str] = (),
+    shown: Sequence[RunRecord] = (),
 ) -> Page:
-    """The page of these results."""
+    """The page of these results, and the reconstructions of further runs."""
     shared = tuple(fact for fact in _facts(results.all) if len(fact.values) == 1)
     sections = []
     for name in results.studies:
@@ -130,11 +142,12 @@ def build_page(
     opening = contents.opening(results)
     drawn = {picture.name: picture for section in sections for picture in section.pictures}
     names = [f"{name}.png" for name in opening.first if f"{name}.png" in drawn]
+    others = several_runs(shown, [run.label for run in shown], "shown")
     return Page(
         title=suite.title,
         result=opening.result,
         summary=f"{suite.summary} {verdicts.total()} claims checked: {counts}.",
-        opening=(*(drawn[name] for name in names), *opening.pictures),
+        opening=(*(drawn[name] for name in names), *opening.pictures, *others),
         verdicts=grouped({section.study.name: section.claims for section in sections}),
         notices=_notices(suite, results),
         facts=shared,

@@ -66,7 +66,7 @@ def _gain(rows: Sequence[Sequence[Result]]) -> str:
     first, last = (fmean(r.metric("mse") for r in runs) for runs in (rows[0], rows[-1]))
     return (
         f"{len(rows) - 1} changes lower the test error of the paper's recipe from {first:.4f} to "
-        f"{last:.4f}, to {ratio(last, first):.0%} of it."
+        f"{last:.4f}, {100 * ratio(last, first):.0f} % of it."
     )
 
 
