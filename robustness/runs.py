@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from rotvq.data_processing import ImageData, ImageSplit
 from rotvq.report import style
-from rotvq.report.page import build_page
+from rotvq.report.layouts import build_page
 from rotvq.report.templating import render
 from rotvq.run_record import load_runs
 from rotvq.training.config import Config
@@ -27,12 +27,12 @@ FILES = (
 BETWEEN = b"\n=====\n"
 
 ELEMENTS = {
-    ".html": "html head meta title style body header main h1 h2 h3 p dl dt dd div b code details "
-    "summary table thead tbody tr th td strong figure img figcaption pre",
-    ".md": "h1 h2 h3 p table thead tbody tr th td strong br blockquote details summary img ul li "
+    ".html": "html head meta title style body header main section h1 h2 p dl dt dd div b code "
+    "details summary table thead tbody tr th td figure img figcaption label input pre script",
+    ".md": "h1 h2 p table thead tbody tr th td strong br blockquote details summary img ul li "
     "pre code",
 }
-ATTRIBUTES = "alt charset class content lang name scope src style width"
+ATTRIBUTES = "alt aria-label charset class content lang name role scope src style type width"
 
 
 def packed(folder: Path) -> bytes:

@@ -70,6 +70,7 @@ SLOW = (
     "quantization/test_quantizer_compiled.py",
     "quantization/test_quantizer_distributed.py",
     "quantization/test_wrappers.py",
+    "report/test_browser.py",
     "serving/test_load.py",
     "serving/test_page.py",
     "test_examples.py",

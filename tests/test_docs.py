@@ -36,6 +36,7 @@ SMALLER = {
     "--from rotvq-f4": "--from rotvq-f4 --training.epochs 1 --training.batch_size 8 "
     "--data.train_images 16 --data.test_images 8",
     "--training.epochs 4": "",
+    "rotvq sweep --preset smoke": f"rotvq sweep --preset smoke {TINY}",
     "FOLDER-OF-PICTURES": "photos",
     "FOLDER-OF-A-RUN": "runs/tokens",
     "FOLDER": "photos",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 
 import pytest
@@ -42,6 +43,21 @@ def test_epochs_are_replaced_as_a_whole(tmp_path):
     run_folder.write_epochs(tmp_path, history[:1])
     assert (tmp_path / "epochs.jsonl").read_text(encoding="utf-8") == '{"epoch": 1, "note": "γ"}\n'
     assert run_folder.read_epochs(tmp_path) == ['{"epoch": 1, "note": "γ"}'.encode()]
+
+
+def test_the_epochs_are_a_table_too(tmp_path):
+    history = [
+        {"epoch": 1, "train": {"loss": 0.5}, "test": {}, "codebook": {"spread": [0.0, 2.5]}},
+        {"epoch": 2, "train": {"loss": math.nan}, "test": {"psnr": 20.5}, "codebook": {}},
+    ]
+    run_folder.write_epochs(tmp_path, history)
+    assert (tmp_path / "epochs.csv").read_text(encoding="utf-8") == (
+        "epoch,train.loss,codebook.spread.0,codebook.spread.1,test.psnr\n"
+        "1,0.5,0.0,2.5,\n"
+        "2,nan,,,20.5\n"
+    )
+    table = pytest.importorskip("pandas").read_csv(tmp_path / "epochs.csv")
+    assert list(table["epoch"]) == [1, 2] and table["test.psnr"].max() == 20.5
 
 
 def test_a_run_without_a_completed_epoch_has_no_lines(tmp_path):

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from rotvq.errors import UserError
+from rotvq.evaluation.evaluate import evaluating
+from rotvq.evaluation.pixels import normalized
 from rotvq.model import VQVAE
-from rotvq.report.codebook import sheet
+from rotvq.report.codebook import Looks, sheet
 from rotvq.tokens.code_pictures import MOST_CODES, code_pictures
 from rotvq.tokens.collection import Tokens
 
 IMAGES = 12
 """Images in a plot of their codes, at most."""
+
+MOST_IN_REPORT = 4096
+"""Codes that a report shows, at most, so that it stays small."""
 
 
 def plot_codebook(model: VQVAE, title: str = "Codebook") -> Image.Image:
@@ -39,13 +48,50 @@ def plot_codebook(model: VQVAE, title: str = "Codebook") -> Image.Image:
             f"codebook: expected at most {MOST_CODES:,} codes to draw; got {sum(sizes):,}. Decode "
             "the codes of interest with model.decode."
         )
+    return sheet(_codes(model, title))
+
+
+def looks(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> Looks:
+    """What a report shows of a model: the codes, and images drawn with them.
+
+    Args:
+        model: in evaluation mode during the call.
+        images: RGB, each (n, height, width, 3).
+
+    Raises:
+        UserError: the model has more than 4,096 codes altogether.
+    """
+    sizes = model.quantizer.codebook_sizes
+    if sum(sizes) > MOST_IN_REPORT:
+        raise UserError(
+            f"codebook: expected at most {MOST_IN_REPORT:,} codes to draw; got {sum(sizes):,}."
+        )
+    codes = _codes(model, "Codebook")
+    start = model.stride // 2
+    tiles = codes[0][1][:, start : start + model.stride, start : start + model.stride]
+    drawn = []
+    with evaluating(model):
+        for some in images:
+            pixels = torch.from_numpy(some.copy()).permute(0, 3, 1, 2)[:, : model.channels]
+            grid = model.encode(normalized(pixels))
+            first = grid.reshape(*grid.shape[:3], -1)[..., 0].cpu().numpy()
+            # (n, rows, columns, s, s, 3) to images.
+            n, rows, columns = first.shape
+            mosaic = tiles[first].transpose(0, 1, 3, 2, 4, 5)
+            drawn.append(mosaic.reshape(n, rows * model.stride, columns * model.stride, 3))
+    return Looks(drawn, codes)
+
+
+def _codes(model: VQVAE, title: str) -> list[tuple[str, NDArray[np.uint8]]]:
+    """For each codebook, its title and the pictures of its codes, (k, s, s, 3)."""
+    sizes = model.quantizer.codebook_sizes
     sections = []
     for number, size in enumerate(sizes):
         which = f" {number + 1} of {len(sizes)}" if len(sizes) > 1 else ""
         about = f"{title}{which}: {size:,} codes, each decoded in the middle of a mid-gray image"
         pixels = code_pictures(model, number).permute(0, 2, 3, 1)
         sections.append((about, pixels.expand(-1, -1, -1, 3).numpy()))
-    return sheet(sections)
+    return sections
 
 
 def plot_usage(tokens: Tokens, codebook: int = 0) -> Image.Image:

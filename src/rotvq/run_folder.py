@@ -5,6 +5,7 @@
 | `config.yaml` | the configuration, by group |
 | `run.json` | what the run was made from: data, versions, hardware, model |
 | `epochs.jsonl` | one record per completed epoch |
+| `epochs.csv` | the same as a table, for `pandas.read_csv` |
 | `evaluation.json` | metrics over the whole test split |
 | `evaluation-effort-4.json` | the same with tokens that were searched for, at effort 4 |
 | `model.safetensors`, `config.json` | the weights, and the arguments that rebuild the model |
@@ -16,7 +17,9 @@ these files; `rotvq.training.folder` decides who may write them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +39,7 @@ CONFIG = "config.yaml"
 MODEL = "config.json"
 RUN = "run.json"
 EPOCHS = "epochs.jsonl"
+EPOCHS_TABLE = "epochs.csv"
 EVALUATION = "evaluation.json"
 TRAIN_EVALUATION = "evaluation-train.json"
 CHECKPOINT, CHECKPOINT_BEFORE = "checkpoint.pt", "checkpoint-before.pt"
@@ -61,7 +65,8 @@ def evaluation(split: str, effort: int = 0) -> str:
 
 SUBFOLDERS = (RECONSTRUCTIONS, BAD_STEPS, TRACKING, FIGURES, CODEBOOKS, SAMPLES, TOKENIZER)
 OUTPUTS = (
-    MODEL, RUN, EPOCHS, CHECKPOINT, CHECKPOINT_BEFORE, WEIGHTS, SKIPPED, *REPORTS, *SUBFOLDERS,
+    MODEL, RUN, EPOCHS, EPOCHS_TABLE, CHECKPOINT, CHECKPOINT_BEFORE, WEIGHTS, SKIPPED, *REPORTS,
+    *SUBFOLDERS,
     *(evaluation(split, effort) for split in ("test", "train") for effort in range(len(EFFORTS))),
 )  # fmt: skip
 """Everything that a run writes besides its configuration and its lock."""
@@ -75,6 +80,11 @@ def is_run(folder: Path) -> bool:
 def reconstruction(epoch: int) -> str:
     """The picture of an epoch's reconstructions, relative to the folder; epochs count from 1."""
     return f"{RECONSTRUCTIONS}/epoch_{epoch:04d}.png"
+
+
+def searched(effort: int) -> str:
+    """The picture of the same images with their tokens searched for at an effort."""
+    return f"{RECONSTRUCTIONS}/effort_{effort}.png"
 
 
 def read_config(folder: Path) -> Mapping[str, Any]:
@@ -122,8 +132,31 @@ def read_epochs(folder: Path) -> list[bytes]:
 
 
 def write_epochs(folder: Path, history: Iterable[Mapping[str, Any]]) -> None:
-    """Replace epochs.jsonl, so that it always agrees with the checkpoint."""
-    write_text(folder / EPOCHS, "".join(to_json(record) + "\n" for record in history))
+    """Replace epochs.jsonl and epochs.csv, so that they always agree with the checkpoint."""
+    records = list(history)
+    write_text(folder / EPOCHS, "".join(to_json(record) + "\n" for record in records))
+    write_text(folder / EPOCHS_TABLE, _table(records))
+
+
+def _table(history: Sequence[Mapping[str, Any]]) -> str:
+    """CSV with a line for each record; values of groups are named as in test.psnr."""
+    lines = [dict(_leaves(record)) for record in history]
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    content = StringIO()
+    writer = csv.DictWriter(content, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return content.getvalue()
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+    for key, part in parts:
+        full = f"{name}.{key}" if name else str(key)
+        if isinstance(part, Mapping | list | tuple):
+            yield from _leaves(part, full)
+        else:
+            yield full, part
 
 
 def _read(read: Callable[[Path, Path], T], folder: Path, name: str) -> T:

@@ -13,6 +13,7 @@ from typing import Any
 from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.guarded import mapping, numbers, parse_json, shown
+from rotvq.names import EFFORTS
 from rotvq.text import printable
 
 MOST_EPOCHS, MOST_CODES = 10**9, 2**20
@@ -62,6 +63,7 @@ class RunRecord:
         epochs: at least one.
         evaluation: None until the run is evaluated.
         notes: one sentence for each irregularity that was ignored.
+        efforts: evaluations of the same split with tokens searched for, by their effort.
     """
 
     path: Path
@@ -71,6 +73,7 @@ class RunRecord:
     epochs: tuple[Epoch, ...]
     evaluation: Evaluation | None
     notes: tuple[str, ...]
+    efforts: Mapping[int, Evaluation] = field(default_factory=dict)
 
     @property
     def is_prior(self) -> bool:
@@ -99,6 +102,12 @@ class RunRecord:
         found = {int(m[1]): file for file in files if (m := _PICTURE.fullmatch(file.name))}
         return dict(sorted(found.items()))
 
+    @property
+    def searched(self) -> dict[int, Path]:
+        """The picture of each effort at which tokens were searched for, in order."""
+        names = {effort: self.path / run_folder.searched(effort) for effort in range(len(EFFORTS))}
+        return {effort: path for effort, path in names.items() if path.exists()}
+
 
 def load_run(path: Path) -> RunRecord:
     """Read a run folder; its label is the folder's name.
@@ -112,7 +121,13 @@ def load_run(path: Path) -> RunRecord:
     config = run_folder.read_config(path)
     epochs, notes = _epochs(path)
     evaluation = load_evaluation(path) if (path / run_folder.EVALUATION).exists() else None
-    return RunRecord(path, _label(path.resolve().name), config, run, epochs, evaluation, notes)
+    efforts = {
+        effort: _evaluation(path, name)
+        for effort in range(1, len(EFFORTS))
+        if (path / (name := run_folder.evaluation("test", effort))).exists()
+    }
+    label = _label(path.resolve().name)
+    return RunRecord(path, label, config, run, epochs, evaluation, notes, efforts)
 
 
 def load_evaluation(path: Path) -> Evaluation:
@@ -207,8 +222,8 @@ def _epoch(value: Any, where: str) -> Epoch:
     return Epoch(number, train, test, timing, codebook)
 
 
-def _evaluation(folder: Path) -> Evaluation:
-    path = folder / run_folder.EVALUATION
+def _evaluation(folder: Path, name: str = run_folder.EVALUATION) -> Evaluation:
+    path = folder / name
     value = run_folder.read_record(folder, path.name)
     counts = value.get("counts", [])
     if not isinstance(counts, list) or not all(isinstance(c, int) and c >= 0 for c in counts):

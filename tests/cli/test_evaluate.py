@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from rotvq.names import DEFAULT_EFFORT
+from rotvq.report import tiles
+from rotvq.run_record import load_run
 
 
 def read(path):
@@ -171,11 +173,22 @@ def test_a_file_that_is_not_a_record_is_not_replaced(rotvq, trained, tmp_path, c
         assert out.read_text() == content
 
 
+def _error(pairs):
+    (first, *_), (drawn, *_) = pairs
+    return ((first.astype(float) - drawn) ** 2).mean()
+
+
 def test_a_search_has_records_of_its_own(rotvq, trained):
     before = (trained / "evaluation.json").read_bytes()
     answer = rotvq("evaluate", trained, "--effort", 2)
     assert (answer.status, answer.err) == (0, "")
     assert "evaluation-effort-2.json" in answer.out
+    run = load_run(trained)
+    effort, searched = tiles.best_searched(run)
+    before_search = tiles.last_pairs(run)
+    assert effort == 2 and list(run.searched) == [2]
+    assert tiles.are_same(searched.originals, before_search.originals)
+    assert _error(searched) < _error(before_search)
     assert rotvq("evaluate", trained, "--split", "train", "--effort").status == 0
     assert (trained / "evaluation.json").read_bytes() == before
     plain, test = json.loads(before), read(trained / "evaluation-effort-2.json")

@@ -14,6 +14,8 @@ def test_a_single_run_gets_a_page(rotvq, trained):
     assert "<h1>trained</h1>" in page
     assert '<th scope="row">quantizer.estimator</th><td>rotation</td>' in page
     assert "http" not in page.split("<body")[0], "nothing is fetched"
+    assert "Tokens: the code of each" in page
+    assert (trained / "figures/codebook.png").exists()
     assert (trained / "report.md").exists()
     assert any((trained / "figures").iterdir())
 
@@ -39,6 +41,14 @@ def test_a_missing_folder_or_one_without_a_run_is_reported(rotvq, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "empty" in rotvq("report", tmp_path / "empty").error
     assert "runs" in rotvq("report").error
+
+
+def test_weights_that_cannot_be_read_leave_out_what_the_model_draws(rotvq, trained):
+    (trained / "model.safetensors").write_bytes(b"damaged")
+    answer = rotvq("report", trained)
+    assert answer.status == 0
+    assert "Tokens and codes are not drawn: " in answer.out
+    assert "Tokens: " not in (trained / "report.html").read_text(encoding="utf-8")
 
 
 def test_an_unfinished_run_is_reported_too(rotvq, trained):

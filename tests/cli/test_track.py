@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import pytest
 
@@ -25,8 +26,45 @@ def test_tensorboard_sees_curves_pictures_and_the_codebook(rotvq, tiny, tmp_path
         assert found == [(r["images"], pytest.approx(r[group][name])) for r in records]
     assert len(events.Images("reconstructions")) == 2
     assert [e.step for e in events.Histograms("codebook/N")] == [r["images"] for r in records]
+    assert events.Scalars("running/loss")[-1].value == pytest.approx(records[-1]["train"]["loss"])
+    assert [e.step for e in events.Scalars("running/loss")][-1] == records[-1]["images"]
+    final = json.loads((tmp_path / "run/evaluation.json").read_text())["metrics"]
+    (found,) = events.Scalars("final/mse")
+    assert (found.step, found.value) == (records[-1]["images"], pytest.approx(final["mse"]))
+    options = hparams(events, "session_start_info").session_start_info.hparams
+    assert options["training.batch_size"].number_value == 8
+    assert options["quantizer.estimator"].string_value == "rotation"
+    assert options["quantizer.levels"].string_value == "null"
+    metrics = hparams(events, "experiment").experiment.metric_infos
+    assert "final/mse" in {info.name.tag for info in metrics}
     projected = list(folder.rglob("tensors.tsv"))
     assert len(projected) == 1 and len(projected[0].read_text().splitlines()) == 16
+
+
+def hparams(events, kind):
+    """What TensorBoard's plugin of this name stored."""
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    content = events.summary_metadata[f"_hparams_/{kind}"].plugin_data.content
+    return HParamsPluginData.FromString(content)
+
+
+def test_points_within_an_epoch_are_logged_a_limited_number_of_times():
+    from types import SimpleNamespace as Some
+
+    @dataclass
+    class Means:
+        loss: float
+        counts: object = None
+
+    config = Some(training=Some(epochs=2))
+    trainer = Some(config=config, images_per_epoch=5000, position=Some(images=0))
+    recorder = Recorder()
+    callback = tracking.TrackerCallback([recorder], trainer, print)
+    for images in range(1, 10_001):
+        callback.on_images(images, Means(0.5))
+    assert len(recorder.logged) == tracking.POINTS
+    assert recorder.logged[0] == (10, {"running/loss": 0.5})
 
 
 def test_a_run_is_the_same_with_and_without(rotvq, tiny, trained, tmp_path):
@@ -84,7 +122,11 @@ def test_other_trackers_get_numbers_only(rotvq, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "check", lambda names: None)
     monkeypatch.setattr(tracking, "_started", lambda name, config, folder: recorder)
     assert rotvq("train", *tiny, "--out", tmp_path / "run", "--track", "any").status == 0
-    (first, values), (second, _), last = recorder.logged
-    assert (first, second, last) == (40, 80, "finished")
+    *logged, last = recorder.logged
+    epochs = [(step, values) for step, values in logged if "train/loss" in values]
+    assert [step for step, _ in epochs] == [40, 80] and last == "finished"
+    ((step, final),) = [each for each in logged if "final/mse" in each[1]]
+    assert step == 80 and all(isinstance(value, int | float) for value in final.values())
+    values = epochs[0][1]
     assert all(isinstance(value, float) for value in values.values())
     assert {"train/loss", "test/psnr", "codebook/dead", "timing/images_per_second"} <= set(values)

@@ -196,8 +196,8 @@ def test_a_run_leaves_its_whole_folder(rotvq, tiny, tmp_path):
     answer = rotvq("train", *tiny, "--out", tmp_path / "run")
     assert (answer.status, answer.err) == (0, "")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-        ".rotvq-lock", "checkpoint.pt", "config.json", "config.yaml", "epochs.jsonl",
-        "evaluation.json", "model.safetensors", "reconstructions", "run.json",
+        ".rotvq-lock", "checkpoint.pt", "config.json", "config.yaml", "epochs.csv",
+        "epochs.jsonl", "evaluation.json", "model.safetensors", "reconstructions", "run.json",
     ]  # fmt: skip
     assert len(list((tmp_path / "run/reconstructions").iterdir())) == 2
     assert "smooth: 40 training and 12 test images, 3x16x16." in answer.out

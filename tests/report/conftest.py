@@ -23,6 +23,30 @@ def make_run(tmp_path: Path) -> MakeRun:
     return make
 
 
+@pytest.fixture(scope="session")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """HTML files: the report of one run, of two and of 20."""
+    from rotvq.report import write_report
+
+    folder = tmp_path_factory.mktemp("reports")
+    runs = [
+        write_run(
+            folder / f"{estimator}_with_{codes}_codes_and_quality_{quality}",
+            estimator=estimator,
+            codes=codes,
+            quality=quality,
+            epochs=3,
+            side=32,
+            command=f"rotvq train --quantizer.estimator {estimator} --out runs/of/a/long/name",
+        )
+        for estimator in ("rotation", "straight_through")
+        for codes in (64, 1024)
+        for quality in (0.8, 0.9, 1.0, 1.1, 1.2)
+    ]
+    chosen = {"one": runs[:1], "two": runs[4:6], "twenty": runs}
+    return {name: write_report(some, folder / name) for name, some in chosen.items()}
+
+
 def write_run(
     path: Path,
     *,

@@ -5,8 +5,16 @@ import pytest
 from PIL import Image
 
 from rotvq.errors import UserError
-from rotvq.report import tiles
+from rotvq.report import style, tiles
 from rotvq.run_record import load_run, load_runs
+
+
+def entries(runs):
+    return [
+        (run.label, tiles.last_pairs(run), style.colour(n))
+        for n, run in enumerate(runs)
+        if run.pictures
+    ]
 
 
 def test_tiles_are_cut_in_reading_order(tmp_path):
@@ -47,7 +55,7 @@ def test_milestones_are_the_nearest_recorded_epochs():
 
 def test_runs_on_the_same_images_share_their_originals(make_run):
     runs = load_runs([make_run("a", epochs=1), make_run("b", epochs=1, quality=0.3)])
-    (blocks,) = tiles.reconstruction_groups(runs)
+    (blocks,) = tiles.grouped(entries(runs))
 
     assert [[row.label for row in block] for block in blocks] == [["original", "a", "b"]] * 2
     assert not np.array_equal(blocks[0][1].tiles, blocks[0][2].tiles)
@@ -55,7 +63,7 @@ def test_runs_on_the_same_images_share_their_originals(make_run):
 
 def test_runs_on_different_images_have_a_picture_each(make_run):
     runs = load_runs([make_run("a", epochs=1), make_run("b", epochs=1, side=8, columns=4)])
-    groups = tiles.reconstruction_groups(runs)
+    groups = tiles.grouped(entries(runs))
     assert [[row.label for row in blocks[0]] for blocks in groups] == [
         ["original", "a"],
         ["original", "b"],

@@ -15,7 +15,7 @@ def write(results_or_plan, out, command=(), suite=paper):
     return write_report(suite.SUITE, suite.contents(), plan, out, command)
 
 
-@pytest.mark.parametrize(("twin", "pictures"), [(paper, 10), (ablations, 3)])
+@pytest.mark.parametrize(("twin", "pictures"), [(paper, 10), (ablations, 4)])
 def test_every_study_has_its_section_and_every_picture_its_file(
     make_results, tmp_path, twin, pictures
 ):
@@ -61,7 +61,7 @@ def test_text_from_records_is_escaped_in_html(make_results, tmp_path):
     record["data"]["name"] = "<script>alert(1)</script>"
     path.write_text(json.dumps(record))
     page = write(results, tmp_path / "out").read_text()
-    assert "<script>" not in page and "&lt;script&gt;" in page
+    assert "<script>alert" not in page and "&lt;script&gt;alert" in page
 
 
 def test_a_study_in_a_folder_that_is_not_utf8_is_drawn_with_any_names_of_layers(
@@ -73,3 +73,27 @@ def test_a_study_in_a_folder_that_is_not_utf8_is_drawn_with_any_names_of_layers(
     page = write(results, tmp_path / "\udcff", ["--out", "\udcff"])
     assert "\\udcff" in page.read_text(encoding="utf-8")
     assert len(list((tmp_path / "\udcff/figures").iterdir())) == 3
+
+
+def test_the_page_opens_with_figures_and_further_runs_and_shows_each_once(make_results):
+    results = make_results("out", studies=["table3", "figures"])
+    run = results.of("table3")[0].record
+    page = build_page(paper.SUITE, paper.contents(), results, shown=(run,))
+    names = [picture.name for picture in page.opening]
+    assert names == ["figures-1-5.png", "figures-6-8.png", "table3.png", "shown-1.png"]
+    all_names = [picture.name for picture in page.pictures]
+    assert len(all_names) == len(set(all_names)) and "gradient-flow.png" in all_names
+    assert page.notices and not page.result
+
+
+def test_the_ablations_open_with_their_result(make_results):
+    values = {"paper": 0.02, "wide": 0.01}
+    results = make_results(
+        "out",
+        suite=ablations.SUITE,
+        studies=["steps"],
+        values=lambda run: {"mse": values.get(run.variant.name, 0.015)},
+    )
+    page = build_page(ablations.SUITE, ablations.contents(), results)
+    assert "from 0.0200 to 0.0100, 50 % of it." in page.result
+    assert page.opening[0].name == "steps.png"

@@ -14,8 +14,17 @@ def structure(report: str) -> str:
     """A report without what depends on the machine and on noise; rows keep their names."""
     report = re.sub(r"(?m)^\| (Hardware|Precision|Versions|Commit) .*\n", "", report)
     report = re.sub(r"(?m)(claims checked): .*$", r"\1", report)
+    report = _claims_in_order(report)
     report = re.sub(r"(?i)\b(not |partly )?confirmed\b", "VERDICT", report)
     return "".join(map(_masked, report.splitlines(keepends=True)))
+
+
+def _claims_in_order(report: str) -> str:
+    """The report with its claims sorted, as their verdicts depend on noise."""
+    before, heading, rest = report.partition("## Claims\n")
+    claims, next_heading, after = rest.partition("\n## ")
+    found = sorted(line for line in claims.splitlines(keepends=True) if line.startswith("- "))
+    return "".join((before, heading, "\n", *found, next_heading, after))
 
 
 def _masked(line: str) -> str:

@@ -59,8 +59,9 @@ def test_overwrite_removes_the_runs_own_files_and_no_others(tmp_path, tiny):
     folder = tmp_path / "run"
     prepare(folder, tiny())
     own = [
-        "run.json", "epochs.jsonl", "evaluation.json", "evaluation-train.json", "checkpoint.pt",
-        "model.safetensors", "reconstructions/epoch_0001.png", "report.html", "report.md",
+        "run.json", "epochs.jsonl", "epochs.csv", "evaluation.json", "evaluation-train.json",
+        "checkpoint.pt", "model.safetensors", "reconstructions/epoch_0001.png", "report.html",
+        "report.md",
         "figures/curves.png",
     ]  # fmt: skip
     others = ["notes.txt", "mine/checkpoint.pt", "config.yaml.bak"]

@@ -21,6 +21,7 @@ from rotvq.training.folder import check_same_data, read_config
 if TYPE_CHECKING:
     from rotvq.data_processing import ImageSplit
     from rotvq.evaluation.classifier_metrics import ClassifierMetrics
+    from rotvq.model import VQVAE
 
 
 def run(argv: Sequence[str]) -> int:
@@ -116,6 +117,8 @@ def run(argv: Sequence[str]) -> int:
     out = options.out or options.run / run_folder.evaluation(options.split, options.effort)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, record)
+    if options.effort and options.split == "test" and not options.out:
+        _draw(options.run, model, options.effort)
     for line in summary(record):
         terminal.say(line)
     for name, value in found.items():
@@ -153,6 +156,22 @@ def _classifiers(folder: Path, run: Path) -> dict[str, Any]:
     described = {key: record[key] for key in kept if key in record}
     trained = {"perceptual": before["perceptual"]} if before.get("perceptual") else {}
     return {"classifier": described, **trained}
+
+
+def _draw(folder: Path, model: VQVAE, effort: int) -> None:
+    """Draw the images of the run's last picture with their tokens searched for."""
+    import numpy as np
+    import torch
+
+    from rotvq.report import tiles
+    from rotvq.run_record import load_run
+    from rotvq.training.pictures import save_reconstructions
+
+    run = load_run(folder)
+    if run.pictures:
+        pixels = np.concatenate(tiles.last_pairs(run).originals)
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)[:, : model.channels]
+        save_reconstructions(folder / run_folder.searched(effort), model, images, effort)
 
 
 def _check_record(path: Path) -> None:

@@ -32,6 +32,7 @@ COMMANDS = {
     "ablate": "measure what each option adds to the paper's recipe",
     "classifier": "train the classifier behind the classifier metrics",
     "report": "write an HTML and Markdown report on one or more runs",
+    "sweep": "train a run for each combination of some values, and compare them",
     "completion": "print a shell completion script",
     "doctor": "show versions, devices, precision and available data",
 }

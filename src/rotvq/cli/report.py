@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rotvq import run_folder
 from rotvq.cli.options import Parser
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
+
+if TYPE_CHECKING:
+    from rotvq.report.codebook import Looks
+    from rotvq.run_record import RunRecord
 
 
 def run(argv: Sequence[str]) -> int:
@@ -28,9 +34,29 @@ def run(argv: Sequence[str]) -> int:
                 f"{folder}: expected a run folder; found none. Pass the folder that "
                 "`rotvq train --out` wrote."
             )
-    from rotvq.report import write_report
+    from rotvq.report import load_runs, write_report
 
-    alone = options.runs[0] if len(options.runs) == 1 else Path("report")
-    page = write_report(options.runs, options.out or alone)
-    Terminal().say(f"Report: {page}")
+    terminal = Terminal()
+    runs = load_runs(options.runs)
+    alone = options.runs[0] if len(runs) == 1 else Path("report")
+    looks = _looks(runs[0], terminal) if len(runs) == 1 else None
+    page = write_report(options.runs, options.out or alone, looks)
+    terminal.say(f"Report: {page}")
     return 0
+
+
+def _looks(run: RunRecord, terminal: Terminal) -> Looks | None:
+    """What the model of a run draws; None, and why, if it cannot."""
+    if run.is_prior or not run.pictures or not (run.path / run_folder.WEIGHTS).exists():
+        return None
+    # Imported late, because torch is slow to import.
+    from rotvq.plotting import looks
+    from rotvq.report import tiles
+    from rotvq.training.build import load_model
+
+    originals = tiles.pairs_of(run, max(run.pictures)).originals
+    try:
+        return looks(load_model(run.path), originals)
+    except UserError as error:
+        terminal.say(f"Tokens and codes are not drawn: {error}")
+        return None

@@ -84,7 +84,7 @@ def run_suite(
 
         seeds = ["--seeds", str(options.seeds)] if options.seeds else []
         command = [*_common(options, out), *seeds]
-        report = write_report(suite, contents(), everything, out, command)
+        report = write_report(suite, contents(), everything, out, command, options.show)
         print(printable(f"Report: {report}"))
     return status
 
@@ -149,6 +149,14 @@ def _parse(
         "--variants", nargs="+", default=[], metavar="NAME", help="run only these variants"
     )
     parser.add_argument("--seeds", type=int, help="seeds per variant (default: the preset's)")
+    parser.add_argument(
+        "--show",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="folders of further runs whose reconstructions the report opens with",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="parallel runs (default: 1)")
     options = parser.parse_args(argv)
     for option in ("seeds", "jobs"):

@@ -85,10 +85,10 @@ def execute(config: Config, options: Options, command: str) -> int:
             progress.say(f"  Skipped images are listed in {options.out / run_folder.SKIPPED}.")
     trackers = tracking.start(options.track if main else (), config, options.out)
     try:
+        tracked = tracking.TrackerCallback(trackers, trainer, progress.say)
         with runs.written("rotvq train", options.out), progress.following(trainer) as callback:
-            record = trainer.run(
-                [callback, tracking.TrackerCallback(trackers, trainer, progress.say)]
-            )
+            record = trainer.run([callback, tracked])
+        tracked.on_end(record)
     except Stopped as stopped:
         progress.say(str(stopped))
         return 128 + stopped.number

@@ -2,12 +2,26 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 Tiles = NDArray[np.uint8]  # (k, side, side, 3), 0..255
+
+
+class Looks(NamedTuple):
+    """What only the model of a run can draw.
+
+    Args:
+        tokens: for each row of originals, each image with its tokens drawn as their codes look.
+        codes: for each codebook, its title and a tile of every code.
+    """
+
+    tokens: Sequence[Tiles]
+    codes: Sequence[tuple[str, Tiles]]
+
 
 WIDTH = 1600
 """Pixels of the picture that tiles are enlarged towards."""

@@ -1,9 +1,9 @@
 """Plots: curves over epochs, and the usage of the codes. Pure: records to PNG bytes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from rotvq.guarded import LARGEST_NUMBER
 from rotvq.report import style
 from rotvq.run_record import RunRecord
 
@@ -116,10 +117,54 @@ def usage(runs: Sequence[RunRecord]) -> bytes:
         return style.png(figure)
 
 
-def draw_panel(axes: Axes, panel: Panel, runs: Sequence[RunRecord]) -> None:
-    """One curve per run, each in its colour: test solid, training dashed."""
+def cluster_sizes(run: RunRecord) -> bytes | None:
+    """Quantiles of the cluster sizes and dead codes over the epochs, as PNG.
+
+    None where fewer than two epochs have them recorded.
+    """
+    known = [(e.number, e.codebook) for e in run.epochs if _is_health(e.codebook)]
+    if len(known) < 2:
+        return None
+    numbers = [number for number, _ in known]
+    _, low, quarter, median, upper, high, _ = np.array([seen["spread"] for _, seen in known]).T
+    with style.look():
+        figure = Figure(figsize=(style.WIDTH, 3.2), layout="constrained")
+        sizes, dead = figure.subplots(1, 2)
+        for bottom, top, alpha in ((low, high, 0.2), (quarter, upper, 0.35)):
+            sizes.fill_between(
+                numbers, bottom, top, color=style.colour(0), alpha=alpha, linewidth=0
+            )
+        sizes.plot(numbers, median, color=style.colour(0))
+        sizes.set_title("Cluster sizes (training)")
+        sizes.set_ylabel("fraction of the mean")
+        sizes.set_ylim(bottom=0)
+        dead.plot(numbers, [seen["dead"] for _, seen in known], color=style.colour(0))
+        dead.set_title("Dead codes (training)")
+        dead.set_ylabel("codes")
+        dead.set_ylim(0, max(1.05 * max(seen["dead"] for _, seen in known), 1))
+        for axes in (sizes, dead):
+            axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        dead.yaxis.set_major_locator(MaxNLocator(integer=True))
+        return style.png(figure)
+
+
+def _is_health(codebook: Mapping[str, Any]) -> bool:
+    """Whether the record of a codebook holds the seven quantiles and the dead codes, all sane."""
+    spread = codebook.get("spread")
+    if not isinstance(spread, list) or len(spread) != 7:
+        return False
+    values = [*spread, codebook.get("dead")]
+    return all(isinstance(v, int | float) and 0 <= v <= LARGEST_NUMBER for v in values)
+
+
+def draw_panel(
+    axes: Axes, panel: Panel, runs: Sequence[RunRecord], colours: Sequence[str] = ()
+) -> None:
+    """One curve per run, each in its colour or the one given: test solid, training dashed."""
     drawn = False
     for n, run in enumerate(runs):
+        colour, marker = (colours[n], "None") if colours else (style.colour(n), style.marker(n))
         at = _minutes(run) if panel.over_time else [float(e.number) for e in run.epochs]
         places = list(zip(at, run.epochs, strict=True))
         # Not every epoch has a test pass.
@@ -130,8 +175,8 @@ def draw_panel(axes: Axes, panel: Panel, runs: Sequence[RunRecord]) -> None:
         for measured, line in zip(splits, ("-", "--"), strict=False):
             values = [_drawable(metrics.get(panel.metric), panel) for _, metrics in measured]
             drawn |= not all(math.isnan(value) for value in values)
-            mark = style.marker(n) if len(values) > 1 else "o"
-            axes.plot([x for x, _ in measured], values, line, color=style.colour(n), marker=mark)
+            mark = marker if len(values) > 1 else "o"
+            axes.plot([x for x, _ in measured], values, line, color=colour, marker=mark)
     axes.set_title(panel.title)
     axes.set_ylabel(panel.unit)
     axes.set_xlabel("minutes of training" if panel.over_time else "epoch")

@@ -1,7 +1,6 @@
 """Tables of runs. Pure: records to texts."""
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,14 +10,15 @@ MISSING = "—"
 
 
 class Cell(NamedTuple):
-    """A text, and whether it is the best of its row."""
+    """A text, whether it is the best of its metric, and the number that it is sorted by."""
 
     text: str
     best: bool = False
+    value: float | None = None
 
 
 class Row(NamedTuple):
-    """A named row with one cell per run."""
+    """A named row of cells."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -31,143 +31,16 @@ class Fact(NamedTuple):
     values: tuple[tuple[str | None, str], ...]
 
 
-class Metric(NamedTuple):
-    """A row of metrics: its name, its value, how it is written, and which end is better."""
-
-    name: str
-    value: Callable[[RunRecord], float | None]
-    text: Callable[[float], str]
-    better: Callable[[Sequence[float]], float] | None = None  # min, max, or neither
+def listed(names: Sequence[str]) -> str:
+    """Names as a phrase: "a", "a and b", "a, b and c"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
-def _evaluated(name: str) -> Callable[[RunRecord], float | None]:
-    return lambda run: run.evaluation.metrics.get(name) if run.evaluation else None
-
-
-def _sized(name: str) -> Callable[[RunRecord], float | None]:
-    def value(run: RunRecord) -> float | None:
-        size = lookup(run.run, f"model.{name}")
-        return size if isinstance(size, int | float) else None
-
-    return value
-
-
-def _at_the_end(name: str) -> Callable[[RunRecord], float | None]:
-    """A value of the codebook's state after the last epoch."""
-
-    def value(run: RunRecord) -> float | None:
-        found = run.epochs[-1].codebook.get(name)
-        return found if isinstance(found, int | float) else None
-
-    return value
-
-
-def _at_quantile(place: int) -> Callable[[RunRecord], float | None]:
-    """A quantile of the relative cluster sizes, by its index in the record."""
-
-    def value(run: RunRecord) -> float | None:
-        spread = run.epochs[-1].codebook.get("spread")
-        found = spread[place] if isinstance(spread, list) and len(spread) > place else None
-        return found if isinstance(found, int | float) else None
-
-    return value
-
-
-def _speed(run: RunRecord) -> float | None:
-    speeds = [e.timing["images_per_second"] for e in run.epochs if "images_per_second" in e.timing]
-    return math.fsum(speeds) / len(speeds) if speeds else None
-
-
-def _minutes(run: RunRecord) -> float | None:
-    seconds = [e.timing["train_seconds"] for e in run.epochs if "train_seconds" in e.timing]
-    return math.fsum(seconds) / 60 if seconds else None
-
-
-def _decimals(digits: int) -> Callable[[float], str]:
-    return lambda value: f"{value:,.{digits}f}"
-
-
-def _significant(value: float) -> str:
-    return f"{value:.4g}"
-
-
-FORWARD_MSE = Metric(
-    "MSE of the forward pass (leaks ‖z_e‖ past the codebook)",
-    _evaluated("forward_mse"),
-    _significant,
-)
-
-# Codebook and commitment losses are in the units of each run's own latents, so none is best.
-METRICS = (
-    Metric("MSE", _evaluated("mse"), _significant, min),
-    FORWARD_MSE,
-    Metric("PSNR of the mean MSE (dB)", _evaluated("psnr"), _decimals(2), max),
-    Metric("PSNR, mean over images (dB)", _evaluated("psnr_per_image"), _decimals(2), max),
-    Metric("SSIM", _evaluated("ssim"), _decimals(4), max),
-    Metric("SSIM, uniform 7x7 window", _evaluated("ssim_uniform_7x7"), _decimals(4), max),
-    Metric("Perplexity", _evaluated("perplexity"), _decimals(1), max),
-    Metric("Codes used", _evaluated("codes_used"), _decimals(0), max),
-    Metric("Codebook size K", lambda run: run.codebook_size, _decimals(0)),
-    Metric("Usage, codes used / K", _evaluated("usage"), lambda value: f"{100 * value:.1f} %", max),
-    Metric("Dead codes (used less than 3 % of the mean)", _at_the_end("dead"), _decimals(0), min),
-    Metric(
-        "Training steps that the longest-idle code has been unused",
-        _at_the_end("oldest"),
-        _decimals(0),
-    ),
-    Metric("Cluster size, lower quartile / mean", _at_quantile(2), _significant),
-    Metric("Cluster size, upper quartile / mean", _at_quantile(4), _significant),
-    Metric("Codebook loss", _evaluated("codebook_loss"), _significant),
-    Metric("Commitment loss", _evaluated("commitment_loss"), _significant),
-    Metric("Quantization error / variance of z_e", _evaluated("relative_error"), _significant),
-    Metric("Bits per image", _sized("bits_per_image"), lambda value: f"{value:,.6g}", min),
-    Metric("Bits per pixel", _sized("bits_per_pixel"), _significant, min),
-    Metric("Bits per token under the prior", _evaluated("bits_per_token"), _decimals(3), min),
-    Metric(
-        "Bits per token without a given class",
-        _evaluated("bits_per_token_without_class"),
-        _decimals(3),
-        min,
-    ),
-    Metric("Entropy of code use, bits per token", _evaluated("entropy_per_token"), _decimals(3)),
-    Metric(
-        "Bits per image under the prior",
-        lambda run: _evaluated("bits_per_image")(run) if run.is_prior else None,
-        _decimals(1),
-        min,
-    ),
-    Metric(
-        "Bits per image as a fixed-length code", _evaluated("fixed_bits_per_image"), _decimals(1)
-    ),
-    Metric("Parameters", _sized("parameters"), _decimals(0), min),
-    Metric("Training images/s (mean over epochs)", _speed, _decimals(0), max),
-    Metric("Training minutes", _minutes, _decimals(1), min),
-)
-
-
-def metric_rows(runs: Sequence[RunRecord]) -> tuple[Row, ...]:
-    """The final metrics, one cell per run; rows without any value are left out."""
-    leaks = any(_leaks(run) for run in runs)
-    rows = [_row(metric, runs) for metric in METRICS if leaks or metric is not FORWARD_MSE]
-    return tuple(row for row in rows if any(cell.text != MISSING for cell in row.cells))
-
-
-def _leaks(run: RunRecord) -> bool:
-    """Whether the forward pass decodes something other than codes (`reflection`)."""
-    mse, forward = _evaluated("mse")(run), _evaluated("forward_mse")(run)
-    if mse is None or forward is None:
-        return False
-    return abs(mse - forward) > 1e-5 * abs(mse)
-
-
-def _row(metric: Metric, runs: Sequence[RunRecord]) -> Row:
-    values = [metric.value(run) for run in runs]
-    texts = [MISSING if v is None else metric.text(v) for v in values]
-    finite = [v for v in values if v is not None and math.isfinite(v)]
-    best = MISSING  # equal texts are equally good; a row without differences has no best
-    if metric.better and finite and len(set(texts)) > 1 and comparable(runs):
-        best = metric.text(metric.better(finite))
-    return Row(metric.name, tuple(Cell(text, text == best != MISSING) for text in texts))
+def short_names(names: Sequence[str]) -> list[str]:
+    """Dotted names without the part before the last dot, where that leaves them distinct."""
+    last = [name.rpartition(".")[2] for name in names]
+    return [one if last.count(one) == 1 else name for one, name in zip(last, names, strict=True)]
 
 
 def comparable(runs: Sequence[RunRecord]) -> bool:

@@ -25,6 +25,7 @@ LABEL_LENGTH = 18  # characters a line
 LARGEST_FILE, LARGEST_PICTURE, LARGEST_SIDE = 2**26, 2**24, 2**13  # bytes, pixels, pixels
 MOST_PAIRS = 16  # of rows; a run writes two
 GAP, GROUP_GAP, MARGIN = 2, 18, 14  # pixels
+GAIN = 4  # of differences
 
 
 class Pairs(NamedTuple):
@@ -100,15 +101,32 @@ def whole(file: Path) -> Drawn:
     return Drawn(content.getvalue(), size[0])
 
 
+def last_pairs(run: RunRecord) -> Pairs:
+    """The pairs that a run recorded last; raises as `read_pairs`."""
+    return pairs_of(run, max(run.pictures))
+
+
 def pairs_of(run: RunRecord, epoch: int) -> Pairs:
     """The pairs that a run recorded after an epoch; raises as `read_pairs`."""
+    return read_pairs(run.pictures[epoch], *_sides(run))
+
+
+def best_searched(run: RunRecord) -> tuple[int, Pairs] | None:
+    """The highest effort of which a run has a picture, and its pairs; raises as `read_pairs`."""
+    if not run.searched:
+        return None
+    effort = max(run.searched)
+    return effort, read_pairs(run.searched[effort], *_sides(run))
+
+
+def _sides(run: RunRecord) -> tuple[int, int]:
     height, width = (lookup(run.run, f"data.test.{side}") for side in ("height", "width"))
     if not all(type(side) is int and side > 0 for side in (height, width)):  # True is an int, too
         raise UserError(
             f"{run.path / run_folder.RUN}: expected data.test.height and .width in pixels; got "
             f"{style.shorten(f'{height!r} and {width!r}', 60)}"
         )
-    return read_pairs(run.pictures[epoch], height, width)
+    return height, width
 
 
 def milestones(epochs: Sequence[int]) -> list[int]:
@@ -118,22 +136,28 @@ def milestones(epochs: Sequence[int]) -> list[int]:
     return sorted(nearest | {min(epochs), last})
 
 
-def reconstruction_groups(runs: Sequence[RunRecord]) -> list[list[list[Row]]]:
-    """The rows of one picture for each set of runs that share their originals.
+def difference(originals: Tiles, reconstructions: Tiles) -> Tiles:
+    """Absolute differences, GAIN times; black where both are equal."""
+    apart = np.abs(originals.astype(np.int16) - reconstructions)
+    return np.minimum(GAIN * apart, 255).astype(np.uint8)
 
-    A picture is a list of blocks; a block is the originals and then a row a run.
+
+def grouped(entries: Sequence[tuple[str, Pairs, str]]) -> list[list[list[Row]]]:
+    """The rows of one picture for each set of entries that share their originals.
+
+    A picture is a list of blocks; a block is the originals and then a row for each entry.
+
+    Args:
+        entries: label, pictures and colour of each.
     """
     pictures: list[list[list[Row]]] = []
-    for n, run in enumerate(runs):
-        if not run.pictures:
-            continue
-        pairs = pairs_of(run, max(run.pictures))
+    for label, pairs, colour in entries:
         blocks = next((p for p in pictures if _same_originals(p, pairs.originals)), None)
         if blocks is None:
             blocks = [[Row("original", tiles)] for tiles in pairs.originals]
             pictures.append(blocks)
         for block, tiles in zip(blocks, pairs.reconstructions, strict=True):
-            block.append(Row(run.label, tiles, style.colour(n)))
+            block.append(Row(label, tiles, colour))
     return pictures
 
 
@@ -183,11 +207,13 @@ def draw(blocks: Sequence[Sequence[Row]]) -> Drawn:
     return Drawn(buffer.getvalue(), canvas.width)
 
 
+def are_same(rows: Sequence[Tiles], others: Sequence[Tiles]) -> bool:
+    """Whether rows of tiles hold the same pixels."""
+    return len(rows) == len(others) and all(map(np.array_equal, rows, others))
+
+
 def _same_originals(blocks: Sequence[Sequence[Row]], originals: Sequence[Tiles]) -> bool:
-    return len(blocks) == len(originals) and all(
-        np.array_equal(block[0].tiles, tiles)
-        for block, tiles in zip(blocks, originals, strict=True)
-    )
+    return are_same([block[0].tiles for block in blocks], originals)
 
 
 def _wrap(label: str) -> str:

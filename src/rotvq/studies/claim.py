@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
 from typing import Literal, NamedTuple
@@ -15,11 +15,45 @@ Verdict = Literal["confirmed", "partly confirmed", "not confirmed", "open"]
 
 
 class Claim(NamedTuple):
-    """A statement, whether it holds here, and the numbers behind the verdict."""
+    """A statement, whether it holds here, and the numbers behind the verdict.
+
+    Statements that say the same of several members share a `family`, under which a page lists them.
+    """
 
     statement: str
     verdict: Verdict
     evidence: str
+    family: str = ""
+    member: str = ""
+
+
+class Group(NamedTuple):
+    """The statements with the same verdict, each with the name of its study."""
+
+    verdict: Verdict
+    statements: tuple[tuple[str, str], ...]
+
+
+VERDICTS: tuple[Verdict, ...] = ("confirmed", "partly confirmed", "not confirmed", "open")
+
+
+def grouped(claims: Mapping[str, Sequence[Claim]]) -> tuple[Group, ...]:
+    """The claims of each study by their verdict; the members of a family in one statement."""
+    groups = []
+    for said in VERDICTS:
+        statements: list[tuple[str, str]] = []
+        for study, found in claims.items():
+            families: dict[str, list[str]] = {}
+            for claim in found:
+                if claim.verdict == said:
+                    families.setdefault(claim.family or claim.statement, []).append(claim.member)
+            statements += [
+                (study, f"{text}: {'; '.join(members)}." if any(members) else text)
+                for text, members in families.items()
+            ]
+        if statements:
+            groups.append(Group(said, tuple(statements)))
+    return tuple(groups)
 
 
 def verdict(parts: Sequence[bool]) -> Verdict:

@@ -144,7 +144,7 @@ def finite(values: Iterable[float]) -> list[float]:
 
 def plot(name: str, png: bytes, alt: str, caption: str) -> Picture:
     """A plot as wide as the page."""
-    return Picture(f"{name}.png", png, style.WIDTH * style.PAGE_DPI, alt, caption)
+    return Picture(f"{name}.png", png, style.WIDTH * style.PAGE_DPI, alt, caption, True)
 
 
 def _mark(axes: Axes, y: float, group: Group) -> None:

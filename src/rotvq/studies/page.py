@@ -6,13 +6,15 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from rotvq.report.page import Picture, write_page
+from rotvq.report.pictures import several_runs
 from rotvq.report.tables import Fact, facts
-from rotvq.studies.claim import Claim
+from rotvq.run_record import RunRecord, load_runs
+from rotvq.studies.claim import Claim, Group, grouped
 from rotvq.studies.plan import Run
 from rotvq.studies.results import Result, Results, read
 from rotvq.studies.study import Study, Suite
@@ -23,15 +25,30 @@ _OMITTED = ("Started", "Command", "Seed")
 """Facts that differ between the runs of a study."""
 
 
-class Contents(NamedTuple):
-    """What a suite's report shows of a study that has a finished run.
+class Opening(NamedTuple):
+    """What the page opens with.
 
-    Each is a function of the study's name and all results.
+    Args:
+        result: a sentence; empty if there is none yet.
+        first: names of figures of the studies that are shown here instead, in order.
+        pictures: further pictures, shown after them.
+    """
+
+    result: str = ""
+    first: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+
+
+class Contents(NamedTuple):
+    """What a suite's report shows: of each study that has a finished run, and at its top.
+
+    Each is a function of all results, the first three of the study's name too.
     """
 
     tables: Callable[[str, Results], tuple[Table, ...]]
     figures: Callable[[str, Results], tuple[Picture, ...]]
     claims: Callable[[str, Results], tuple[Claim, ...]]
+    opening: Callable[[Results], Opening]
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,10 @@ class Page:
     """Everything that the templates show, in the order of the page."""
 
     title: str
+    result: str
     summary: str
+    opening: tuple[Picture, ...]
+    verdicts: tuple[Group, ...]
     notices: tuple[str, ...]
     facts: tuple[Fact, ...]
     sections: tuple[Section, ...]
@@ -58,11 +78,17 @@ class Page:
     @property
     def pictures(self) -> tuple[Picture, ...]:
         """All pictures, in the order of the page."""
-        return tuple(picture for section in self.sections for picture in section.pictures)
+        own = (picture for section in self.sections for picture in section.pictures)
+        return (*self.opening, *own)
 
 
 def write_report(
-    suite: Suite, contents: Contents, plan: Sequence[Run], out: Path, command: Sequence[str]
+    suite: Suite,
+    contents: Contents,
+    plan: Sequence[Run],
+    out: Path,
+    command: Sequence[str],
+    shown: Sequence[Path] = (),
 ) -> Path:
     """Write NAME.html (self-contained), NAME.md and figures; return the path of the HTML file.
 
@@ -72,19 +98,24 @@ def write_report(
         plan: all runs; the page names those that are not done.
         out: folder to write into.
         command: the options that every study's command ends with, as ("--preset", "cpu").
+        shown: folders of further runs whose reconstructions the page opens with.
 
     Raises:
         UserError: no run is done, a record is damaged, or `out` cannot be written.
     """
-    page = build_page(suite, contents, read(plan), command)
+    page = build_page(suite, contents, read(plan), command, load_runs(shown) if shown else ())
     write_page(page, page.pictures, out, suite.name, TEMPLATE)
     return out / f"{suite.name}.html"
 
 
 def build_page(
-    suite: Suite, contents: Contents, results: Results, command: Sequence[str] = ()
+    suite: Suite,
+    contents: Contents,
+    results: Results,
+    command: Sequence[str] = (),
+    shown: Sequence[RunRecord] = (),
 ) -> Page:
-    """The page of these results."""
+    """The page of these results, and the reconstructions of further runs."""
     shared = tuple(fact for fact in _facts(results.all) if len(fact.values) == 1)
     sections = []
     for name in results.studies:
@@ -108,13 +139,26 @@ def build_page(
         )
     verdicts = Counter(claim.verdict for section in sections for claim in section.claims)
     counts = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common())
+    opening = contents.opening(results)
+    drawn = {picture.name: picture for section in sections for picture in section.pictures}
+    names = [f"{name}.png" for name in opening.first if f"{name}.png" in drawn]
+    others = several_runs(shown, [run.label for run in shown], "shown")
     return Page(
         title=suite.title,
+        result=opening.result,
         summary=f"{suite.summary} {verdicts.total()} claims checked: {counts}.",
+        opening=(*(drawn[name] for name in names), *opening.pictures, *others),
+        verdicts=grouped({section.study.name: section.claims for section in sections}),
         notices=_notices(suite, results),
         facts=shared,
-        sections=tuple(sections),
+        sections=tuple(_without(section, names) for section in sections),
     )
+
+
+def _without(section: Section, names: Sequence[str]) -> Section:
+    """The section without the figures that the page opens with."""
+    kept = tuple(picture for picture in section.pictures if picture.name not in names)
+    return replace(section, pictures=kept)
 
 
 def _facts(runs: Sequence[Result]) -> tuple[Fact, ...]:

@@ -29,10 +29,14 @@ def fixed_images(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "m c h w"]:
 
 
 @torch.no_grad()
-def save_reconstructions(path: Path, model: VQVAE, images: UInt8[Tensor, "n c h w"]) -> None:
-    """Write a PNG of images and their reconstructions."""
+def save_reconstructions(
+    path: Path, model: VQVAE, images: UInt8[Tensor, "n c h w"], effort: int = 0
+) -> None:
+    """Write a PNG of images and their reconstructions, perhaps from tokens searched for."""
+    x = normalized(images)
     with evaluating(model):
-        reconstructions = to_uint8(model(normalized(images)).reconstruction)
+        found = model.decode(model.encode(x, effort=effort)) if effort else model(x).reconstruction
+        reconstructions = to_uint8(found)
     columns = -(-len(images) // PAIRS)
     rows = [
         _row(some, columns)

@@ -19,6 +19,9 @@ from rotvq.training.trainer import Trainer
 
 PROJECT = "rotvq"
 
+POINTS = 1000
+"""Points within epochs that are logged of a run, at most."""
+
 
 def check(names: Sequence[str]) -> None:
     """Check the names of trackers.
@@ -63,12 +66,42 @@ class TrackerCallback(Callback):
         say: Callable[[str], object],
     ) -> None:
         self._trackers, self._trainer, self._say = [*trackers], trainer, say
+        self._logged = trainer.position.images
+
+    def on_images(self, images: int, means: Any) -> None:
+        """Log the means over the epoch so far, POINTS times in a run at most."""
+        trainer = self._trainer
+        every = trainer.images_per_epoch * trainer.config.training.epochs / POINTS
+        if images - self._logged >= every:
+            self._logged = images
+            values = {
+                f"running/{name}": float(value)
+                for name, value in asdict(means).items()
+                if isinstance(value, int | float)
+            }
+            self._each(lambda tracker: tracker.log(values, step=images))
 
     def on_epoch_end(self, record: dict[str, Any]) -> None:
         """Log the numbers, the reconstructions and, to TensorBoard, the codebook."""
+        self._each(lambda tracker: self._log(tracker, record))
+
+    def on_end(self, record: dict[str, Any]) -> None:
+        """Log the metrics of the whole test split; to TensorBoard with the configuration."""
+        images = self._trainer.position.images
+        values = {f"final/{k}": v for k, v in record["metrics"].items() if v is not None}
+
+        def log(tracker: GeneralTracker) -> None:
+            tracker.log(values, step=images)
+            if tracker.name == "tensorboard":
+                _log_hparams(tracker.writer, self._trainer.config, values)
+
+        self._each(log)
+
+    def _each(self, log: Callable[[GeneralTracker], object]) -> None:
+        """Call a function with each tracker; one that fails is dropped."""
         for tracker in [*self._trackers]:
             try:
-                self._log(tracker, record)
+                log(tracker)
             # Trackers talk to services, which fail in ways of their own.
             except Exception as error:
                 self._trackers.remove(tracker)
@@ -100,9 +133,22 @@ def _started(name: str, config: Config, folder: Path) -> GeneralTracker:
     tracker.start()
     # TensorBoard would create a separate run for the configuration.
     if name != "tensorboard":
-        flat = {f"{g}.{k}": v for g, part in asdict(config).items() for k, v in part.items()}
-        tracker.store_init_configuration(flat)
+        tracker.store_init_configuration(_flat(config))
     return tracker
+
+
+def _log_hparams(writer: Any, config: Config, metrics: dict[str, float]) -> None:
+    """Add the options and final metrics to the run; `add_hparams` would start another one."""
+    from torch.utils.tensorboard.summary import hparams
+
+    options = {name: "null" if value is None else value for name, value in _flat(config).items()}
+    for summary in hparams(options, metrics):
+        writer.file_writer.add_summary(summary)
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """The options by names like training.epochs."""
+    return {f"{g}.{k}": v for g, part in asdict(config).items() for k, v in part.items()}
 
 
 def _numbers(record: dict[str, Any]) -> Iterator[tuple[str, float]]:

@@ -27,4 +27,4 @@ def contents() -> Contents:
     from rotvq.studies.ablations import claims, figures, tables
     from rotvq.studies.page import Contents
 
-    return Contents(tables.tables, figures.figures, claims.claims)
+    return Contents(tables.tables, figures.figures, claims.claims, figures.opening)

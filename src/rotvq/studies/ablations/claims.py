@@ -174,10 +174,12 @@ def _sharp(results: Results, *parts: Part) -> tuple[Result, ...]:
 def _lowers(
     label: str, runs: Sequence[Result], before: Sequence[Result], metric: Metric = VALIDATION
 ) -> Claim:
-    statement = f"Lower {metric.name}: {label}."
+    family = f"Lower {metric.name}"
+    statement = f"{family}: {label}."
     pairs = paired(runs, before, metric.value)
     if not pairs:
-        return open_claim(statement, "runs without this change at the same seeds")
+        claim = open_claim(statement, "runs without this change at the same seeds")
+        return claim._replace(family=family, member=label)
     lower = [a < b for a, b in pairs]
     after, until = (fmean(values) for values in zip(*pairs, strict=True))
     outcome: Verdict = "not confirmed"
@@ -188,6 +190,8 @@ def _lowers(
         outcome,
         f"{metric.name[:1].upper()}{metric.name[1:]} {metric.text(after)} vs. {metric.text(until)} "
         f"without it; lower for {sum(lower)} of {len(lower)} seed{'s' * (len(lower) != 1)}.",
+        family,
+        label,
     )
 
 

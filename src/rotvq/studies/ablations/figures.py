@@ -11,10 +11,13 @@ from matplotlib.lines import Line2D
 
 from rotvq.report import style
 from rotvq.report.page import Picture
+from rotvq.report.pictures import several_runs
 from rotvq.studies.ablations.studies import BASELINE
 from rotvq.studies.ablations.tables import bound, validation
 from rotvq.studies.figure import REFERENCE, Panel, draw_panel, filled, plot
+from rotvq.studies.page import Opening
 from rotvq.studies.results import Result, Results
+from rotvq.studies.table import ratio
 
 _PANELS = (
     Panel("MSE ↓", "mean squared error, validation", validation),
@@ -45,6 +48,26 @@ def figures(study: str, results: Results) -> tuple[Picture, ...]:
         case _:
             return ()
     return (plot(study, png, alt, caption),)
+
+
+def opening(results: Results) -> Opening:
+    """The page opens with the error of each step, and pictures of the first, plain and last."""
+    rows = [runs for runs in results.rows("steps").values() if runs]
+    best = results.of("best") or (rows[-1] if rows else [])
+    named = {"the paper's recipe": rows[0] if rows else [], "best": best}
+    drawn = {label: runs[0].record for label, runs in named.items() if runs}
+    pictures = several_runs(tuple(drawn.values()), tuple(drawn))
+    return Opening(_gain(rows), ("steps",), pictures)
+
+
+def _gain(rows: Sequence[Sequence[Result]]) -> str:
+    if len(rows) < 2:
+        return ""
+    first, last = (fmean(r.metric("mse") for r in runs) for runs in (rows[0], rows[-1]))
+    return (
+        f"{len(rows) - 1} changes lower the test error of the paper's recipe from {first:.4f} to "
+        f"{last:.4f}, {100 * ratio(last, first):.0f} % of it."
+    )
 
 
 def _rows(results: Results, study: str, without: Sequence[Result] = ()) -> bytes:

@@ -27,4 +27,4 @@ def contents() -> Contents:
     from rotvq.studies.page import Contents
     from rotvq.studies.paper import claims, figures, tables
 
-    return Contents(tables.tables, figures.figures, claims.claims)
+    return Contents(tables.tables, figures.figures, claims.claims, figures.opening)

@@ -36,6 +36,7 @@ from rotvq.studies.figure import (
     means,
     plot,
 )
+from rotvq.studies.page import Opening
 from rotvq.studies.paper import tables
 from rotvq.studies.paper.studies import BETAS, ESTIMATORS, RESTARTS, SIZES, TABLE2, TABLE3, Losses
 from rotvq.studies.results import Result, Results
@@ -109,6 +110,28 @@ def figures(study: str, results: Results) -> tuple[Picture, ...]:
             )
     leaks = [leak(results)] if tables.leak(results).rows else []
     return (estimators(results), *leaks)
+
+
+def opening(results: Results) -> Opening:
+    """The page opens with the paper's figures and tables beside ours."""
+    first = ("figures-1-5", "figures-6-8", "table2", "table3", "estimators")
+    return Opening(_best(results), first)
+
+
+def _best(results: Results) -> str:
+    """How the estimators compare; empty where they were not trained."""
+    errors = {
+        name: fmean(values)
+        for name in ("rotation", "straight_through")
+        if (values := finite(r.metric("mse") for r in results.of("estimators", name)))
+    }
+    if len(errors) < 2:
+        return ""
+    rotation, straight = errors["rotation"], errors["straight_through"]
+    return (
+        f"Without restarts, rotation reaches a test error of {rotation:.4f}, straight-through "
+        f"{straight:.4f}."
+    )
 
 
 def codebook_sizes(results: Results) -> Picture:
