@@ -23,8 +23,8 @@ def run(argv: Sequence[str]) -> int:
     """Serve the page until Ctrl-C. Returns the exit status."""
     parser = Parser(
         prog="rotvq serve",
-        description="Serve a web page on this machine: paint on a picture with its tokens and watch "
-        "it change, compare models, draw new pictures from a prior.",
+        description="Serve a web page on this machine: paint on a picture with tokens and watch it "
+        "change, compare models, draw new pictures from a prior.",
         epilog="examples: rotvq serve runs/mine; rotvq serve runs/a runs/b; "
         "rotvq serve --prior runs/prior",
     )
@@ -110,8 +110,9 @@ def _sessions(models: list[str], run: Path | None) -> list[Session]:
 
 def _named(models: list[str]) -> list[tuple[str, str]]:
     """Each model with a name for the page: the end of its path, if no other has the same."""
-    short = [Path(model).name or model for model in models]
-    return [(m, s if short.count(s) == 1 else m) for m, s in zip(models, short, strict=True)]
+    paths = [Path(model) for model in models]
+    short = [str(Path(*p.parts[-2:])) if p.name == run_folder.TOKENIZER else p.name for p in paths]
+    return [(m, s if s and short.count(s) == 1 else m) for m, s in zip(models, short, strict=True)]
 
 
 def _leave(status: int) -> NoReturn:

@@ -84,9 +84,7 @@ def photograph(name: str) -> bytes:
     with Image.open(folder / f"{name}.jpg") as opened:
         photo = opened.crop(_CROPS[name])
     width = round(128 * photo.width / photo.height)
-    return png(
-        np.asarray(photo.resize((width, 128), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
-    )
+    return png(np.asarray(photo.resize((width, 128), Image.Resampling.LANCZOS)).transpose(2, 0, 1))
 
 
 def _image(pixels: Pixels) -> Image.Image:

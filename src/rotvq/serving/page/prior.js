@@ -11,13 +11,15 @@ let wanted = false; // whether the user set how many rows are kept
 const knows = ({ rows, columns }) => model().prior.grids.some(([r, c]) => r === rows && c === columns);
 
 // The classes of some pictures: the chosen one, each in turn, or none.
-function labels() {
+function labels(given) {
   const { value } = $("label"), { length } = model().prior.classes;
-  return Array.from({ length: NUMBER }, (_, i) => value === "turn" ? i % length : value === "none" ? null : Number(value));
+  // The class of a picture to be completed is not known.
+  const none = value === "none" || (value === "turn" && given.length);
+  return Array.from({ length: NUMBER }, (_, i) => none ? null : value === "turn" ? i % length : Number(value));
 }
 
 const wishes = (rows, columns, given) => ({
-  rows, columns, given, labels: labels(), seed: Math.floor(Math.random() * 2 ** 31),
+  rows, columns, given, labels: labels(given), seed: Math.floor(Math.random() * 2 ** 31),
   temperature: Number($("temperature").value), guidance: Number($("guidance").value),
 });
 
@@ -52,6 +54,7 @@ $("draw").addEventListener("click", () => {
 });
 
 $("complete").addEventListener("click", () => {
+  wanted = true; // the tokens that the prior paints are not to be kept
   const mine = sheet(), given = mine.tokens.slice(0, kept() * mine.columns);
   draw(mine, Array.from(given), ({ indices }) => {
     if (sheet() !== mine) return;
