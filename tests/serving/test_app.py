@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from io import BytesIO
@@ -170,6 +171,21 @@ def test_an_endless_request_times_out(model, monkeypatch):
     }  # fmt: skip
     asyncio.run(app.make([Session(model)], ["a"])(scope, receive, send))
     assert sent[0]["status"] == 400 and b"within" in sent[1]["body"]
+
+
+def test_a_search_is_told_when_the_client_has_left():
+    from rotvq.serving.app import _while_connected
+
+    class Request:
+        async def is_disconnected(self):
+            return True
+
+    left = threading.Event()
+
+    async def call():
+        return await asyncio.to_thread(left.wait, 10)
+
+    assert asyncio.run(_while_connected(Request(), call(), left))
 
 
 @pytest.fixture

@@ -36,8 +36,10 @@ export function openTokens(number, answer) {
   start();
   state.picture = null;
   state.sheets = state.models.map((_, i) => i === number ? new Sheet(answer) : null);
-  state.active = number;
-  emit("model");
+  if (number !== state.active) {
+    state.active = number;
+    emit("model");
+  }
   arrived();
 }
 
