@@ -47,6 +47,7 @@ PARSED = (
     "-o mine/",
     "reproduce all",
     "ablate all",
+    "rotvq serve",
     "--rfid",
     "classifier --data",
     "--measure",
