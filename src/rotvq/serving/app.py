@@ -47,6 +47,7 @@ def make(sessions: Sequence[Session], hosts: list[str]) -> Starlette:
                 "models": await quick.do(lambda: [session.about for session in sessions]),
                 "photographs": pictures.photographs(),
                 "accepted": pictures.ACCEPTED,
+                "largest": requests.LARGEST,
                 "efforts": len(EFFORTS),
             }
         )

@@ -30,7 +30,8 @@ function openLink() {
 }
 
 attempt(async () => {
-  const { models, photographs: names, accepted, efforts } = await server.about();
+  const { models, photographs: names, accepted, efforts, largest } = await server.about();
+  state.largest = largest;
   $("file").accept = accepted.join();
   $("effort").max = efforts - 1;
   photographs(names);

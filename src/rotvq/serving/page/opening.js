@@ -16,6 +16,10 @@ function start() {
 }
 
 export const open = (file) => attempt(async () => {
+  // The server stops reading larger ones, which browsers take for a lost connection.
+  if (file.size > state.largest) {
+    throw new Error(`Files of up to ${state.largest / 2 ** 20} MiB are opened; this one is larger.`);
+  }
   const mine = start();
   say("Opening …");
   const png = await server.openPicture(file);
@@ -58,7 +62,7 @@ export const crop = (width, height) => attempt(async () => {
 
 // A canvas in the color of one token.
 export function blank() {
-  const { rows, columns, height, width } = sheet(), code = state.brush ?? 0;
+  const { rows, columns, height, width } = sheet(), code = state.brush;
   openTokens(state.active, {
     rows, columns, height, width, indices: new Array(rows * columns).fill(code),
   });

@@ -1,7 +1,6 @@
 // The picture and its tokens as files, and as a link.
-import { $, attempt, on, say, sheet, state } from "./state.js";
+import { $, attempt, model, on, say, sheet, state } from "./state.js";
 import { toFragment } from "./link.js";
-import { model } from "./state.js";
 import * as server from "./server.js";
 
 function download(blob, name) {

@@ -7,6 +7,8 @@ export const state = {
   picture: null,  // the original: { png, canvas, name }, or null for tokens without one
   sheets: [],     // the tokens of the picture with each model; null while it is being encoded
   selected: 0,    // the token under the keyboard
+  brush: null,    // the code that is picked
+  largest: 0,     // bytes of a file that the server reads
 };
 
 export const model = () => state.models[state.active];
