@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -71,6 +72,7 @@ def photographs() -> tuple[str, ...]:
     return tuple(_CROPS) if find_spec("sklearn") else ()
 
 
+@cache
 def photograph(name: str) -> bytes:
     """A PNG of a photograph, 128 pixels high.
 
