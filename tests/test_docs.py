@@ -48,6 +48,7 @@ PARSED = (
     "-o mine/",
     "reproduce all",
     "ablate all",
+    "rotvq serve",
     "--rfid",
     "classifier --data",
     "--preset sharp",

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from io import BytesIO
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
-from rotvq.serving.session import LARGEST, sample
+from rotvq.serving.pictures import LARGEST, photograph
 
 pytest.importorskip("starlette", reason="starlette is not installed")
 
@@ -33,18 +34,20 @@ def ask(address, method, path, body=None, **headers):
 
 
 def test_the_page_and_its_parts(served):
-    for path, kind in (("/", "html"), ("/style.css", "css"), ("/app.js", "javascript")):
+    parts = [("/", "html"), ("/style.css", "css"), ("/app.js", "javascript")]
+    for path, kind in [*parts, ("/stroke.js", "javascript")]:
         response, content = ask(served, "GET", path)
         assert response.status == 200 and kind in response.headers["Content-Type"]
         assert content
         assert "default-src 'self'" in response.headers["Content-Security-Policy"]
     page = ask(served, "GET", "/")[1].decode()
+    assert "<script>" not in page and "style=" not in page, "the security policy forbids it"
     assert not re.search(r"https?://", page), "everything comes from this machine"
 
 
 def test_an_image_is_encoded_and_decoded(served, model):
-    _, photo = ask(served, "GET", "/sample.png")
-    assert photo == sample()
+    _, photo = ask(served, "GET", "/photographs/china.png")
+    assert photo == photograph("china") == ask(served, "POST", "/open", photo)[1]
     response, content = ask(served, "POST", "/encode", photo)
     answer = json.loads(content)
     assert response.status == 200 and len(answer["indices"]) == 32 * 48
@@ -52,7 +55,36 @@ def test_an_image_is_encoded_and_decoded(served, model):
     response, content = ask(served, "POST", "/decode", asked)
     assert response.status == 200 and content.startswith(b"\x89PNG")
     assert ask(served, "GET", "/codes.png")[1].startswith(b"\x89PNG")
-    assert json.loads(ask(served, "GET", "/about")[1])["codebook_size"] == 30
+    response, content = ask(served, "POST", "/tokens", asked)
+    assert response.status == 200 and content.startswith(b"PK")
+    about = json.loads(ask(served, "GET", "/about")[1])
+    assert [model["codebook_size"] for model in about["models"]] == [30]
+    assert about["photographs"] == ["china", "flower"] and ".tiff" in about["accepted"]
+
+
+def test_each_model_has_its_own_tokens(served_all):
+    _, photo = ask(served_all, "GET", "/photographs/flower.png")
+    paths = ("/encode", "/encode?model=0", "/encode?model=1", "/encode?model=1&effort=1")
+    default, *answers = (json.loads(ask(served_all, "POST", path, photo)[1]) for path in paths)
+    assert default == answers[0]
+    assert len({str(answer["indices"]) for answer in answers}) == 3
+    about = json.loads(ask(served_all, "GET", "/about")[1])
+    assert [model["name"] for model in about["models"]] == ["first", "second"]
+    assert about["models"][0]["prior"] == {"classes": ["cat", "dog"], "grids": [[3, 4]]}
+
+
+WISHES = {
+    "rows": 3, "columns": 4, "labels": [0, None], "given": [1, 2], "temperature": 1,
+    "guidance": 1.5, "seed": 0,
+}  # fmt: skip
+
+
+def test_a_prior_draws_and_counts_bits(served_all):
+    response, content = ask(served_all, "POST", "/draw", json.dumps(WISHES))
+    pictures = json.loads(content)["pictures"]
+    assert response.status == 200 and [len(indices) for indices in pictures] == [12, 12]
+    asked = json.dumps({"height": 12, "width": 16, "indices": pictures[0]})
+    assert 0 < json.loads(ask(served_all, "POST", "/bits", asked)[1])["bits"] < 12 * 30
 
 
 @pytest.mark.parametrize(
@@ -66,6 +98,16 @@ def test_an_image_is_encoded_and_decoded(served, model):
         ("/decode", b'{"height": 8, "width": 8, "indices": ["a"]}', "expected JSON"),
         ("/decode", b'{"height": 8, "width": 8, "indices": [1]}', "expected 4 indices; got 1"),
         ("/decode", b"\xff", "expected JSON"),
+        ("/open", b"no picture", "expected an image"),
+        ("/tokens", b"{}", "expected JSON with height, width and indices"),
+        ("/encode?model=1", b"", "model: expected an integer from 0 to 0; got 1"),
+        ("/encode?effort=10", b"", "effort: expected an integer from 0 to 9; got 10"),
+        ("/encode?effort=x", b"", "effort: expected an integer from 0 to 9; got x"),
+        ("/bits", b'{"height": 4, "width": 4, "indices": [1]}', "expected a prior; there is none"),
+        ("/draw", b"{}", "expected JSON with rows, columns, labels"),
+        ("/draw", json.dumps(WISHES).encode(), "expected a prior; there is none"),
+        ("/draw", json.dumps(WISHES | {"temperature": 0}).encode(), "temperature: expected above"),
+        ("/draw", json.dumps(WISHES | {"seed": -1}).encode(), "seed: expected 0 to"),
     ],
 )
 def test_bad_requests_get_one_line(served, path, body, message):
@@ -74,7 +116,10 @@ def test_bad_requests_get_one_line(served, path, body, message):
     assert message in json.loads(content)["error"]
 
 
-@pytest.mark.parametrize("path", ["/app.py", "/../session.py", "/page/app.js", "/%2e%2e/app.py"])
+@pytest.mark.parametrize(
+    "path",
+    ["/app.py", "/../session.py", "/page/app.js", "/%2e%2e/app.py", "/photographs/..%2fapp.js"],
+)
 def test_nothing_else_is_served(served, path):
     assert ask(served, "GET", path)[0].status == 404
 
@@ -107,10 +152,10 @@ def test_an_unusable_address_is_one_line(capsys, tmp_path, words, message):
 
 
 def test_an_endless_request_times_out(model, monkeypatch):
-    from rotvq.serving import app
+    from rotvq.serving import app, requests
     from rotvq.serving.session import Session
 
-    monkeypatch.setattr(app, "PATIENCE", 0.05)
+    monkeypatch.setattr(requests, "PATIENCE", 0.05)
 
     async def receive():
         await asyncio.sleep(5)
@@ -124,8 +169,23 @@ def test_an_endless_request_times_out(model, monkeypatch):
         "type": "http", "method": "POST", "path": "/encode", "headers": [(b"host", b"a")],
         "query_string": b"", "root_path": "",
     }  # fmt: skip
-    asyncio.run(app.make(Session(model), ["a"])(scope, receive, send))
+    asyncio.run(app.make([Session(model)], ["a"])(scope, receive, send))
     assert sent[0]["status"] == 400 and b"within" in sent[1]["body"]
+
+
+def test_a_search_is_told_when_the_client_has_left():
+    from rotvq.serving.app import _while_connected
+
+    class Request:
+        async def is_disconnected(self):
+            return True
+
+    left = threading.Event()
+
+    async def call():
+        return await asyncio.to_thread(left.wait, 10)
+
+    assert asyncio.run(_while_connected(Request(), call(), left))
 
 
 @pytest.fixture

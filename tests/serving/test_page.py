@@ -1,106 +1,382 @@
-"""The page in a real browser: mouse, keys, a small screen. Needs playwright and a Chromium."""
+"""The page in a real browser. Needs playwright and a Chromium."""
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 import shutil
+from itertools import pairwise
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from rotvq.tokens.file import load_tokens
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed"),
+]
+playwright.expect.set_options(timeout=30_000)
+expect = playwright.expect
 
-# The first sample picture waits for scikit-learn to be imported.
-playwright.expect.set_options(timeout=60_000)
+
+RESET = """() => import('/state.js').then(({ $, say }) => {
+  say('');
+  history.replaceState(null, '', '/');
+  $('effort').value = 0;
+  $('size').value = 3;
+  for (const value of ['paint', 'tokens']) document.querySelector(`[value=${value}]`).click();
+  document.querySelector('[name=model]').click();
+  document.querySelector('#photographs button').click();
+})"""
+DECODED = "() => import('/state.js').then((s) => s.state.sheets.every((each) => each?.decoded))"
 
 
-@pytest.fixture
-def page(served):
+@pytest.fixture(scope="module")
+def opened(served_all):
     with playwright.sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1000, "height": 900})
+        page = browser.new_page()
+        page.set_default_timeout(30_000)
         page.complaints = []
         page.on("console", lambda message: page.complaints.append(message.text))
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.goto(served)
-        playwright.expect(page.locator("#about")).to_contain_text("30 codes of length 8")
+        page.goto(served_all)
+        ready(page)
         yield page
         browser.close()
 
 
-def shows(page, where, text):
-    playwright.expect(page.locator(where)).to_contain_text(text)
+@pytest.fixture
+def page(opened):
+    """The page as it opens. A page for each test would take most of the time."""
+    opened.complaints.clear()
+    opened.set_viewport_size({"width": 1200, "height": 900})
+    opened.evaluate(RESET)
+    ready(opened)
+    yield opened
+    assert opened.complaints == []
 
 
-def decoded(page):
-    return page.locator("#decoded").screenshot()
+def ready(page):
+    """The photograph is decoded."""
+    expect(page.locator("#message")).to_contain_text("192×128 pixels are 48×32 tokens")
+    page.wait_for_function(DECODED)
 
 
-def begin(page):
-    page.click("#sample")
-    shows(page, "#message", "192×128 pixels, 32×48 tokens, 960 bytes.")
-    playwright.expect(page.locator("#save")).to_have_attribute("aria-disabled", "false")
+def tokens(page):
+    """The tokens of the active model, as the page holds them."""
+    return np.array(page.evaluate("import('/state.js').then((s) => [...s.sheet().tokens])"))
 
 
-def test_painting_with_the_mouse(page):
-    begin(page)
-    before = decoded(page)
-    codes = page.locator("#codes").bounding_box()
-    page.mouse.click(codes["x"] + codes["width"] * 0.42, codes["y"] + codes["height"] * 0.25)
-    shows(page, "#token", "Painting with code 8.")
-    tokens = page.locator("#tokens").bounding_box()
-    page.mouse.move(tokens["x"] + tokens["width"] * 0.2, tokens["y"] + tokens["height"] * 0.3)
-    page.mouse.down()
-    page.mouse.move(
-        tokens["x"] + tokens["width"] * 0.7, tokens["y"] + tokens["height"] * 0.6, steps=20
-    )
+def codes(page):
+    found = "import('/state.js').then((s) => [s.sheet().rows, s.sheet().columns, s.state.brush])"
+    rows, columns, brush = page.evaluate(found)
+    return tokens(page).reshape(rows, columns), brush
+
+
+def pixels(page, canvas):
+    content = page.evaluate(f"document.getElementById('{canvas}').toDataURL().split(',')[1]")
+    with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def stroke(page, *places, size="1"):
+    """Paint along shares of the picture, without a point between them."""
+    page.select_option("#size", size)
+    page.locator("#tokens").scroll_into_view_if_needed()
+    box = page.locator("#tokens").bounding_box()
+    for i, (x, y) in enumerate(places):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        if not i:
+            page.mouse.down()
     page.mouse.up()
-    shows(page, "#token", "Row 20, column 34: code 8")
-    page.wait_for_timeout(500)
-    assert decoded(page) != before
+
+
+def test_it_opens_on_an_encoded_picture_and_says_what_to_do(page):
+    assert re.sub(r"\s+", " ", " ".join(page.locator(".panels h2").all_text_contents())) == (
+        "1 Pick 2 Paint 3 Compare"
+    )
+    expect(page.locator("#models")).to_have_text("firstsecond")
+    expect(page.locator("#about")).to_have_text("30 codes: 5 bits for each 4×4 pixels")
+    expect(page.locator("#message")).to_contain_text("192×128 pixels are 48×32 tokens")
+    expect(page.locator("#bytes")).to_have_text("960 bytes")
+    found = pixels(page, "decoded")
+    error = np.square(pixels(page, "left") - found.astype(float)).mean()
+    expect(page.locator("#error")).to_have_text(f"{10 * np.log10(255**2 / error):.2f} dB")
+
+
+def test_a_fast_stroke_leaves_no_gap_and_is_one_step_of_undo(page):
+    before, brush = codes(page)
+    bytes_before, error = pixels(page, "decoded"), page.text_content("#error")
+    stroke(page, (0.05, 0.1), (0.95, 0.9), (0.5, 0.1))
+    after, _ = codes(page)
+    painted = after == brush
+    columns = np.flatnonzero(painted.any(0))
+    assert np.array_equal(columns, np.arange(2, 46)), "a column between the ends is left out"
+    for first, second in pairwise(columns):
+        rows, following = (np.flatnonzero(painted[:, i]) for i in (first, second))
+        assert np.abs(rows[:, None] - following).min() <= 1, "not joined"
+    assert np.array_equal(after[~painted], before[~painted])
+    expect(page.locator("#error")).not_to_have_text(error)
+    assert not np.array_equal(pixels(page, "decoded"), bytes_before)
+    page.keyboard.press("Control+z")
+    assert np.array_equal(tokens(page), before.flatten())
+    expect(page.locator("#error")).to_have_text(error)
+    expect(page.locator("#undo")).to_be_disabled()
+    page.keyboard.press("Control+Shift+Z")
+    assert np.array_equal(tokens(page), after.flatten())
+
+
+def test_brush_sizes_eraser_and_clear(page):
+    before, brush = codes(page)
+    stroke(page, (0.5, 0.5), size="5")
+    after, _ = codes(page)
+    rows, columns = np.nonzero((after == brush) & (before != brush))
+    assert 20 <= len(rows) <= 25 and np.ptp(rows) == np.ptp(columns) == 4
+    expect(page.locator("#painted")).to_have_text(str(len(rows)))
+    page.check("input[value=erase]", force=True)
+    stroke(page, (0.5, 0.5))
+    assert (codes(page)[0] != before).sum() in (len(rows), len(rows) - 1)
+    stroke(page, (0.4, 0.4), (0.6, 0.6), size="9")
+    assert np.array_equal(codes(page)[0], before)
+    page.check("input[value=paint]", force=True)
+    stroke(page, (0.1, 0.1), (0.9, 0.2), size="3")
     page.click("#reset")
-    page.wait_for_timeout(500)
-    assert decoded(page) == before
-    assert page.complaints == []
+    assert np.array_equal(codes(page)[0], before)
+    page.click("#undo")
+    assert not np.array_equal(codes(page)[0], before)
 
 
-def test_painting_with_the_keyboard(page):
-    page.focus("#sample")
-    page.keyboard.press("Enter")
-    shows(page, "#message", "32×48 tokens")
+def test_picking_from_the_palette_and_from_the_picture(page):
+    order, columns = page.evaluate(
+        "import('/state.js').then((s) => [s.model().order, s.model().columns])"
+    )
+    box = page.locator("#codes").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 2.5 / columns, box["y"] + box["height"] * 1.5 / 6)
+    code = order[columns + 2]
+    expect(page.locator("#code")).to_contain_text(f"Code {code}")
+    assert codes(page)[1] == code
+    page.check("input[value=pick]", force=True)
+    stroke(page, (0.5, 0.5))
+    grid, brush = codes(page)
+    assert brush == grid[16, 24]
+
+
+def test_everything_works_with_the_keyboard(page):
+    before, brush = codes(page)
+    page.select_option("#size", "1")
     page.focus("#tokens")
-    first = page.text_content("#token")
-    for key in ("ArrowRight", "ArrowDown"):
+    for key in ("ArrowRight", "ArrowDown", "ArrowLeft", "ArrowLeft", "Enter"):
         page.keyboard.press(key)
-    shows(page, "#token", "Row 2, column 2")
+    expect(page.locator("#token")).to_contain_text(f"Row 2, column 1: code {brush}")
+    assert codes(page)[0][1, 0] == brush
     page.keyboard.press("+")
-    shows(page, "#token", "(was ")
+    assert codes(page)[0][1, 0] == (brush + 1) % 30
     page.keyboard.press("Delete")
-    assert "(was " not in page.text_content("#token")
-    for key in ("ArrowLeft", "ArrowUp", "ArrowUp"):
-        page.keyboard.press(key)
-    assert page.text_content("#token") == first
+    assert np.array_equal(codes(page)[0], before)
+    page.keyboard.press("e")
+    expect(page.locator("input[value=erase]")).to_be_checked()
+    page.keyboard.press("]")
+    expect(page.locator("#size")).to_have_value("2")
     page.focus("#codes")
-    for key in ("ArrowRight", "ArrowDown", "Enter"):
+    for key in ("ArrowDown", "ArrowLeft", "Enter"):
         page.keyboard.press(key)
-    shows(page, "#token", "Painting with code 7.")
-    page.keyboard.press("Escape")
-    assert "Painting" not in page.text_content("#token")
-    assert page.complaints == []
+    assert codes(page)[1] != brush
+    page.focus("#slider")
+    page.keyboard.press("End")
+    assert page.evaluate("getComputedStyle(document.getElementById('left')).clipPath") == (
+        "inset(0px 0% 0px 0px)"
+    )
 
 
-def test_a_dropped_file_that_is_not_an_image(page, tmp_path):
+def test_the_slider_uncovers_the_original(page):
+    box = page.locator("#compared").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.2)
+    page.mouse.up()
+    expect(page.locator("#slider")).to_have_value("25")
+    with Image.open(io.BytesIO(page.locator("#compared").screenshot())) as image:
+        shown = np.asarray(image.convert("RGB").resize((192, 128), Image.Resampling.BOX), float)
+    original, decoded = (pixels(page, name).astype(float) for name in ("left", "decoded"))
+    for part, near, far in (
+        (np.s_[:, 4:40], original, decoded),
+        (np.s_[:, 60:], decoded, original),
+    ):
+        assert np.abs(shown - near)[part].mean() < 0.3 * np.abs(shown - far)[part].mean()
+
+
+def test_zoom_scrolls_both_pictures(page):
+    page.click("#larger")
+    page.click("#larger")
+    expect(page.locator("#zoom")).to_have_text("200 %")
+    page.evaluate("document.querySelector('.paint .frame').scrollTo(30, 20)")
+    page.wait_for_function("() => document.querySelector('.compare .frame').scrollLeft === 30")
+    stroke(page, (0.25, 0.25))  # still where the pointer is
+    grid, brush = codes(page)
+    assert (grid[7:9, 11:13] == brush).any()
+
+
+def test_a_link_holds_the_tokens(page, served_all):
+    stroke(page, (0.1, 0.9), (0.9, 0.1))
+    expected = codes(page)[0]
+    page.click("#share")
+    link = page.input_value("#link")
+    assert link.startswith(f"{served_all}/#t1.") and len(link) < 1400
+    page.goto("about:blank")
+    page.goto(link)
+    expect(page.locator("#save")).to_be_enabled()
+    assert np.array_equal(codes(page)[0], expected)
+    expect(page.locator("#error-note")).to_have_text("there is no original")
+    page.evaluate("location.hash = location.hash.slice(0, -3)")
+    expect(page.locator("#message")).to_contain_text("This link is incomplete")
+    page.evaluate("location.hash = '#t1.0123.8x8.AAAA'")
+    expect(page.locator("#message")).to_contain_text("This link needs the model 0123")
+
+
+def test_the_picture_and_its_tokens_are_saved(page, tmp_path):
+    stroke(page, (0.2, 0.2), (0.8, 0.2))
+    grid, _ = codes(page)
+    with page.expect_download() as saved:
+        page.click("#save-tokens")
+    saved.value.save_as(tmp_path / "tokens.npz")
+    assert np.array_equal(load_tokens(tmp_path / "tokens.npz")[0], grid)
+    with page.expect_download() as saved:
+        page.click("#save")
+    assert saved.value.suggested_filename == "decoded.png"
+    saved.value.save_as(tmp_path / "decoded.png")
+    with Image.open(tmp_path / "decoded.png") as image:
+        assert np.array_equal(np.asarray(image), pixels(page, "decoded"))
+
+
+def test_effort_lowers_the_error_and_keeps_the_paint(page):
+    unpainted = page.text_content("#error")
+    stroke(page, (0.1, 0.5), (0.9, 0.5), size="9")
+    before, brush = codes(page)
+    expect(page.locator("#error")).not_to_have_text(unpainted)
+    error = float(page.text_content("#error").split()[0])
+    page.locator("#effort").fill("2")
+    expect(page.locator("#message")).to_have_text("Found better tokens at effort 2.")
+    page.wait_for_function(
+        f"() => parseFloat(document.getElementById('error').textContent) > {error}"
+    )
+    after, _ = codes(page)
+    assert (after != before).sum() > 20
+    assert (before[12:21] == brush).all() and (after[12:21] == brush).all()
+
+
+def test_models_are_compared_and_taken_in_turn(page):
+    expect(page.locator(".card")).to_have_count(2)
+    first = codes(page)[0]
+    page.locator(".card").nth(1).click()
+    expect(page.locator("input[name=model]").nth(1)).to_be_checked()
+    assert not np.array_equal(codes(page)[0], first)
+    assert page.locator("#against option").all_text_contents() == ["Original", "first"]
+    page.select_option("#against", "0")
+    expect(page.locator("#left-name")).to_have_text("first")
+    stroke(page, (0.5, 0.5), size="9")
+    assert (codes(page)[0] == codes(page)[1]).sum() >= 72
+    page.locator(".card").nth(0).click()
+    assert np.array_equal(codes(page)[0], first), "each model has its own tokens"
+    expect(page.locator("#prior")).to_be_visible()
+
+
+def test_the_prior_samples_new_pictures_and_completes_painted_ones(page):
+    expect(page.locator("#complete")).to_be_disabled()
+    page.click("#crop")
+    expect(page.locator("#message")).to_contain_text("16×12 pixels are 4×3 tokens")
+    stroke(page, (0.1, 0.1), (0.9, 0.1))
+    grid, brush = codes(page)
+    assert (grid[0] == brush).all()
+    expect(page.locator("#keep")).to_have_value("1")
+    expect(page.locator("#bits-note")).to_contain_text("under the prior")
+    page.click("#complete")
+    expect(page.locator("#drawn .card")).to_have_count(8)
+    expect(page.locator("#message")).to_contain_text("Click a picture")
+    completed = codes(page)[0]
+    assert np.array_equal(completed[0], grid[0]) and not np.array_equal(completed, grid)
+    page.locator("#drawn .card").nth(3).click()
+    assert not np.array_equal(codes(page)[0], completed)
+    page.click("#undo")
+    assert np.array_equal(codes(page)[0], completed)
+    page.select_option("#label", "dog")
+    page.click("#draw")
+    expect(page.locator("#drawn .card")).to_have_text(["dog"] * 8)
+    expect(page.locator("#message")).to_contain_text("Click a picture")
+    assert codes(page)[0].shape == (3, 4) and not np.array_equal(codes(page)[0], completed)
+
+
+def test_files_that_are_opened(page, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     page.set_input_files("#file", tmp_path / "a.png")
-    shows(page, "#message", "expected an image")
-    playwright.expect(page.locator("#message")).to_have_class("error")
-    begin(page)
-    playwright.expect(page.locator("#message")).not_to_have_class("error")
+    expect(page.locator("#message")).to_contain_text("expected an image; this file is not one")
+    expect(page.locator("#message")).to_have_class("error")
+    assert "status of 400" in page.complaints.pop()
+    (tmp_path / "large.png").write_bytes(bytes(10 * 2**20 + 1))
+    page.set_input_files("#file", tmp_path / "large.png")
+    expect(page.locator("#message")).to_have_text(
+        "Files of up to 10 MiB are opened; this one is larger."
+    )
+    noise = np.random.default_rng(0).integers(0, 256, (20, 36, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "b.tiff")  # browsers cannot show it themselves
+    page.set_input_files("#file", tmp_path / "b.tiff")
+    expect(page.locator("#message")).to_contain_text("36×20 pixels are 9×5 tokens")
+    expect(page.locator("#message")).not_to_have_class("error")
+    page.wait_for_function("() => document.getElementById('left').width === 36")
+    assert np.array_equal(pixels(page, "left"), noise)
+    page.focus("#codes")
+    for key in ("ArrowDown", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    chosen = codes(page)[1]
+    page.click("#blank")
+    grid, brush = codes(page)
+    assert (grid == chosen).all() and brush == chosen
 
 
-def test_a_small_screen(page):
-    page.set_viewport_size({"width": 360, "height": 700})
-    begin(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    boxes = [page.locator(f"#{name}").bounding_box() for name in ("picture", "tokens", "decoded")]
-    assert boxes[0]["y"] < boxes[1]["y"] < boxes[2]["y"]
+@pytest.mark.parametrize("width", [400, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_size_and_scheme(page, width, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = [page.locator(f".{name}").bounding_box() for name in ("pick", "paint", "compare")]
+    axis = "x" if width > 960 else "y"
+    assert boxes[0][axis] < boxes[1][axis] < boxes[2][axis]
+    assert [*unreadable(page)] == []
+
+
+LABELS = """() => [...document.querySelectorAll('button, input, select, canvas, [role]')]
+  .filter((e) => e.checkVisibility() && !e.ariaHidden && e.type !== 'file'
+    && !e.matches('button canvas'))
+  .map((e) => [e.id || e.outerHTML.slice(0, 80),
+    e.ariaLabel || e.labels?.[0]?.textContent || e.textContent || e.querySelector?.('img')?.alt])"""
+COLORS = """() => [...document.querySelectorAll('body *')]
+  .filter((e) => e.checkVisibility() && !e.closest(':disabled, :has(> :disabled), canvas')
+    && [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()))
+  .map((e) => {
+    const behind = (e) => {
+      const { backgroundColor } = getComputedStyle(e);
+      return backgroundColor === 'rgba(0, 0, 0, 0)' ? behind(e.parentElement) : backgroundColor;
+    };
+    return [e.id || e.textContent, getComputedStyle(e).color, behind(e)];
+  })"""
+
+
+def unreadable(page):
+    """Elements without a name for screen readers, or whose text has too little contrast (WCAG)."""
+    yield from (where for where, name in page.evaluate(LABELS) if not (name or "").strip())
+    for where, *colors in page.evaluate(COLORS):
+        dark, light = sorted(luminance(color) for color in colors)
+        if (light + 0.05) / (dark + 0.05) < 4.5:
+            yield where, *colors
+
+
+def luminance(color):
+    c = np.array([int(v) for v in re.findall(r"\d+", color)[:3]]) / 255
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]

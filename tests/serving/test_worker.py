@@ -71,3 +71,15 @@ def test_it_is_busy_from_the_call_to_its_end():
         return during, work.busy
 
     assert run(once()) == (True, False)
+
+
+def test_what_is_prepared_is_done_before_the_next_call_and_its_errors_are_dropped():
+    done = []
+
+    async def prepared():
+        worker = Worker()
+        worker.prepare(lambda: 1 // 0)
+        worker.prepare(lambda: done.append(1))
+        return await worker.do(lambda: [*done, 2])
+
+    assert run(prepared()) == [1, 2]

@@ -13,7 +13,7 @@ EXTRAS = {
     ),
     "generate": ("transformers",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
-    "serve": ("starlette", "uvicorn"),
+    "serve": ("sklearn", "starlette", "uvicorn"),
     "tensorboard": ("tensorboard",),
 }  # fmt: skip
 """The top-level modules that each extra installs."""

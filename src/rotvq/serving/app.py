@@ -3,131 +3,137 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Sequence
 from importlib.resources import files
+from threading import Event
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rotvq.errors import UserError
-from rotvq.serving.session import Session, sample
+from rotvq.names import EFFORTS
+from rotvq.serving import pictures, requests
+from rotvq.serving.requests import HEADERS, Answer, answering
+from rotvq.serving.session import Session
 from rotvq.serving.worker import Worker
 
-LARGEST, LARGEST_GRID = 10 * 2**20, 2**20
-"""Bytes of an image, and of a grid of tokens as JSON, at most."""
+T = TypeVar("T")
 
-PATIENCE = 30
-"""Seconds for a request to arrive completely."""
-
-PAGE = {
-    "/": ("index.html", "text/html"),
-    "/style.css": ("style.css", "text/css"),
-    "/app.js": ("app.js", "text/javascript"),
-}
-HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-Answer = Callable[[Request], Awaitable[Response]]
+KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 
 
-def make(session: Session, hosts: list[str]) -> Starlette:
-    """The application; `app.state.worker` computes its answers.
+def make(sessions: Sequence[Session], hosts: list[str]) -> Starlette:
+    """The application; `app.state.workers` compute its answers.
 
     Args:
-        session: with the model.
+        sessions: with the models.
         hosts: host names to accept. Others are refused, which protects against DNS rebinding.
     """
+    # Drawing and searching take seconds, during which painting goes on.
+    quick, slow = workers = Worker(), Worker()
+    # Palettes take a second or two: ready when the browser is.
+    quick.prepare(lambda: [(session.about, session.codes) for session in sessions])
 
-    worker = Worker()
-
-    async def encode(request: Request) -> Response:
-        content = await _body(request)
-        return JSONResponse(await worker.do(lambda: session.encode(content)))
-
-    async def decode(request: Request) -> Response:
-        content = await _body(request, LARGEST_GRID)
-        return _png(await worker.do(lambda: session.decode(*_asked(content))))
+    def chosen(request: Request) -> Session:
+        return sessions[requests.number(request, "model", len(sessions))]
 
     async def about(request: Request) -> Response:
-        return JSONResponse(await worker.do(lambda: session.about))
+        return JSONResponse(
+            {
+                "models": await quick.do(lambda: [session.about for session in sessions]),
+                "photographs": pictures.photographs(),
+                "accepted": pictures.ACCEPTED,
+                "largest": requests.LARGEST,
+                "efforts": len(EFFORTS),
+            }
+        )
 
     async def codes(request: Request) -> Response:
-        return _png(await worker.do(lambda: session.codes))
+        session = chosen(request)
+        return _png(await quick.do(lambda: session.codes))
 
     async def photograph(request: Request) -> Response:
-        return _png(await worker.do(sample))
+        name = request.path_params["name"]
+        return _png(await quick.do(lambda: pictures.photograph(name)))
 
-    routes = [Route(path, _file(*what)) for path, what in PAGE.items()]
-    routes += [
-        Route("/about", _answering(about)),
-        Route("/codes.png", _answering(codes)),
-        Route("/sample.png", _answering(photograph)),
-        Route("/encode", _answering(encode), methods=["POST"]),
-        Route("/decode", _answering(decode), methods=["POST"]),
-    ]
+    async def open_picture(request: Request) -> Response:
+        content = await requests.body(request, requests.LARGEST)
+        return _png(await quick.do(lambda: pictures.png(pictures.read(content, 3))))
+
+    async def encode(request: Request) -> Response:
+        session, effort = chosen(request), requests.number(request, "effort", len(EFFORTS))
+        content = await requests.body(request, requests.LARGEST)
+        if not effort:
+            return JSONResponse(await quick.do(lambda: session.encode(content)))
+        left = Event()
+        call = slow.do(lambda: session.encode(content, effort, left.is_set))
+        return JSONResponse(await _while_connected(request, call, left))
+
+    async def decode(request: Request) -> Response:
+        session, asked = chosen(request), await requests.tokens(request)
+        return _png(await quick.do(lambda: session.decode(*asked)))
+
+    async def tokens(request: Request) -> Response:
+        session, asked = chosen(request), await requests.tokens(request)
+        content = await quick.do(lambda: session.token_file(*asked))
+        return Response(content, media_type="application/octet-stream")
+
+    async def bits(request: Request) -> Response:
+        session, asked = chosen(request), await requests.tokens(request)
+        return JSONResponse({"bits": await quick.do(lambda: session.bits(*asked))})
+
+    async def draw(request: Request) -> Response:
+        session, asked = chosen(request), await requests.drawing(request)
+        return JSONResponse({"pictures": await slow.do(lambda: session.prior.draw(**asked))})
+
     app = Starlette(
-        routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]
+        routes=[
+            *_page(),
+            Route("/about", answering(about)),
+            Route("/codes.png", answering(codes)),
+            Route("/photographs/{name}.png", answering(photograph)),
+            Route("/open", answering(open_picture), methods=["POST"]),
+            Route("/encode", answering(encode), methods=["POST"]),
+            Route("/decode", answering(decode), methods=["POST"]),
+            Route("/tokens", answering(tokens), methods=["POST"]),
+            Route("/bits", answering(bits), methods=["POST"]),
+            Route("/draw", answering(draw), methods=["POST"]),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
     )
-    app.state.worker = worker
+    app.state.workers = workers
     return app
 
 
-def _answering(answer: Answer) -> Answer:
-    """Respond to a UserError with its message and status 400."""
-
-    async def answered(request: Request) -> Response:
-        try:
-            if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-                raise UserError("expected a request from this page; got one from another site.")
-            response = await answer(request)
-        except UserError as error:
-            response = JSONResponse({"error": str(error)}, status_code=400)
-        except ClientDisconnect:
-            response = Response(status_code=400)  # nobody reads it
-        except asyncio.CancelledError:  # Ctrl-C
-            response = Response(status_code=503)
-        response.headers.update(HEADERS)
-        return response
-
-    return answered
+async def _while_connected(request: Request, call: Awaitable[T], left: Event) -> T:
+    """The result of a call, which is told when the client has left."""
+    task = asyncio.ensure_future(call)
+    while not task.done():
+        await asyncio.wait({task}, timeout=0.3)
+        if await request.is_disconnected():
+            left.set()
+    return task.result()
 
 
-def _file(name: str, kind: str) -> Answer:
+def _page() -> list[Route]:
+    """The files of the page, by their names alone."""
+    folder = files("rotvq.serving") / "page"
+    names = [path.name for path in folder.iterdir()]
+    routes = [Route(f"/{name}", _file(name)) for name in names if name.split(".")[-1] in KINDS]
+    return [Route("/", _file("index.html")), *routes]
+
+
+def _file(name: str) -> Answer:
     async def file(request: Request) -> Response:
         content = (files("rotvq.serving") / "page" / name).read_bytes()
-        return Response(content, media_type=kind, headers=HEADERS)
+        return Response(content, media_type=KINDS[name.split(".")[-1]], headers=HEADERS)
 
     return file
 
 
 def _png(content: bytes) -> Response:
     return Response(content, media_type="image/png")
-
-
-def _asked(content: bytes) -> tuple[int, int, list[int]]:
-    try:
-        asked = json.loads(content)
-        return int(asked["height"]), int(asked["width"]), [int(i) for i in asked["indices"]]
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise UserError("expected JSON with height, width and indices.") from None
-
-
-async def _body(request: Request, largest: int = LARGEST) -> bytes:
-    content = bytearray()
-    try:
-        async with asyncio.timeout(PATIENCE):
-            async for part in request.stream():
-                content += part
-                if len(content) > largest:
-                    raise UserError(f"expected at most {largest // 2**20} MiB; got more.")
-    except TimeoutError:
-        raise UserError(f"expected the request within {PATIENCE} seconds.") from None
-    return bytes(content)

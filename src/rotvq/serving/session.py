@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from io import BytesIO
-from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from numpy.typing import NDArray
-from PIL import Image
+from torch import Tensor
 
-from rotvq.data_processing.decoding import decode
-from rotvq.data_processing.image_formats import FORMATS, open_image
-from rotvq.data_processing.resizing import Target
-from rotvq.errors import UserError, first_line
+from rotvq.errors import UserError
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
+from rotvq.model.effort import iterations
+from rotvq.model.error_functions import ErrorFunction, within
+from rotvq.model.token_search import TokenSearch
+from rotvq.serving import palette
+from rotvq.serving.pictures import SIDE, png, read
+from rotvq.tokens.code_pictures import MOST_CODES
 from rotvq.tokens.coding import codec, padded
+from rotvq.tokens.collection import Packer
+from rotvq.tokens.file import to_npz
 
-LARGEST = 50_000_000
-"""Pixels of an image, at most."""
+if TYPE_CHECKING:
+    from rotvq.serving.drawing import Drawing
 
-SIDE = 256
-"""Pixels of the longer side of an encoded image; larger images are reduced."""
 
-AROUND = 3
-"""A code is shown by the central token of a square of so many tokens a side, all of that code."""
+class Stopped(Exception):
+    """A search was stopped, as nobody waits for its result."""
 
 
 class Session:
-    """One model, which handles one request at a time.
+    """One model on the page.
 
     Args:
         model: with a single codebook; put into evaluation mode.
+        name: shown on the page.
+        drawing: with a prior over the model's tokens, if there is one.
 
     Raises:
-        UserError: the model has several codebooks.
+        UserError: the model has several codebooks, or too many codes.
     """
 
-    def __init__(self, model: VQVAE) -> None:
-        self.model = model.eval()
+    def __init__(self, model: VQVAE, name: str = "model", drawing: Drawing | None = None) -> None:
+        self.model, self.name, self.drawing = model.eval(), name, drawing
         self.codec = codec(model)
         if self.codec.index_shape:
             raise UserError(
@@ -51,69 +55,94 @@ class Session:
                 "tokens keep, use rotvq reconstruct."
             )
         (self.codebook_size,) = self.codec.codebook_sizes
+        if self.codebook_size > MOST_CODES:
+            raise UserError(
+                f"serve: expected a model of at most {MOST_CODES:,} codes, as the page draws each; "
+                f"got {self.codebook_size:,}. To see what its tokens keep, use rotvq reconstruct."
+            )
         self.device = next(model.parameters()).device
-        self.lock = Lock()
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """The model in numbers, with a map of its codes.
+        """The model in numbers, with an order and a map of its codes.
 
-        `places` are the first two principal components of the codes, scaled to [0, 1]; `use` is how
-        often each code was chosen in training, relative to the most frequent one.
+        `order` are the codes as the palette shows them, row by row, and `vivid` is the most
+        colorful one; `places` are the first two
+        principal components of the codes, scaled to [0, 1]; `use` is how often each code was chosen
+        in training, relative to the most frequent one.
         """
         quantizer = self.model.quantizer
         every = torch.arange(self.codebook_size, device=self.device)[:, None, None]
         e = quantizer.lookup(every)[:, :, 0, 0].detach().float().cpu().numpy()
         (codebook,) = quantizer.codebooks or (None,)
+        features = palette.look(self._patches)
         counts = np.ones(len(e)) if codebook is None else codebook.cluster_size.cpu().numpy()
         return {
             **self.codec.header(),
+            "name": self.name,
             "codebook_size": self.codebook_size,
             "dim": e.shape[1],
+            "order": palette.arrange(features).tolist(),
+            "vivid": int(features[:, 1:4].square().sum(1).argmax()),
+            "columns": palette.columns(self.codebook_size),
             "places": _principal(e).round(4).tolist(),
             "use": (counts / max(counts.max(), 1e-12)).round(4).tolist(),
+            "prior": self.drawing and self.drawing.about,
         }
 
     @cached_property
-    def codes(self) -> bytes:
-        """A PNG of the image each code decodes to, stride pixels a side, row by row in a square."""
-        k, stride = self.codebook_size, self.codec.stride
-        columns = _columns(k)
-        tiles = np.zeros((columns * columns, self.codec.channels, stride, stride), np.uint8)
-        middle = slice(AROUND // 2 * stride, (AROUND // 2 + 1) * stride)
-        with self.lock, torch.no_grad():
-            for part in torch.arange(k, device=self.device).split(1024):
-                grid = part[:, None, None].expand(-1, AROUND, AROUND).contiguous()
-                pixels = to_uint8(self.model.decode(grid))[:, :, middle, middle]
-                tiles[part.cpu().numpy()] = pixels.cpu().numpy()
-        rows = tiles.reshape(columns, columns, *tiles.shape[1:]).transpose(2, 0, 3, 1, 4)
-        return _png(rows.reshape(len(rows), columns * stride, columns * stride))
+    def _patches(self) -> Tensor:
+        return palette.patches(self.model)
 
-    def encode(self, content: bytes) -> dict[str, Any]:
+    @cached_property
+    def codes(self) -> bytes:
+        """A PNG of the patch of each code, `columns` in a row, in the order of their numbers."""
+        columns = palette.columns(self.codebook_size)
+        tiles = self._patches.numpy()
+        rest = np.zeros((-len(tiles) % columns, *tiles.shape[1:]), np.uint8)
+        rows = np.concatenate([tiles, rest]).reshape(-1, columns, *tiles.shape[1:])
+        pixels = rows.transpose(2, 0, 3, 1, 4)
+        return png(pixels.reshape(len(pixels), -1, columns * self.codec.stride))
+
+    @torch.no_grad()
+    def encode(
+        self, content: bytes, effort: int = 0, stopped: Callable[[], bool] = lambda: False
+    ) -> dict[str, Any]:
         """Encode an image.
 
         Args:
             content: of an image file, such as PNG, JPEG or WebP.
+            effort: 0 to 9, as in `VQVAE.encode`.
+            stopped: whether to give up, asked now and then.
 
         Returns:
             height and width in pixels, rows and columns of tokens, and the indices row by row.
 
         Raises:
-            UserError: it is not such an image, or it is too large.
+            UserError: it is not such an image, or it is too large, or there is no such effort.
+            Stopped: if it was to give up.
         """
-        # Large images take memory: one at a time.
-        with self.lock, torch.no_grad():
-            pixels = torch.from_numpy(_picture(content, self.codec.channels)).to(self.device)
-            x = normalized(padded(pixels[None], self.codec.stride))
-            indices = self.model.encode(x)[0].cpu()
+        steps = iterations(effort)
+        pixels = torch.from_numpy(read(content, self.codec.channels)).to(self.device)
+        x = normalized(padded(pixels[None], self.codec.stride))
+        indices = self.model.encode(x)
+        height, width = pixels.shape[1:]
+        if steps:
+            error = within(slice(height), slice(width))
+            indices = self._search(x, indices, steps, _stoppable(error, stopped))
         return {
-            "height": pixels.shape[1],
-            "width": pixels.shape[2],
-            "rows": indices.shape[0],
-            "columns": indices.shape[1],
+            "height": height,
+            "width": width,
+            "rows": indices.shape[1],
+            "columns": indices.shape[2],
             "indices": indices.flatten().tolist(),
         }
 
+    @cached_property
+    def _search(self) -> TokenSearch:
+        return TokenSearch(self.model)
+
+    @torch.no_grad()
     def decode(self, height: int, width: int, indices: Sequence[int]) -> bytes:
         """Decode tokens to a PNG.
 
@@ -125,6 +154,39 @@ class Session:
         Raises:
             UserError: the size or the indices are out of range, or do not match.
         """
+        x = self.model.decode(self._grid(height, width, indices))
+        return png(to_uint8(x)[0, :, :height, :width].cpu().numpy())
+
+    def token_file(self, height: int, width: int, indices: Sequence[int]) -> bytes:
+        """The content of an .npz token file, which `rotvq decode` reads.
+
+        Raises:
+            UserError: as for `decode`.
+        """
+        packer = Packer(self.codec)
+        packer.add(self._grid(height, width, indices).cpu().numpy(), (height, width))
+        return to_npz(packer.tokens())
+
+    def bits(self, height: int, width: int, indices: Sequence[int]) -> float:
+        """The code length of an image's tokens under the prior.
+
+        Raises:
+            UserError: as for `decode`; there is no prior, or the prior has no such grid.
+        """
+        return self.prior.bits(self._grid(height, width, indices)[0].cpu().numpy())
+
+    @property
+    def prior(self) -> Drawing:
+        """What draws.
+
+        Raises:
+            UserError: there is no prior.
+        """
+        if self.drawing is None:
+            raise UserError("expected a prior; there is none. Start rotvq serve with --prior RUN.")
+        return self.drawing
+
+    def _grid(self, height: int, width: int, indices: Sequence[int]) -> Int64[Tensor, "1 h w"]:
         if not (1 <= height <= SIDE and 1 <= width <= SIDE):
             raise UserError(f"expected 1 to {SIDE} pixels a side; got {height}x{width}.")
         rows, columns = self.codec.grid((height, width))
@@ -132,51 +194,18 @@ class Session:
             raise UserError(f"expected {rows * columns} indices; got {len(indices)}.")
         if not all(0 <= index < self.codebook_size for index in indices):
             raise UserError(f"expected indices from 0 to {self.codebook_size - 1}.")
-        grid = torch.tensor(indices, dtype=torch.int64, device=self.device)
-        with self.lock, torch.no_grad():
-            x = self.model.decode(grid.view(1, rows, columns))
-        return _png(to_uint8(x)[0, :, :height, :width].cpu().numpy())
+        return torch.tensor(indices, device=self.device).view(1, rows, columns)
 
 
-def sample() -> bytes:
-    """A PNG of an embedded photograph."""
-    from sklearn.datasets import load_sample_image
+def _stoppable(error: ErrorFunction, stopped: Callable[[], bool]) -> ErrorFunction:
+    """The error, which a search evaluates in each of its iterations."""
 
-    photo = Image.fromarray(load_sample_image("china.jpg")).crop((0, 0, 640, 426))
-    return _png(np.asarray(photo.resize((192, 128), Image.Resampling.LANCZOS)).transpose(2, 0, 1))
+    def stoppable(y: Tensor, x: Tensor) -> Tensor:
+        if stopped():
+            raise Stopped
+        return error(y, x)
 
-
-def _picture(content: bytes, channels: int) -> NDArray[np.uint8]:
-    try:
-        with open_image(content) as opened:
-            size = opened.size
-        if size[0] * size[1] > LARGEST:
-            raise UserError(f"expected at most {LARGEST:,} pixels; got {size[0]}x{size[1]}.")
-        pixels = decode(content, Target(None, channels))
-    except UserError:
-        raise
-    # Pillow's plug-ins raise almost anything for damaged files.
-    except Exception as error:
-        raise UserError(
-            f"expected an image ({', '.join(FORMATS)}); got something else, or a damaged image "
-            f"({first_line(error)})."
-        ) from None
-    image = Image.fromarray(pixels[0] if channels == 1 else pixels.transpose(1, 2, 0))
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    reduced = np.array(image)
-    return reduced[None] if channels == 1 else np.ascontiguousarray(reduced.transpose(2, 0, 1))
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-    content = BytesIO()
-    image.save(content, format="PNG")
-    return content.getvalue()
-
-
-def _columns(k: int) -> int:
-    """Columns of the smallest square grid with k cells."""
-    return int(np.ceil(np.sqrt(k)))
+    return stoppable
 
 
 def _principal(e: NDArray[np.float32]) -> NDArray[np.float32]:

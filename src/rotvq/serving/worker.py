@@ -21,13 +21,17 @@ class Worker:
     """Runs one call after another. The process does not wait for its thread to end."""
 
     def __init__(self) -> None:
-        self._calls: Queue[tuple[Callable[[], Any], asyncio.Future[Any]]] = Queue()
+        self._calls: Queue[tuple[Callable[[], Any], asyncio.Future[Any] | None]] = Queue()
         Thread(target=self._work, name="worker", daemon=True).start()
 
     @property
     def busy(self) -> bool:
         """Whether a call is running or in the queue."""
         return self._calls.unfinished_tasks > 0
+
+    def prepare(self, call: Callable[[], object]) -> None:
+        """Run a call whose result nobody waits for."""
+        self._calls.put((call, None))
 
     async def do(self, call: Callable[[], T]) -> T:
         """Run a call in the thread and return its result.
@@ -46,11 +50,13 @@ class Worker:
             call, future = self._calls.get()
             result, error = None, None
             try:
-                if not future.cancelled():
+                if future is None or not future.cancelled():
                     result = call()
             except BaseException as raised:
                 error = raised
             self._calls.task_done()
+            if future is None:
+                continue
             with suppress(RuntimeError):  # the loop is closed: nobody is waiting
                 future.get_loop().call_soon_threadsafe(_settle, future, result, error)
 

@@ -27,8 +27,9 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 from safetensors.numpy import load, save
@@ -111,11 +112,21 @@ def _kind(path: Path) -> _Kind:
     return KINDS[path.suffix]
 
 
+def to_npz(tokens: Tokens) -> bytes:
+    """The content of an `.npz` token file."""
+    content = BytesIO()
+    _savez(content, tokens, header(tokens))
+    return content.getvalue()
+
+
 def _write_npz(path: Path, tokens: Tokens, header: Header) -> None:
-    arrays = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
-    arrays |= to_arrays(tokens, compact=True)
     with path.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        _savez(file, tokens, header)
+
+
+def _savez(file: IO[bytes], tokens: Tokens, header: Header) -> None:
+    arrays = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
+    np.savez(file, **arrays, **to_arrays(tokens, compact=True))  # type: ignore[arg-type]
 
 
 def _read_npz(path: Path) -> Tokens:

@@ -1,0 +1,24 @@
+// Tokens become pixels, and pixels an error. One request for each model at a time: what changes
+// meanwhile is sent together in the next one.
+import { attempt, emit, state } from "./state.js";
+import { psnr, toCanvas } from "./pixels.js";
+import * as server from "./server.js";
+
+const running = new Set(), waiting = new Set();
+
+export async function refresh(number) {
+  if (running.has(number)) { waiting.add(number); return; }
+  running.add(number);
+  do {
+    waiting.delete(number);
+    await attempt(async () => {
+      const sheet = state.sheets[number];
+      const png = await server.decode(number, sheet), canvas = await toCanvas(png);
+      if (sheet !== state.sheets[number]) return;
+      Object.assign(sheet, { png, decoded: canvas });
+      sheet.psnr = state.picture && psnr(state.picture.canvas, canvas);
+      emit("decoded", number);
+    });
+  } while (waiting.has(number));
+  running.delete(number);
+}

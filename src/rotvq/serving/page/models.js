@@ -1,0 +1,48 @@
+// Several models: which one is painted with, and what each makes of the picture.
+import { $, emit, model, on, state } from "./state.js";
+import { decibels } from "./numbers.js";
+
+const facts = ({ codebook_size, bits, stride }) =>
+  `${codebook_size.toLocaleString("en")} codes: ${bits} bits for each ${stride}×${stride} pixels`;
+
+export function choose(number) {
+  if (!state.sheets[number] && state.sheets.length) return;
+  state.active = number;
+  emit("model");
+}
+
+function tabs() {
+  $("models").replaceChildren(...state.models.map((each, i) => {
+    const label = document.createElement("label"), input = document.createElement("input");
+    Object.assign(input, { type: "radio", name: "model", checked: i === state.active });
+    input.disabled = state.sheets.length > 0 && !state.sheets[i];
+    input.addEventListener("change", () => choose(i));
+    label.append(input, each.name);
+    return label;
+  }));
+  $("models").classList.toggle("single", state.models.length === 1);
+  $("about").textContent = facts(model());
+}
+
+function cards() {
+  $("side-by-side").hidden = state.models.length < 2 || !state.picture;
+  $("cards").replaceChildren(...state.models.map((each, i) => {
+    const card = document.createElement("button"), canvas = document.createElement("canvas");
+    const { decoded, psnr, tokens } = state.sheets[i] ?? {};
+    Object.assign(card, { type: "button", className: "card" });
+    card.setAttribute("aria-pressed", i === state.active);
+    card.addEventListener("click", () => choose(i));
+    if (decoded) {
+      Object.assign(canvas, { width: decoded.width, height: decoded.height });
+      canvas.getContext("2d").drawImage(decoded, 0, 0);
+    }
+    const name = document.createElement("b"), note = document.createElement("span");
+    name.textContent = each.name;
+    note.textContent = tokens ? `${decibels(psnr)} · ${Math.ceil(tokens.length * each.bits / 8).toLocaleString("en")} bytes` : "";
+    card.append(canvas, name, note);
+    return card;
+  }));
+}
+
+for (const event of ["opened", "model"]) on(event, () => { tabs(); cards(); });
+on("decoded", () => { if (state.models.length > 1) cards(); });

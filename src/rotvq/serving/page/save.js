@@ -1,0 +1,29 @@
+// The picture and its tokens as files, and as a link.
+import { $, attempt, model, on, say, sheet, state } from "./state.js";
+import { toFragment } from "./link.js";
+import * as server from "./server.js";
+
+function download(blob, name) {
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+$("save").addEventListener("click", () => download(sheet().png, "decoded.png"));
+$("save-tokens").addEventListener("click", () => attempt(async () => {
+  download(await server.tokenFile(state.active, sheet()), "tokens.npz");
+  say("Saved tokens.npz: rotvq decode tokens.npz turns it into the picture.");
+}));
+$("share").addEventListener("click", () => attempt(async () => {
+  history.replaceState(null, "", toFragment(model(), sheet()));
+  $("link").value = location.href;
+  $("link").hidden = false;
+  $("link").select();
+  // Browsers give pages the clipboard only on this machine or over HTTPS.
+  const copied = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
+  say(copied ? "Copied a link that holds the tokens." : "This link holds the tokens. Copy it.");
+}));
+on("decoded", (number) => {
+  if (number === state.active) for (const id of ["save", "save-tokens", "share"]) $(id).disabled = false;
+});
+on("painted", () => { $("link").hidden = true; });
