@@ -11,13 +11,13 @@ proposals and doubles when one fails (Levenberg-Marquardt).
 
 Between two grids, token t raised the error by ½(g + g')_t · (q' − q)_t. Over all tokens this adds
 up to the whole difference if the error is quadratic in q. So an iteration takes one forward and one
-backward pass of the decoder, whatever its receptive field and the error.
+backward pass of the decoder, whatever its receptive field and the error. Tokens may have a cost
+besides (see `Rate`): a step raised it by the mean over what it costs before and after.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from rotvq.errors import UserError
 from rotvq.model.curvature import curvature
 from rotvq.model.error_functions import ErrorFunction, checked, relative_curvature, squared_error
-from rotvq.model.objective import Costs, Objective, Rate, free_of_charge, own
+from rotvq.model.objective import Costs, Objective, Rate, free_of_charge
+from rotvq.model.token_grid import Grid, better, dearer, dot
 from rotvq.processor import has_bf16
 from rotvq.quantization import Quantizer
 
@@ -58,20 +59,6 @@ class Model(Protocol):
     def stride(self) -> int: ...
 
     def decode(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "b c i j"]: ...
-
-
-@dataclass
-class _Grid:
-    """Tokens as rows of the tables, their codes, the objective of each image, the error's gradient.
-
-    Gradient and costs are in units in which the error has the curvature of the squared error.
-    """
-
-    indices: Int64[Tensor, "b s h w"]
-    q: Float[Tensor, "b d h w"]
-    error: Float[Tensor, " b"]
-    g: Float[Tensor, "b d h w"]
-    costs: Costs
 
 
 class TokenSearch:
@@ -162,8 +149,8 @@ class TokenSearch:
             objective(self.model.decode(self._shaped(each, first)).float(), x, each)
             for each in (rows, found)
         )
-        better = (after < before).view(-1, *[1] * (first.ndim - 1))
-        return torch.where(better, self._shaped(found, first), first)
+        less = (after < before).view(-1, *[1] * (first.ndim - 1))
+        return torch.where(less, self._shaped(found, first), first)
 
     def _search(
         self, x: Tensor, indices: Tensor, iterations: int, objective: Objective, free: Tensor
@@ -175,7 +162,7 @@ class TokenSearch:
         turns = (free & ~odd, free & odd)
         scale = relative_curvature(objective.error, self._decode(self._codes(indices)), x)
         last = base = self._decoded(x, indices, objective, scale)
-        best, best_error = indices, last.error
+        best, least = indices, last.objective
         damping = torch.full_like(last.q[:, 0], _DAMPING)
         measured = expected = torch.zeros_like(scale)
         c = torch.ones_like(scale)
@@ -190,21 +177,21 @@ class TokenSearch:
             new = self._decoded(x, proposals, objective, scale)
             change = new.q - last.q
             bend, prior = self._bend(change), _PRIOR if i == 0 else 0
-            expected = expected + (1 + prior) * _dot(bend, change)
-            measured = measured + _dot(new.g - last.g + prior * bend, change)
+            expected = expected + (1 + prior) * dot(bend, change)
+            measured = measured + dot(new.g - last.g + prior * bend, change)
             c = torch.where(expected > 0, measured / expected, 1).clamp(0.2, 5)
-            failed = ((last.g + new.g) * change).sum(1) + _dearer(last, new) > 0
+            failed = ((last.g + new.g) * change).sum(1) + dearer(last, new) > 0
             tried = (new.indices != base.indices).any(1)
             damping = torch.where(failed & tried, 2 * damping, damping)
             # When no proposal is left for an image, start over, with noise.
             none_left = ~tried.flatten(1).any(1)[:, None, None]
             stalled = stalled | none_left.unsqueeze(1)
             damping = torch.where(none_left, _DAMPING, damping)
-            best, best_error = _better(new.indices, new.error, best, best_error)
+            best, least = better(new.indices, new.objective, best, least)
             base = self._reverted(new, last, failed, c)
             last = new
         reached = objective(self._decode(base.q), x, base.indices)
-        return _better(base.indices, reached, best, best_error)[0]
+        return better(base.indices, reached, best, least)[0]
 
     def _shaped(self, rows: Tensor, like: Tensor) -> Tensor:
         return rows.movedim(1, 3).reshape(like.shape)
@@ -223,14 +210,14 @@ class TokenSearch:
 
     def _decoded(
         self, x: Tensor, indices: Tensor, objective: Objective, scale: Float[Tensor, "b 1 1 1"]
-    ) -> _Grid:
+    ) -> Grid:
         with torch.enable_grad():
             q = self._codes(indices).requires_grad_()
             errors = objective.error(self._decode(q), x)
             (g,) = torch.autograd.grad(errors.sum(), q)
         cost, costs = objective.rate(indices)
         reached = errors.detach() + cost
-        return _Grid(indices, q.detach(), reached, g / scale, tuple(c / scale for c in costs))
+        return Grid(indices, q.detach(), reached, g / scale, tuple(c / scale for c in costs))
 
     def _proposals(
         self,
@@ -300,28 +287,11 @@ class TokenSearch:
         return F.conv_transpose2d(change, 2 * self.H, padding=1)
 
     def _reverted(
-        self, new: _Grid, last: _Grid, failed: Bool[Tensor, "b h w"], c: Float[Tensor, "b 1 1 1"]
-    ) -> _Grid:
-        """The new grid with failed tokens taken back, its gradient predicted; error as before."""
+        self, new: Grid, last: Grid, failed: Bool[Tensor, "b h w"], c: Float[Tensor, "b 1 1 1"]
+    ) -> Grid:
+        """The new grid with failed tokens taken back, its gradient predicted; all else is kept."""
         failed = failed.unsqueeze(1)
         q = torch.where(failed, last.q, new.q)
         g = new.g + c * self._bend(q - new.q)
         indices = torch.where(failed, last.indices, new.indices)
-        return _Grid(indices, q, new.error, g, new.costs)
-
-
-def _dearer(last: _Grid, new: _Grid) -> Float[Tensor, "b h w"] | int:
-    """Twice what each token costs more, the mean over costs before and after."""
-    return sum(own(each.costs, new.indices) - own(each.costs, last.indices) for each in (last, new))
-
-
-def _dot(a: Tensor, b: Tensor) -> Float[Tensor, "b 1 1 1"]:
-    return (a * b).sum((1, 2, 3), keepdim=True)
-
-
-def _better(
-    indices: Tensor, error: Tensor, best: Tensor, best_error: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The tokens with the smaller error, and that error, for each image."""
-    less = error < best_error
-    return torch.where(less[:, None, None, None], indices, best), error.where(less, best_error)
+        return Grid(indices, q, new.objective, g, new.costs)
