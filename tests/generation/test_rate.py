@@ -63,7 +63,7 @@ def test_a_change_costs_what_it_adds_to_the_bits_of_its_own_index_and_of_later_o
     with torch.no_grad():
         for codes in rate.prior.vocabulary.codes:
             alike = table[codes.start : codes.stop]
-            alike.copy_(alike.mean(0) + 1e-2 * (alike - alike.mean(0)))
+            alike.copy_(alike.mean(0) + 2e-3 * (alike - alike.mean(0)))
     cost, costs = rate(indices)
     with torch.no_grad():
         logits = rate.prior.logits(rate.prior.embedded(sequences(rate.prior, indices)))
@@ -79,8 +79,8 @@ def test_a_change_costs_what_it_adds_to_the_bits_of_its_own_index_and_of_later_o
             for found, kept in ((costs, errors), (alone, ignoring_later)):
                 kept.append((own(found, other) - own(found, indices)).sum((1, 2)) - change)
     errors, ignoring_later = (torch.stack(each).abs() for each in (errors, ignoring_later))
-    assert errors.max() < 0.02 < ignoring_later.max()
     assert errors.mean() < 0.1 * ignoring_later.mean()
+    assert errors.max() < 0.3 * ignoring_later.max()
 
 
 def test_a_search_finds_tokens_that_take_fewer_bits(tokenizer, make_prior):

@@ -13,9 +13,10 @@ from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
 from rotvq.files import write_json
 from rotvq.studies.callbacks import StudyCallback
-from rotvq.studies.measures import MEASURES, Shared
+from rotvq.studies.measures import MEASURES
 from rotvq.studies.plan import Run, check
 from rotvq.studies.recorder import RunRecorder
+from rotvq.studies.shared import Shared
 from rotvq.training.folder import check_same_data
 from rotvq.training.images import on_device, sizes
 from rotvq.training.trainer import Trainer

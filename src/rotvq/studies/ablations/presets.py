@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from rotvq.studies.study import Preset
+from rotvq.generation.config import PRESETS as PRIORS
+from rotvq.studies.study import Generation, Preset
 from rotvq.training.presets import PRESETS as RUNS
 
 # CIFAR-10 is not cropped: its images have the size that the network takes.
@@ -27,6 +28,8 @@ _all_steps_gpu = RUNS["best_gpu"].replace(
 )
 _straight = {"estimator": "straight_through"}
 
+_one_epoch = replace(PRIORS["cpu"], training=replace(PRIORS["cpu"].training, epochs=1))
+
 PRESETS: dict[str, Preset] = {
     # Checks that every study runs to its report.
     "smoke": Preset(
@@ -37,8 +40,10 @@ PRESETS: dict[str, Preset] = {
             "plain": _smoke.replace(quantizer=_straight),
         },
         seeds=2,
+        generation=Generation(PRIORS["smoke"], 16),
     ),
-    # A few minutes per row on 2 cores; the last two studies take half an hour per run.
+    # A few minutes per row on 2 cores; `best` and `plain` take half an hour per run, and `priors` a
+    # quarter of an hour more per row.
     "cpu": Preset(
         bases={
             "steps": _cpu.replace(training={"epochs": 4, "test_every": 4}),
@@ -47,6 +52,7 @@ PRESETS: dict[str, Preset] = {
             "plain": _cpu.replace(quantizer=_straight),
         },
         seeds=3,
+        generation=Generation(_one_epoch, 1000),
     ),
     # For a GPU: the paper's width, and its hundred epochs in the last two studies.
     "paper": Preset(
@@ -57,5 +63,6 @@ PRESETS: dict[str, Preset] = {
             "plain": _paper.replace(quantizer=_straight),
         },
         seeds=3,
+        generation=Generation(PRIORS["gpu"], 10000),
     ),
 }

@@ -89,6 +89,9 @@ OPTIONS: tuple[tuple[str, str, tuple[Changes, ...]], ...] = (
 )
 """Name, label and changes of each option, made to the step BASELINE."""
 
+STRAIGHT_THROUGH = "straight_through"
+"""The baseline's name among the tokens that are modeled."""
+
 LARGE = (1024, 4096, 8192, 16384, 65536)
 """Sizes K of the study of large codebooks."""
 
@@ -122,6 +125,12 @@ def _large(k: int) -> Variant:
     return Variant(f"k_{k}", f"K = {k:,}", merged(_BASELINE.changes, {"quantizer": quantizer}))
 
 
+def _option(name: str, label: str = "") -> Variant:
+    """The baseline with one of the options."""
+    own, changes = next((text, found) for known, text, found in OPTIONS if known == name)
+    return Variant(name, label or own, merged(_BASELINE.changes, *changes))
+
+
 STUDIES: Mapping[str, Study] = {
     study.name: study
     for study in (
@@ -138,10 +147,7 @@ STUDIES: Mapping[str, Study] = {
             "Other options",
             f"each added alone to the step “{_BASELINE.label}”",
             "steps",
-            tuple(
-                Variant(name, label, merged(_BASELINE.changes, *changes))
-                for name, label, changes in OPTIONS
-            ),
+            tuple(_option(name) for name, _, _ in OPTIONS),
             repeated=True,
         ),
         Study(
@@ -167,6 +173,21 @@ STUDIES: Mapping[str, Study] = {
             "plain",
             (Variant("plain", "straight-through, EMA", {}),),
             repeated=True,
+        ),
+        Study(
+            "priors",
+            "Tokens that are easy to model",
+            "a prior over the tokens of models of other studies, and its samples",
+            "steps",
+            (
+                Variant(STRAIGHT_THROUGH, "straight-through", _BASELINE.changes),
+                _option("rotation"),
+                _option("normalized_latents"),
+                _option("rotation_normalized_latents"),
+                _option("fsq", "finite scalar quantization"),
+                _large(4096),
+            ),
+            measures=("generation",),
         ),
     )
 }
