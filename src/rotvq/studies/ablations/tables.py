@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from rotvq.run_record import lookup
@@ -153,7 +153,8 @@ def modeled(name: str, key: str, text: Callable[[float], str], *, higher: bool =
     """A metric of the prior over a run's tokens, by its key in the record."""
 
     def value(result: Result) -> float:
-        return number(lookup(result.measured.get("generation", {}), f"metrics.{key}"))
+        metrics = lookup(result.measured.get("generation", {}), "metrics")
+        return number(metrics.get(key)) if isinstance(metrics, Mapping) else math.nan
 
     return Metric(name, value, text, higher)
 
