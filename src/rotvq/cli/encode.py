@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rotvq.cli.coding import Source, add_model, add_pictures, check_batch_size, load_model
 from rotvq.cli.options import Parser, add_effort
-from rotvq.cli.rate import add_rate, check_rate, load_rate
+from rotvq.cli.rate import add_rate, check_rate, load_rate, modeled
 from rotvq.cli.shards import add_shards, encode_to_shards
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
@@ -69,6 +69,7 @@ def run(argv: Sequence[str]) -> int:
     since = time.perf_counter()
     with terminal.counting(source.count, "encoding") as advance:
         images = codable(model, source, source.findings.skipped)
+        images = modeled(images, rate) if rate else images
         tokens = encode(
             model,
             images,

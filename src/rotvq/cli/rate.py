@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from rotvq.errors import UserError
 if TYPE_CHECKING:
     from rotvq.generation import PriorRate
     from rotvq.model import VQVAE
+    from rotvq.tokens.collection import Picture
 
 WEIGHT = 0.03
 """λ where none is given."""
@@ -45,6 +47,21 @@ def check_rate(options: Namespace) -> None:
         raise UserError("--rate-weight: expected --prior and --effort with it; got it alone.")
     if options.prior and options.shard_size is not None:
         raise UserError("--prior: expected a single token file; got --shard-size.")
+
+
+def modeled(images: Iterable[Picture], rate: PriorRate) -> Iterator[Picture]:
+    """Yield the images.
+
+    Raises:
+        UserError: the prior was not trained on images of a size; names the image.
+    """
+    vocabulary = rate.prior.vocabulary
+    for image in images:
+        try:
+            vocabulary.check_grid(vocabulary.codec.grid(image.pixels.shape[1:]))
+        except UserError as error:
+            raise UserError(f"{image.name}: {error}") from None
+        yield image
 
 
 def load_rate(options: Namespace, model: VQVAE) -> PriorRate:
