@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -164,10 +165,56 @@ def test_bad_options_of_sample_take_one_line(rotvq, made, tmp_path):
         ([run, "--keep-rows", 2], "--keep-rows: expected it with --complete"),
         ([run, "--complete", tmp_path / "wide.png"], "(4x4); got 4x6"),
         ([run, "--complete", tmp_path / "absent.png"], "absent.png"),
+        ([run, "--label", "none", "--guidance", 2], "guidance: expected 1 where no class is given"),
         ([run, "--gfid"], "--gfid: expected it with --measure"),
     ):
         assert expected in rotvq("sample", *words, "-o", out).error, words
         assert not out.exists()
+
+
+def test_tokens_are_searched_for_that_take_fewer_bits(rotvq, made, tmp_path):
+    for n in range(3):
+        pixels = np.random.default_rng(n).integers(256, size=(16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{n}.png")
+    words = ["encode", *sorted(tmp_path.glob("*.png")), "--model", made / "model"]
+    prior, effort = ["--prior", made / "run"], ["--effort", 3]
+    found, bits = {}, {}
+    for name, options in (
+        ("plain", []),
+        ("searched", effort),
+        ("first", prior),
+        ("balanced", [*prior, *effort]),
+        ("few", [*prior, *effort, "--rate-weight", 1e3]),
+    ):
+        done = rotvq(*words, *options, "-o", tmp_path / f"{name}.npz")
+        assert done.status == 0, done
+        found[name] = load_tokens(tmp_path / f"{name}.npz").packed
+        told = re.search(r"  (\S+) bits per image under the prior", done.out)
+        assert bool(told) == bool({"--prior"} & set(options))
+        bits[name] = float(told[1]) if told else None
+    assert found["plain"] == found["first"] and found["searched"] != found["few"]
+    assert bits["few"] < bits["balanced"] and bits["few"] < bits["first"]
+
+
+def test_bad_options_for_bits_take_one_line(rotvq, made, tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "fits.png")
+    Image.new("RGB", (24, 16)).save(tmp_path / "wide.png")
+    fits, prior, effort = tmp_path / "fits.png", ["--prior", made / "run"], ["--effort", 1]
+    out = tmp_path / "out.npz"
+    for words, expected in (
+        ([fits, "--rate-weight", 1, *effort], "--rate-weight: expected --prior and --effort"),
+        ([fits, "--rate-weight", 1, *prior], "--rate-weight: expected --prior and --effort"),
+        ([fits, "--rate-weight", -1, *prior, *effort], "rate weight: expected a finite number"),
+        ([fits, *prior, "--shard-size", 2], "--prior: expected a single token file"),
+        ([fits, "--prior", made / "model"], "got 'rotvq model'"),
+        ([fits, tmp_path / "wide.png", *prior], "wide.png: grid: expected one that the prior was"),
+        ([tmp_path / "wide.png", *prior, *effort], "wide.png: grid: expected one that the prior"),
+    ):
+        error = rotvq("encode", *words, "--model", made / "model", "-o", out).error
+        assert expected in error, words
+        assert not out.exists()
+    words = ["encode", fits, "--model", made / "other", *prior, "-o", out]
+    assert "prior: expected one of the tokens of this model" in rotvq(*words).error
 
 
 def test_a_prior_without_labels_or_without_its_model_says_so(rotvq, made, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -91,9 +93,18 @@ def test_the_seed_decides_and_the_global_generator_stays(make_prior):
 
 
 def test_mistakes_are_named(make_prior):
-    prior = make_prior()
+    prior, undropped = make_prior(), make_prior()
+    undropped.config = replace(prior.config, drop_labels=0.0)
     for call, words in (
         (lambda: sample(prior, [3]), "label: expected one of cat, dog, ox; got 3"),
+        (
+            lambda: sample(prior, [None], Sampling(guidance=2)),
+            "guidance: expected 1 where no class is given; got 2",
+        ),
+        (
+            lambda: sample(undropped, [0], Sampling(guidance=2)),
+            "trained with the label of every image; got 2. .* --prior.drop_labels",
+        ),
         (lambda: sample(prior, [0], grid=(3, 3)), r"grid: .*got 3x3"),
         (lambda: sample(prior, [0], batch_size=0), "batch_size: expected 1 or more; got 0"),
         (lambda: Sampling(temperature=0), "temperature: expected above 0, to 100; got 0"),

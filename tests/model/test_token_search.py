@@ -14,12 +14,14 @@ from rotvq.model import VQVAE, token_search
 from rotvq.model.curvature import curvature
 from rotvq.model.effort import iterations
 from rotvq.model.error_functions import squared_error, within
+from rotvq.model.objective import Objective, free_of_charge
 from rotvq.model.token_search import TokenSearch
 from rotvq.names import EFFORTS
 
 KINDS = {name: make for name, make in OF_EACH_KIND.items() if "2**32" not in name}
 NETWORKS = ("paper", "patches", "attention")
 K = 12
+SQUARED = Objective(squared_error, free_of_charge)
 
 
 def model(make=None, network="patches"):
@@ -103,9 +105,11 @@ def test_the_changes_of_the_tokens_add_up_to_that_of_a_quadratic_error():
     x, first = net.start(5, 4, 6)
     second = net.start(6, 4, 6)[1][1:]
     search, one = TokenSearch(net), torch.ones(5, 1, 1, 1)
-    a, b = (search._decoded(x, i[:, None], squared_error, one) for i in (first, second))
+    a, b = (search._decoded(x, i[:, None], SQUARED, one) for i in (first, second))
     each_token = ((a.g + b.g) * (b.q - a.q)).sum(1) / 2
-    torch.testing.assert_close(each_token.sum((1, 2)), b.error - a.error, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        each_token.sum((1, 2)), b.objective - a.objective, rtol=1e-4, atol=1e-3
+    )
 
 
 def test_the_gradient_of_a_token_taken_back_is_exact_for_one_token_of_a_linear_decoder():
@@ -116,9 +120,7 @@ def test_the_gradient_of_a_token_taken_back_is_exact_for_one_token_of_a_linear_d
         weight = net.decoder.weight.flatten(1).float()
     search.H = torch.zeros_like(search.H)
     search.H[:, :, 1, 1] = weight @ weight.T
-    last, new = (
-        search._decoded(x, i, squared_error, one) for i in (first[:, None], 0 * first[:, None])
-    )
+    last, new = (search._decoded(x, i, SQUARED, one) for i in (first[:, None], 0 * first[:, None]))
     failed = torch.tensor([True, False, True, False])[:, None, None]
     back = search._reverted(new, last, failed, one)
     torch.testing.assert_close(back.g[::2], last.g[::2], rtol=1e-4, atol=1e-4)
@@ -126,17 +128,58 @@ def test_the_gradient_of_a_token_taken_back_is_exact_for_one_token_of_a_linear_d
     assert torch.equal(back.indices[::2, 0], first[::2]) and not back.indices[1::2].any()
 
 
+def price(indices):
+    """Tokens cost as their codes do, and neighbors of the same code less."""
+    generator = torch.Generator().manual_seed(5)
+    each = 20 * torch.rand(K, generator=generator)
+    rows = indices[:, 0]
+    same = F.pad(rows, (1, 1), value=-1)
+    alike = sum(
+        (side.unsqueeze(3) == torch.arange(K)) for side in (same[:, :, :-2], same[:, :, 2:])
+    )
+    costs = each - 6 * alike
+    here = costs.gather(3, rows.unsqueeze(3)).sum((1, 2, 3))
+    pairs = (rows[:, :, 1:] == rows[:, :, :-1]).sum((1, 2))
+    return here + 6 * pairs, (costs,)
+
+
+@pytest.mark.parametrize("rate", [free_of_charge, price])
 @pytest.mark.parametrize("kernel", [2, 4])
 @pytest.mark.parametrize("grid", [(1, 1), (1, 2), (2, 1)])
-def test_all_codes_tried_one_by_one_find_nothing_better(kernel, grid):
+def test_all_codes_tried_one_by_one_find_nothing_better(kernel, grid, rate):
     net = Linear(kernel)
     x, first = net.start(20, *grid)
-    found = TokenSearch(net)(x, first, 40)
-    error = squared_error(net.decode(found), x)
+    found = TokenSearch(net)(x, first, 40, rate=rate)
+    objective = Objective(squared_error, rate)
+    least = objective(net.decode(found), x, found[:, None])
     for row, column, code in product(range(grid[0]), range(grid[1]), range(K)):
         other = found.clone()
         other[:, row, column] = code
-        assert (squared_error(net.decode(other), x) >= error * (1 - 1e-5)).all()
+        assert (objective(net.decode(other), x, other[:, None]) >= least - 1e-4).all()
+
+
+@pytest.mark.parametrize("error", [squared_error, mean_squares, blurred])
+def test_what_tokens_cost_is_lowered_with_the_error(error):
+    net, x = model(vector(k=K)), images()
+    first = net.encode(x)
+    unit = error(net.decode(first), x).mean() / price(first[:, None])[0].mean()
+    found = {}
+    for weight in (0, 0.3, 3, 1e6):
+
+        def rate(indices, scale=weight * unit):
+            cost, costs = price(indices)
+            return scale * cost, (scale * costs[0],)
+
+        found[weight] = net.encode(x, effort=5, error=error, rate=rate)
+        objective = Objective(error, rate)
+        before, after = (objective(net.decode(i), x, i[:, None]) for i in (first, found[weight]))
+        assert (after <= before * (1 + 1e-6)).all() and after.sum() < before.sum()
+    assert torch.equal(found[0], net.encode(x, effort=5, error=error))
+    costs = [price(each[:, None])[0].sum() for each in found.values()]
+    assert costs == sorted(costs, reverse=True)
+    errors = [error(net.decode(each), x).sum() for each in found.values()]
+    assert errors == sorted(errors)
+    assert all(len(image.unique()) == 1 for image in found[1e6])
 
 
 @each(KINDS)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rotvq.cli.coding import Source, add_model, add_pictures, check_batch_size, load_model
 from rotvq.cli.options import Parser, add_effort
+from rotvq.cli.rate import add_rate, check_rate, load_rate, modeled
 from rotvq.cli.shards import add_shards, encode_to_shards
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
@@ -34,9 +35,11 @@ def run(argv: Sequence[str]) -> int:
         help=f"file, ending in {', '.join(KINDS)}; or, with --shard-size, a folder",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file or the shards")
+    add_rate(parser)
     add_shards(parser)
     options = parser.parse_args(argv)
     check_batch_size(options.batch_size)
+    check_rate(options)
     if options.shard_size is not None:
         return encode_to_shards(options)
     if options.format is not None or options.workers is not None:
@@ -56,15 +59,25 @@ def run(argv: Sequence[str]) -> int:
     if options.out.suffix == ".parquet":
         import_module("pyarrow")  # if missing, report it before encoding
     # Imported late, because torch is slow to import: bad options are reported first.
+    from rotvq.model.objective import free_of_charge
     from rotvq.tokens.coding import codable, encode
 
     terminal = Terminal()
     model = load_model(options.model)
+    rate = load_rate(options, model) if options.prior else None
     source = Source(options.images, options.split, model.channels, options.bits)
     since = time.perf_counter()
     with terminal.counting(source.count, "encoding") as advance:
         images = codable(model, source, source.findings.skipped)
-        tokens = encode(model, images, options.batch_size, advance, effort=options.effort)
+        images = modeled(images, rate) if rate else images
+        tokens = encode(
+            model,
+            images,
+            options.batch_size,
+            advance,
+            effort=options.effort,
+            rate=rate or free_of_charge,
+        )
     source.report(terminal, len(tokens), options.out)
     save_tokens(tokens, options.out)
     size, packed = options.out.stat().st_size, len(tokens.packed)
@@ -73,4 +86,6 @@ def run(argv: Sequence[str]) -> int:
         f"{tokens.codec.bits} bits per token: {packed:,} bytes of tokens in {options.out} "
         f"({size:,} bytes)."
     )
+    if rate is not None:
+        terminal.say(f"  {rate.bits(tokens):.1f} bits per image under the prior, no class given")
     return 0

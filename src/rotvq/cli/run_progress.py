@@ -52,9 +52,10 @@ class RunProgress(Terminal):
         epochs, images = self.config.training.epochs, trainer.position.images
         total = epochs * trainer.images_per_epoch
         parameters = sum(p.numel() for p in trainer.model.parameters())
+        plural = "" if epochs == 1 else "s"
         resumed = f", resuming at image {images:,}" if images else ""
         self.say(
-            f"Training {parameters:,} parameters for {epochs} epochs{resumed}, "
+            f"Training {parameters:,} parameters for {epochs} epoch{plural}{resumed}, "
             f"{self.method}{trainer.precision} on {trainer.device}."
         )
         for note in self.notes(trainer):

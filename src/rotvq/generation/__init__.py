@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rotvq.generation.evaluate import evaluate
     from rotvq.generation.measures import measure
     from rotvq.generation.prior import Prior
+    from rotvq.generation.rate import PriorRate
     from rotvq.generation.sampling import sample
     from rotvq.generation.trainer import PriorTrainer
     from rotvq.generation.vocabulary import Vocabulary
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Prior": "prior",
     "PriorConfig": "config",
+    "PriorRate": "rate",
     "PriorTrainer": "trainer",
     "Sampling": "config",
     "Vocabulary": "vocabulary",
@@ -29,6 +31,7 @@ _HOME = {
 __all__ = [
     "Prior",
     "PriorConfig",
+    "PriorRate",
     "PriorTrainer",
     "Sampling",
     "Vocabulary",

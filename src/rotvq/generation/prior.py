@@ -6,6 +6,7 @@ is the length of an ideal code, and every sample is valid.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,20 +63,36 @@ class Prior(nn.Module):
         Args:
             sequences: of the vocabulary, padded with -1 on the right.
         """
-        inputs = sequences[:, :-1].clamp_min(0)
-        hidden = self.network.model(input_ids=inputs, use_cache=False).last_hidden_state
-        hidden, targets = hidden[:, PREFIX - 1 :], sequences[:, PREFIX:]
+        targets, step = sequences[:, PREFIX:], self.vocabulary.indices_of_token
         nats = torch.zeros(targets.shape, device=targets.device)
-        weight, step = self.network.lm_head.weight, self.vocabulary.indices_of_token
-        for level, codes in enumerate(self.vocabulary.codes):
-            own = slice(level, None, step)
-            logits = F.linear(hidden[:, own], weight[codes.start : codes.stop])
-            wanted = targets[:, own]
-            wanted = torch.where(wanted < 0, -1, wanted - codes.start)
-            nats[:, own] = F.cross_entropy(
+        codes = enumerate(self.vocabulary.codes)
+        for (level, own), logits in zip(codes, self.logits(self.embedded(sequences)), strict=True):
+            wanted = targets[:, level::step]
+            wanted = torch.where(wanted < 0, -1, wanted - own.start)
+            nats[:, level::step] = F.cross_entropy(
                 logits.float().flatten(0, 1), wanted.flatten(), reduction="none", ignore_index=-1
             ).view_as(wanted)
         return nats
+
+    def embedded(self, sequences: Int[Tensor, "b t"]) -> Float[Tensor, "b t-1 d"]:
+        """The embeddings that all indices are predicted from."""
+        embeddings: Tensor = self.network.model.embed_tokens(sequences[:, :-1].clamp_min(0))
+        return embeddings
+
+    def logits(self, embedded: Float[Tensor, "b t-1 d"]) -> Iterator[Float[Tensor, "b n k"]]:
+        """The logits of all codes for each index after the prefix, given those before it.
+
+        Args:
+            embedded: from `embedded`.
+
+        Yields:
+            Those of the first index of all tokens, then those of the second, and so on.
+        """
+        hidden = self.network.model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        hidden, weight = hidden[:, PREFIX - 1 :], self.network.lm_head.weight
+        for level, codes in enumerate(self.vocabulary.codes):
+            own = hidden[:, level :: self.vocabulary.indices_of_token]
+            yield F.linear(own, weight[codes.start : codes.stop])
 
     def describe(self) -> dict[str, Any]:
         """The content of config.json."""

@@ -45,7 +45,8 @@ def sample(
         Tokens of the model that the prior's tokens come from, with the labels.
 
     Raises:
-        UserError: the prior has no such class or grid, or a batch size below 1.
+        UserError: the prior has no such class or grid; guidance without a class, or by a prior
+            that has not learned it; or a batch size below 1.
     """
     sampling, vocabulary = sampling or Sampling(), prior.vocabulary
     if batch_size < 1:
@@ -55,6 +56,8 @@ def sample(
     for label in labels:
         if label is not None:
             vocabulary.label(label)
+    if sampling.guidance != 1:
+        _check_guidance(prior, labels, sampling.guidance)
     packer = Packer(vocabulary.codec)
     size = grid[0] * vocabulary.codec.stride, grid[1] * vocabulary.codec.stride
     device = next(prior.parameters()).device
@@ -70,6 +73,16 @@ def sample(
             packer.add(vocabulary.indices(drawn, grid), size, labels=these)
             progress(len(these))
     return packer.tokens()
+
+
+def _check_guidance(prior: Prior, labels: Sequence[int | None], guidance: float) -> None:
+    if all(label is None for label in labels):
+        raise UserError(f"guidance: expected 1 where no class is given; got {guidance:g}.")
+    if not prior.config.drop_labels:
+        raise UserError(
+            "guidance: expected 1, because this prior was trained with the label of every image; "
+            f"got {guidance:g}. Train one with --prior.drop_labels 0.1."
+        )
 
 
 def _prompt(

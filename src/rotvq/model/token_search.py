@@ -11,12 +11,13 @@ proposals and doubles when one fails (Levenberg-Marquardt).
 
 Between two grids, token t raised the error by ½(g + g')_t · (q' − q)_t. Over all tokens this adds
 up to the whole difference if the error is quadratic in q. So an iteration takes one forward and one
-backward pass of the decoder, whatever its receptive field and the error.
+backward pass of the decoder, whatever its receptive field and the error. Tokens may have a cost
+besides (see `Rate`): a step raised it by the mean over what it costs before and after.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -27,6 +28,8 @@ from torch import Tensor, nn
 from rotvq.errors import UserError
 from rotvq.model.curvature import curvature
 from rotvq.model.error_functions import ErrorFunction, checked, relative_curvature, squared_error
+from rotvq.model.objective import Costs, Objective, Rate, free_of_charge
+from rotvq.model.token_grid import Grid, better, dearer, dot
 from rotvq.processor import has_bf16
 from rotvq.quantization import Quantizer
 
@@ -56,19 +59,6 @@ class Model(Protocol):
     def stride(self) -> int: ...
 
     def decode(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "b c i j"]: ...
-
-
-@dataclass
-class _Grid:
-    """Tokens as rows of the tables, their codes, the error of each image, and its gradient.
-
-    The gradient is in units in which the error has the curvature of the squared error.
-    """
-
-    indices: Int64[Tensor, "b s h w"]
-    q: Float[Tensor, "b d h w"]
-    error: Float[Tensor, " b"]
-    g: Float[Tensor, "b d h w"]
 
 
 class TokenSearch:
@@ -123,8 +113,9 @@ class TokenSearch:
         iterations: int,
         error: ErrorFunction = squared_error,
         free: Bool[Tensor, "h w"] | None = None,
+        rate: Rate = free_of_charge,
     ) -> Int64[Tensor, "b h w *levels"]:
-        """Tokens with a smaller error, or the same ones where none are found.
+        """Tokens with a smaller error and cost, or the same ones where none are found.
 
         Args:
             x: images.
@@ -132,40 +123,46 @@ class TokenSearch:
             iterations: number of forward and backward passes, after the first.
             error: of each image.
             free: which tokens may change; None for all.
+            rate: of the tokens, which is added to the error.
 
         Raises:
             UserError: the error is not one number for each image, or has no gradient.
         """
         if free is None:
             free = torch.ones(indices.shape[1:3], dtype=torch.bool)
-        some = max(1, _PIXELS // (x.shape[2] * x.shape[3]))
+        some = _PIXELS // (x.shape[2] * x.shape[3])
+        if rate is not free_of_charge:
+            some = min(some, _SCORES // (free.numel() * sum(map(len, self.tables))))
+        some, objective = max(1, some), Objective(checked(error), rate)
         parts = zip(x.clone().split(some), indices.clone().split(some), strict=True)
-        return torch.cat([self._improved(*part, iterations, error, free) for part in parts])
+        return torch.cat([self._improved(*part, iterations, objective, free) for part in parts])
 
     def _improved(
-        self, x: Tensor, first: Tensor, iterations: int, error: ErrorFunction, free: Tensor
+        self, x: Tensor, first: Tensor, iterations: int, objective: Objective, free: Tensor
     ) -> Int64[Tensor, "b h w *levels"]:
         x = x.float()
         rows = first.flatten(3).movedim(3, 1) if first.ndim > 3 else first.unsqueeze(1)
         with torch.autocast(x.device.type, enabled=False):
-            found = self._search(x, rows, iterations, checked(error), free)
-        found = found.movedim(1, 3).reshape(first.shape)
+            found = self._search(x, rows, iterations, objective, free)
         # Compared as the model decodes them: the search is less precise.
-        before, after = (error(self.model.decode(each).float(), x) for each in (first, found))
-        better = (after < before).view(-1, *[1] * (first.ndim - 1))
-        return torch.where(better, found, first)
+        before, after = (
+            objective(self.model.decode(self._shaped(each, first)).float(), x, each)
+            for each in (rows, found)
+        )
+        less = (after < before).view(-1, *[1] * (first.ndim - 1))
+        return torch.where(less, self._shaped(found, first), first)
 
     def _search(
-        self, x: Tensor, indices: Tensor, iterations: int, error: ErrorFunction, free: Tensor
+        self, x: Tensor, indices: Tensor, iterations: int, objective: Objective, free: Tensor
     ) -> Int64[Tensor, "b s h w"]:
         """The best tokens that the iterations come upon."""
         generator = torch.Generator().manual_seed(0)
         h, w = free.shape
         odd = (torch.arange(h)[:, None] + torch.arange(w)) % 2 == 1
         turns = (free & ~odd, free & odd)
-        scale = relative_curvature(error, self._decode(self._codes(indices)), x)
-        last = base = self._decoded(x, indices, error, scale)
-        best, best_error = indices, last.error
+        scale = relative_curvature(objective.error, self._decode(self._codes(indices)), x)
+        last = base = self._decoded(x, indices, objective, scale)
+        best, least = indices, last.objective
         damping = torch.full_like(last.q[:, 0], _DAMPING)
         measured = expected = torch.zeros_like(scale)
         c = torch.ones_like(scale)
@@ -175,24 +172,29 @@ class TokenSearch:
             noise = 2 * _NOISE * torch.einsum("de,ehw->dhw", self._root, noise)
             g = base.g / c
             g = torch.where(stalled, g + noise, g)
-            proposals = self._proposals(base.indices, g, damping, turns[i % 2])
-            new = self._decoded(x, proposals, error, scale)
+            costs = tuple(each / c for each in base.costs)
+            proposals = self._proposals(base.indices, g, costs, damping, turns[i % 2])
+            new = self._decoded(x, proposals, objective, scale)
             change = new.q - last.q
             bend, prior = self._bend(change), _PRIOR if i == 0 else 0
-            expected = expected + (1 + prior) * _dot(bend, change)
-            measured = measured + _dot(new.g - last.g + prior * bend, change)
+            expected = expected + (1 + prior) * dot(bend, change)
+            measured = measured + dot(new.g - last.g + prior * bend, change)
             c = torch.where(expected > 0, measured / expected, 1).clamp(0.2, 5)
-            failed = ((last.g + new.g) * change).sum(1) > 0
+            failed = ((last.g + new.g) * change).sum(1) + dearer(last, new) > 0
             tried = (new.indices != base.indices).any(1)
             damping = torch.where(failed & tried, 2 * damping, damping)
             # When no proposal is left for an image, start over, with noise.
             none_left = ~tried.flatten(1).any(1)[:, None, None]
             stalled = stalled | none_left.unsqueeze(1)
             damping = torch.where(none_left, _DAMPING, damping)
-            best, best_error = _better(new.indices, new.error, best, best_error)
+            best, least = better(new.indices, new.objective, best, least)
             base = self._reverted(new, last, failed, c)
             last = new
-        return _better(base.indices, error(self._decode(base.q), x), best, best_error)[0]
+        reached = objective(self._decode(base.q), x, base.indices)
+        return better(base.indices, reached, best, least)[0]
+
+    def _shaped(self, rows: Tensor, like: Tensor) -> Tensor:
+        return rows.movedim(1, 3).reshape(like.shape)
 
     def _decode(self, codes: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c i j"]:
         device = codes.device.type
@@ -207,22 +209,25 @@ class TokenSearch:
         return sum(codes[1:], codes[0]).movedim(-1, 1)
 
     def _decoded(
-        self, x: Tensor, indices: Tensor, error: ErrorFunction, scale: Float[Tensor, "b 1 1 1"]
-    ) -> _Grid:
+        self, x: Tensor, indices: Tensor, objective: Objective, scale: Float[Tensor, "b 1 1 1"]
+    ) -> Grid:
         with torch.enable_grad():
             q = self._codes(indices).requires_grad_()
-            errors = error(self._decode(q), x)
+            errors = objective.error(self._decode(q), x)
             (g,) = torch.autograd.grad(errors.sum(), q)
-        return _Grid(indices, q.detach(), errors.detach(), g / scale)
+        cost, costs = objective.rate(indices)
+        reached = errors.detach() + cost
+        return Grid(indices, q.detach(), reached, g / scale, tuple(c / scale for c in costs))
 
     def _proposals(
         self,
         indices: Int64[Tensor, "b s h w"],
         g: Float[Tensor, "b d h w"],
+        costs: Costs,
         damping: Float[Tensor, "b h w"],
         turn: Bool[Tensor, "h w"],
     ) -> Int64[Tensor, "b s h w"]:
-        """The codes of lowest predicted error for the tokens whose turn it is.
+        """The codes of lowest predicted error and cost for the tokens whose turn it is.
 
         Tokens three rows or columns apart do not interact in the model of the error, so they are
         decided together, and the others see their gradient as it is after that.
@@ -238,7 +243,10 @@ class TokenSearch:
                 slopes = inner[:, :, rows, columns]
                 change = torch.zeros_like(slopes)
                 picked, change[:, :, chosen] = self._picked(
-                    here[:, :, chosen], slopes[:, :, chosen], damping[:, rows, columns][:, chosen]
+                    here[:, :, chosen],
+                    slopes[:, :, chosen],
+                    [each[:, rows, columns][:, chosen].flatten(0, 1) for each in costs],
+                    damping[:, rows, columns][:, chosen],
                 )
                 here[:, :, chosen] = picked
                 effect = F.conv_transpose2d(change, 2 * self.H, stride=3)
@@ -249,6 +257,7 @@ class TokenSearch:
         self,
         indices: Int64[Tensor, "b s n"],
         g: Float[Tensor, "b d n"],
+        costs: Sequence[Float[Tensor, "bn k"]],
         damping: Float[Tensor, "b n"],
     ) -> tuple[Int64[Tensor, "b s n"], Float[Tensor, "b d n"]]:
         """New rows for each table, one table after the other, and the change of the codes."""
@@ -258,9 +267,12 @@ class TokenSearch:
         for i, table in enumerate(self.tables):
             now = indices[:, i].flatten()
             target = slope - 2 * weight * self._bent[i][now]
-            parts = (t.split(max(1, _SCORES // len(table))) for t in (target, weight))
+            parts = (
+                t.split(max(1, _SCORES // len(table))) for t in (target, weight, *costs[i : i + 1])
+            )
             scores = (
-                torch.addmm(w * self._squares[i], t, table.T) for t, w in zip(*parts, strict=True)
+                torch.addmm(sum(cost, w * self._squares[i]), t, table.T)
+                for t, w, *cost in zip(*parts, strict=True)
             )
             picked.append(torch.cat([each.argmin(1) for each in scores]))
             change = table[picked[-1]] - table[now]
@@ -275,22 +287,11 @@ class TokenSearch:
         return F.conv_transpose2d(change, 2 * self.H, padding=1)
 
     def _reverted(
-        self, new: _Grid, last: _Grid, failed: Bool[Tensor, "b h w"], c: Float[Tensor, "b 1 1 1"]
-    ) -> _Grid:
-        """The new grid with failed tokens taken back, its gradient predicted; error as before."""
+        self, new: Grid, last: Grid, failed: Bool[Tensor, "b h w"], c: Float[Tensor, "b 1 1 1"]
+    ) -> Grid:
+        """The new grid with failed tokens taken back, its gradient predicted; all else is kept."""
         failed = failed.unsqueeze(1)
         q = torch.where(failed, last.q, new.q)
         g = new.g + c * self._bend(q - new.q)
-        return _Grid(torch.where(failed, last.indices, new.indices), q, new.error, g)
-
-
-def _dot(a: Tensor, b: Tensor) -> Float[Tensor, "b 1 1 1"]:
-    return (a * b).sum((1, 2, 3), keepdim=True)
-
-
-def _better(
-    indices: Tensor, error: Tensor, best: Tensor, best_error: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The tokens with the smaller error, and that error, for each image."""
-    less = error < best_error
-    return torch.where(less[:, None, None, None], indices, best), error.where(less, best_error)
+        indices = torch.where(failed, last.indices, new.indices)
+        return Grid(indices, q, new.objective, g, new.costs)

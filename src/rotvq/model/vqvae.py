@@ -16,6 +16,7 @@ from rotvq.errors import UserError
 from rotvq.model.blocks import Decoder, Encoder, NormalizedLatents
 from rotvq.model.effort import iterations
 from rotvq.model.error_functions import ErrorFunction, squared_error
+from rotvq.model.objective import Rate, free_of_charge
 from rotvq.model.patches import PatchDecoder, PatchEncoder
 from rotvq.model.pretrained import PretrainedModel
 from rotvq.model.token_search import TokenSearch
@@ -192,6 +193,7 @@ class VQVAE(PretrainedModel):
         *,
         effort: int = 0,
         error: ErrorFunction = squared_error,
+        rate: Rate = free_of_charge,
     ) -> Int64[Tensor, "b i j *levels"]: ...
 
     @overload
@@ -202,6 +204,7 @@ class VQVAE(PretrainedModel):
         *,
         effort: int = 0,
         error: ErrorFunction = squared_error,
+        rate: Rate = free_of_charge,
     ) -> tuple[Int64[Tensor, "b i j *levels"], Float[Tensor, "b d i j"]]: ...
 
     @torch.no_grad()
@@ -212,6 +215,7 @@ class VQVAE(PretrainedModel):
         *,
         effort: int = 0,
         error: ErrorFunction = squared_error,
+        rate: Rate = free_of_charge,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Images in [-1, 1] to indices in [0, k).
 
@@ -225,6 +229,8 @@ class VQVAE(PretrainedModel):
                 more time (see `names.EFFORTS`), and no image gets worse.
             error: what a search lowers: a function (reconstruction, x) -> error of each image,
                 shape (b,), differentiable with respect to the reconstruction.
+            rate: what tokens cost, which a search lowers together with the error, such as a
+                `rotvq.generation.PriorRate`; by default nothing.
 
         Returns:
             Indices (batch, rows, columns), followed by the quantizer's `index_shape`: one
@@ -240,7 +246,7 @@ class VQVAE(PretrainedModel):
             _finite(codebook.embeddings, "codes")
         indices = self.quantizer.encode(z_e)
         if steps:
-            indices = TokenSearch(self)(x, indices, steps, error)
+            indices = TokenSearch(self)(x, indices, steps, error, rate=rate)
         return (indices, z_e) if return_latents else indices
 
     @torch.no_grad()

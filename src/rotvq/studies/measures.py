@@ -4,77 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
-from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
-from torch import Tensor
 
-from rotvq.data_processing import ImageData
-from rotvq.evaluation.classifier import Classifier
-from rotvq.evaluation.classifier_metrics import Reference, measure, originals
+from rotvq.evaluation.classifier_metrics import measure
 from rotvq.evaluation.evaluate import evaluate
-from rotvq.evaluation.rate_distortion import gaussian_distortion, variances
-from rotvq.studies.classifier import obtain, weights_of
+from rotvq.evaluation.rate_distortion import gaussian_distortion
+from rotvq.studies.classifier import weights_of
+from rotvq.studies.generation import generation
 from rotvq.studies.milestones import CODEBOOK, milestone
 from rotvq.studies.plan import Run
 from rotvq.studies.recorder import BEST, codebook_file, read_codebook
+from rotvq.studies.shared import CLASSIFIER, Shared
 from rotvq.training.build import load_model
-from rotvq.training.environment import accelerator
-from rotvq.training.images import limited, on_device
-
-CLASSIFIER = "classifier"
-"""The classifier's folder, in that of all records."""
+from rotvq.training.images import limited
 
 TSNE_PERPLEXITY, TSNE_LEARNING_RATE, TSNE_ITERATIONS = 30, 200, 1000
 """The paper's parameters (Figures 6 to 8)."""
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What the measurements of all runs share.
-
-    Args:
-        data: images in memory.
-        test_images: number of test images to use; None uses all.
-        out: folder of all records, which also holds the classifier.
-    """
-
-    data: ImageData
-    test_images: int | None
-    out: Path
-
-    @cached_property
-    def device(self) -> torch.device:
-        """The device to measure on."""
-        return accelerator()
-
-    @cached_property
-    def images(self) -> UInt8[Tensor, "n c h w"]:
-        """The test images."""
-        return on_device(self.data.test, self.test_images, self.device)
-
-    @cached_property
-    def variances(self) -> Float[np.ndarray, " d"]:
-        """Of the training images along their principal components."""
-        return variances(self.data.train.images)
-
-    @cached_property
-    def classifier(self) -> Classifier:
-        """The classifier, trained by the first process that needs it."""
-        with FileLock(self.out / ".classifier.lock"):
-            return obtain(self.data, self.out / CLASSIFIER, self.device)
-
-    @cached_property
-    def reference(self) -> Reference:
-        """The classifier's predictions and features for the test images."""
-        return originals(self.classifier, self.images)
 
 
 def embed(codes: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
@@ -143,5 +92,6 @@ MEASURES: dict[str, Callable[[Run, Shared], dict[str, Any]]] = {
     "best": best,
     "classifier_metrics": classifier_metrics,
     "bound": bound,
+    "generation": generation,
 }
 """By name; the record of each is NAME.json in the run's folder."""

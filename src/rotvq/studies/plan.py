@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from rotvq import __version__, run_folder
 from rotvq.errors import UserError
-from rotvq.studies.study import Preset, Study, Suite, Variant
+from rotvq.studies.study import Generation, Preset, Study, Suite, Variant
 from rotvq.training.config import Config, differing
 from rotvq.training.folder import read_config
 
@@ -33,6 +33,7 @@ class Run:
         config: what is trained.
         folder: of its record; runs of equal configuration in two studies share one.
         measures: names of the measurements made of the trained model besides its evaluation.
+        generation: size of the measurement of that name.
     """
 
     study: str
@@ -41,6 +42,7 @@ class Run:
     config: Config
     folder: Path
     measures: tuple[str, ...]
+    generation: Generation | None = None
 
     @property
     def name(self) -> str:
@@ -107,7 +109,8 @@ def make_plan(
                 own = out / study.name / variant.name / f"seed_{seed}"
                 folder = owners.setdefault(config, own)
                 if study.name in wanted and (not variants or variant.name in variants):
-                    plan.append(Run(study.name, variant, seed, config, folder, study.measures))
+                    found = (study.name, variant, seed, config, folder, study.measures)
+                    plan.append(Run(*found, size.generation))
     return plan
 
 

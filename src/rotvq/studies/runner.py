@@ -14,9 +14,10 @@ from rotvq.errors import UserError
 from rotvq.files import write_json
 from rotvq.studies.callbacks import StudyCallback
 from rotvq.studies.classifier import obtain
-from rotvq.studies.measures import MEASURES, Shared
+from rotvq.studies.measures import MEASURES
 from rotvq.studies.plan import PERCEPTUAL, Run, check
 from rotvq.studies.recorder import RunRecorder
+from rotvq.studies.shared import Shared
 from rotvq.training.folder import check_same_data
 from rotvq.training.images import on_device, sizes
 from rotvq.training.trainer import Trainer

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rotvq.generation.config import PriorConfig
 from rotvq.training.config import Config
 
 Changes = Mapping[str, Mapping[str, Any]]
@@ -53,16 +54,31 @@ class Study:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """The size of the measurement `generation`.
+
+    Args:
+        prior: configuration of the prior; its tokens are those of the run.
+        samples: number of samples that are compared with images.
+    """
+
+    prior: PriorConfig
+    samples: int
+
+
+@dataclass(frozen=True)
 class Preset:
     """The size of a suite's studies.
 
     Args:
         bases: the configurations that studies start from, by name.
         seeds: the number of seeds of repeated studies.
+        generation: of the studies that measure it.
     """
 
     bases: Mapping[str, Config]
     seeds: int
+    generation: Generation | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
 from rotvq.model.effort import iterations
 from rotvq.model.error_functions import within as error_within
+from rotvq.model.objective import Rate, free_of_charge
 from rotvq.model.quantizers import leaves
 from rotvq.model.token_search import TokenSearch
 from rotvq.quantization import VectorQuantizer
@@ -92,6 +93,7 @@ def encode(
     progress: Callable[[int], object] = lambda images: None,
     *,
     effort: int = 0,
+    rate: Rate = free_of_charge,
 ) -> Tokens:
     """Encode images in order; consecutive images of one size share a batch.
 
@@ -103,6 +105,7 @@ def encode(
         progress: called after each batch with its number of images.
         effort: 0 to 9, as in `VQVAE.encode`; the error is the squared error before pixels are
             rounded, without the padding.
+        rate: what tokens cost, as in `VQVAE.encode`; images are not searched in tiles then.
 
     Raises:
         UserError: an image has another dtype, other channels, or is too large (see `codable`); a
@@ -118,7 +121,7 @@ def encode(
             size = arrays[0].shape[1], arrays[0].shape[2]
             indices = _indices(model, arrays)
             if search is not None:
-                indices = _searched(search, model, arrays, indices, steps)
+                indices = _searched(search, model, arrays, indices, steps, rate)
             packer.add(indices, size, names, labels, captions)
             progress(len(names))
     return packer.tokens()
@@ -137,15 +140,18 @@ def _searched(
     images: Sequence[NDArray[np.uint8]],
     indices: NDArray[np.int64],
     steps: int,
+    rate: Rate,
 ) -> NDArray[np.int64]:
     height, width = images[0].shape[1:]
-    around = tiles.reach(model.decoder) if height * width > SEARCHED else None
+    # The cost of a token may depend on all others.
+    whole = height * width <= SEARCHED or rate is not free_of_charge
+    around = None if whole else tiles.reach(model.decoder)
     if around is not None:
         pairs = zip(images, indices, strict=True)
         return np.stack([tiles.search(search, model, *pair, steps, around) for pair in pairs])
     x, first = _batch(model, images), torch.from_numpy(indices)
     error = error_within(slice(height), slice(width))
-    return search(x, first.to(x.device), steps, error).cpu().numpy()
+    return search(x, first.to(x.device), steps, error, rate=rate).cpu().numpy()
 
 
 def _batch(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> Tensor:

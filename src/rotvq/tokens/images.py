@@ -16,6 +16,7 @@ from rotvq.data_processing.decoding import decode as decode_file
 from rotvq.data_processing.resizing import Pixels, Target
 from rotvq.errors import UserError, first_line
 from rotvq.model import VQVAE
+from rotvq.model.objective import Rate, free_of_charge
 from rotvq.tokens.coding import decode, encode
 from rotvq.tokens.collection import Tokens
 
@@ -24,7 +25,12 @@ AnyImage = Image.Image | str | PathLike[str] | NDArray[np.uint8]
 
 
 def encode_images(
-    model: VQVAE, images: Iterable[AnyImage], batch_size: int = 128, *, effort: int = 0
+    model: VQVAE,
+    images: Iterable[AnyImage],
+    batch_size: int = 128,
+    *,
+    effort: int = 0,
+    rate: Rate = free_of_charge,
 ) -> Tokens:
     """Encode images of any size, as `rotvq encode` does.
 
@@ -41,6 +47,8 @@ def encode_images(
         effort: 0 to 9. 0 takes the codes nearest to the encoder's output; higher efforts search
             for tokens that decode to a smaller squared error, and take more time. No image gets
             worse.
+        rate: what tokens cost, which a search lowers together with the error, such as a
+            `rotvq.generation.PriorRate`; by default nothing.
 
     Returns:
         The tokens in order. `tokens[i]` is an int64 array (rows, columns), followed by the
@@ -63,7 +71,7 @@ def encode_images(
         isinstance(images, np.ndarray) and images.ndim < 4
     ):
         raise UserError("images: expected a list of images; got a single one. Put it in a list.")
-    return encode(model, _pixels(images, model.channels), batch_size, effort=effort)
+    return encode(model, _pixels(images, model.channels), batch_size, effort=effort, rate=rate)
 
 
 def decode_images(model: VQVAE, tokens: Tokens, batch_size: int = 128) -> list[Image.Image]:

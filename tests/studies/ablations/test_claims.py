@@ -18,7 +18,7 @@ def test_a_claim_without_its_other_study_is_open_on_the_page(made, tmp_path):
     everything = make_plan(SUITE, "smoke", tmp_path / "out")
     write_report(SUITE, contents(), everything, tmp_path / "out", ())
     markdown = (tmp_path / "out/ablations.md").read_text()
-    assert "Studies not run yet: steps, options, codebooks, plain, sharp." in markdown
+    assert "Studies not run yet: steps, options, codebooks, plain, sharp, priors." in markdown
     opened = markdown.partition("**Open**")[2].partition("**")[0]
     assert re.search(r"- The best recipe's test MSE is below 0.7 times", opened)
 

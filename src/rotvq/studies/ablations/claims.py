@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise, product
 from statistics import fmean
 
@@ -11,11 +12,32 @@ from rotvq.studies.ablations.studies import (
     SHARP_CODEBOOKS,
     SHARP_ESTIMATORS,
     SHARP_LOSSES,
+    STRAIGHT_THROUGH,
     Part,
     sharp_name,
 )
-from rotvq.studies.ablations.tables import FRECHET, MSE, bound, paired, validation
-from rotvq.studies.claim import Claim, Verdict, mean_tested, open_claim, seeds, verdict
+from rotvq.studies.ablations.tables import (
+    DISTANCE,
+    FRECHET,
+    MEAN_BOUND,
+    MSE,
+    TOKEN_BITS,
+    bound,
+    modeled,
+    paired,
+    validation,
+)
+from rotvq.studies.claim import (
+    Claim,
+    Verdict,
+    compare,
+    mean,
+    mean_tested,
+    open_claim,
+    seeds,
+    verdict,
+)
+from rotvq.studies.curves import GUIDANCE, curve
 from rotvq.studies.results import Result, Results
 from rotvq.studies.table import Metric, decimals, percent, ratio
 
@@ -23,6 +45,9 @@ SHARES = (0.7, 0.55)
 """Shares of plain straight-through's error at equal training time: required, and aimed at."""
 
 VALIDATION = Metric("validation MSE", validation, MSE)
+
+Rows = Mapping[str, Sequence[Result]]
+"""Runs by the label of their variant."""
 
 SEEDS = 3
 """Seeds required to confirm that one recipe beats another."""
@@ -41,6 +66,8 @@ def claims(study: str, results: Results) -> tuple[Claim, ...]:
             return tuple(best(results))
         case "sharp":
             return tuple(sharp(results))
+        case "priors":
+            return tuple(priors(results))
     return ()
 
 
@@ -169,6 +196,74 @@ def sharp(results: Results) -> list[Claim]:
 
 def _sharp(results: Results, *parts: Part) -> tuple[Result, ...]:
     return results.of("sharp", sharp_name(*parts))
+
+
+def priors(results: Results) -> list[Claim]:
+    """On the bits of tokens, and on samples."""
+    rows = results.rows("priors")
+    size = _size(next(iter(rows.values())))
+    equal = {label: runs for label, runs in rows.items() if _size(runs) == size}
+    plain = results.of("priors", STRAIGHT_THROUGH)
+    fewer = [
+        _fewer_bits(label, runs, plain)
+        for label, runs in equal.items()
+        if runs[0].run.variant.name != STRAIGHT_THROUGH
+    ]
+    return [*fewer, _below_the_bound(rows), _best_generates_best(equal), _guided(rows)]
+
+
+def _fewer_bits(label: str, runs: Sequence[Result], plain: Sequence[Result]) -> Claim:
+    statement = f"Tokens take fewer bits than with straight-through: {label}."
+    if not plain:
+        return open_claim(statement, "straight-through")
+    return compare(statement, (label, "straight-through"), (runs, plain), [TOKEN_BITS])
+
+
+def _below_the_bound(rows: Rows) -> Claim:
+    pairs = [(mean_tested(runs, "mse"), mean(runs, MEAN_BOUND.value)) for runs in rows.values()]
+    texts = (f"{MSE(e)} (bound {MSE(b)})" for e, b in pairs)
+    return Claim(
+        "The error is below the bound of a Gaussian source at the mean bits.",
+        verdict([error < bound for error, bound in pairs]),
+        _series([*rows.values()], texts),
+    )
+
+
+def _best_generates_best(rows: Rows) -> Claim:
+    statement = "Of tokenizers with as many codes, the one with the smallest error generates best."
+    equal = list(rows.values())
+    distances = [mean(runs, DISTANCE.value) for runs in equal]
+    if len(equal) < 2 or not all(map(math.isfinite, distances)):
+        return open_claim(statement, "samples of at least two of them")
+    errors = [mean_tested(runs, "mse") for runs in equal]
+    pairs = zip(errors, distances, strict=True)
+    return Claim(
+        statement,
+        verdict([errors.index(min(errors)) == distances.index(min(distances))]),
+        _series(equal, (f"MSE {MSE(e)}, Fréchet distance {DISTANCE.text(d)}" for e, d in pairs)),
+    )
+
+
+def _guided(rows: Rows) -> Claim:
+    statement = "Guidance lowers the Fréchet distance, and more samples are of their class."
+    points = {
+        key: [
+            [mean(runs, modeled("", curve(key, "guidance", g), MSE).value) for g in GUIDANCE]
+            for runs in rows.values()
+        ]
+        for key in ("frechet_distance", "class_accuracy")
+    }
+    distances, shares = points.values()
+    if not all(math.isfinite(value) for line in (*distances, *shares) for value in line):
+        return open_claim(statement, "samples of images with labels")
+    lower = [min(line[1:]) < line[0] for line in distances]
+    more = [max(line[1:]) > line[0] for line in shares]
+    texts = (
+        f"Fréchet distance {DISTANCE.text(d[0])} without, {DISTANCE.text(min(d[1:]))} with; own "
+        f"class {percent(s[0])} and up to {percent(max(s[1:]))}"
+        for d, s in zip(distances, shares, strict=True)
+    )
+    return Claim(statement, verdict([*lower, *more]), _series([*rows.values()], texts))
 
 
 def _lowers(

@@ -13,7 +13,15 @@ from rotvq.report import style
 from rotvq.report.page import Picture
 from rotvq.report.pictures import several_runs
 from rotvq.studies.ablations.studies import BASELINE
-from rotvq.studies.ablations.tables import bound, validation
+from rotvq.studies.ablations.tables import (
+    MEAN_BITS,
+    MEAN_BOUND,
+    MSE,
+    bound,
+    modeled,
+    validation,
+)
+from rotvq.studies.curves import GUIDANCE, curve
 from rotvq.studies.figure import REFERENCE, Panel, draw_panel, filled, plot
 from rotvq.studies.page import Opening
 from rotvq.studies.results import Result, Results
@@ -44,6 +52,13 @@ def figures(study: str, results: Results) -> tuple[Picture, ...]:
             caption = (
                 "64 tokens per image throughout. Images are not Gaussian, so a code may fall below "
                 "the bound."
+            )
+        case "priors":
+            png = _priors(results)
+            alt = "Error over mean bits; Fréchet distance and own-class share over guidance."
+            caption = (
+                "Left: each kind of tokens at its mean bits, and the bound of a Gaussian source. "
+                "Middle and right: samples, compared with images held out."
             )
         case _:
             return ()
@@ -78,6 +93,38 @@ def _rows(results: Results, study: str, without: Sequence[Result] = ()) -> bytes
         for axes, panel in zip(figure.subplots(1, 3, sharey=True), _PANELS, strict=True):
             mean = fmean(map(panel.value, without)) if without else math.nan
             draw_panel(axes, panel, rows, mean)
+        return style.png(figure)
+
+
+def _priors(results: Results) -> bytes:
+    """Error over mean bits, and samples over guidance."""
+    rows = results.rows("priors")
+    with style.look():
+        figure = Figure(figsize=(style.WIDTH, 4.2), layout="constrained")
+        error, distance, share = figure.subplots(1, 3)
+        bits, bounds = (
+            [fmean(map(metric.value, runs)) for runs in rows.values()]
+            for metric in (MEAN_BITS, MEAN_BOUND)
+        )
+        error.plot(*zip(*sorted(zip(bits, bounds, strict=True)), strict=True), **REFERENCE)
+        for at, (runs, x) in enumerate(zip(rows.values(), bits, strict=True)):
+            error.plot([x], [fmean(r.metric("mse") for r in runs)], **filled(at))
+            for axes, key in ((distance, "frechet_distance"), (share, "class_accuracy")):
+                metrics = [modeled("", curve(key, "guidance", s), MSE) for s in GUIDANCE]
+                values = [fmean(map(metric.value, runs)) for metric in metrics]
+                axes.plot(GUIDANCE, values, "o-", color=style.colour(at))
+        error.set_title("MSE ↓")
+        error.set_xlabel("mean bits per image")
+        distance.set_title("Fréchet distance ↓")
+        share.set_title("Own class ↑")
+        for axes in (distance, share):
+            axes.set_xlabel("guidance")
+        handles = [Line2D([], [], **filled(at)) for at in range(len(rows))]
+        style.legend(
+            figure,
+            [*handles, Line2D([], [], **REFERENCE)],
+            [*rows, "bound of a Gaussian source at the mean bits"],
+        )
         return style.png(figure)
 
 

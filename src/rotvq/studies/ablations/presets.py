@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from rotvq.studies.study import Preset
+from rotvq.generation.config import PRESETS as PRIORS
+from rotvq.studies.study import Generation, Preset
 from rotvq.training.presets import PRESETS as RUNS
 
 # CIFAR-10 is not cropped: its images have the size that the network takes.
@@ -35,6 +36,8 @@ _losses = {
     for name in ("perceptual", "perceptual_weight", "adversarial_weight")
 }
 
+_one_epoch = replace(PRIORS["cpu"], training=replace(PRIORS["cpu"].training, epochs=1))
+
 PRESETS: dict[str, Preset] = {
     # Checks that every study runs to its report.
     "smoke": Preset(
@@ -46,8 +49,10 @@ PRESETS: dict[str, Preset] = {
             "sharp": _smoke.replace(quantizer=_restarts, training=_losses),
         },
         seeds=2,
+        generation=Generation(PRIORS["smoke"], 16),
     ),
-    # A few minutes per row on 2 cores; the last two studies take half an hour per run.
+    # A few minutes per row on 2 cores; `best` and `plain` take half an hour per run, and `priors` a
+    # quarter of an hour more per row.
     "cpu": Preset(
         bases={
             "steps": _cpu.replace(training={"epochs": 4, "test_every": 4}),
@@ -59,6 +64,7 @@ PRESETS: dict[str, Preset] = {
             ),
         },
         seeds=3,
+        generation=Generation(_one_epoch, 1000),
     ),
     # For a GPU: the paper's width, and its hundred epochs in the last two studies.
     "paper": Preset(
@@ -70,5 +76,6 @@ PRESETS: dict[str, Preset] = {
             "sharp": _sharp.replace(training={"epochs": 20, "test_every": 20}),
         },
         seeds=3,
+        generation=Generation(PRIORS["gpu"], 10000),
     ),
 }

@@ -90,6 +90,9 @@ OPTIONS: tuple[tuple[str, str, tuple[Changes, ...]], ...] = (
 )
 """Name, label and changes of each option, made to the step BASELINE."""
 
+STRAIGHT_THROUGH = "straight_through"
+"""The baseline's name among the tokens that are modeled."""
+
 
 class Part(NamedTuple):
     """One part of a combination: its name, its label and its changes."""
@@ -166,6 +169,12 @@ def _sharp() -> tuple[Variant, ...]:
     )
 
 
+def _option(name: str, label: str = "") -> Variant:
+    """The baseline with one of the options."""
+    own, changes = next((text, found) for known, text, found in OPTIONS if known == name)
+    return Variant(name, label or own, merged(_BASELINE.changes, *changes))
+
+
 STUDIES: Mapping[str, Study] = {
     study.name: study
     for study in (
@@ -182,10 +191,7 @@ STUDIES: Mapping[str, Study] = {
             "Other options",
             f"each added alone to the step “{_BASELINE.label}”",
             "steps",
-            tuple(
-                Variant(name, label, merged(_BASELINE.changes, *changes))
-                for name, label, changes in OPTIONS
-            ),
+            tuple(_option(name) for name, _, _ in OPTIONS),
             repeated=True,
         ),
         Study(
@@ -220,6 +226,21 @@ STUDIES: Mapping[str, Study] = {
             _sharp(),
             repeated=True,
             measures=("classifier_metrics",),
+        ),
+        Study(
+            "priors",
+            "Tokens that are easy to model",
+            "a prior over the tokens of models of other studies, and its samples",
+            "steps",
+            (
+                Variant(STRAIGHT_THROUGH, "straight-through", _BASELINE.changes),
+                _option("rotation"),
+                _option("normalized_latents"),
+                _option("rotation_normalized_latents"),
+                _option("fsq", "finite scalar quantization"),
+                _large(4096),
+            ),
+            measures=("generation",),
         ),
     )
 }

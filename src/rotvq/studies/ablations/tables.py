@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from rotvq.run_record import lookup
 from rotvq.studies.ablations.studies import BASELINE
+from rotvq.studies.curves import GUIDANCE, TEMPERATURES, curve
 from rotvq.studies.results import Result, Results
 from rotvq.studies.table import (
     Metric,
@@ -92,6 +93,8 @@ def tables(study: str, results: Results) -> tuple[Table, ...]:
             return (best(results),)
         case "sharp":
             return (sharp(results),)
+        case "priors":
+            return (priors(results), samples(results))
     return ()
 
 
@@ -177,6 +180,80 @@ def sharp(results: Results) -> Table:
         "perceptual loss, of another seed and width; the distance is not FID. Sharpness: "
         "energy of the differences between neighbouring pixels, 1 as in the originals.",
     )
+
+
+def modeled(name: str, key: str, text: Callable[[float], str], *, higher: bool = True) -> Metric:
+    """A metric of the prior over a run's tokens, by its key in the record."""
+
+    def value(result: Result) -> float:
+        metrics = lookup(result.measured.get("generation", {}), "metrics")
+        return number(metrics.get(key)) if isinstance(metrics, Mapping) else math.nan
+
+    return Metric(name, value, text, higher)
+
+
+TOKEN_BITS = modeled("bits per token", "bits_per_token", decimals(2), higher=False)
+MEAN_BITS = modeled("mean bits per image", "bits_per_image", decimals(0), higher=False)
+MEAN_BOUND = modeled("Gaussian bound at mean bits", "gaussian_distortion", MSE, higher=False)
+DISTANCE = modeled("Fréchet distance", "frechet_distance", decimals(1), higher=False)
+OWN_CLASS = modeled("own class", "class_accuracy", percent)
+
+
+def priors(results: Results) -> Table:
+    """The bits of each kind of tokens, beside the error and the bound."""
+    columns = (
+        tested("test MSE", "mse", MSE),
+        tested("perplexity", "perplexity", decimals(0)),
+        modeled("fixed bits per image", "fixed_bits_per_image", decimals(0)),
+        modeled("entropy of code use", "entropy_per_token", decimals(2)),
+        TOKEN_BITS,
+        modeled("without class", "bits_per_token_without_class", decimals(2)),
+        MEAN_BITS,
+        MEAN_BOUND,
+        DISTANCE,
+        OWN_CLASS,
+        modeled("guidance", "guidance", decimals(1)),
+    )
+    return _plain(
+        "Bits and samples",
+        results,
+        columns,
+        "Bits: code lengths on the test split, under a transformer trained on the tokens; no coder "
+        "is built. Gaussian bound: the lowest MSE of any code with that many mean bits for a "
+        "Gaussian source with the covariance of the training images. Fréchet distance: between "
+        "samples and the test split, in the features of the project's own classifier; not FID. Own "
+        "class: share of the samples that the classifier puts into the class they were drawn for. "
+        "Guidance: the scale with the smallest Fréchet distance to images held out.",
+    )
+
+
+def samples(results: Results) -> Table:
+    """Fréchet distance and classes of samples, over guidance and temperature."""
+    columns = tuple(
+        modeled(f"{short}, {option[0]} = {value:g}", curve(key, option, value), text)
+        for short, key, text in (
+            ("Fréchet", "frechet_distance", decimals(1)),
+            ("own class", "class_accuracy", percent),
+        )
+        for option, values in (("guidance", GUIDANCE), ("temperature", TEMPERATURES))
+        for value in values
+    )
+    return _plain(
+        "Guidance and temperature",
+        results,
+        columns,
+        "g: classifier-free guidance, at temperature 1; t: temperature, without guidance. Fréchet "
+        "distances to the images held out.",
+    )
+
+
+def _plain(title: str, results: Results, columns: Sequence[Metric], note: str) -> Table:
+    """A kind of tokens per row."""
+    rows = tuple(
+        (label, *(_spread([m.value(r) for r in runs], m.text) for m in columns))
+        for label, runs in results.rows("priors").items()
+    )
+    return Table(title, ("tokens", *(m.name for m in columns)), rows, note)
 
 
 def paired(

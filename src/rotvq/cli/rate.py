@@ -1,0 +1,78 @@
+"""Options for the bits that tokens take under a prior."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rotvq.cli.options import Parser
+from rotvq.errors import UserError
+
+if TYPE_CHECKING:
+    from rotvq.generation import PriorRate
+    from rotvq.model import VQVAE
+    from rotvq.tokens.collection import Picture
+
+WEIGHT = 0.03
+"""λ where none is given."""
+
+
+def add_rate(parser: Parser) -> None:
+    """Add the options."""
+    group = parser.add_argument_group(
+        "bits",
+        "With --prior, the bits of the tokens under a prior are reported, and --effort searches "
+        "for tokens of small error + λ x bits.",
+    )
+    group.add_argument(
+        "--prior", type=Path, help="folder of a prior over tokens of this model, from rotvq prior"
+    )
+    group.add_argument(
+        "--rate-weight",
+        type=float,
+        metavar="λ",
+        help=f"with --effort: squared error on [-1, 1] that a bit is worth (default: {WEIGHT})",
+    )
+
+
+def check_rate(options: Namespace) -> None:
+    """Check that the options fit together.
+
+    Raises:
+        UserError: they do not.
+    """
+    if options.rate_weight is not None and not (options.prior and options.effort):
+        raise UserError("--rate-weight: expected --prior and --effort with it; got it alone.")
+    if options.prior and options.shard_size is not None:
+        raise UserError("--prior: expected a single token file; got --shard-size.")
+
+
+def modeled(images: Iterable[Picture], rate: PriorRate) -> Iterator[Picture]:
+    """Yield the images.
+
+    Raises:
+        UserError: the prior was not trained on images of a size; names the image.
+    """
+    vocabulary = rate.prior.vocabulary
+    for image in images:
+        try:
+            vocabulary.check_grid(vocabulary.codec.grid(image.pixels.shape[1:]))
+        except UserError as error:
+            raise UserError(f"{image.name}: {error}") from None
+        yield image
+
+
+def load_rate(options: Namespace, model: VQVAE) -> PriorRate:
+    """λ times the bits under the prior of the options.
+
+    Raises:
+        UserError: there is no such prior, it is damaged or of another model, or λ is not allowed.
+    """
+    from rotvq.generation import Prior, PriorRate
+    from rotvq.training.environment import accelerator
+
+    prior = Prior.from_pretrained(options.prior).to(accelerator())
+    weight = WEIGHT if options.rate_weight is None else options.rate_weight
+    return PriorRate(prior, model, weight)
