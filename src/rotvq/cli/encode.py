@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from rotvq.cli.coding import Source, add_model, add_pictures, check_batch_size, load_model
-from rotvq.cli.options import Parser, add_effort
+from rotvq.cli.options import Parser, add_effort, add_levels
 from rotvq.cli.shards import add_shards, encode_to_shards
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
@@ -26,6 +26,7 @@ def run(argv: Sequence[str]) -> int:
     add_pictures(parser)
     add_model(parser)
     add_effort(parser)
+    add_levels(parser)
     parser.add_argument(
         "-o",
         "--out",
@@ -64,7 +65,14 @@ def run(argv: Sequence[str]) -> int:
     since = time.perf_counter()
     with terminal.counting(source.count, "encoding") as advance:
         images = codable(model, source, source.findings.skipped)
-        tokens = encode(model, images, options.batch_size, advance, effort=options.effort)
+        tokens = encode(
+            model,
+            images,
+            options.batch_size,
+            advance,
+            effort=options.effort,
+            levels=options.levels,
+        )
     source.report(terminal, len(tokens), options.out)
     save_tokens(tokens, options.out)
     size, packed = options.out.stat().st_size, len(tokens.packed)

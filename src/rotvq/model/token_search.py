@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from rotvq.errors import UserError
 from rotvq.model.curvature import curvature
 from rotvq.model.error_functions import ErrorFunction, checked, relative_curvature, squared_error
+from rotvq.model.levels import of_first_levels
 from rotvq.processor import has_bf16
 from rotvq.quantization import Quantizer
 
@@ -76,6 +77,7 @@ class TokenSearch:
 
     Args:
         model: with weights that do not change as long as the search is used.
+        levels: of a residual quantizer, whose tokens are searched for; None for all.
 
     Raises:
         UserError: the quantizer has too many codes to compare, or weights are not finite.
@@ -83,7 +85,7 @@ class TokenSearch:
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, levels: int | None = None) -> None:
         self.model = model
         self.dtype = next(model.decoder.parameters()).dtype
         if max(model.quantizer.codebook_sizes) > _MOST_CODES:
@@ -92,7 +94,8 @@ class TokenSearch:
                 f"{max(model.quantizer.codebook_sizes):,}. Use effort 0, or train with a "
                 "GroupedQuantizer of several grids."
             )
-        self.tables = tuple(table.detach() for table in model.quantizer.tables)
+        tables = of_first_levels(model.quantizer, model.quantizer.tables, levels)
+        self.tables = tuple(table.detach() for table in tables)
         with torch.autocast(self.tables[0].device.type, enabled=False):
             self._measure()
 

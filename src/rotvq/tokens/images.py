@@ -24,7 +24,12 @@ AnyImage = Image.Image | str | PathLike[str] | NDArray[np.uint8]
 
 
 def encode_images(
-    model: VQVAE, images: Iterable[AnyImage], batch_size: int = 128, *, effort: int = 0
+    model: VQVAE,
+    images: Iterable[AnyImage],
+    batch_size: int = 128,
+    *,
+    effort: int = 0,
+    levels: int | None = None,
 ) -> Tokens:
     """Encode images of any size, as `rotvq encode` does.
 
@@ -41,14 +46,15 @@ def encode_images(
         effort: 0 to 9. 0 takes the codes nearest to the encoder's output; higher efforts search
             for tokens that decode to a smaller squared error, and take more time. No image gets
             worse.
+        levels: of a residual quantizer, from the first one; None for all.
 
     Returns:
         The tokens in order. `tokens[i]` is an int64 array (rows, columns), followed by the
         quantizer's `index_shape`; `tokens.sizes[i]` is the height and width of the image.
 
     Raises:
-        UserError: an image is damaged, too small or too large, or is not an image; or an effort
-            outside 0 to 9.
+        UserError: an image is damaged, too small or too large, or is not an image; an effort
+            outside 0 to 9; or more levels than there are.
 
     Example:
         >>> model = VQVAE(width=8, dim=8)
@@ -63,26 +69,29 @@ def encode_images(
         isinstance(images, np.ndarray) and images.ndim < 4
     ):
         raise UserError("images: expected a list of images; got a single one. Put it in a list.")
-    return encode(model, _pixels(images, model.channels), batch_size, effort=effort)
+    return encode(model, _pixels(images, model.channels), batch_size, effort=effort, levels=levels)
 
 
-def decode_images(model: VQVAE, tokens: Tokens, batch_size: int = 128) -> list[Image.Image]:
+def decode_images(
+    model: VQVAE, tokens: Tokens, batch_size: int = 128, *, levels: int | None = None
+) -> list[Image.Image]:
     """Decode tokens to images at their original sizes, as `rotvq decode` does.
 
     Args:
         model: the one that encoded the images; in evaluation mode during the call.
         tokens: from `encode_images` or `load_tokens`, or a slice of them.
         batch_size: images at a time.
+        levels: of a residual quantizer, from the first one; None for all that the tokens have.
 
     Returns:
         Pillow images in order, RGB or, if the model has one channel, L.
 
     Raises:
-        UserError: the tokens belong to another model or are damaged.
+        UserError: the tokens belong to another model, are damaged or have fewer levels.
     """
     return [
         Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-        for _, pixels in decode(model, tokens, batch_size)
+        for _, pixels in decode(model, tokens, batch_size, levels=levels)
     ]
 
 
