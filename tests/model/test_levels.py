@@ -5,6 +5,8 @@ import torch
 
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
+from rotvq.model.error_functions import squared_error
+from rotvq.model.level_search import LevelSearch
 from rotvq.quantization import GroupedQuantizer, ResidualQuantizer, VectorQuantizer
 
 
@@ -58,15 +60,23 @@ def test_the_decoder_sees_sums_of_the_first_rows(model, x):
 
 
 @torch.no_grad()
-def test_a_search_over_the_first_levels_lowers_their_error(model, x):
-    def error(indices):
-        return (model.decode(indices) - x).square().mean((1, 2, 3))
+def test_a_search_makes_no_number_of_levels_worse(model, x):
+    plain, found = model.encode(x), model.encode(x, effort=3)
+    fewer = model.encode(x, effort=3, levels=2)
+    assert (found.shape, fewer.shape) == (plain.shape, plain[..., :2].shape)
+    for tokens in (found, fewer):
+        for number in range(1, tokens.shape[-1] + 1):
+            before, after = (squared_error(model.decode(i, number), x) for i in (plain, tokens))
+            assert (after <= before).all() and after.sum() < before.sum()
 
-    for number in (1, 2):
-        found = model.encode(x, effort=3, levels=number)
-        plain = model.encode(x, levels=number)
-        assert found.shape == plain.shape
-        assert (error(found) <= error(plain)).all() and error(found).sum() < error(plain).sum()
+
+@torch.no_grad()
+def test_an_image_that_one_level_makes_worse_goes_back_to_the_first_tokens(model, x):
+    plain, search = model.encode(x), LevelSearch(model, 2)
+    exact = model.decode(plain, 2)  # no tokens of two levels are better
+    first = plain[..., :1]
+    assert not torch.equal(search.searches[0](exact, first, 4), first)
+    assert torch.equal(search(exact, plain[..., :2], 4), plain[..., :2])
 
 
 def test_numbers_of_levels_that_there_are_not(model, x):

@@ -20,8 +20,8 @@ from rotvq.evaluation.metrics import Totals, psnr, psnr_of_each
 from rotvq.evaluation.pixels import normalized
 from rotvq.model import VQVAE
 from rotvq.model.effort import iterations
+from rotvq.model.level_search import LevelSearch
 from rotvq.model.levels import of_first_levels
-from rotvq.model.token_search import TokenSearch
 
 PROTOCOL = {
     "images": "every image of the split, once, in order, at its own size",
@@ -168,7 +168,7 @@ def evaluate(
     quantizer = model.quantizer
     by_level = [_ImageMetrics() for _ in range(quantizer.residual_levels)]
     with evaluating(model):
-        search = TokenSearch(model) if steps else None
+        search = LevelSearch(model) if steps else None
         for x in batches(images, batch_size):
             output = model(x)
             if search is not None:

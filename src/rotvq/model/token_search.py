@@ -77,7 +77,7 @@ class TokenSearch:
 
     Args:
         model: with weights that do not change as long as the search is used.
-        levels: of a residual quantizer, whose tokens are searched for; None for all.
+        levels: of a residual quantizer, from the first one. Tokens of the last of them change.
 
     Raises:
         UserError: the quantizer has too many codes to compare, or weights are not finite.
@@ -85,7 +85,7 @@ class TokenSearch:
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def __init__(self, model: Model, levels: int | None = None) -> None:
+    def __init__(self, model: Model, levels: int = 1) -> None:
         self.model = model
         self.dtype = next(model.decoder.parameters()).dtype
         if max(model.quantizer.codebook_sizes) > _MOST_CODES:
@@ -96,6 +96,7 @@ class TokenSearch:
             )
         tables = of_first_levels(model.quantizer, model.quantizer.tables, levels)
         self.tables = tuple(table.detach() for table in tables)
+        self.changing = range(levels - 1, len(tables), levels)
         with torch.autocast(self.tables[0].device.type, enabled=False):
             self._measure()
 
@@ -257,16 +258,16 @@ class TokenSearch:
         """New rows for each table, one table after the other, and the change of the codes."""
         slope, weight = g.transpose(1, 2).flatten(0, 1), damping.reshape(-1, 1)
         total = torch.zeros_like(slope)
-        picked = []
-        for i, table in enumerate(self.tables):
-            now = indices[:, i].flatten()
+        picked = [rows.flatten() for rows in indices.unbind(1)]
+        for i in self.changing:
+            table, now = self.tables[i], picked[i]
             target = slope - 2 * weight * self._bent[i][now]
             parts = (t.split(max(1, _SCORES // len(table))) for t in (target, weight))
             scores = (
                 torch.addmm(w * self._squares[i], t, table.T) for t, w in zip(*parts, strict=True)
             )
-            picked.append(torch.cat([each.argmin(1) for each in scores]))
-            change = table[picked[-1]] - table[now]
+            picked[i] = torch.cat([each.argmin(1) for each in scores])
+            change = table[picked[i]] - table[now]
             slope = slope + 2 * change @ self.H[:, :, 1, 1]
             total += change
         shape = indices[:, 0].shape

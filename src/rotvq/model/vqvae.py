@@ -16,10 +16,10 @@ from rotvq.errors import UserError
 from rotvq.model.blocks import Decoder, Encoder, NormalizedLatents
 from rotvq.model.effort import iterations
 from rotvq.model.error_functions import ErrorFunction, squared_error
+from rotvq.model.level_search import LevelSearch
 from rotvq.model.levels import first_levels
 from rotvq.model.patches import PatchDecoder, PatchEncoder
 from rotvq.model.pretrained import PretrainedModel
-from rotvq.model.token_search import TokenSearch
 from rotvq.names import NetworkName
 from rotvq.quantization import Quantizer, VectorQuantizer
 from rotvq.quantization.tensors import readable
@@ -245,7 +245,7 @@ class VQVAE(PretrainedModel):
             _finite(codebook.embeddings, "codes")
         indices = first_levels(self.quantizer, self.quantizer.encode(z_e), levels)
         if steps:
-            indices = TokenSearch(self, levels)(x, indices, steps, error)
+            indices = LevelSearch(self, levels)(x, indices, steps, error)
         return (indices, z_e) if return_latents else indices
 
     @torch.no_grad()

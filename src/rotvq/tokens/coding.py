@@ -25,9 +25,9 @@ from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
 from rotvq.model.effort import iterations
 from rotvq.model.error_functions import within as error_within
+from rotvq.model.level_search import LevelSearch
 from rotvq.model.levels import check_levels, first_levels, of_first_levels
 from rotvq.model.quantizers import leaves
-from rotvq.model.token_search import TokenSearch
 from rotvq.quantization import VectorQuantizer
 from rotvq.quantization.grid import Grid
 from rotvq.tokens import tiles
@@ -122,7 +122,7 @@ def encode(
     check_levels(model.quantizer, levels)
     packer = Packer(codec(model, levels))
     with evaluating(model):
-        search = TokenSearch(model, levels) if steps else None
+        search = LevelSearch(model, levels) if steps else None
         for some in _batches(_checked(model, images), batch_size):
             names, arrays, labels, captions = zip(*some, strict=True)
             size = arrays[0].shape[1], arrays[0].shape[2]
@@ -142,7 +142,7 @@ def _indices(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.in
 
 
 def _searched(
-    search: TokenSearch,
+    search: LevelSearch,
     model: VQVAE,
     images: Sequence[NDArray[np.uint8]],
     indices: NDArray[np.int64],
