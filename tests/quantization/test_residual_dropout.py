@@ -43,6 +43,7 @@ def test_an_image_is_coded_as_by_its_levels_alone(channel_dim):
     numbers = levels_of(out.indices).flatten(1)
     assert (numbers == numbers[:, :1]).all(), "one number for all vectors of an image"
     assert set(numbers.flatten().tolist()) == {1, 2, 3}
+    assert torch.equal(alone.lookup(out.indices), out.z_q), "−1 adds nothing"
     for image, number in enumerate(numbers[:, 0].tolist()):
         indices = alone.encode(z[image : image + 1])[..., :number]
         assert torch.equal(out.indices[image, ..., :number], indices[0])
