@@ -1,9 +1,9 @@
 """Search for the tokens of a residual quantizer, level by level.
 
 The tokens of the first level are searched for to decode well alone, then those of the second with
-the first fixed, and so on. So every number of levels decodes to a better image. (A search over all
-levels together lowers the error of all levels by 2 % more in the same time, but raises that of the
-first level alone above the error without a search.)
+the first fixed, and so on. So every number of levels decodes to a better image. (On CIFAR-10, a
+search over all levels together lowered the error of all levels by 4 % more in the same time, but
+not that of the first one, two or three alone.)
 """
 
 from __future__ import annotations
