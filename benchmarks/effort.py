@@ -28,6 +28,7 @@ from rotvq.files import write_bytes, write_json
 from rotvq.model import VQVAE
 from rotvq.model.effort import iterations
 from rotvq.model.error_functions import squared_error
+from rotvq.model.level_search import LevelSearch
 from rotvq.model.token_search import TokenSearch
 from rotvq.names import DEFAULT_EFFORT, EFFORTS
 from rotvq.report import style
@@ -96,7 +97,7 @@ def measured(model: VQVAE, images: Tensor, effort: int) -> dict[str, Any]:
     some, threads = spaced(images, TIMED), torch.get_num_threads()
 
     def encode() -> None:
-        search = TokenSearch(model) if effort else None
+        search = LevelSearch(model) if effort else None
         with evaluating(model), torch.no_grad():
             for x in batches(some, BATCH):
                 indices = model.encode(x)

@@ -22,7 +22,7 @@ CodesName = Literal["learned", "lookup_free", "spherical"]
 """Learned, or else one of `BINARY` in `rotvq.quantization.lookup_free`, in this order."""
 
 NetworkName = Literal["paper", "patches", "attention"]
-"""`NETWORKS` in `rotvq.model.vqvae`, in this order."""
+"""`NETWORKS` in `rotvq.model.networks`, in this order."""
 
 PixelLossName = Literal["mse", "l1"]
 """`PIXEL_LOSSES` in `rotvq.training.objective`, in this order."""

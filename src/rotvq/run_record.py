@@ -42,13 +42,18 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """evaluation.json: metrics over a whole split, how they were measured, uses of each code."""
+    """evaluation.json: metrics over a whole split, how they were measured, uses of each code.
+
+    Of a residual quantizer also `levels`: the metrics of the first level alone, of the first two,
+    and so on.
+    """
 
     split: str
     images: int
     metrics: Mapping[str, float]
     protocol: Mapping[str, str]
     counts: tuple[int, ...]
+    levels: tuple[Mapping[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -230,6 +235,9 @@ def _evaluation(folder: Path, name: str = run_folder.EVALUATION) -> Evaluation:
         raise UserError(f"{path}: expected `counts` as a list of integers from 0; got another kind")
     if len(counts) > MOST_CODES:
         raise UserError(f"{path}: expected `counts` of at most {MOST_CODES:,} codes; got more")
+    levels = value.get("levels", [])
+    if not isinstance(levels, list):
+        raise UserError(f"{path}: expected `levels` as a list; got {shown(levels)}")
     images = value.get("images")
     if not isinstance(images, int):
         raise UserError(f"{path}: expected `images` as an integer; got {shown(images)}")
@@ -240,4 +248,5 @@ def _evaluation(folder: Path, name: str = run_folder.EVALUATION) -> Evaluation:
         metrics=numbers(value, "metrics", str(path)),
         protocol={topic: str(sentence) for topic, sentence in protocol.items()},
         counts=tuple(counts),
+        levels=tuple(numbers({"levels": row}, "levels", str(path)) for row in levels),
     )

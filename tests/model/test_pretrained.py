@@ -41,7 +41,7 @@ QUANTIZERS = {
     "finite": lambda: FiniteScalarQuantizer([3, 2, 2, 2, 2, 2], channel_dim=1),
     "large grid": lambda: FiniteScalarQuantizer([40] * 6, channel_dim=1),
     "residual": lambda: ResidualQuantizer(
-        [VectorQuantizer(20, 6, update=EMA(0.9), channel_dim=1) for _ in range(3)]
+        [VectorQuantizer(20, 6, update=EMA(0.9), channel_dim=1) for _ in range(3)], dropout=0.5
     ),
     "grouped": lambda: GroupedQuantizer(
         [VectorQuantizer(20, 4, channel_dim=1), FiniteScalarQuantizer([5, 5], channel_dim=1)]

@@ -14,6 +14,7 @@ from rotvq.model import VQVAE, token_search
 from rotvq.model.curvature import curvature
 from rotvq.model.effort import iterations
 from rotvq.model.error_functions import squared_error, within
+from rotvq.model.level_search import LevelSearch
 from rotvq.model.objective import Objective, free_of_charge
 from rotvq.model.token_search import TokenSearch
 from rotvq.names import EFFORTS
@@ -299,7 +300,7 @@ def test_an_image_alone_is_treated_as_in_a_batch(make, monkeypatch):
     together = net.encode(x, effort=5)
     assert torch.equal(torch.cat([net.encode(one[None], effort=5) for one in x]), together)
     assert torch.equal(net.encode(x.flip(0), effort=5).flip(0), together)
-    search = TokenSearch(net)
+    search = LevelSearch(net)
     monkeypatch.setattr(token_search, "_PIXELS", 600)
     monkeypatch.setattr(token_search, "_SCORES", 7 * 24)
     assert torch.equal(search(x, net.encode(x), EFFORTS[5]), together)

@@ -93,6 +93,8 @@ def _damage(path: Path, name: str, content: str) -> Path:
         ("evaluation.json", '{"format": 2, "images": 3, "metrics": {"mse": "low"}}', "metrics.mse"),
         ("evaluation.json", '{"format": 2, "images": 3, "counts": [-1]}', "counts"),
         ("evaluation.json", '{"format": 2, "metrics": {}}', "images"),
+        ("evaluation.json", '{"format": 2, "images": 3, "metrics": {}, "levels": 2}', "levels"),
+        ("evaluation.json", '{"format": 2, "images": 3, "metrics": {}, "levels": [7]}', "levels"),
         ("epochs.jsonl", "", "completed epoch"),
         ("epochs.jsonl", '{"epo', "completed epoch"),
         ("epochs.jsonl", '{"epo\n{"epoch": 1}\n', "line 1"),

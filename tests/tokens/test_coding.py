@@ -10,6 +10,7 @@ from rotvq.errors import UserError
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
 from rotvq.model.error_functions import within
+from rotvq.model.level_search import LevelSearch
 from rotvq.model.token_search import TokenSearch
 from rotvq.names import EFFORTS
 from rotvq.quantization import (
@@ -246,7 +247,7 @@ def test_padding_does_not_count_in_a_search(monkeypatch):
 
 def test_the_search_of_a_job_is_set_up_once(monkeypatch):
     made = []
-    monkeypatch.setattr(coding, "TokenSearch", lambda model: made.append(1) or TokenSearch(model))
+    monkeypatch.setattr(coding, "LevelSearch", lambda *args: made.append(1) or LevelSearch(*args))
     images, told = [("", picture(8, 8, seed=seed)) for seed in range(5)], []
     tokens = encode(model(), images, 2, told.append, effort=1)
     assert made == [1] and told == [2, 2, 1]

@@ -90,3 +90,16 @@ def test_a_damaged_record_is_one_line(model, tmp_path, name, content, message):
     with pytest.raises(UserError, match=message) as error:
         card(model, tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_residual_run_lists_its_bitrates(model, tmp_path):
+    folder = write_run(tmp_path)
+    record = json.loads((folder / "evaluation.json").read_text())
+    levels = [
+        {"levels": n, "bits_per_image": 4 * n, "mse": 0.5 / n, "psnr": 9.0, "ssim": None}
+        for n in (1, 2)
+    ]
+    (folder / "evaluation.json").write_text(json.dumps(record | {"levels": levels}))
+    text = card(model, folder)
+    assert "| levels | bits per image | MSE on [-1, 1] | PSNR, dB | SSIM |" in text
+    assert "| 1 | 4 | 0.5 | 9 | nan |\n| 2 | 8 | 0.25 | 9 | nan |\n" in text

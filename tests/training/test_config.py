@@ -37,6 +37,7 @@ NAN = float("nan")
         (DataConfig, "data.validation", [-1]),
         (QuantizerConfig, "quantizer.final_decay", [-0.01, 1.0, NAN]),
         (QuantizerConfig, "quantizer.residual", [0, -1, 65]),
+        (QuantizerConfig, "quantizer.dropout", [-0.1, 0.5, 1.1, NAN]),  # 0.5 without levels
         (QuantizerConfig, "quantizer.groups", [0, 65]),
         (QuantizerConfig, "quantizer.restart", [-0.1, 1 / 3, 0.5, NAN]),
         (TrainingConfig, "training.epochs", [0]),

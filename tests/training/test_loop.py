@@ -150,6 +150,9 @@ def test_a_model_is_fine_tuned_on_tokens_that_are_searched_for(tmp_path, data, t
     effort = {"epochs": 1, "effort": 1, "init_from": str(tmp_path / "start")}
     with pytest.raises(UserError, match=r"training.effort: expected 0 with --quantizer.update ema"):
         begin(tiny(training=effort), data, tmp_path / "refused")
+    dropping = {"update": "gradient", "residual": 2, "dropout": 0.5}
+    with pytest.raises(UserError, match=r"effort: expected 0 with --quantizer.dropout.*; got 1\."):
+        begin(tiny(quantizer=dropping, training=effort), data, tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
     trainer = begin(tiny(quantizer={"update": "gradient"}, training=effort), data, tmp_path / "run")
     first = trainer.batch(trainer.samples.order(0), 0)

@@ -24,7 +24,9 @@ LIVELY = {"restart": 0.3, "init": "data", "decay": 0.5}
 MOVING = {"ema_decay": 0.9, "schedule": "cosine", "entropy_weight": 0.01, "gradient_clip": 0.1}
 
 
-@pytest.mark.parametrize("quantizer", [{}, LIVELY, {"update": "gradient"}, {"residual": 2}])
+@pytest.mark.parametrize(
+    "quantizer", [{}, LIVELY, {"update": "gradient"}, {"residual": 2, "dropout": 0.5}]
+)
 @pytest.mark.parametrize(
     "moment", [{"images": 8}, {"images": 64}, {"images": 80}, {"epoch": 1}, {"epoch": 2}]
 )

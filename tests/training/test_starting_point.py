@@ -167,7 +167,7 @@ QUANTIZERS = {
         [BinarySphericalQuantizer(4, channel_dim=1) for _ in range(2)]
     ),
     "finite scalar": lambda: FiniteScalarQuantizer([4, 3, 2], channel_dim=1),
-    "residual": lambda: ResidualQuantizer([vector(8) for _ in range(2)]),
+    "residual": lambda: ResidualQuantizer([vector(8) for _ in range(2)], dropout=0.5),
     "grouped": lambda: GroupedQuantizer(
         [ResidualQuantizer([vector(4) for _ in range(3)]) for _ in range(2)]
     ),

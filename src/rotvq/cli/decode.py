@@ -13,7 +13,7 @@ from rotvq.cli.coding import (
     load_bundled,
     load_model,
 )
-from rotvq.cli.options import Parser
+from rotvq.cli.options import Parser, add_levels
 from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing.skipped import summary
@@ -31,6 +31,7 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument("tokens", type=Path, metavar="TOKENS", help="written by rotvq encode")
     add_model(parser, default="")
+    add_levels(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the images")
     parser.add_argument("--overwrite", action="store_true", help="replace images of the same name")
     options = parser.parse_args(argv)
@@ -54,7 +55,7 @@ def run(argv: Sequence[str]) -> int:
     since = time.perf_counter()
     with terminal.counting(count, "decoding") as advance:
         for tokens in chain([first], map(load_tokens, paths[1:])):
-            for name, pixels in decode(model, tokens, options.batch_size):
+            for name, pixels in decode(model, tokens, options.batch_size, levels=options.levels):
                 pngs.save(name, pixels)
                 advance(1)
     seconds = time.perf_counter() - since

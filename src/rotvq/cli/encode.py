@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from rotvq.cli.coding import Source, add_model, add_pictures, check_batch_size, load_model
-from rotvq.cli.options import Parser, add_effort
+from rotvq.cli.options import Parser, add_effort, add_levels
 from rotvq.cli.rate import add_rate, check_rate, load_rate, modeled
 from rotvq.cli.shards import add_shards, encode_to_shards
 from rotvq.cli.terminal import Terminal
@@ -27,6 +27,7 @@ def run(argv: Sequence[str]) -> int:
     add_pictures(parser)
     add_model(parser)
     add_effort(parser)
+    add_levels(parser)
     parser.add_argument(
         "-o",
         "--out",
@@ -77,6 +78,7 @@ def run(argv: Sequence[str]) -> int:
             advance,
             effort=options.effort,
             rate=rate or free_of_charge,
+            levels=options.levels,
         )
     source.report(terminal, len(tokens), options.out)
     save_tokens(tokens, options.out)

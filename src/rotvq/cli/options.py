@@ -42,6 +42,17 @@ def add_effort(parser: Parser) -> None:
     )
 
 
+def add_levels(parser: Parser) -> None:
+    """Add the option for the levels of a residual quantizer."""
+    parser.add_argument(
+        "--levels",
+        type=int,
+        metavar="N",
+        help="with a residual quantizer, the first N levels only: fewer bits, a coarser image "
+        "(default: all)",
+    )
+
+
 def with_configs(words: Sequence[str], groups: Collection[str]) -> list[str]:
     """Replace each `--config FILE` by the options in the file.
 

@@ -77,7 +77,7 @@ def _dead(record: dict[str, Any]) -> str:
 
 
 def summary(record: dict[str, Any]) -> list[str]:
-    """The record of an evaluation as two lines."""
+    """The record of an evaluation as lines; with residual levels, a row for each number of them."""
     metrics = record["metrics"]
     return [
         f"{record['split']}, {record['images']:,} images: MSE {metrics['mse']:.5f}, "
@@ -86,4 +86,18 @@ def summary(record: dict[str, Any]) -> list[str]:
         f"window), {metrics['bits_per_image']:g} bits per image",
         f"  perplexity {metrics['perplexity']:.1f}, {metrics['codes_used']} of "
         f"{len(record['counts'])} codes used ({metrics['usage']:.1%})",
+        *_levels(record.get("levels", [])),
+    ]
+
+
+def _levels(rows: list[dict[str, Any]]) -> list[str]:
+    if not rows:
+        return []
+    return [
+        "  levels  bits per image      MSE      PSNR    SSIM",
+        *(
+            f"  {row['levels']:>6}  {row['bits_per_image']:>14g}  {row['mse']:.5f}  "
+            f"{row['psnr']:>5.2f} dB  {row['ssim']:.4f}"
+            for row in rows
+        ),
     ]

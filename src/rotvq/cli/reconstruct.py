@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotvq.cli.coding import Source, add_model, add_pictures, check_batch_size, load_model
-from rotvq.cli.options import Parser, add_effort
+from rotvq.cli.options import Parser, add_effort, add_levels
 from rotvq.cli.png_folder import PngFile, PngFolder, check_folder, check_png, default_png
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing.pictures import is_source
@@ -35,6 +35,7 @@ def run(argv: Sequence[str]) -> int:
     add_pictures(parser)
     add_model(parser)
     add_effort(parser)
+    add_levels(parser)
     parser.add_argument(
         "-o",
         "--out",
@@ -66,7 +67,9 @@ def run(argv: Sequence[str]) -> int:
     with terminal.counting(source.count, "reconstructing") as advance:
         chunk = options.batch_size if options.effort else CHUNK  # a search takes a while
         while images := within(iterator, chunk, PIXELS):
-            tokens = encode(model, images, options.batch_size, effort=options.effort)
+            tokens = encode(
+                model, images, options.batch_size, effort=options.effort, levels=options.levels
+            )
             back = measured(images, decode(model, tokens, options.batch_size))
             for name, picture in back:
                 pngs.save(name, picture)

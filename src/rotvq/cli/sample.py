@@ -179,7 +179,7 @@ def _check(options: Namespace) -> None:
 
 
 def _tokenizer(options: Namespace, prior: Prior) -> VQVAE:
-    from rotvq.tokens.coding import codec
+    from rotvq.tokens.coding import fingerprint, is_of
 
     saved = options.prior / run_folder.TOKENIZER
     if not options.model and not saved.is_dir():
@@ -188,11 +188,10 @@ def _tokenizer(options: Namespace, prior: Prior) -> VQVAE:
             f"({prior.vocabulary.codec.model}); none was saved with the prior. Pass --model."
         )
     model = load_model(options.model or str(saved))
-    own = codec(model)
-    if own != prior.vocabulary.codec:
+    if not is_of(model, prior.vocabulary.codec):
         raise UserError(
             f"--model: expected the model of the prior's tokens ({prior.vocabulary.codec.model}); "
-            f"got model {own.model}. Pass the model that encoded the tokens."
+            f"got model {fingerprint(model)}. Pass the model that encoded the tokens."
         )
     return model
 
@@ -222,7 +221,8 @@ def _start(prior: Prior, model: VQVAE, options: Namespace, number: int) -> tuple
             f"--complete: expected one picture; {options.complete} holds {len(tokens):,}. Pass the "
             "path of an image file."
         )
-    indices = tokens[0]
+    shape = prior.vocabulary.codec.index_shape
+    indices = tokens[0][..., : shape[-1]] if shape else tokens[0]  # of the levels of the prior
     rows, columns = indices.shape[:2]
     prior.vocabulary.check_grid((rows, columns))
     keep = rows // 2 if options.keep_rows is None else options.keep_rows

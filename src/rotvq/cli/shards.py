@@ -59,6 +59,7 @@ def encode_to_shards(options: Any) -> int:
     # Imported late, because torch is slow to import: bad options are reported first.
     import torch
 
+    from rotvq.model.levels import check_levels
     from rotvq.tokens.bulk import Totals, encode_shards, pending
     from rotvq.tokens.coding import codec
 
@@ -66,9 +67,11 @@ def encode_to_shards(options: Any) -> int:
         torch.accelerator.set_device_index(_number("LOCAL_RANK", 0) % devices)
     terminal = Terminal(quiet=process > 0)
     model = load_model(options.model)
+    check_levels(model.quantizer, options.levels)
+    meaning = codec(model, options.levels)
     source = Source(options.images, options.split, model.channels, options.bits)
     recipe = token_shards.recipe(
-        codec(model), options.effort, source.count, source.fingerprint, options.shard_size, suffix
+        meaning, options.effort, source.count, source.fingerprint, options.shard_size, suffix
     )
     shards = Shards(options.out, recipe)
     token_shards.prepare(shards, options.overwrite)
@@ -90,13 +93,14 @@ def encode_to_shards(options: Any) -> int:
             totals,
             batch_size=options.batch_size,
             effort=options.effort,
+            levels=options.levels,
             workers=_workers() if options.workers is None else options.workers,
             progress=advance,
         )
     seconds = time.perf_counter() - since
     terminal.say(
         f"Encoded {totals.images:,} images in {seconds:.1f} s ({totals.images / seconds:,.0f} "
-        f"images/s), {codec(model).bits} bits per token."
+        f"images/s), {meaning.bits} bits per token."
     )
     _finish(terminal, source, shards, totals)
     return 0

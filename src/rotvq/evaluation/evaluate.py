@@ -21,7 +21,8 @@ from rotvq.evaluation.pixels import normalized
 from rotvq.evaluation.sharpness import SHARPNESS, edge_energy
 from rotvq.model import VQVAE
 from rotvq.model.effort import iterations
-from rotvq.model.token_search import TokenSearch
+from rotvq.model.level_search import LevelSearch
+from rotvq.model.levels import of_first_levels
 
 PROTOCOL = {
     "images": "every image of the split, once, in order, at its own size",
@@ -52,6 +53,12 @@ SEVERAL_CODEBOOKS = {
     "code",
 }
 """What the protocol says instead if each position has several indices."""
+
+SEVERAL_LEVELS = {
+    "levels": "image metrics and bits of the first levels of a residual quantizer alone: "
+    "the same tokens, without the indices of the other levels",
+}
+"""What the protocol adds for a residual quantizer."""
 
 SEARCHED = {
     "precision": "float32 throughout, except that the search for tokens decodes in bf16 where the "
@@ -97,6 +104,35 @@ def totals_over(model: VQVAE, images: UInt8[Tensor, "n c h w"], batch_size: int)
     return totals
 
 
+class _ImageMetrics:
+    """Metrics of reconstructions, which are added batch by batch."""
+
+    def __init__(self) -> None:
+        self.errors: list[Tensor] = []
+        self.gaussian: list[Tensor] = []
+        self.uniform: list[Tensor] = []
+        self.edges: list[Tensor] = []
+
+    def add(self, x: Tensor, decoded: Tensor) -> None:
+        self.errors.append((decoded - x).square().mean((1, 2, 3)))
+        self.gaussian.append(ssim.gaussian_ssim(decoded, x))
+        self.uniform.append(ssim.uniform_ssim(decoded, x))
+        self.edges.append(torch.stack([edge_energy(decoded), edge_energy(x)]))
+
+    def means(self) -> dict[str, float]:
+        error = torch.cat(self.errors).cpu().double()
+        mse = error.mean().item()
+        energy, of_originals = torch.cat(self.edges, 1).cpu().double().sum(1).tolist()
+        return {
+            "mse": mse,
+            "psnr": psnr(mse),
+            "psnr_per_image": psnr_of_each(error).mean().item(),
+            "ssim": torch.cat(self.gaussian).cpu().double().mean().item(),
+            "ssim_uniform_7x7": torch.cat(self.uniform).cpu().double().mean().item(),
+            "sharpness": energy / of_originals if of_originals else math.nan,
+        }
+
+
 @torch.no_grad()
 def evaluate(
     model: VQVAE,
@@ -126,7 +162,8 @@ def evaluate(
     Returns:
         `metrics`, their `protocol` in words, and `counts`: how often each code was used, the
         codebooks one after the other. With several codebooks also `codebooks`: size, perplexity,
-        usage and codes used of each.
+        usage and codes used of each. With residual levels also `levels`: image metrics and bits of
+        the first level alone, of the first two, and so on.
 
     Raises:
         UserError: the loss is not finite, because images or weights are not; or an effort outside
@@ -134,12 +171,10 @@ def evaluate(
     """
     started, steps, searching = time.perf_counter(), iterations(effort), 0.0
     totals = Totals(model.quantizer.codebook_sizes, model.quantizer.dim, images.device)
-    errors: list[Tensor] = []
-    gaussian: list[Tensor] = []
-    uniform: list[Tensor] = []
-    edges: list[Tensor] = []
+    quantizer = model.quantizer
+    by_level = [_ImageMetrics() for _ in range(quantizer.residual_levels)]
     with evaluating(model):
-        search = TokenSearch(model) if steps else None
+        search = LevelSearch(model) if steps else None
         for x in batches(images, batch_size):
             output = model(x)
             if search is not None:
@@ -149,11 +184,9 @@ def evaluate(
                     torch.cuda.synchronize(x.device)
                 searching += time.perf_counter() - since
             totals.add(output)
-            decoded = model.decode(output.indices)
-            errors.append((decoded - x).square().mean((1, 2, 3)))
-            gaussian.append(ssim.gaussian_ssim(decoded, x))
-            uniform.append(ssim.uniform_ssim(decoded, x))
-            edges.append(torch.stack([edge_energy(decoded), edge_energy(x)]))
+            for levels, metrics in enumerate(by_level, start=1):
+                decoded = model.decode(output.indices, levels)
+                metrics.add(x, decoded)
             on_batch(x, decoded)
             progress(len(x))
     means = totals.means(beta)
@@ -162,24 +195,21 @@ def evaluate(
             f"evaluation: expected a finite loss; got {means.loss}. The weights are damaged or "
             "diverged in training: evaluate an earlier checkpoint."
         )
-    error = torch.cat(errors).cpu().double()
-    mse = error.mean().item()
-    energy, original_energy = torch.cat(edges, 1).cpu().double().sum(1).tolist()
     use = totals.codebooks
-    grid = output.indices.shape[1] * output.indices.shape[2]
-    bits = grid * sum(math.log2(codebook.size) for codebook in use)
+    tokens, pixels = math.prod(output.indices.shape[1:3]), math.prod(images.shape[2:])
+
+    def bits(levels: int) -> dict[str, float]:
+        sizes = of_first_levels(quantizer, quantizer.codebook_sizes, levels)
+        per_image = tokens * sum(map(math.log2, sizes))
+        return {"bits_per_image": per_image, "bits_per_pixel": per_image / pixels}
+
     record = {
         "format": run_folder.FORMAT,
         "split": split,
         "images": totals.images,
         "metrics": {
-            "mse": mse,
+            **by_level[-1].means(),
             "forward_mse": means.reconstruction_loss,
-            "psnr": psnr(mse),
-            "psnr_per_image": psnr_of_each(error).mean().item(),
-            "ssim": torch.cat(gaussian).cpu().double().mean().item(),
-            "ssim_uniform_7x7": torch.cat(uniform).cpu().double().mean().item(),
-            "sharpness": energy / original_energy if original_energy else math.nan,
             "loss": means.loss,
             "codebook_loss": means.codebook_loss,
             "commitment_loss": means.commitment_loss,
@@ -187,17 +217,21 @@ def evaluate(
             "perplexity": means.perplexity,
             "usage": means.usage,
             "codes_used": sum(codebook.codes_used for codebook in use),
-            "bits_per_image": bits,
-            "bits_per_pixel": bits / (images.shape[2] * images.shape[3]),
+            **bits(len(by_level)),
         },
         "protocol": PROTOCOL
         | (SEVERAL_CODEBOOKS if len(use) > 1 else {})
+        | (SEVERAL_LEVELS if len(by_level) > 1 else {})
         | (SEARCHED if effort else {}),
         "counts": totals.counts.tolist(),
         "seconds": round(time.perf_counter() - started, 2),
     }
     if len(use) > 1:
         record["codebooks"] = [asdict(codebook) for codebook in use]
+    if len(by_level) > 1:
+        record["levels"] = [
+            {"levels": n, **bits(n), **metrics.means()} for n, metrics in enumerate(by_level, 1)
+        ]
     if effort:
         record["effort"] = effort
         record["seconds_per_image"] = round(searching / totals.images, 5)

@@ -141,8 +141,10 @@ class Totals:
         means = (output.reconstruction_loss, output.codebook_loss, output.commitment_loss)
         mean, variance = output.latent_moments.to(self.moments.dtype)
         used = torch.zeros_like(self.counts)
-        indices = (output.indices.reshape(-1, len(self._offsets)) + self._offsets).flatten()
-        used.index_add_(0, indices, torch.ones_like(indices))
+        # −1 where quantizer dropout left a level out.
+        indices = output.indices.reshape(-1, len(self._offsets))
+        places = (indices + self._offsets).clamp_min(0).flatten()
+        used.index_add_(0, places, (indices >= 0).long().flatten())
         one = torch.ones_like(self.sums[0])
         sums = torch.stack(
             [

@@ -25,7 +25,7 @@ from rotvq.generation.sampling import sample
 from rotvq.generation.totals import Means, Totals
 from rotvq.generation.vocabulary import PREFIX
 from rotvq.model import VQVAE
-from rotvq.tokens.coding import codec, decode
+from rotvq.tokens.coding import decode, fingerprint, is_of
 from rotvq.training.epoch import is_due
 from rotvq.training.lifecycle import Lifecycle
 from rotvq.training.record import facts
@@ -159,9 +159,10 @@ def check_tokenizer(data: PriorData, tokenizer: VQVAE) -> None:
     Raises:
         UserError: they are another's.
     """
-    own, found = codec(tokenizer), data.vocabulary.codec
-    if own != found:
+    found = data.vocabulary.codec
+    if not is_of(tokenizer, found):
         raise UserError(
-            f"--model: expected the model of these tokens ({found.model}); got model {own.model}. "
-            "Pass the model that encoded them, or encode the images again."
+            f"--model: expected the model of these tokens ({found.model}); got model "
+            f"{fingerprint(tokenizer)}. Pass the model that encoded them, or encode the images "
+            "again."
         )

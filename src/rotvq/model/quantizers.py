@@ -34,7 +34,9 @@ def describe(quantizer: Quantizer) -> dict[str, Any]:
     for kind, make in _NESTED.items():
         if isinstance(quantizer, make):
             inner: list[Any] = list(quantizer.quantizers)
-            return {"kind": kind, "quantizers": [describe(q) for q in inner]}
+            dropout = getattr(quantizer, "dropout", 0.0)
+            more = {"dropout": dropout} if dropout else {}
+            return {"kind": kind, "quantizers": [describe(q) for q in inner], **more}
     for kind, make in BINARY.items():
         if type(quantizer) is make:
             binary: Any = quantizer
@@ -99,7 +101,8 @@ def build(description: dict[str, Any]) -> Quantizer:
     if kind in BINARY:
         return BINARY[kind](**arguments, channel_dim=1)
     if kind in _NESTED:
-        nested: Quantizer = _NESTED[kind]([build(inner) for inner in arguments["quantizers"]])
+        inner = [build(each) for each in arguments.pop("quantizers")]
+        nested: Quantizer = _NESTED[kind](inner, **arguments)
         return nested
     if kind != "vector":
         raise ValueError(f"the quantizer is {kind!r}")

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from rotvq.errors import UserError
 from rotvq.model.curvature import curvature
 from rotvq.model.error_functions import ErrorFunction, checked, relative_curvature, squared_error
+from rotvq.model.levels import of_first_levels
 from rotvq.model.objective import Costs, Objective, Rate, free_of_charge
 from rotvq.model.token_grid import Grid, better, dearer, dot
 from rotvq.processor import has_bf16
@@ -66,6 +67,7 @@ class TokenSearch:
 
     Args:
         model: with weights that do not change as long as the search is used.
+        levels: of a residual quantizer, from the first one. Tokens of the last of them change.
 
     Raises:
         UserError: the quantizer has too many codes to compare, or weights are not finite.
@@ -73,7 +75,7 @@ class TokenSearch:
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, levels: int = 1) -> None:
         self.model = model
         self.dtype = next(model.decoder.parameters()).dtype
         if max(model.quantizer.codebook_sizes) > _MOST_CODES:
@@ -82,7 +84,9 @@ class TokenSearch:
                 f"{max(model.quantizer.codebook_sizes):,}. Use effort 0, or train with a "
                 "GroupedQuantizer of several grids."
             )
-        self.tables = tuple(table.detach() for table in model.quantizer.tables)
+        tables = of_first_levels(model.quantizer, model.quantizer.tables, levels)
+        self.tables = tuple(table.detach() for table in tables)
+        self.changing = range(levels - 1, len(tables), levels)
         with torch.autocast(self.tables[0].device.type, enabled=False):
             self._measure()
 
@@ -133,8 +137,8 @@ class TokenSearch:
         some = _PIXELS // (x.shape[2] * x.shape[3])
         if rate is not free_of_charge:
             some = min(some, _SCORES // (free.numel() * sum(map(len, self.tables))))
-        some, objective = max(1, some), Objective(checked(error), rate)
-        parts = zip(x.clone().split(some), indices.clone().split(some), strict=True)
+        objective = Objective(checked(error), rate)
+        parts = zip(*(t.clone().split(max(1, some)) for t in (x, indices)), strict=True)
         return torch.cat([self._improved(*part, iterations, objective, free) for part in parts])
 
     def _improved(
@@ -263,19 +267,18 @@ class TokenSearch:
         """New rows for each table, one table after the other, and the change of the codes."""
         slope, weight = g.transpose(1, 2).flatten(0, 1), damping.reshape(-1, 1)
         total = torch.zeros_like(slope)
-        picked = []
-        for i, table in enumerate(self.tables):
-            now = indices[:, i].flatten()
+        picked = [rows.flatten() for rows in indices.unbind(1)]
+        for i in self.changing:
+            table, now = self.tables[i], picked[i]
             target = slope - 2 * weight * self._bent[i][now]
-            parts = (
-                t.split(max(1, _SCORES // len(table))) for t in (target, weight, *costs[i : i + 1])
-            )
+            terms = (target, weight, *costs[i : i + 1])
+            parts = (t.split(max(1, _SCORES // len(table))) for t in terms)
             scores = (
                 torch.addmm(sum(cost, w * self._squares[i]), t, table.T)
                 for t, w, *cost in zip(*parts, strict=True)
             )
-            picked.append(torch.cat([each.argmin(1) for each in scores]))
-            change = table[picked[-1]] - table[now]
+            picked[i] = torch.cat([each.argmin(1) for each in scores])
+            change = table[picked[i]] - table[now]
             slope = slope + 2 * change @ self.H[:, :, 1, 1]
             total += change
         shape = indices[:, 0].shape

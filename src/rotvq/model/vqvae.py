@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal, get_args, overload
+from typing import Literal, overload
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from rotvq.errors import UserError
-from rotvq.model.blocks import Decoder, Encoder, NormalizedLatents
+from rotvq.model.blocks import NormalizedLatents
 from rotvq.model.effort import iterations
 from rotvq.model.error_functions import ErrorFunction, squared_error
+from rotvq.model.level_search import LevelSearch
+from rotvq.model.levels import first_levels
+from rotvq.model.networks import NETWORKS
 from rotvq.model.objective import Rate, free_of_charge
-from rotvq.model.patches import PatchDecoder, PatchEncoder
 from rotvq.model.pretrained import PretrainedModel
-from rotvq.model.token_search import TokenSearch
-from rotvq.names import NetworkName
 from rotvq.quantization import Quantizer, VectorQuantizer
 from rotvq.quantization.tensors import readable
-
-Network = Callable[[int, int, int, int, int], nn.Sequential]
-
-NETWORKS: dict[str, tuple[Network, Network]] = dict(
-    zip(
-        get_args(NetworkName),
-        (
-            (Encoder, Decoder),
-            (PatchEncoder, PatchDecoder),
-            (partial(PatchEncoder, attention=True), partial(PatchDecoder, attention=True)),
-        ),
-        strict=True,
-    )
-)
-"""Encoder and decoder by name: functions of channels, width, dim, depth and stages."""
 
 MAX_STAGES = 8
 """With 8 stages, one token already covers 256x256 pixels."""
@@ -194,6 +177,7 @@ class VQVAE(PretrainedModel):
         effort: int = 0,
         error: ErrorFunction = squared_error,
         rate: Rate = free_of_charge,
+        levels: int | None = None,
     ) -> Int64[Tensor, "b i j *levels"]: ...
 
     @overload
@@ -205,6 +189,7 @@ class VQVAE(PretrainedModel):
         effort: int = 0,
         error: ErrorFunction = squared_error,
         rate: Rate = free_of_charge,
+        levels: int | None = None,
     ) -> tuple[Int64[Tensor, "b i j *levels"], Float[Tensor, "b d i j"]]: ...
 
     @torch.no_grad()
@@ -216,6 +201,7 @@ class VQVAE(PretrainedModel):
         effort: int = 0,
         error: ErrorFunction = squared_error,
         rate: Rate = free_of_charge,
+        levels: int | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Images in [-1, 1] to indices in [0, k).
 
@@ -231,6 +217,7 @@ class VQVAE(PretrainedModel):
                 shape (b,), differentiable with respect to the reconstruction.
             rate: what tokens cost, which a search lowers together with the error, such as a
                 `rotvq.generation.PriorRate`; by default nothing.
+            levels: of a residual quantizer, from the first one; None for all.
 
         Returns:
             Indices (batch, rows, columns), followed by the quantizer's `index_shape`: one
@@ -238,37 +225,37 @@ class VQVAE(PretrainedModel):
 
         Raises:
             UserError: as in `forward`; images or weights are not finite; an effort outside 0 to
-                9; or an error function that does not fit.
+                9; an error function that does not fit; or more levels than there are.
         """
         steps = iterations(effort)
         z_e = _finite(self.encoder(self._checked(x)), "latents")
         for codebook in self.quantizer.codebooks:
             _finite(codebook.embeddings, "codes")
-        indices = self.quantizer.encode(z_e)
+        indices = first_levels(self.quantizer, self.quantizer.encode(z_e), levels)
         if steps:
-            indices = TokenSearch(self)(x, indices, steps, error, rate=rate)
+            indices = LevelSearch(self, levels)(x, indices, steps, error, rate=rate)
         return (indices, z_e) if return_latents else indices
 
     @torch.no_grad()
-    def decode(self, indices: Int64[Tensor, "b i j *levels"]) -> Float[Tensor, "b c h w"]:
+    def decode(
+        self, indices: Int64[Tensor, "b i j *levels"], levels: int | None = None
+    ) -> Float[Tensor, "b c h w"]:
         """Indices to images in (-1, 1); `decode(encode(x))` is the forward pass's reconstruction.
-
-        With a residual quantizer you can decode the first levels alone:
-        `decode(indices[..., :2])`.
 
         Args:
             indices: in the shape that `encode` returns; −1 decodes as a vector of zeros.
+            levels: of a residual quantizer, from the first one; None for all that there are.
 
         Raises:
-            UserError: indices of another shape, or not int64 in [−1, k); or weights are not
-                finite.
+            UserError: indices of another shape, or not int64 in [−1, k); more levels than there
+                are; or weights are not finite.
         """
         more = "".join(f", {n}" for n in self.quantizer.index_shape)
         if indices.ndim != 3 + len(self.quantizer.index_shape):
             raise UserError(
                 f"indices: expected shape (batch, rows, columns{more}); got {tuple(indices.shape)}."
             )
-        codes = self.quantizer.lookup(indices)
+        codes = self.quantizer.lookup(first_levels(self.quantizer, indices, levels))
         # In the precision that the quantizer's output has in a forward pass.
         device = codes.device.type
         inside = torch.is_autocast_enabled(device)

@@ -19,7 +19,8 @@ class GroupedQuantizer(Composite):
 
     Args:
         quantizers: of any kind, with the same channel_dim; residual ones with the same number of
-            levels. Their dims add up to the number of channels.
+            levels, of which quantizer dropout draws a number for each group. Their dims add up to
+            the number of channels.
 
     Raises:
         UserError: no quantizer, or quantizers that differ in channel_dim or number of levels.
@@ -34,6 +35,10 @@ class GroupedQuantizer(Composite):
     def __init__(self, quantizers: Sequence[Quantizer]) -> None:
         super().__init__(quantizers)
         self.dim = sum(self._dims())
+
+    @property
+    def residual_levels(self) -> int:
+        return self._each()[0].residual_levels
 
     @property
     def tables(self) -> tuple[Float[Tensor, "k d"], ...]:

@@ -21,8 +21,8 @@ class Quantized:
 
     Attributes:
         z_q: the codes, in z's shape and dtype, with the estimator's gradient for z.
-        indices: int64 in [0, k), −1 where masked. Shape of z without its channels, followed by
-            the quantizer's `index_shape`.
+        indices: int64 in [0, k), −1 where masked or left out by quantizer dropout. Shape of z
+            without its channels, followed by the quantizer's `index_shape`.
         commitment_loss: mean of (z − sg[q])² over elements, float32, not yet multiplied by β
             (eq. 6).
         codebook_loss: mean of (sg[z] − q)² over elements, float32. It has a gradient only where
@@ -71,6 +71,14 @@ class Quantizer(nn.Module):
     def codebook_size(self) -> int:
         """Number of codes k; of several codebooks, that of the largest."""
         return max(self.codebook_sizes)
+
+    @property
+    def residual_levels(self) -> int:
+        """Length of the last dimension of `index_shape` in which indices refine each other, or 1.
+
+        `lookup` also takes the indices of the first few levels.
+        """
+        return 1
 
     @property
     def codebooks(self) -> tuple[Codebook, ...]:

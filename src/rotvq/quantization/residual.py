@@ -13,6 +13,7 @@ from rotvq.errors import UserError
 from rotvq.quantization._composite import Composite, one_step
 from rotvq.quantization.estimators import reflection
 from rotvq.quantization.interface import Quantized
+from rotvq.quantization.processes import drawn
 from rotvq.quantization.quantizer import VectorQuantizer
 from rotvq.quantization.tensors import channels_at, channels_last
 
@@ -28,9 +29,14 @@ class ResidualQuantizer(Composite):
     Args:
         quantizers: `VectorQuantizer`s of the same dim and channel_dim, with any estimator whose
             value is the code (all but the reflection).
+        dropout: in training, share of the images (the first dimension of z) that are coded with a
+            random number of levels, each equally likely (quantizer dropout, SoundStream). The first
+            levels alone then decode well. The others leave such an image out: index −1, and no
+            effect on their codes.
 
     Raises:
-        UserError: no quantizer, different dims, or quantizers of another kind.
+        UserError: no quantizer, different dims, quantizers of another kind, or a dropout outside 0
+            to 1.
 
     Example:
         >>> quantizer = ResidualQuantizer([VectorQuantizer(64, 16) for _ in range(4)])
@@ -39,7 +45,7 @@ class ResidualQuantizer(Composite):
         (torch.Size([2, 100, 16]), torch.Size([2, 100, 4]))
     """
 
-    def __init__(self, quantizers: Sequence[VectorQuantizer]) -> None:
+    def __init__(self, quantizers: Sequence[VectorQuantizer], dropout: float = 0.0) -> None:
         for quantizer in quantizers:
             if not isinstance(quantizer, VectorQuantizer):
                 raise UserError(
@@ -58,7 +64,14 @@ class ResidualQuantizer(Composite):
                 f"quantizers: expected the same dim in all of them; got {self._dims()}. Each level "
                 "codes all channels; to split the channels, use GroupedQuantizer."
             )
+        if not 0 <= dropout <= 1:
+            raise UserError(f"dropout: expected 0 to 1; got {dropout}.")
         self.dim = quantizers[0].dim
+        self.dropout = dropout
+
+    @property
+    def residual_levels(self) -> int:
+        return len(self.quantizers)
 
     @property
     def tables(self) -> tuple[Float[Tensor, "k d"], ...]:
@@ -95,8 +108,10 @@ class ResidualQuantizer(Composite):
         residual = _at_least_float32(z)
         parts, codes = [], []
         with one_step(self):
-            for quantizer in list(self._each())[:number]:
-                parts.append(quantizer(residual, mask))
+            for quantizer, kept in list(zip(self._each(), self._masks(z, mask), strict=True))[
+                :number
+            ]:
+                parts.append(quantizer(residual, kept))
                 codes.append(parts[-1].z_q.detach().float())
                 residual = residual - codes[-1]
         estimator = cast(VectorQuantizer, self.quantizers[0]).estimator
@@ -104,6 +119,17 @@ class ResidualQuantizer(Composite):
             z.movedim(self.channel_dim, -1), _added(codes).movedim(self.channel_dim, -1)
         )
         return channels_at(z_q, self.channel_dim), parts
+
+    def _masks(self, z: Tensor, mask: Tensor | None) -> list[Tensor | None]:
+        """The vectors that each level codes; None for all."""
+        levels = len(self.quantizers)
+        if not (self.training and self.dropout):
+            return [mask] * levels
+        shape = z.movedim(self.channel_dim, -1).shape[:-1]
+        share = drawn(shape[0], z.device) / self.dropout
+        last = (share * levels).long().clamp_max(levels - 1).view(-1, *[1] * (len(shape) - 1))
+        kept = [(last >= level).expand(shape) for level in range(1, levels)]
+        return [mask, *(each if mask is None else each & mask for each in kept)]
 
     def encode(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None

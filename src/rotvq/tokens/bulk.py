@@ -52,6 +52,7 @@ def encode_shards(
     *,
     batch_size: int = 128,
     effort: int = 0,
+    levels: int | None = None,
     workers: int = 1,
     progress: Callable[[int], object] = lambda images: None,
 ) -> None:
@@ -68,17 +69,18 @@ def encode_shards(
         totals: are added to.
         batch_size: images at a time.
         effort: 0 to 9, as in `VQVAE.encode`.
+        levels: of a residual quantizer, from the first one; None for all.
         workers: processes that decode images; 0 decodes in this one.
         progress: called after each batch, with its number of images.
 
     Raises:
         UserError: the source is damaged, a worker ended, or a batch size or effort is not allowed.
     """
-    meaning = codec(model)
+    meaning = codec(model, levels)
 
     def encode_shard(number: int, images: Iterator[DecodedImage], findings: Findings) -> None:
         pictures = codable(model, _pictures(images, meaning, totals), findings.skipped)
-        tokens = encode(model, pictures, batch_size, progress, effort=effort)
+        tokens = encode(model, pictures, batch_size, progress, effort=effort, levels=levels)
         totals.images += len(tokens)
         totals.used_bits = max(totals.used_bits, findings.used_bits)
         skipped.write(shards.skipped(number), findings.skipped)

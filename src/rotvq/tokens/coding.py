@@ -25,9 +25,10 @@ from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
 from rotvq.model.effort import iterations
 from rotvq.model.error_functions import within as error_within
+from rotvq.model.level_search import LevelSearch
+from rotvq.model.levels import check_levels, first_levels, of_first_levels
 from rotvq.model.objective import Rate, free_of_charge
 from rotvq.model.quantizers import leaves
-from rotvq.model.token_search import TokenSearch
 from rotvq.quantization import VectorQuantizer
 from rotvq.quantization.grid import Grid
 from rotvq.tokens import tiles
@@ -73,16 +74,22 @@ def fingerprint(model: VQVAE) -> str:
     return digest.hexdigest()[:16]
 
 
-def codec(model: VQVAE) -> Codec:
-    """What the tokens of a model mean."""
-    quantizer = model.quantizer
+def codec(model: VQVAE, levels: int | None = None) -> Codec:
+    """What the tokens of a model mean, with the first levels of a residual quantizer or all."""
+    quantizer, shape = model.quantizer, model.quantizer.index_shape
     return Codec(
         fingerprint(model),
-        quantizer.codebook_sizes,
+        of_first_levels(quantizer, quantizer.codebook_sizes, levels),
         model.stride,
         model.channels,
-        quantizer.index_shape,
+        shape if levels is None or quantizer.residual_levels == 1 else (*shape[:-1], levels),
     )
+
+
+def is_of(model: VQVAE, tokens: Codec) -> bool:
+    """Whether tokens are of a model, with all levels or the first ones of its quantizer."""
+    most, shape = model.quantizer.residual_levels, tokens.index_shape
+    return tokens == codec(model, min(shape[-1], most) if shape and most > 1 else None)
 
 
 @torch.no_grad()
@@ -94,6 +101,7 @@ def encode(
     *,
     effort: int = 0,
     rate: Rate = free_of_charge,
+    levels: int | None = None,
 ) -> Tokens:
     """Encode images in order; consecutive images of one size share a batch.
 
@@ -106,20 +114,22 @@ def encode(
         effort: 0 to 9, as in `VQVAE.encode`; the error is the squared error before pixels are
             rounded, without the padding.
         rate: what tokens cost, as in `VQVAE.encode`; images are not searched in tiles then.
+        levels: of a residual quantizer, from the first one; None for all.
 
     Raises:
         UserError: an image has another dtype, other channels, or is too large (see `codable`); a
-            batch size below 1; or an effort outside 0 to 9.
+            batch size below 1; an effort outside 0 to 9; or more levels than there are.
     """
     _check_batch_size(batch_size)
     steps = iterations(effort)
-    packer = Packer(codec(model))
+    check_levels(model.quantizer, levels)
+    packer = Packer(codec(model, levels))
     with evaluating(model):
-        search = TokenSearch(model) if steps else None
+        search = LevelSearch(model, levels) if steps else None
         for some in _batches(_checked(model, images), batch_size):
             names, arrays, labels, captions = zip(*some, strict=True)
             size = arrays[0].shape[1], arrays[0].shape[2]
-            indices = _indices(model, arrays)
+            indices = first_levels(model.quantizer, _indices(model, arrays), levels)
             if search is not None:
                 indices = _searched(search, model, arrays, indices, steps, rate)
             packer.add(indices, size, names, labels, captions)
@@ -135,7 +145,7 @@ def _indices(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.in
 
 
 def _searched(
-    search: TokenSearch,
+    search: LevelSearch,
     model: VQVAE,
     images: Sequence[NDArray[np.uint8]],
     indices: NDArray[np.int64],
@@ -214,26 +224,30 @@ def _is_large(size: tuple[int, ...]) -> bool:
 
 
 @torch.no_grad()
-def decode(model: VQVAE, tokens: Tokens, batch_size: int = 128) -> Iterator[Named]:
+def decode(
+    model: VQVAE, tokens: Tokens, batch_size: int = 128, *, levels: int | None = None
+) -> Iterator[Named]:
     """Decode tokens to images, in order, each at its original size.
 
     Args:
         model: the one that encoded the images.
         tokens: of any number of images.
         batch_size: images at a time.
+        levels: of a residual quantizer, from the first one; None for all that the tokens have.
 
     Raises:
-        UserError: the tokens belong to another model or are damaged; or a batch size below 1.
+        UserError: the tokens belong to another model, are damaged or have fewer levels; or a batch
+            size below 1.
     """
     _check_batch_size(batch_size)
-    own = codec(model)
-    if tokens.codec != own:
+    if not is_of(model, tokens.codec):
         raise UserError(
-            f"tokens: expected tokens of this model ({own.model}); got tokens of model "
+            f"tokens: expected tokens of this model ({fingerprint(model)}); got tokens of model "
             f"{tokens.codec.model}. Decode them with that model, or encode the images again."
         )
     with evaluating(model):
         for these, indices in tokens.batches(batch_size, PIXELS):
+            indices = first_levels(model.quantizer, indices, levels)
             pixels = _pixels(model, indices, tokens.sizes[these.start])
             names = [""] * len(pixels) if tokens.names is None else tokens.names[these]
             yield from zip(names, pixels, strict=True)

@@ -31,6 +31,7 @@ def encode_images(
     *,
     effort: int = 0,
     rate: Rate = free_of_charge,
+    levels: int | None = None,
 ) -> Tokens:
     """Encode images of any size, as `rotvq encode` does.
 
@@ -49,14 +50,15 @@ def encode_images(
             worse.
         rate: what tokens cost, which a search lowers together with the error, such as a
             `rotvq.generation.PriorRate`; by default nothing.
+        levels: of a residual quantizer, from the first one; None for all.
 
     Returns:
         The tokens in order. `tokens[i]` is an int64 array (rows, columns), followed by the
         quantizer's `index_shape`; `tokens.sizes[i]` is the height and width of the image.
 
     Raises:
-        UserError: an image is damaged, too small or too large, or is not an image; or an effort
-            outside 0 to 9.
+        UserError: an image is damaged, too small or too large, or is not an image; an effort
+            outside 0 to 9; or more levels than there are.
 
     Example:
         >>> model = VQVAE(width=8, dim=8)
@@ -71,26 +73,30 @@ def encode_images(
         isinstance(images, np.ndarray) and images.ndim < 4
     ):
         raise UserError("images: expected a list of images; got a single one. Put it in a list.")
-    return encode(model, _pixels(images, model.channels), batch_size, effort=effort, rate=rate)
+    pixels = _pixels(images, model.channels)
+    return encode(model, pixels, batch_size, effort=effort, rate=rate, levels=levels)
 
 
-def decode_images(model: VQVAE, tokens: Tokens, batch_size: int = 128) -> list[Image.Image]:
+def decode_images(
+    model: VQVAE, tokens: Tokens, batch_size: int = 128, *, levels: int | None = None
+) -> list[Image.Image]:
     """Decode tokens to images at their original sizes, as `rotvq decode` does.
 
     Args:
         model: the one that encoded the images; in evaluation mode during the call.
         tokens: from `encode_images` or `load_tokens`, or a slice of them.
         batch_size: images at a time.
+        levels: of a residual quantizer, from the first one; None for all that the tokens have.
 
     Returns:
         Pillow images in order, RGB or, if the model has one channel, L.
 
     Raises:
-        UserError: the tokens belong to another model or are damaged.
+        UserError: the tokens belong to another model, are damaged or have fewer levels.
     """
     return [
         Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-        for _, pixels in decode(model, tokens, batch_size)
+        for _, pixels in decode(model, tokens, batch_size, levels=levels)
     ]
 
 

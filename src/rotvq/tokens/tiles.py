@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
 from rotvq.model.error_functions import within
+from rotvq.model.level_search import LevelSearch
 from rotvq.model.patches import Attention
-from rotvq.model.token_search import TokenSearch
 
 SIDE, SEARCH_SIDE = 1024, 512
 """Height and width of a tile in pixels, about, without its margin; of a tile to search."""
@@ -55,7 +55,7 @@ def encode(model: VQVAE, pixels: NDArray[np.uint8], around: int) -> NDArray[np.i
 
 
 def search(
-    search: TokenSearch,
+    search: LevelSearch,
     model: VQVAE,
     pixels: NDArray[np.uint8],
     indices: NDArray[np.int64],

@@ -46,7 +46,7 @@ def _residual(config: Config, dim: int) -> Quantizer:
     if options.levels:
         return _grid(options.levels, dim)
     levels = [_vector(config, dim) for _ in range(options.residual)]
-    return ResidualQuantizer(levels) if options.residual > 1 else levels[0]
+    return ResidualQuantizer(levels, options.dropout) if options.residual > 1 else levels[0]
 
 
 def _grid(text: str, dim: int) -> FiniteScalarQuantizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import indent
@@ -60,10 +61,25 @@ def _results(run: RunRecord, evaluation: Evaluation) -> list[str]:
             if key in evaluation.metrics
         ),
         "",
+        *_levels(evaluation),
         "Evaluation protocol:",
         "",
         *(f"- {markdown(key)}: {markdown(words)}" for key, words in evaluation.protocol.items()),
     ]
+
+
+def _levels(evaluation: Evaluation) -> list[str]:
+    """A table of the bitrates of a residual quantizer; nothing without one."""
+    names = ("bits_per_image", "mse", "psnr", "ssim")
+    rows = [
+        [f"{n}", *(f"{row.get(name, math.nan):.5g}" for name in names)]
+        for n, row in enumerate(evaluation.levels, start=1)
+    ]
+    if not rows:
+        return []
+    heads = ["levels", *(METRICS[name] for name in names)]
+    table = [heads, ["---"] * len(heads), *rows]
+    return [*(f"| {' | '.join(cells)} |" for cells in table), ""]
 
 
 def _making(run: RunRecord) -> list[str]:

@@ -101,7 +101,10 @@ class QuantizerConfig:
             "spherical" ones of unit length (BSQ).
         levels: levels of finite scalar quantization, such as "8,5,5,5", instead of a learned
             codebook.
-        residual: number of quantizers in sequence; each quantizes the residual of the previous.
+        residual: number of levels, quantizers in sequence; each quantizes the residual of the
+            previous.
+        dropout: with residual, share of the training images that use a random number of levels
+            (quantizer dropout), so that the first levels alone decode well; 0.5 is a good start.
         groups: number of channel groups, each with its own quantizer.
     """
 
@@ -116,6 +119,7 @@ class QuantizerConfig:
     codes: CodesName = "learned"
     levels: str | None = None
     residual: int = 1
+    dropout: float = 0.0
     groups: int = 1
 
     def __post_init__(self) -> None:
@@ -134,6 +138,9 @@ class QuantizerConfig:
         alone = self.residual == 1 or not (fixed or self.estimator == "reflection")
         wanted = "1 with levels, binary codes or the reflection"
         require(alone, f"{name}.residual", wanted, self.residual)
+        require(0 <= self.dropout <= 1, f"{name}.dropout", "0 to 1", self.dropout)
+        fits = self.residual > 1 or not self.dropout
+        require(fits, f"{name}.dropout", "0 without residual levels", self.dropout)
         if self.codes != "learned":
             require(self.levels is None, f"{name}.levels", "null with binary codes", self.levels)
             power = self.codebook_size & (self.codebook_size - 1) == 0 and self.codebook_size > 1

@@ -64,9 +64,10 @@ def _quantizer(name: str, description: dict[str, Any]) -> QuantizerConfig:
     Raises:
         UserError: `rotvq train` cannot build it.
     """
-    counts = {"grouped": 1, "residual": 1}
+    counts, dropout = {"grouped": 1, "residual": 1}, 0.0
     for kind in counts:
         if description["kind"] == kind:
+            dropout = description.get("dropout", 0.0)
             first, *others = description["quantizers"]
             if any(other != first for other in others):
                 raise UserError(
@@ -95,6 +96,7 @@ def _quantizer(name: str, description: dict[str, Any]) -> QuantizerConfig:
         restart=description["restart"]["threshold"] if description["restart"] else 0.0,
         metric=description.get("metric", "euclidean"),
         residual=counts["residual"],
+        dropout=dropout,
         groups=counts["grouped"],
     )
 

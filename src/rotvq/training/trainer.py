@@ -173,9 +173,14 @@ def _check_effort(config: Config) -> None:
     """Check that codes can learn from tokens that are searched for.
 
     Raises:
-        UserError: they are means of the vectors nearest to them.
+        UserError: they are means of the vectors nearest to them, or quantizer dropout is on.
     """
     effort, codes = config.training.effort, config.quantizer
+    if effort and codes.dropout:
+        raise UserError(
+            "training.effort: expected 0 with --quantizer.dropout, because the search finds tokens "
+            f"of all levels; got {effort}. Pass --quantizer.dropout 0."
+        )
     learned = codes.levels is None and codes.codes == "learned"
     if effort and learned and codes.update == "ema":
         raise UserError(

@@ -1,0 +1,58 @@
+"""The first levels of a residual quantizer, which alone decode to a coarser image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rotvq.errors import UserError
+from rotvq.quantization import Quantizer
+
+T = TypeVar("T")
+Indices = TypeVar("Indices", Tensor, NDArray[np.int64])
+
+
+def check_levels(quantizer: Quantizer, levels: int | None, most: int | None = None) -> None:
+    """Check a number of levels.
+
+    Args:
+        quantizer: that they are of.
+        levels: from the first one; None for all.
+        most: that there are; None for those of the quantizer.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    most = most or quantizer.residual_levels
+    if levels is not None and not 1 <= levels <= most:
+        remedy = "" if quantizer.residual_levels > 1 else " The model's quantizer is not residual."
+        expected = f"1 to {most}" if most > 1 else "1"
+        raise UserError(f"levels: expected {expected}; got {levels}.{remedy}")
+
+
+def first_levels(quantizer: Quantizer, indices: Indices, levels: int | None) -> Indices:
+    """The indices of the first levels.
+
+    Args:
+        quantizer: that the indices are of.
+        indices: (..., *index_shape), of all levels or of the first ones.
+        levels: how many; None for all.
+
+    Raises:
+        UserError: there are not as many.
+    """
+    if quantizer.residual_levels == 1:
+        check_levels(quantizer, levels)
+        return indices
+    check_levels(quantizer, levels, indices.shape[-1])
+    return indices[..., :levels]
+
+
+def of_first_levels(quantizer: Quantizer, values: Sequence[T], levels: int | None) -> tuple[T, ...]:
+    """Of values for each index of a token, such as tables, those of the first levels."""
+    most = quantizer.residual_levels
+    return tuple(v for i, v in enumerate(values) if levels is None or i % most < levels)
