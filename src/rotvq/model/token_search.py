@@ -137,8 +137,8 @@ class TokenSearch:
         some = _PIXELS // (x.shape[2] * x.shape[3])
         if rate is not free_of_charge:
             some = min(some, _SCORES // (free.numel() * sum(map(len, self.tables))))
-        objective = Objective(checked(error), rate)
-        parts = zip(*(t.clone().split(max(1, some)) for t in (x, indices)), strict=True)
+        some, objective = max(1, some), Objective(checked(error), rate)
+        parts = zip(x.clone().split(some), indices.clone().split(some), strict=True)
         return torch.cat([self._improved(*part, iterations, objective, free) for part in parts])
 
     def _improved(
