@@ -31,6 +31,11 @@ def _escaped(code: int) -> str:
     return short.get(code) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, as in "1 image" and "2,000 images"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def encodable(name: str) -> str:
     """A file name that UTF-8 can encode: stray bytes of a path become %XX."""
     return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", name)

@@ -17,6 +17,7 @@ from rotvq.cli.options import Parser, add_levels
 from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing.skipped import summary
+from rotvq.text import counted
 from rotvq.tokens.file import load_tokens
 from rotvq.tokens.shards import finished
 
@@ -61,5 +62,5 @@ def run(argv: Sequence[str]) -> int:
     seconds = time.perf_counter() - since
     for line in summary(pngs.skipped):
         terminal.say(line)
-    terminal.say(f"Decoded {count:,} images to {options.out} in {seconds:.1f} s.")
+    terminal.say(f"Decoded {counted(count, 'image')} to {options.out} in {seconds:.1f} s.")
     return 0

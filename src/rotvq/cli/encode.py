@@ -13,6 +13,7 @@ from rotvq.cli.rate import add_rate, check_rate, load_rate, modeled
 from rotvq.cli.shards import add_shards, encode_to_shards
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
+from rotvq.text import counted
 from rotvq.tokens.file import KINDS, save_tokens
 
 
@@ -84,7 +85,7 @@ def run(argv: Sequence[str]) -> int:
     save_tokens(tokens, options.out)
     size, packed = options.out.stat().st_size, len(tokens.packed)
     terminal.say(
-        f"Encoded {len(tokens):,} images in {time.perf_counter() - since:.1f} s, "
+        f"Encoded {counted(len(tokens), 'image')} in {time.perf_counter() - since:.1f} s, "
         f"{tokens.codec.bits} bits per token: {packed:,} bytes of tokens in {options.out} "
         f"({size:,} bytes)."
     )

@@ -16,6 +16,7 @@ from rotvq.cli.png_folder import PngFile, PngFolder, check_folder, check_png, de
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing.pictures import is_source
 from rotvq.errors import UserError
+from rotvq.text import counted
 from rotvq.tokens.collection import Picture
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
     source.report(terminal, coded, pngs.path)
     mse = squares / (pixels * model.channels) / 127.5**2
     terminal.say(
-        f"Reconstructed {coded:,} {'image' if coded == 1 else 'images'} with {options.model} in "
+        f"Reconstructed {counted(coded, 'image')} with {options.model} in "
         f"{pngs.path}: MSE {mse:.5f} on [-1, 1], PSNR "
         f"{psnr(mse):.2f} dB after rounding to 8 bits, {bits / pixels:.3f} bits per pixel."
     )

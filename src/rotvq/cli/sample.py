@@ -17,6 +17,7 @@ from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 from rotvq.generation.config import Sampling
+from rotvq.text import counted
 from rotvq.training.config import Config, DataConfig
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def run(argv: Sequence[str]) -> int:
         record |= _measured(options, data, tokens, images, terminal)
     write_json(options.out / RECORD, record)
     terminal.say(
-        f"Drew {len(images):,} images in {seconds:.1f} s: {options.out}/images, {GRID} with the "
-        f"first {min(IN_GRID, len(images))}, and {TOKENS}."
+        f"Drew {counted(len(images), 'image')} in {seconds:.1f} s: {options.out}/images, "
+        f"{GRID} with the first {min(IN_GRID, len(images))}, and {TOKENS}."
     )
     return 0
 

@@ -13,6 +13,7 @@ from rotvq.cli.terminal import Terminal
 from rotvq.data_processing import skipped
 from rotvq.data_processing.decoding import Findings
 from rotvq.errors import UserError
+from rotvq.text import counted
 from rotvq.tokens import shards as token_shards
 from rotvq.tokens.file import KINDS
 from rotvq.tokens.shards import Shards
@@ -99,8 +100,8 @@ def encode_to_shards(options: Any) -> int:
         )
     seconds = time.perf_counter() - since
     terminal.say(
-        f"Encoded {totals.images:,} images in {seconds:.1f} s ({totals.images / seconds:,.0f} "
-        f"images/s), {meaning.bits} bits per token."
+        f"Encoded {counted(totals.images, 'image')} in {seconds:.1f} s "
+        f"({totals.images / seconds:,.0f} images/s), {meaning.bits} bits per token."
     )
     _finish(terminal, source, shards, totals)
     return 0
@@ -124,7 +125,8 @@ def _finish(terminal: Terminal, source: Source, shards: Shards, totals: Totals) 
         terminal.say(f"Skipped images are listed in {shards.folder}/*.skipped.tsv.")
     size = sum(shards.path(number).stat().st_size for number in range(len(shards)))
     terminal.say(
-        f"{shards.folder} holds {images:,} images in {len(shards):,} shards ({size:,} bytes)."
+        f"{shards.folder} holds {counted(images, 'image')} in "
+        f"{counted(len(shards), 'shard')} ({size:,} bytes)."
     )
 
 
