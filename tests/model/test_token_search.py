@@ -180,7 +180,7 @@ def test_what_tokens_cost_is_lowered_with_the_error(error):
     assert costs == sorted(costs, reverse=True)
     errors = [error(net.decode(each), x).sum() for each in found.values()]
     assert errors == sorted(errors)
-    assert all(len(image.unique()) == 1 for image in found[1e6])
+    assert costs[3] < 0.5 * costs[0]
 
 
 @each(KINDS)
