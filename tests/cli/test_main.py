@@ -22,7 +22,7 @@ def test_help_names_every_command(rotvq, word):
     assert (answer.status, answer.err) == (0, "")
     assert set(COMMANDS) == {
         "demo", "train", "evaluate", "encode", "decode", "reconstruct", "codebook", "prior",
-        "sample", "export", "serve", "reproduce", "ablate", "classifier", "report", "completion",
+        "sample", "export", "serve", "reproduce", "ablate", "classifier", "report", "sweep",
         "doctor",
     }  # fmt: skip
     assert all(f"  {command} " in answer.out for command in COMMANDS)
