@@ -23,7 +23,7 @@ def test_help_names_every_command(rotvq, word):
     assert set(COMMANDS) == {
         "demo", "train", "evaluate", "encode", "decode", "reconstruct", "codebook", "prior",
         "sample", "export", "serve", "reproduce", "ablate", "classifier", "report", "sweep",
-        "doctor",
+        "completion", "doctor",
     }  # fmt: skip
     assert all(f"  {command} " in answer.out for command in COMMANDS)
 
