@@ -57,10 +57,12 @@ def test_an_unknown_option_is_named(rotvq, command):
     coding = ["x", "--model", "y", "-o", "z"]
     needed = dict.fromkeys(["encode", "decode", "reconstruct"], coding)
     needed |= {"evaluate": ["x"], "report": ["x"], "export": ["x", "--to", "onnx", "-o", "z"]}
-    needed |= {"serve": ["x"], "sample": ["x", "-o", "z"], "completion": ["bash"]}
+    needed |= {"sweep": ["--vary", "training.seed=0,1"], "serve": ["x"], "sample": ["x", "-o", "z"]}
+    needed["completion"] = ["bash"]
     error = rotvq(command, *needed.get(command, []), "--no-such-option", "1").error
     assert "no-such-option" in error
-    assert f"rotvq {command} --help" in error
+    asked = "train" if command == "sweep" else command  # a sweep has the options of its runs
+    assert f"rotvq {asked} --help" in error
 
 
 @pytest.mark.parametrize(

@@ -262,7 +262,7 @@ def test_a_report_shows_bits_and_samples(rotvq, run, trained):
     page = (run / "report.md").read_text(encoding="utf-8")
     metrics = json.loads((run / "evaluation.json").read_text())["metrics"]
     assert f"| Bits per token under the prior | {metrics['bits_per_token']:.3f} |" in page
-    assert "Priors over tokens, trained on train.npz: run (1 layers of width 16, 1 epoch)" in page
+    assert "A prior over tokens (1 layer of width 16, 1 epoch) trained on train.npz" in page
     for heading, shown in (("Samples", 1), ("Curves", 1), ("Reconstructions", 0), ("usage", 0)):
         assert (f"{heading}\n" in page) == bool(shown), heading
     with Image.open(run / "figures/samples-1.png") as picture:

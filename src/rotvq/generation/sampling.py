@@ -81,7 +81,7 @@ def _check_guidance(prior: Prior, labels: Sequence[int | None], guidance: float)
     if not prior.config.drop_labels:
         raise UserError(
             "guidance: expected 1, because this prior was trained with the label of every image; "
-            f"got {guidance:g}. Train one with --prior.drop_labels 0.1."
+            f"got {guidance:g}. Train one with --prior.drop_labels above 0."
         )
 
 

@@ -106,8 +106,8 @@ def fact(name: str, runs: Sequence[RunRecord], values: Sequence[str]) -> Fact:
 def describe(run: RunRecord) -> str:
     """A short description of a run, as "rotation, 1,024 codes, 40 epochs"."""
     if run.is_prior:
-        size = (_text(lookup(run.config, f"prior.{name}")) for name in ("depth", "width"))
-        return "{} layers of width {}, {}".format(*size, _length(run))
+        depth, width = (_text(lookup(run.config, f"prior.{name}")) for name in ("depth", "width"))
+        return f"{depth} layer{'s' * (depth != '1')} of width {width}, {_length(run)}"
     estimator = lookup(run.config, "quantizer.estimator")
     parts = [str(estimator)] if estimator else []
     if run.codebook_size:
