@@ -70,7 +70,8 @@ def test_each_model_has_its_own_tokens(served_all):
     assert len({str(answer["indices"]) for answer in answers}) == 3
     about = json.loads(ask(served_all, "GET", "/about")[1])
     assert [model["name"] for model in about["models"]] == ["first", "second"]
-    assert about["models"][0]["prior"] == {"classes": ["cat", "dog"], "grids": [[3, 4]]}
+    prior = {"classes": ["cat", "dog"], "grids": [[3, 4]], "guided": True}
+    assert about["models"][0]["prior"] == prior
 
 
 WISHES = {

@@ -32,9 +32,13 @@ class Drawing:
 
     @property
     def about(self) -> dict[str, Any]:
-        """The classes and the grids of the prior, the most frequent grid first."""
+        """Classes, grids (the most frequent first), and whether guidance is possible."""
         vocabulary = self.prior.vocabulary
-        return {"classes": [*vocabulary.classes], "grids": [*vocabulary.grids]}
+        return {
+            "classes": [*vocabulary.classes],
+            "grids": [*vocabulary.grids],
+            "guided": self.prior.config.drop_labels > 0,
+        }
 
     def draw(
         self,

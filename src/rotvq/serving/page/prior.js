@@ -18,10 +18,14 @@ function labels(given) {
   return Array.from({ length: NUMBER }, (_, i) => none ? null : value === "turn" ? i % length : Number(value));
 }
 
-const wishes = (rows, columns, given) => ({
-  rows, columns, given, labels: labels(given), seed: Math.floor(Math.random() * 2 ** 31),
-  temperature: Number($("temperature").value), guidance: Number($("guidance").value),
-});
+// Guidance leads to a class; without one there is none.
+function wishes(rows, columns, given) {
+  const chosen = labels(given), guided = model().prior.guided && chosen.some((label) => label !== null);
+  return {
+    rows, columns, given, labels: chosen, seed: Math.floor(Math.random() * 2 ** 31),
+    temperature: Number($("temperature").value), guidance: guided ? Number($("guidance").value) : 1,
+  };
+}
 
 // Draw pictures of a grid that begin with given tokens, and show them; `use` is what a click does.
 const draw = (grid, given, use) => attempt(async () => {
@@ -78,6 +82,7 @@ function ready() {
   if (!prior || !sheet()) return;
   const known = knows(sheet()), [rows, columns] = prior.grids[0], { stride } = model();
   $("draw").disabled = false;
+  $("guidance").disabled = !prior.guided || $("label").value === "none";
   $("complete").disabled = !known;
   $("crop").hidden = known || !state.picture;
   $("crop").textContent = `Crop the picture to ${columns * stride}×${rows * stride}`;
@@ -96,6 +101,7 @@ $("crop").addEventListener("click", () => {
   const [rows, columns] = model().prior.grids[0], { stride } = model();
   crop(columns * stride, rows * stride);
 });
+$("label").addEventListener("change", ready);
 $("keep").addEventListener("input", () => { wanted = true; });
 for (const id of ["temperature", "guidance"]) {
   $(id).addEventListener("input", () => { $(id).nextElementSibling.value = $(id).value; });
