@@ -42,12 +42,7 @@ def plot_codebook(model: VQVAE, title: str = "Codebook") -> Image.Image:
     Raises:
         UserError: the model has more than 65,536 codes altogether.
     """
-    sizes = model.quantizer.codebook_sizes
-    if sum(sizes) > MOST_CODES:
-        raise UserError(
-            f"codebook: expected at most {MOST_CODES:,} codes to draw; got {sum(sizes):,}. Decode "
-            "the codes of interest with model.decode."
-        )
+    _check_number(model, MOST_CODES, " Decode the codes of interest with model.decode.")
     return sheet(_codes(model, title))
 
 
@@ -61,11 +56,7 @@ def looks(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> Looks:
     Raises:
         UserError: the model has more than 4,096 codes altogether.
     """
-    sizes = model.quantizer.codebook_sizes
-    if sum(sizes) > MOST_IN_REPORT:
-        raise UserError(
-            f"codebook: expected at most {MOST_IN_REPORT:,} codes to draw; got {sum(sizes):,}."
-        )
+    _check_number(model, MOST_IN_REPORT)
     codes = _codes(model, "Codebook")
     start = model.stride // 2
     tiles = codes[0][1][:, start : start + model.stride, start : start + model.stride]
@@ -80,6 +71,14 @@ def looks(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> Looks:
             mosaic = tiles[first].transpose(0, 1, 3, 2, 4, 5)
             drawn.append(mosaic.reshape(n, rows * model.stride, columns * model.stride, 3))
     return Looks(drawn, codes)
+
+
+def _check_number(model: VQVAE, most: int, remedy: str = "") -> None:
+    number = sum(model.quantizer.codebook_sizes)
+    if number > most:
+        raise UserError(
+            f"codebook: expected at most {most:,} codes to draw; got {number:,}.{remedy}"
+        )
 
 
 def _codes(model: VQVAE, title: str) -> list[tuple[str, NDArray[np.uint8]]]:

@@ -138,10 +138,10 @@ def _classifier_metrics(folder: Path, split: ImageSplit) -> ClassifierMetrics:
 
 
 def _classifiers(folder: Path, run: Path) -> dict[str, Any]:
-    """The classifier that evaluates and the network that trained the run, for the record.
+    """Describe the evaluating classifier and the run's perceptual network, for the record.
 
     Raises:
-        UserError: they are the same.
+        UserError: both are the same network.
     """
     from rotvq.evaluation.classifier import RECORD
 

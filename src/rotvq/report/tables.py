@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rotvq.run_record import RunRecord, lookup
+from rotvq.text import counted
 
 MISSING = "—"
 
@@ -119,7 +120,7 @@ def _length(run: RunRecord) -> str:
     done, planned = run.epochs[-1].number, lookup(run.config, "training.epochs")
     if isinstance(planned, int) and planned > done:
         return f"{done} of {planned} epochs"
-    return f"{done} epoch{'s' * (done != 1)}"
+    return counted(done, "epoch")
 
 
 def _data(run: RunRecord) -> str:

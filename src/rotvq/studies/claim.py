@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from rotvq.studies.results import Result
 from rotvq.studies.table import Metric
+from rotvq.text import counted
 
 Verdict = Literal["confirmed", "partly confirmed", "not confirmed", "open"]
 
@@ -136,4 +137,4 @@ def _better_at_every_seed(a: Sequence[Result], b: Sequence[Result], metric: Metr
 def seeds(*groups: Sequence[Result]) -> str:
     """The number of seeds in words, as "3 seeds" or "1 to 3 seeds"."""
     fewest, most = min(map(len, groups)), max(map(len, groups))
-    return f"{fewest} seed{'s' * (fewest != 1)}" if fewest == most else f"{fewest} to {most} seeds"
+    return counted(fewest, "seed") if fewest == most else f"{fewest} to {most} seeds"

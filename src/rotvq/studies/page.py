@@ -19,6 +19,7 @@ from rotvq.studies.plan import Run
 from rotvq.studies.results import Result, Results, read
 from rotvq.studies.study import Study, Suite
 from rotvq.studies.table import Table
+from rotvq.text import counted
 
 TEMPLATE = "studies"
 _OMITTED = ("Started", "Command", "Seed")
@@ -178,7 +179,7 @@ def _trained(runs: Sequence[Result]) -> str:
     config = runs[0].run.config
     minutes = math.fsum(r.minutes for r in runs)
     return (
-        f"{len(runs)} run{'s' * (len(runs) != 1)} of {config.training.epochs} epochs, width "
+        f"{counted(len(runs), 'run')} of {config.training.epochs} epochs, width "
         f"{config.model.width}, D = {config.model.dim}, batch {config.training.batch_size}; "
         f"{minutes:.1f} minutes in total"
     )

@@ -40,6 +40,7 @@ from rotvq.studies.claim import (
 from rotvq.studies.curves import GUIDANCE, curve
 from rotvq.studies.results import Result, Results
 from rotvq.studies.table import Metric, decimals, percent, ratio
+from rotvq.text import counted
 
 SHARES = (0.7, 0.55)
 """Shares of plain straight-through's error at equal training time: required, and aimed at."""
@@ -284,7 +285,7 @@ def _lowers(
         statement,
         outcome,
         f"{metric.name[:1].upper()}{metric.name[1:]} {metric.text(after)} vs. {metric.text(until)} "
-        f"without it; lower for {sum(lower)} of {len(lower)} seed{'s' * (len(lower) != 1)}.",
+        f"without it; lower for {sum(lower)} of {counted(len(lower), 'seed')}.",
         family,
         label,
     )

@@ -91,7 +91,7 @@ STUDIES: dict[str, Study] = {
         Study(
             "estimators",
             "Gradient estimators",
-            "our own study, on the claim of sections 2.1 and 2.4",
+            "our own study of a claim in sections 2.1 and 2.4",
             "estimators",
             _estimators(),
             repeated=True,
