@@ -93,16 +93,14 @@ def spaced(images: Tensor, n: int) -> Tensor:
 
 def measured(model: VQVAE, images: Tensor, effort: int) -> dict[str, Any]:
     """Metrics over all images, passes and seconds per image over some of them."""
-    record = evaluate(model, images, beta=0.25, batch_size=BATCH, effort=effort)
+    record = evaluate(model, images, beta=0.25, batch_size=BATCH, search=LevelSearch(model, effort))
     some, threads = spaced(images, TIMED), torch.get_num_threads()
 
     def encode() -> None:
-        search = LevelSearch(model) if effort else None
+        search = LevelSearch(model, effort)
         with evaluating(model), torch.no_grad():
             for x in batches(some, BATCH):
-                indices = model.encode(x)
-                if search is not None:
-                    search(x, indices, iterations(effort))
+                search(x, model.encode(x))
         if images.is_cuda:
             torch.cuda.synchronize()
 
@@ -171,7 +169,7 @@ def plain_search(model: VQVAE, images: Tensor) -> Iterator[tuple[float, float]]:
 
 def step(search: TokenSearch, x: Tensor, now: State, here: tuple[slice, ...]) -> State:
     """The best of the candidates on a lattice, for images whose error falls."""
-    codes, c = search.tables[0], SHARE * search.H[:, :, 1, 1].diagonal().mean()
+    codes, c = search.tables[0], SHARE * search.second_order.H[:, :, 1, 1].diagonal().mean()
     old = now.indices[here]
     scores = now.g.movedim(1, -1)[here] @ codes.T + c * torch.cdist(codes[old], codes).square()
     scores = scores.scatter(-1, old.unsqueeze(-1), torch.inf)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from rotvq import files
 from rotvq.cli.signals import Terminated, orderly_end
-from rotvq.model.token_search import TokenSearch
+from rotvq.model.second_order import SecondOrderModel
 
 COMMANDS = {
     "encode": "encode photos --model run -o out/tokens.npz",
@@ -74,7 +74,7 @@ def test_no_command_leaves_a_half_written_file(rotvq, place, heard, monkeypatch,
 
 @pytest.mark.parametrize("command", ["encode", "reconstruct", "evaluate"])
 def test_a_signal_ends_a_search(rotvq, place, heard, monkeypatch, command):
-    monkeypatch.setattr(TokenSearch, "_picked", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(SecondOrderModel, "_picked", lambda *_: signal.raise_signal(signal.SIGINT))
     answer = rotvq(*COMMANDS[command].split(), "--effort")
     assert (answer.status, answer.err) == (128 + signal.SIGINT, "rotvq: Stopped.\n")
     assert not (place / "out").exists() or list((place / "out").iterdir()) == []

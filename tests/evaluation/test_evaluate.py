@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import (
     PROTOCOL,
     SEARCHED,
@@ -21,6 +20,7 @@ from rotvq.evaluation.evaluate import (
 from rotvq.evaluation.pixels import normalized
 from rotvq.evaluation.ssim import gaussian_ssim, uniform_ssim
 from rotvq.model import VQVAE
+from rotvq.model.level_search import LevelSearch
 from rotvq.quantization import ESTIMATORS, FiniteScalarQuantizer, GroupedQuantizer
 
 DISCRETE = sorted(set(ESTIMATORS) - {"reflection"})
@@ -191,7 +191,7 @@ def test_gray_and_rectangular_images(make_model, make_images):
 def test_the_record_of_a_search(make_model, make_images):
     model, images = make_model(), make_images()
     plain = evaluate(model, images, beta=0.25)
-    record = evaluate(model, images, beta=0.25, effort=3)
+    record = evaluate(model, images, beta=0.25, search=LevelSearch(model, 3))
     x = normalized(images)
     found = model.encode(x, effort=3)
     error = (model.decode(found) - x).square().mean((1, 2, 3)).double()
@@ -207,9 +207,4 @@ def test_the_record_of_a_search(make_model, make_images):
     assert record["effort"] == 3 and 0 < record["seconds_per_image"] < record["seconds"]
     assert record["protocol"] == PROTOCOL | SEARCHED
     assert record.keys() - plain.keys() == {"effort", "seconds_per_image"}
-    assert evaluate(model, images, beta=0.25, effort=3)["metrics"] == metrics
-
-
-def test_other_efforts_are_refused(make_model, make_images):
-    with pytest.raises(UserError, match="effort: expected an integer from 0 to 9; got 10"):
-        evaluate(make_model(), make_images(), beta=0.25, effort=10)
+    assert evaluate(model, images, beta=0.25, search=LevelSearch(model, 3))["metrics"] == metrics

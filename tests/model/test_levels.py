@@ -74,9 +74,9 @@ def test_a_search_makes_no_number_of_levels_worse(model, x):
 def test_an_image_that_one_level_makes_worse_goes_back_to_the_first_tokens(model, x):
     plain = torch.randint_like(model.encode(x, levels=2), 16)
     exact = model.decode(plain)  # no tokens of two levels are better
-    search, first = LevelSearch(model, 2), plain[..., :1]
+    search, first = LevelSearch(model, 2, levels=2), plain[..., :1]
     assert not torch.equal(search.searches[0](exact, first, 4), first)
-    assert torch.equal(search(exact, plain, 4), plain)
+    assert torch.equal(search(exact, plain), plain)
 
 
 def test_numbers_of_levels_that_there_are_not(model, x):

@@ -10,7 +10,7 @@ from every_quantizer import OF_EACH_KIND, each, fsq, made, residual, vector
 from torch import nn
 
 from rotvq.errors import UserError
-from rotvq.model import VQVAE, token_search
+from rotvq.model import VQVAE, second_order, token_search
 from rotvq.model.curvature import curvature
 from rotvq.model.effort import iterations
 from rotvq.model.error_functions import squared_error, within
@@ -119,8 +119,8 @@ def test_the_gradient_of_a_token_taken_back_is_exact_for_one_token_of_a_linear_d
     search, one = TokenSearch(net), torch.ones(4, 1, 1, 1)
     with torch.no_grad():
         weight = net.decoder.weight.flatten(1).float()
-    search.H = torch.zeros_like(search.H)
-    search.H[:, :, 1, 1] = weight @ weight.T
+    search.second_order.H.zero_()
+    search.second_order.H[:, :, 1, 1] = weight @ weight.T
     last, new = (search._decoded(x, i, SQUARED, one) for i in (first[:, None], 0 * first[:, None]))
     failed = torch.tensor([True, False, True, False])[:, None, None]
     back = search._reverted(new, last, failed, one)
@@ -300,10 +300,11 @@ def test_an_image_alone_is_treated_as_in_a_batch(make, monkeypatch):
     together = net.encode(x, effort=5)
     assert torch.equal(torch.cat([net.encode(one[None], effort=5) for one in x]), together)
     assert torch.equal(net.encode(x.flip(0), effort=5).flip(0), together)
-    search = LevelSearch(net)
+    search = LevelSearch(net, 5)
     monkeypatch.setattr(token_search, "_PIXELS", 600)
-    monkeypatch.setattr(token_search, "_SCORES", 7 * 24)
-    assert torch.equal(search(x, net.encode(x), EFFORTS[5]), together)
+    for module in (token_search, second_order):
+        monkeypatch.setattr(module, "SCORES", 7 * 24)
+    assert torch.equal(search(x, net.encode(x)), together)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -359,7 +360,7 @@ def test_autocast_does_not_coarsen_the_search():
     expected = search(x, first, 10)
     with torch.autocast("cpu", torch.bfloat16):
         inside = TokenSearch(net)
-        assert torch.equal(inside.H, search.H)
+        assert torch.equal(inside.second_order.H, search.second_order.H)
         assert torch.equal(inside(x, first, 10), expected)
 
 

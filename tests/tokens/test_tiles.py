@@ -105,9 +105,9 @@ def test_no_tile_raises_the_error_of_the_image(network, stages, monkeypatch):
     around, errors = tiles.reach(net.decoder), [squares(net, [indices], pixels)]
     search = TokenSearch(net)
 
-    def watched(*args):
-        found = search(*args)
-        changes.append((args[1] != found)[0].numpy())
+    def watched(x, first, *others):
+        found = search(x, first, 4, *others)
+        changes.append((first != found)[0].numpy())
         return found
 
     changes = []
@@ -115,7 +115,7 @@ def test_no_tile_raises_the_error_of_the_image(network, stages, monkeypatch):
     grid = indices.shape
     for outer, inner, kept in tiles._tiles(grid, 16 // net.stride, 2 * around):
         monkeypatch.setattr(tiles, "_tiles", lambda *_, tile=(outer, inner, kept): [tile])
-        found = tiles.search(watched, net, pixels, indices, 4, around)
+        found = tiles.search(watched, net, pixels, indices, around)
         monkeypatch.undo()
         outside = np.ones(grid, bool)
         outside[inner] = False

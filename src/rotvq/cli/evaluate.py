@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rotvq.data_processing import ImageSplit
     from rotvq.evaluation.classifier_metrics import ClassifierMetrics
     from rotvq.model import VQVAE
+    from rotvq.model.level_search import LevelSearch
 
 
 def run(argv: Sequence[str]) -> int:
@@ -75,6 +76,7 @@ def run(argv: Sequence[str]) -> int:
     from rotvq.evaluation import classifier_metrics, perceptual
     from rotvq.evaluation.evaluate import evaluate
     from rotvq.files import write_json
+    from rotvq.model.level_search import LevelSearch
     from rotvq.training.build import load_model
     from rotvq.training.images import limited, on_device, sizes
 
@@ -98,6 +100,7 @@ def run(argv: Sequence[str]) -> int:
         limit = config.data.train_images if training else config.data.test_images
         meters.append(_classifier_metrics(options.classifier, limited(split, limit)))
         classifiers = _classifiers(options.classifier, options.run)
+    search = LevelSearch(model, options.effort)
     with terminal.counting(len(wanted), "evaluating") as advance:
         record = evaluate(
             model,
@@ -105,7 +108,7 @@ def run(argv: Sequence[str]) -> int:
             beta=config.training.beta,
             split=options.split,
             batch_size=options.batch_size,
-            effort=options.effort,
+            search=search,
             progress=advance,
             on_batch=lambda *pair: [meter.add(*pair) for meter in meters],
         )
@@ -118,7 +121,7 @@ def run(argv: Sequence[str]) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, record)
     if options.effort and options.split == "test" and not options.out:
-        _draw(options.run, model, options.effort)
+        _draw(options.run, model, search)
     for line in summary(record):
         terminal.say(line)
     for name, value in found.items():
@@ -143,23 +146,21 @@ def _classifiers(folder: Path, run: Path) -> dict[str, Any]:
     Raises:
         UserError: both are the same network.
     """
-    from rotvq.evaluation.classifier import RECORD
+    from rotvq.evaluation.classifier import describe_classifier
 
-    record = read_json(folder / RECORD)
+    described = describe_classifier(folder)
     before = run_folder.read_record(run, run_folder.RUN)
-    if lookup(before, "perceptual.weights") == record["weights"]:
+    if lookup(before, "perceptual.weights") == described["weights"]:
         raise UserError(
             f"--classifier: expected another classifier than the one of the run's perceptual loss; "
             f"got the same weights in {folder}. Train one: rotvq classifier --out OTHER"
         )
-    kept = ("weights", "widths", "seed", "accuracy")
-    described = {key: record[key] for key in kept if key in record}
     trained = {"perceptual": before["perceptual"]} if before.get("perceptual") else {}
     return {"classifier": described, **trained}
 
 
-def _draw(folder: Path, model: VQVAE, effort: int) -> None:
-    """Draw the images of the run's last picture with their tokens searched for."""
+def _draw(folder: Path, model: VQVAE, search: LevelSearch) -> None:
+    """Draw the images of the run's last picture, decoded from the tokens of a search."""
     import numpy as np
     import torch
 
@@ -171,7 +172,7 @@ def _draw(folder: Path, model: VQVAE, effort: int) -> None:
     if run.pictures:
         pixels = np.concatenate(tiles.last_pairs(run).originals)
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)[:, : model.channels]
-        save_reconstructions(folder / run_folder.searched(effort), model, images, effort)
+        save_reconstructions(folder / run_folder.searched(search.effort), model, images, search)
 
 
 def _check_record(path: Path) -> None:

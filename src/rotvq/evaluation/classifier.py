@@ -241,6 +241,13 @@ def load_classifier(folder: Path) -> Classifier:
     return classifier.eval()
 
 
+def describe_classifier(folder: Path) -> dict[str, Any]:
+    """What a record says of a classifier that was used: which one it is, and how it was trained."""
+    kept = ("weights", "widths", "seed", "epochs", "accuracy", "data", "train_fingerprint")
+    record = read_json(folder / RECORD)
+    return {key: record[key] for key in kept if key in record}
+
+
 def _optimizer(classifier: Classifier, batch_size: int) -> torch.optim.Optimizer:
     """SGD with a learning rate proportional to the batch; biases and norms do not decay."""
     parameters = list(classifier.parameters())

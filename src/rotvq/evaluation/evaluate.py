@@ -20,7 +20,6 @@ from rotvq.evaluation.metrics import Totals, psnr, psnr_of_each
 from rotvq.evaluation.pixels import normalized
 from rotvq.evaluation.sharpness import SHARPNESS, edge_energy
 from rotvq.model import VQVAE
-from rotvq.model.effort import iterations
 from rotvq.model.level_search import LevelSearch
 from rotvq.model.levels import of_first_levels
 
@@ -141,7 +140,7 @@ def evaluate(
     beta: float,
     split: str = "test",
     batch_size: int = 128,
-    effort: int = 0,
+    search: LevelSearch | None = None,
     progress: Callable[[int], object] = lambda images: None,
     on_batch: Callable[[Tensor, Tensor], object] = lambda x, reconstruction: None,
 ) -> dict[str, Any]:
@@ -153,8 +152,8 @@ def evaluate(
         beta: weight of the commitment loss in `loss`.
         split: name of the split in the record.
         batch_size: images at a time.
-        effort: 0 to 9, as in `VQVAE.encode`; above 0, the record has `effort` and
-            `seconds_per_image`.
+        search: of the model, for the tokens to evaluate; None for the nearest codes. With an effort
+            above 0, the record has `effort` and `seconds_per_image`.
         progress: called after each batch with its number of images.
         on_batch: called with the images of each batch and their reconstructions, in [-1, 1], for
             further metrics.
@@ -166,20 +165,19 @@ def evaluate(
         the first level alone, of the first two, and so on.
 
     Raises:
-        UserError: the loss is not finite, because images or weights are not; or an effort outside
-            0 to 9.
+        UserError: the loss is not finite, because images or weights are not.
     """
-    started, steps, searching = time.perf_counter(), iterations(effort), 0.0
+    started, searching = time.perf_counter(), 0.0
+    search = search or LevelSearch(model, 0)
     totals = Totals(model.quantizer.codebook_sizes, model.quantizer.dim, images.device)
     quantizer = model.quantizer
     by_level = [_ImageMetrics() for _ in range(quantizer.residual_levels)]
     with evaluating(model):
-        search = LevelSearch(model) if steps else None
         for x in batches(images, batch_size):
             output = model(x)
-            if search is not None:
+            if search.effort:
                 since = time.perf_counter()
-                output = replace(output, indices=search(x, output.indices, steps))
+                output = replace(output, indices=search(x, output.indices))
                 if x.is_cuda:
                     torch.cuda.synchronize(x.device)
                 searching += time.perf_counter() - since
@@ -222,7 +220,7 @@ def evaluate(
         "protocol": PROTOCOL
         | (SEVERAL_CODEBOOKS if len(use) > 1 else {})
         | (SEVERAL_LEVELS if len(by_level) > 1 else {})
-        | (SEARCHED if effort else {}),
+        | (SEARCHED if search.effort else {}),
         "counts": totals.counts.tolist(),
         "seconds": round(time.perf_counter() - started, 2),
     }
@@ -232,7 +230,7 @@ def evaluate(
         record["levels"] = [
             {"levels": n, **bits(n), **metrics.means()} for n, metrics in enumerate(by_level, 1)
         ]
-    if effort:
-        record["effort"] = effort
+    if search.effort:
+        record["effort"] = search.effort
         record["seconds_per_image"] = round(searching / totals.images, 5)
     return record

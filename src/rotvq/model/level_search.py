@@ -1,9 +1,12 @@
-"""Search for the tokens of a residual quantizer, level by level.
+"""Search for the tokens of an effort; those of a residual quantizer level by level.
 
 The tokens of the first level are searched for to decode well alone, then those of the second with
 the first fixed, and so on. So every number of levels decodes to a better image. (On CIFAR-10, a
 search over all levels together lowered the error of all levels by 4 % more in the same time, but
 not that of the first one, two or three alone.)
+
+The curvature of the decoder is measured for each level, at sums of the codes up to that level: this
+takes 0.02 s per level, and one curvature for all changed the error by -0.2 to 0.3 %.
 """
 
 from __future__ import annotations
@@ -13,34 +16,36 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from rotvq.errors import UserError
+from rotvq.model.effort import iterations
 from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.model.objective import Objective, Rate, free_of_charge
 from rotvq.model.token_search import Model, TokenSearch
 
 
 class LevelSearch:
-    """A search of one decoder, for quantizers with and without levels.
+    """A search of one effort, set up once for any number of images.
 
     Args:
         model: with weights that do not change as long as the search is used.
+        effort: 0 to 9; 0 changes no tokens.
         levels: of a residual quantizer, from the first one; None for all.
 
     Raises:
-        UserError: the quantizer has too many codes to compare, or weights are not finite.
+        UserError: an effort outside 0 to 9; the quantizer has too many codes to compare, or weights
+            are not finite.
     """
 
-    def __init__(self, model: Model, levels: int | None = None) -> None:
-        self.model = model
-        most = model.quantizer.residual_levels
-        self.searches = [TokenSearch(model, n) for n in range(1, (levels or most) + 1)]
-        self.most = most
+    def __init__(self, model: Model, effort: int, levels: int | None = None) -> None:
+        self.model, self.effort, self.iterations = model, effort, iterations(effort)
+        self.most = model.quantizer.residual_levels
+        numbers = range(1, (levels or self.most) + 1) if effort else ()
+        self.searches = [TokenSearch(model, number) for number in numbers]
 
     @torch.no_grad()
     def __call__(
         self,
         x: Float[Tensor, "b c i j"],
         indices: Int64[Tensor, "b h w *levels"],
-        iterations: int,
         error: ErrorFunction = squared_error,
         free: Bool[Tensor, "h w"] | None = None,
         rate: Rate = free_of_charge,
@@ -52,7 +57,6 @@ class LevelSearch:
         Args:
             x: images.
             indices: where to start, of all levels searched for.
-            iterations: for each level.
             error: as in `TokenSearch`.
             free: which tokens may change; None for all.
             rate: as in `TokenSearch`, of the tokens of all levels.
@@ -60,8 +64,10 @@ class LevelSearch:
         Raises:
             UserError: as `TokenSearch`, or only some levels are searched for and cost something.
         """
+        if not self.searches:
+            return indices
         if self.most == 1:
-            return self.searches[0](x, indices, iterations, error, free, rate)
+            return self.searches[0](x, indices, self.iterations, error, free, rate)
         if rate is not free_of_charge and len(self.searches) < self.most:
             raise UserError(
                 f"levels: expected all {self.most} with a rate, which is that of complete tokens; "
@@ -72,7 +78,7 @@ class LevelSearch:
             first = indices[..., : level + 1]
             found = torch.cat([found, first[..., level:]], -1)
             own = rate if level + 1 == self.most else free_of_charge
-            found = search(x, found, iterations, error, free, own)
+            found = search(x, found, self.iterations, error, free, own)
             found = self._better(found, first, x, Objective(error, own))
         return found
 

@@ -17,7 +17,6 @@ besides (see `Rate`): a step raised it by the mean over what it costs before and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -29,7 +28,8 @@ from rotvq.errors import UserError
 from rotvq.model.curvature import curvature
 from rotvq.model.error_functions import ErrorFunction, checked, relative_curvature, squared_error
 from rotvq.model.levels import of_first_levels
-from rotvq.model.objective import Costs, Objective, Rate, free_of_charge
+from rotvq.model.objective import Objective, Rate, free_of_charge
+from rotvq.model.second_order import SCORES, SecondOrderModel
 from rotvq.model.token_grid import Grid, better, dearer, dot
 from rotvq.processor import has_bf16
 from rotvq.quantization import Quantizer
@@ -42,8 +42,8 @@ _NOISE = 0.1
 """Standard deviation of the noise, in pixels of [-1, 1], that g is perturbed by after a stall."""
 _RANDOM_GRIDS, _SIDE = 16, 8
 """Grids of random codes that the curvature is measured at, if they fit, and tokens of a side."""
-_PIXELS, _SCORES = 2**18, 2**24
-"""Pixels of images, and scores of codes, in memory at a time."""
+_PIXELS = 2**18
+"""Pixels of images in memory at a time."""
 _MOST_CODES = 2**20
 
 
@@ -86,27 +86,28 @@ class TokenSearch:
             )
         tables = of_first_levels(model.quantizer, model.quantizer.tables, levels)
         self.tables = tuple(table.detach() for table in tables)
-        self.changing = range(levels - 1, len(tables), levels)
+        changing = range(levels - 1, len(tables), levels)
         with torch.autocast(self.tables[0].device.type, enabled=False):
-            self._measure()
+            self.second_order = SecondOrderModel(self._curvature(), self.tables, changing)
 
-    def _measure(self) -> None:
+    def _curvature(self) -> Float[Tensor, "d d 3 3"]:
+        """The curvature at random codes.
+
+        Raises:
+            UserError: it is not finite.
+        """
         generator = torch.Generator().manual_seed(0)
         fitting = max(1, _PIXELS // (_SIDE * self.model.stride) ** 2)
         shape = (min(_RANDOM_GRIDS, fitting), _SIDE, _SIDE)
         random = [torch.randint(len(table), shape, generator=generator) for table in self.tables]
         codes = self._codes(torch.stack(random, 1).to(self.tables[0].device))
-        self.H = curvature(self._decode, codes, generator)
-        if not self.H.isfinite().all():
+        H = curvature(self._decode, codes, generator)
+        if not H.isfinite().all():
             raise UserError(
                 "model: expected a finite decoder and codes; got nan or infinity. The weights are "
                 "damaged or diverged in training: load an earlier checkpoint."
             )
-        own = self.H[:, :, 1, 1]
-        self._bent = [table @ own for table in self.tables]
-        self._squares = [(a * b).sum(1) for a, b in zip(self._bent, self.tables, strict=True)]
-        values, vectors = torch.linalg.eigh(own)
-        self._root = vectors * values.clamp_min(0).sqrt()
+        return H
 
     @torch.inference_mode(False)  # its tensors have no gradients
     @torch.no_grad()
@@ -136,7 +137,7 @@ class TokenSearch:
             free = torch.ones(indices.shape[1:3], dtype=torch.bool)
         some = _PIXELS // (x.shape[2] * x.shape[3])
         if rate is not free_of_charge:
-            some = min(some, _SCORES // (free.numel() * sum(map(len, self.tables))))
+            some = min(some, SCORES // (free.numel() * sum(map(len, self.tables))))
         some, objective = max(1, some), Objective(checked(error), rate)
         parts = zip(x.clone().split(some), indices.clone().split(some), strict=True)
         return torch.cat([self._improved(*part, iterations, objective, free) for part in parts])
@@ -173,14 +174,14 @@ class TokenSearch:
         stalled = torch.zeros_like(scale, dtype=torch.bool)
         for i in range(iterations):
             noise = torch.randn(base.q.shape[1:], generator=generator).to(base.q)
-            noise = 2 * _NOISE * torch.einsum("de,ehw->dhw", self._root, noise)
+            noise = _NOISE * self.second_order.pixel_noise(noise)
             g = base.g / c
             g = torch.where(stalled, g + noise, g)
             costs = tuple(each / c for each in base.costs)
-            proposals = self._proposals(base.indices, g, costs, damping, turns[i % 2])
+            proposals = self.second_order.proposals(base.indices, g, costs, damping, turns[i % 2])
             new = self._decoded(x, proposals, objective, scale)
             change = new.q - last.q
-            bend, prior = self._bend(change), _PRIOR if i == 0 else 0
+            bend, prior = self.second_order.bend(change), _PRIOR if i == 0 else 0
             expected = expected + (1 + prior) * dot(bend, change)
             measured = measured + dot(new.g - last.g + prior * bend, change)
             c = torch.where(expected > 0, measured / expected, 1).clamp(0.2, 5)
@@ -223,78 +224,12 @@ class TokenSearch:
         reached = errors.detach() + cost
         return Grid(indices, q.detach(), reached, g / scale, tuple(c / scale for c in costs))
 
-    def _proposals(
-        self,
-        indices: Int64[Tensor, "b s h w"],
-        g: Float[Tensor, "b d h w"],
-        costs: Costs,
-        damping: Float[Tensor, "b h w"],
-        turn: Bool[Tensor, "h w"],
-    ) -> Int64[Tensor, "b s h w"]:
-        """The codes of lowest predicted error and cost for the tokens whose turn it is.
-
-        Tokens three rows or columns apart do not interact in the model of the error, so they are
-        decided together, and the others see their gradient as it is after that.
-        """
-        h, w = g.shape[2:]
-        indices, g = indices.clone(), F.pad(g, (1, 1, 1, 1))
-        inner = g[:, :, 1:-1, 1:-1]
-        for top in range(min(3, h)):
-            for left in range(min(3, w)):
-                rows, columns = slice(top, None, 3), slice(left, None, 3)
-                chosen = turn[rows, columns]
-                here = indices[:, :, rows, columns]
-                slopes = inner[:, :, rows, columns]
-                change = torch.zeros_like(slopes)
-                picked, change[:, :, chosen] = self._picked(
-                    here[:, :, chosen],
-                    slopes[:, :, chosen],
-                    [each[:, rows, columns][:, chosen].flatten(0, 1) for each in costs],
-                    damping[:, rows, columns][:, chosen],
-                )
-                here[:, :, chosen] = picked
-                effect = F.conv_transpose2d(change, 2 * self.H, stride=3)
-                g[:, :, top:, left:][:, :, : effect.shape[2], : effect.shape[3]] += effect
-        return indices
-
-    def _picked(
-        self,
-        indices: Int64[Tensor, "b s n"],
-        g: Float[Tensor, "b d n"],
-        costs: Sequence[Float[Tensor, "bn k"]],
-        damping: Float[Tensor, "b n"],
-    ) -> tuple[Int64[Tensor, "b s n"], Float[Tensor, "b d n"]]:
-        """New rows for each table, one table after the other, and the change of the codes."""
-        slope, weight = g.transpose(1, 2).flatten(0, 1), damping.reshape(-1, 1)
-        total = torch.zeros_like(slope)
-        picked = [rows.flatten() for rows in indices.unbind(1)]
-        for i in self.changing:
-            table, now = self.tables[i], picked[i]
-            target = slope - 2 * weight * self._bent[i][now]
-            terms = (target, weight, *costs[i : i + 1])
-            parts = (t.split(max(1, _SCORES // len(table))) for t in terms)
-            scores = (
-                torch.addmm(sum(cost, w * self._squares[i]), t, table.T)
-                for t, w, *cost in zip(*parts, strict=True)
-            )
-            picked[i] = torch.cat([each.argmin(1) for each in scores])
-            change = table[picked[i]] - table[now]
-            slope = slope + 2 * change @ self.H[:, :, 1, 1]
-            total += change
-        shape = indices[:, 0].shape
-        rows = torch.stack([rows.view(shape) for rows in picked], 1)
-        return rows, total.unflatten(0, shape).transpose(1, 2)
-
-    def _bend(self, change: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
-        """How a change of the codes changes g where the curvature is H."""
-        return F.conv_transpose2d(change, 2 * self.H, padding=1)
-
     def _reverted(
         self, new: Grid, last: Grid, failed: Bool[Tensor, "b h w"], c: Float[Tensor, "b 1 1 1"]
     ) -> Grid:
         """The new grid with failed tokens taken back, its gradient predicted; all else is kept."""
         failed = failed.unsqueeze(1)
         q = torch.where(failed, last.q, new.q)
-        g = new.g + c * self._bend(q - new.q)
+        g = new.g + c * self.second_order.bend(q - new.q)
         indices = torch.where(failed, last.indices, new.indices)
         return Grid(indices, q, new.objective, g, new.costs)

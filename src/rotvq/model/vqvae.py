@@ -1,8 +1,7 @@
-"""The paper's VQ-VAE: encoder → vector quantizer → decoder, with its losses (eqs. 1, 6, 7)."""
+"""The paper's VQ-VAE: encoder → vector quantizer → decoder."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, overload
 
 import torch
@@ -12,53 +11,18 @@ from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.model.blocks import NormalizedLatents
-from rotvq.model.effort import iterations
 from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.model.level_search import LevelSearch
 from rotvq.model.levels import first_levels
 from rotvq.model.networks import NETWORKS
 from rotvq.model.objective import Rate, free_of_charge
+from rotvq.model.output import VQVAEOutput
 from rotvq.model.pretrained import PretrainedModel
 from rotvq.quantization import Quantizer, VectorQuantizer
 from rotvq.quantization.tensors import readable
 
 MAX_STAGES = 8
 """With 8 stages, one token already covers 256x256 pixels."""
-
-
-@dataclass(frozen=True, eq=False)
-class VQVAEOutput:
-    """The result of a forward pass, registered as a pytree.
-
-    Attributes:
-        reconstruction: images in (-1, 1), in the decoder's precision.
-        indices: int64 in [0, k), in the shape that `VQVAE.encode` returns.
-        latents: z_e, the encoder's output before quantization, in its precision; no gradient.
-        reconstruction_loss: mean squared error on [-1, 1], float32.
-        codebook_loss: mean of (sg[z_e] − e)², float32.
-        commitment_loss: mean of (z_e − sg[e])², float32, not yet multiplied by β.
-        entropy_loss: log k − H of the soft code assignments, float32; 0 unless the quantizer
-            computes it.
-        latent_moments: mean and variance of z_e within each channel, float32, no gradient; of the
-            vectors that are compared with codes, where the quantizer brings them to unit length.
-    """
-
-    reconstruction: Float[Tensor, "b c h w"]
-    indices: Int64[Tensor, "b i j *levels"]
-    latents: Float[Tensor, "b d i j"]
-    reconstruction_loss: Float[Tensor, ""]
-    codebook_loss: Float[Tensor, ""]
-    commitment_loss: Float[Tensor, ""]
-    entropy_loss: Float[Tensor, ""]
-    latent_moments: Float[Tensor, "2 d"]
-
-    def loss(self, beta: float = 0.25, entropy_weight: float = 0.0) -> Float[Tensor, ""]:
-        """reconstruction + codebook + β·commitment (eqs. 1, 6, 7) + entropy_weight·entropy_loss."""
-        paper_loss = self.reconstruction_loss + self.codebook_loss + beta * self.commitment_loss
-        return paper_loss + entropy_weight * self.entropy_loss
-
-
-torch.export.register_dataclass(VQVAEOutput, serialized_type_name="rotvq.VQVAEOutput")
 
 
 class VQVAE(PretrainedModel):
@@ -227,13 +191,11 @@ class VQVAE(PretrainedModel):
             UserError: as in `forward`; images or weights are not finite; an effort outside 0 to
                 9; an error function that does not fit; or more levels than there are.
         """
-        steps = iterations(effort)
         z_e = _finite(self.encoder(self._checked(x)), "latents")
         for codebook in self.quantizer.codebooks:
             _finite(codebook.embeddings, "codes")
         indices = first_levels(self.quantizer, self.quantizer.encode(z_e), levels)
-        if steps:
-            indices = LevelSearch(self, levels)(x, indices, steps, error, rate=rate)
+        indices = LevelSearch(self, effort, levels)(x, indices, error, rate=rate)
         return (indices, z_e) if return_latents else indices
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from itertools import groupby, islice
 from typing import TypeVar, cast
 
@@ -23,7 +24,6 @@ from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
-from rotvq.model.effort import iterations
 from rotvq.model.error_functions import within as error_within
 from rotvq.model.level_search import LevelSearch
 from rotvq.model.levels import check_levels, first_levels, of_first_levels
@@ -121,35 +121,37 @@ def encode(
             batch size below 1; an effort outside 0 to 9; or more levels than there are.
     """
     _check_batch_size(batch_size)
-    steps = iterations(effort)
     check_levels(model.quantizer, levels)
     packer = Packer(codec(model, levels))
     with evaluating(model):
-        search = LevelSearch(model, levels) if steps else None
+        search = LevelSearch(model, effort, levels)
         for some in _batches(_checked(model, images), batch_size):
             names, arrays, labels, captions = zip(*some, strict=True)
             size = arrays[0].shape[1], arrays[0].shape[2]
-            indices = first_levels(model.quantizer, _indices(model, arrays), levels)
-            if search is not None:
-                indices = _searched(search, model, arrays, indices, steps, rate)
+            batch = cache(partial(_batch, model, arrays))
+            indices = first_levels(model.quantizer, _indices(model, arrays, batch), levels)
+            if effort:
+                indices = _searched(search, model, arrays, batch, indices, rate)
             packer.add(indices, size, names, labels, captions)
             progress(len(names))
     return packer.tokens()
 
 
-def _indices(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
+def _indices(
+    model: VQVAE, images: Sequence[NDArray[np.uint8]], batch: Callable[[], Tensor]
+) -> NDArray[np.int64]:
     around = tiles.reach(model.encoder) if _is_large(images[0].shape[1:]) else None
     if around is not None:
         return tiles.encode(model, images[0], around)
-    return model.encode(_batch(model, images)).cpu().numpy()
+    return model.encode(batch()).cpu().numpy()
 
 
 def _searched(
     search: LevelSearch,
     model: VQVAE,
     images: Sequence[NDArray[np.uint8]],
+    batch: Callable[[], Tensor],
     indices: NDArray[np.int64],
-    steps: int,
     rate: Rate,
 ) -> NDArray[np.int64]:
     height, width = images[0].shape[1:]
@@ -158,13 +160,14 @@ def _searched(
     around = None if whole else tiles.reach(model.decoder)
     if around is not None:
         pairs = zip(images, indices, strict=True)
-        return np.stack([tiles.search(search, model, *pair, steps, around) for pair in pairs])
-    x, first = _batch(model, images), torch.from_numpy(indices)
+        return np.stack([tiles.search(search, model, *pair, around) for pair in pairs])
+    x, first = batch(), torch.from_numpy(indices)
     error = error_within(slice(height), slice(width))
-    return search(x, first.to(x.device), steps, error, rate=rate).cpu().numpy()
+    return search(x, first.to(x.device), error, rate=rate).cpu().numpy()
 
 
 def _batch(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """The images, padded, as the model sees them."""
     x = torch.from_numpy(np.stack(images)).to(next(model.parameters()).device)
     return normalized(padded(x, model.stride))
 

@@ -59,7 +59,6 @@ def search(
     model: VQVAE,
     pixels: NDArray[np.uint8],
     indices: NDArray[np.int64],
-    steps: int,
     around: int,
 ) -> NDArray[np.int64]:
     """Indices (rows, columns, *index_shape) with a smaller squared error of the whole image.
@@ -72,7 +71,6 @@ def search(
         model: in evaluation mode.
         pixels: (c, h, w), uint8.
         indices: where to start.
-        steps: iterations for each tile.
         around: the decoder's `reach`.
     """
     indices, stride = indices.copy(), model.stride
@@ -90,7 +88,7 @@ def search(
         free = torch.zeros(indices[outer].shape[:2], dtype=torch.bool)
         free[kept] = True
         first = torch.from_numpy(indices[outer][None]).to(device)
-        found = search(x, first, steps, within(*counted), free)
+        found = search(x, first, within(*counted), free)
         indices[inner] = found[0].cpu().numpy()[kept]
     return indices
 

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from rotvq.errors import UserError
 from rotvq.evaluation import perceptual
-from rotvq.evaluation.classifier import RECORD, Classifier, load_classifier
-from rotvq.guarded import read_json
+from rotvq.evaluation.classifier import Classifier, describe_classifier, load_classifier
 
 EPSILON = 1e-3
 """Added to squared norms, so that the gradient stays small where a network sees nothing."""
@@ -103,9 +102,7 @@ def load_embedding(source: str) -> tuple[nn.Module, dict[str, Any]]:
         record: dict[str, Any] = {"network": "VGG16 of LPIPS", "weights": digest}
     elif path.is_dir():
         embedding = ClassifierEmbedding(load_classifier(path))
-        kept = ("weights", "widths", "seed", "epochs", "accuracy", "data", "train_fingerprint")
-        found = read_json(path / RECORD)
-        record = {"network": "classifier", **{key: found[key] for key in kept if key in found}}
+        record = {"network": "classifier", **describe_classifier(path)}
     else:
         raise UserError(
             f"training.perceptual: expected a classifier's folder, the file of an LPIPS network or "

@@ -15,6 +15,7 @@ from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.files import write_atomically
 from rotvq.model import VQVAE
+from rotvq.model.level_search import LevelSearch
 
 PAIRS = 2
 WIDTH = 512
@@ -30,12 +31,13 @@ def fixed_images(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "m c h w"]:
 
 @torch.no_grad()
 def save_reconstructions(
-    path: Path, model: VQVAE, images: UInt8[Tensor, "n c h w"], effort: int = 0
+    path: Path, model: VQVAE, images: UInt8[Tensor, "n c h w"], search: LevelSearch | None = None
 ) -> None:
-    """Write a PNG of images and their reconstructions, perhaps from tokens searched for."""
+    """Write a PNG of images and their reconstructions, from the tokens of a search if given."""
     x = normalized(images)
     with evaluating(model):
-        found = model.decode(model.encode(x, effort=effort)) if effort else model(x).reconstruction
+        output = model(x)
+        found = model.decode(search(x, output.indices)) if search else output.reconstruction
         reconstructions = to_uint8(found)
     columns = -(-len(images) // PAIRS)
     rows = [
