@@ -33,7 +33,7 @@ class Live(Progress):
 
     Args:
         columns: the columns of a bar's line.
-        console: where to draw; nothing is drawn unless it is a terminal.
+        console: the console to draw on; nothing is drawn unless it is a terminal.
         hidden: do not draw in a terminal either.
     """
 

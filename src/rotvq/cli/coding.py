@@ -27,7 +27,7 @@ def add_model(parser: Parser, default: str = bundled.DEFAULT) -> None:
     """Add the options for the model.
 
     Args:
-        parser: of the command.
+        parser: the command's parser.
         default: the model if none is given; "" if the command finds one itself.
     """
     otherwise = default or "the bundled model that encoded the tokens"
@@ -146,7 +146,7 @@ class Source:
         """Report skipped images, and list them in OUT.skipped.tsv.
 
         Args:
-            terminal: where to report.
+            terminal: the terminal to report to.
             coded: the number of images that were encoded.
             out: the output of the command.
 

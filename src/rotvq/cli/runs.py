@@ -26,7 +26,7 @@ def add_run_options(parser: argparse.ArgumentParser, presets: Iterable[str], fol
     """Add the options of a run that are not part of its configuration.
 
     Args:
-        parser: of the command.
+        parser: the command's parser.
         presets: names.
         folder: the default of --out, for the help.
     """
@@ -89,8 +89,8 @@ def written(command: str, folder: Path) -> Iterator[None]:
     """The time in which a run is written to a folder.
 
     Args:
-        command: that continues the run, such as "rotvq train".
-        folder: of the run.
+        command: the command that continues the run, such as "rotvq train".
+        folder: the run folder.
 
     Raises:
         UserError: there is no space or no permission.

@@ -85,7 +85,7 @@ def batches(
     """The rows of some columns, in batches of at most BATCH_BYTES or one row.
 
     Args:
-        file: from `open_file`.
+        file: the result of `open_file`.
         path: the file's path.
         leaves: the columns to read.
         expansion: all rows may take PAGE_BYTES + expansion times the file's size.

@@ -190,7 +190,7 @@ def portions(counts: Sequence[int], rows: Rows | None) -> Iterator[tuple[int, Ro
 
     Args:
         counts: rows of each part, in order.
-        rows: of the whole, ascending; None for all, also of each part.
+        rows: rows of the whole, ascending; None for all, also of each part.
     """
     start = 0
     for part, count in enumerate(counts):

@@ -120,11 +120,11 @@ def train_classifier(
     Args:
         images: uint8, at least 2, on the device to train on.
         labels: int64 in [0, classes), on the same device; the largest decides `classes`.
-        seed: of weights, order and augmentation; the global generator does not change.
+        seed: seed of weights, order and augmentation; the global generator does not change.
         epochs: passes over the images, 1 or more.
-        widths: of `Classifier`.
+        widths: as in `Classifier`.
         batch_size: images per step, 2 or more.
-        precision: of autocast (float32 disables it); the weights are always float32.
+        precision: autocast precision (float32 disables it); the weights are always float32.
         progress: called after each step with its number of images.
 
     Raises:
@@ -168,7 +168,7 @@ def augmented(images: UInt8[Tensor, "b c h w"], generator: torch.Generator) -> T
 
     Args:
         images: uint8.
-        generator: on the CPU.
+        generator: a generator on the CPU.
     """
     n, _, height, width = images.shape
     rows, columns = (_shifted(n, size, generator) for size in (height, width))
@@ -196,7 +196,7 @@ def save_classifier(folder: Path, classifier: Classifier, record: Mapping[str, A
     """Write `classifier.safetensors` and `classifier.json` into an existing folder.
 
     Args:
-        folder: to write to.
+        folder: folder to write to.
         classifier: its classes, widths and the SHA-256 of its weights are added to the record.
         record: how it was trained: seed, epochs, test accuracy, fingerprint of the data, seconds.
     """

@@ -82,9 +82,9 @@ def originals(
     """The classifier's features and predictions of original images.
 
     Args:
-        classifier: in evaluation mode during the call.
+        classifier: put in evaluation mode during the call.
         images: uint8, on the classifier's device.
-        batch_size: images at a time.
+        batch_size: images per batch.
         progress: called after each batch with its number of images.
     """
     return _seen(classifier, batches(images, batch_size), progress)
@@ -103,12 +103,12 @@ def measure(
     """Accuracy, agreement and Fréchet distance of a model's reconstructions, as a record.
 
     Args:
-        model: in evaluation mode during the call.
+        model: put in evaluation mode during the call.
         classifier: likewise.
         reference: `originals` of the same classifier and images.
         images: uint8, at least 2, on the device of model and classifier.
         labels: int64, true classes.
-        batch_size: images at a time.
+        batch_size: images per batch.
         progress: called after each batch with its number of images.
 
     Raises:

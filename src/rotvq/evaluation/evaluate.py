@@ -147,12 +147,12 @@ def evaluate(
     """Compute every metric over a split; returns the record of `evaluation.json`.
 
     Args:
-        model: in evaluation mode during the call.
+        model: put in evaluation mode during the call.
         images: uint8, on the model's device.
         beta: weight of the commitment loss in `loss`.
         split: name of the split in the record.
-        batch_size: images at a time.
-        search: of the model, for the tokens to evaluate; None for the nearest codes. With an effort
+        batch_size: images per batch.
+        search: finds the tokens to evaluate; None for the nearest codes. With an effort
             above 0, the record has `effort` and `seconds_per_image`.
         progress: called after each batch with its number of images.
         on_batch: called with the images of each batch and their reconstructions, in [-1, 1], for

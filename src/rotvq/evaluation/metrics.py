@@ -62,7 +62,7 @@ class Means:
         commitment_loss: mean of (z_e − sg[e])², without β.
         relative_error: commitment loss over the variance of z_e: the share of its information that
             quantization loses. The scale of z_e, which no loss fixes, cancels.
-        perplexity: of the counts over all batches.
+        perplexity: perplexity of the counts over all batches.
         batch_perplexity: mean of the perplexities of the forward passes (the micro-batches of one
             process), as in the paper's training curves.
         usage: share of the codes used at least once.
@@ -101,7 +101,7 @@ class Totals:
     Args:
         codebook_sizes: number of codes for each index of a vector.
         dim: channels of z_e.
-        device: of the sums.
+        device: where the sums are kept.
 
     Attributes:
         counts: how often each code was used, int64; the codebooks one after the other.
@@ -134,7 +134,7 @@ class Totals:
         """Add one batch.
 
         Args:
-            output: of the model.
+            output: the model's output.
             counts: False to leave it out, decided on the device.
         """
         images = len(output.indices)

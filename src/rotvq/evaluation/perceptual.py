@@ -43,7 +43,7 @@ def network(metric: str, path: str = "") -> nn.Module:
 
     Args:
         metric: "rfid" or "lpips".
-        path: of the file; "" downloads it.
+        path: path of the file; "" downloads it.
 
     Raises:
         UserError: the file is missing or damaged, or the download fails.
@@ -79,7 +79,7 @@ class PerceptualMetrics:
 
     Args:
         networks: by metric, from `network`.
-        images: that there will be.
+        images: number of images to come.
 
     Raises:
         UserError: rFID was requested for a single image, which has no covariance.

@@ -33,7 +33,7 @@ def held_out_variances(
 
     Args:
         train: uint8, converted to x/127.5 - 1; their mean is subtracted.
-        held_out: of the same shape.
+        held_out: images of the same shape.
 
     Returns:
         float64, in the order of `variances(train)`.

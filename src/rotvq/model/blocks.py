@@ -43,7 +43,7 @@ class Encoder(nn.Sequential):
     width, a 1×1 convolution follows.
 
     Args:
-        channels: of the images.
+        channels: image channels.
         width: channels of the residual blocks.
         dim: channels of z_e, the length of a code.
         depth: number of residual blocks.
@@ -63,7 +63,7 @@ class Decoder(nn.Sequential):
     """Codes to images in [-1, 1] (2.3): the encoder's mirror with transposed convolutions and tanh.
 
     Args:
-        channels: of the images.
+        channels: image channels.
         width: channels of the residual blocks.
         dim: channels of the codes.
         depth: number of residual blocks.

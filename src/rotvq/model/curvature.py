@@ -27,9 +27,9 @@ def curvature(
     independent with variance 1, J_tᵀJ_u is the mean of (Jᵀv)_t (Jᵀv)_uᵀ.
 
     Args:
-        decode: from codes to images.
-        codes: where to measure, at least 2x2 tokens each.
-        generator: of v.
+        decode: maps codes to images.
+        codes: the codes to measure at, at least 2x2 tokens each.
+        generator: generator of v.
 
     Returns:
         At [:, :, 1 + i, 1 + j], the mean for u that is i rows below and j columns right of t.

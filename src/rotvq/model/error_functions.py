@@ -60,7 +60,7 @@ def relative_curvature(
     """Curvature of an error over that of the squared error, of the pixels that it depends on.
 
     Args:
-        error: of each image.
+        error: the error of each image.
         y: reconstructions to measure at.
         x: images.
 

@@ -91,10 +91,10 @@ def card(quantizer: Quantizer, channels: int, stride: int, name: str = "owner/na
     """A model card: Markdown that says what the model is and how to use it, with metadata.
 
     Args:
-        quantizer: of the model.
-        channels: of the images.
+        quantizer: the model's quantizer.
+        channels: image channels.
         stride: height and width in pixels that one token covers.
-        name: of the model on the Hub.
+        name: name of the model on the Hub.
     """
     telemetry.switch_off()
     from huggingface_hub import ModelCard, ModelCardData

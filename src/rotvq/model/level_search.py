@@ -26,9 +26,9 @@ class LevelSearch:
     """A search of one effort, set up once for any number of images.
 
     Args:
-        model: with weights that do not change as long as the search is used.
+        model: a model whose weights do not change while the search is in use.
         effort: 0 to 9; 0 changes no tokens.
-        levels: of a residual quantizer, from the first one; None for all.
+        levels: how many levels of a residual quantizer to use; None for all.
 
     Raises:
         UserError: an effort outside 0 to 9; the quantizer has too many codes to compare, or weights
@@ -56,10 +56,10 @@ class LevelSearch:
 
         Args:
             x: images.
-            indices: where to start, of all levels searched for.
+            indices: the tokens to start from, with all levels searched for.
             error: as in `TokenSearch`.
             free: which tokens may change; None for all.
-            rate: as in `TokenSearch`, of the tokens of all levels.
+            rate: as in `TokenSearch`, for tokens with all levels.
 
         Raises:
             UserError: as `TokenSearch`, or only some levels are searched for and cost something.

@@ -20,9 +20,9 @@ def check_levels(quantizer: Quantizer, levels: int | None, most: int | None = No
     """Check a number of levels.
 
     Args:
-        quantizer: that they are of.
-        levels: from the first one; None for all.
-        most: that there are; None for those of the quantizer.
+        quantizer: the quantizer that has the levels.
+        levels: how many of the first levels to use; None for all.
+        most: how many levels there are; None for those of the quantizer.
 
     Raises:
         UserError: there are fewer.
@@ -38,7 +38,7 @@ def first_levels(quantizer: Quantizer, indices: Indices, levels: int | None) -> 
     """The indices of the first levels.
 
     Args:
-        quantizer: that the indices are of.
+        quantizer: the quantizer that the indices belong to.
         indices: (..., *index_shape), of all levels or of the first ones.
         levels: how many; None for all.
 

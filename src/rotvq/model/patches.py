@@ -86,7 +86,7 @@ class PatchEncoder(nn.Sequential):
     """Images to latent vectors z_e: patches, a convolution, residual blocks, a linear layer.
 
     Args:
-        channels: of the images.
+        channels: image channels.
         width: channels of the residual blocks.
         dim: channels of z_e, the length of a code.
         depth: number of residual blocks.
@@ -117,7 +117,7 @@ class PatchDecoder(nn.Sequential):
     """Codes to images in [-1, 1]: the encoder's mirror, with a tanh.
 
     Args:
-        channels: of the images.
+        channels: image channels.
         width: channels of the residual blocks.
         dim: channels of the codes.
         depth: number of residual blocks.

@@ -38,9 +38,9 @@ class PretrainedModel(nn.Module):
     """A model that can be saved to a folder or the Hub, and loaded from there.
 
     Attributes:
-        arguments: of the constructor, as plain data, without the quantizer.
-        quantizer: of any kind in `rotvq.quantization`.
-        channels: of the images.
+        arguments: arguments of the constructor, as plain data, without the quantizer.
+        quantizer: a quantizer of any kind in `rotvq.quantization`.
+        channels: image channels.
         stride: height and width in pixels that one token covers.
     """
 
@@ -54,8 +54,8 @@ class PretrainedModel(nn.Module):
 
         Args:
             folder: created if it does not exist. Each file is replaced atomically.
-            dtype: of the floating weights in the file, such as `torch.float16`; None to keep
-                theirs. They are loaded as float32. Rounded weights are another model, with a
+            dtype: dtype of the floating-point weights in the file, such as `torch.float16`;
+                None keeps theirs. They are loaded as float32. Rounded weights are another model, with a
                 fingerprint of its own.
 
         Raises:

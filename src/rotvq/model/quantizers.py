@@ -92,7 +92,7 @@ def build(description: dict[str, Any]) -> Quantizer:
     """The quantizer that `describe` describes, with channel_dim=1.
 
     Raises:
-        Exception: of any kind, if `describe` did not make the description.
+        Exception: any exception, if `describe` did not make the description.
     """
     arguments = dict(description)
     kind = arguments.pop("kind")

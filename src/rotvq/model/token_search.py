@@ -66,8 +66,8 @@ class TokenSearch:
     """A search with the curvature of one decoder, measured once.
 
     Args:
-        model: with weights that do not change as long as the search is used.
-        levels: of a residual quantizer, from the first one. Tokens of the last of them change.
+        model: a model whose weights do not change while the search is in use.
+        levels: how many levels of a residual quantizer to use. Only the last one's tokens change.
 
     Raises:
         UserError: the quantizer has too many codes to compare, or weights are not finite.
@@ -124,11 +124,11 @@ class TokenSearch:
 
         Args:
             x: images.
-            indices: where to start.
+            indices: the tokens to start from.
             iterations: number of forward and backward passes, after the first.
-            error: of each image.
+            error: the error of each image.
             free: which tokens may change; None for all.
-            rate: of the tokens, which is added to the error.
+            rate: the cost of the tokens, added to the error.
 
         Raises:
             UserError: the error is not one number for each image, or has no gradient.

@@ -31,13 +31,13 @@ class VQVAE(PretrainedModel):
     The defaults are the paper's: K = 1024 codes of D = 256, an 8×8 grid for a 32×32 image.
 
     Args:
-        channels: of the images.
+        channels: image channels.
         width: channels of the residual blocks.
         dim: D, the length of a code.
         depth: residual blocks on each side.
         stages: how many times height and width are halved, at most 8.
-        quantizer: of any kind, with this dim and channel_dim=1. By default a `VectorQuantizer`
-            with 1024 codes, the rotation trick and EMA updates with γ = 0.99.
+        quantizer: a quantizer of any kind with this dim and channel_dim=1. The default is a
+            `VectorQuantizer` with 1024 codes, the rotation trick and EMA updates with γ = 0.99.
         network: architecture of encoder and decoder, one of `NETWORKS`.
         normalized_latents: scale each z_e to length √D before it is quantized.
 
@@ -181,7 +181,7 @@ class VQVAE(PretrainedModel):
                 shape (b,), differentiable with respect to the reconstruction.
             rate: what tokens cost, which a search lowers together with the error, such as a
                 `rotvq.generation.PriorRate`; by default nothing.
-            levels: of a residual quantizer, from the first one; None for all.
+            levels: how many levels of a residual quantizer to use; None for all.
 
         Returns:
             Indices (batch, rows, columns), followed by the quantizer's `index_shape`: one
@@ -206,7 +206,7 @@ class VQVAE(PretrainedModel):
 
         Args:
             indices: in the shape that `encode` returns; −1 decodes as a vector of zeros.
-            levels: of a residual quantizer, from the first one; None for all that there are.
+            levels: how many levels of a residual quantizer to use; None for all that there are.
 
         Raises:
             UserError: indices of another shape, or not int64 in [−1, k); more levels than there

@@ -22,8 +22,8 @@ def encode_weights(model: nn.Module, dtype: torch.dtype | None = None) -> bytes:
     """The weights as the content of a safetensors file.
 
     Args:
-        model: of finite weights.
-        dtype: of all floating weights; None to keep theirs.
+        model: a model with finite weights.
+        dtype: dtype of all floating-point weights; None to keep theirs.
 
     Raises:
         UserError: several quantizers share one codebook, or weights are not finite in that dtype.
@@ -53,7 +53,7 @@ def load_weights(build: Callable[[], M], path: Path) -> M:
     Args:
         build: makes the model. It is first called without allocating memory, as a damaged file may
             ask for more than there is.
-        path: of the weights.
+        path: path of the weights.
 
     Raises:
         UserError: the file is missing or damaged, belongs to another model, or holds numbers that

@@ -34,7 +34,7 @@ def to_arrays(tokens: Tokens, compact: bool) -> Arrays:
     """Tokens as arrays.
 
     Args:
-        tokens: of any number of images.
+        tokens: tokens of any number of images.
         compact: compress names, so that they must be unpacked as a whole.
     """
     runs = [(len(list(same)), *size) for size, same in groupby(tokens.sizes)]
@@ -60,7 +60,7 @@ def from_arrays(described: Mapping[str, Any], arrays: Arrays) -> Tokens:
     """Tokens from arrays.
 
     Raises:
-        Exception: of any kind, if they do not fit each other.
+        Exception: any exception, if they do not fit each other.
     """
     codec = read_codec(described)
     sizes = [size for count, size in checked_runs(codec, arrays) for _ in range(count)]

@@ -61,17 +61,17 @@ def encode_shards(
     Batches never cross shards, so the bytes of a shard do not depend on the others.
 
     Args:
-        model: on any device; in evaluation mode during the call.
-        reader: of the images.
+        model: on any device; put in evaluation mode during the call.
+        reader: reader of the images.
         target: what to convert them to.
         shards: prepared.
-        numbers: of the shards to encode, ascending.
+        numbers: numbers of the shards to encode, ascending.
         totals: are added to.
-        batch_size: images at a time.
+        batch_size: images per batch.
         effort: 0 to 9, as in `VQVAE.encode`.
-        levels: of a residual quantizer, from the first one; None for all.
+        levels: how many levels of a residual quantizer to use; None for all.
         workers: processes that decode images; 0 decodes in this one.
-        progress: called after each batch, with its number of images.
+        progress: called after each batch with its number of images.
 
     Raises:
         UserError: the source is damaged, a worker ended, or a batch size or effort is not allowed.

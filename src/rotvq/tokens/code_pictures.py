@@ -38,7 +38,7 @@ def code_pictures(model: VQVAE, codebook: int = 0) -> UInt8[Tensor, "k c s s"]:
     itself if there are several codebooks, are those of a mid-gray image.
 
     Args:
-        model: in evaluation mode during the call.
+        model: put in evaluation mode during the call.
         codebook: which one, in the order of `quantizer.codebook_sizes`.
 
     Raises:

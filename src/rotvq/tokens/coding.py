@@ -106,15 +106,15 @@ def encode(
     """Encode images in order; consecutive images of one size share a batch.
 
     Args:
-        model: on any device; in evaluation mode during the call.
+        model: on any device; put in evaluation mode during the call.
         images: names and uint8 pixels (c, h, w), with the model's number of channels; or
             `Picture`s, which also have labels and captions.
-        batch_size: images at a time.
+        batch_size: images per batch.
         progress: called after each batch with its number of images.
         effort: 0 to 9, as in `VQVAE.encode`; the error is the squared error before pixels are
             rounded, without the padding.
         rate: what tokens cost, as in `VQVAE.encode`; images are not searched in tiles then.
-        levels: of a residual quantizer, from the first one; None for all.
+        levels: how many levels of a residual quantizer to use; None for all.
 
     Raises:
         UserError: an image has another dtype, other channels, or is too large (see `codable`); a
@@ -234,9 +234,9 @@ def decode(
 
     Args:
         model: the one that encoded the images.
-        tokens: of any number of images.
-        batch_size: images at a time.
-        levels: of a residual quantizer, from the first one; None for all that the tokens have.
+        tokens: tokens of any number of images.
+        batch_size: images per batch.
+        levels: how many levels of a residual quantizer to use; None for all that the tokens have.
 
     Raises:
         UserError: the tokens belong to another model, are damaged or have fewer levels; or a batch

@@ -43,7 +43,7 @@ class Codec:
         model: fingerprint of that model.
         codebook_sizes: number of codes for each index of a token; one for a single codebook.
         stride: height and width in pixels that one token covers.
-        channels: of the images, 1 or 3.
+        channels: image channels, 1 or 3.
         index_shape: shape of the indices of one token; () for a single codebook.
     """
 
@@ -94,7 +94,7 @@ class Tokens:
         codec: what they mean.
         sizes: height and width of each image in pixels.
         packed: the bytes of all images, one after the other.
-        names: of each image, or None if no image has one.
+        names: name of each image, or None if no image has one.
         labels: class of each image, None for an image without one; or None if no image has one.
         captions: text of each image, likewise.
 
@@ -227,10 +227,10 @@ class Packer:
 
         Args:
             indices: (n, rows, columns, *index_shape).
-            size: of each image before padding.
-            names: of each image; "" for one without.
-            labels: of each image; None for one without.
-            captions: of each image; None for one without.
+            size: size of each image before padding.
+            names: name of each image; "" for an image without one.
+            labels: label of each image; None for an image without one.
+            captions: caption of each image; None for an image without one.
         """
         n, widths = len(indices), self.codec.widths
         rows, columns = self.codec.grid(size)

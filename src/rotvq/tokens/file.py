@@ -51,8 +51,8 @@ def save_tokens(tokens: Tokens, path: str | Path, *, recipe: str | None = None) 
     """Save tokens atomically as `.npz`, `.safetensors` or `.parquet`, by the suffix of the path.
 
     Args:
-        tokens: of any number of images.
-        path: of the file; its folder is created if needed.
+        tokens: tokens of any number of images.
+        path: path of the file; its folder is created if needed.
         recipe: recorded in the header, if this is one of several shards; see `read_header`.
 
     Raises:
@@ -167,7 +167,7 @@ def safetensors_table(path: Path) -> dict[str, Any]:
     """What a safetensors file begins with: its arrays and metadata as JSON, after its length.
 
     Raises:
-        Exception: of any kind, if the file is damaged.
+        Exception: any exception, if the file is damaged.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

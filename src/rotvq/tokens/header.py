@@ -20,8 +20,8 @@ def header(tokens: Tokens, recipe: str | None = None) -> dict[str, Any]:
     """The header as JSON holds it.
 
     Args:
-        tokens: of the file.
-        recipe: of the shards, if the file is one of them.
+        tokens: tokens of the file.
+        recipe: recipe of the shards, if the file is one of them.
     """
     described = {
         "format": FORMAT,

@@ -41,16 +41,16 @@ def encode_images(
     tiles.
 
     Args:
-        model: on any device; in evaluation mode during the call.
+        model: on any device; put in evaluation mode during the call.
         images: Pillow images, paths of image files, or uint8 arrays (h, w), (h, w, 1) or (h, w, 3);
             with transparency (h, w, 2) or (h, w, 4).
-        batch_size: images at a time.
+        batch_size: images per batch.
         effort: 0 to 9. 0 takes the codes nearest to the encoder's output; higher efforts search
             for tokens that decode to a smaller squared error, and take more time. No image gets
             worse.
         rate: what tokens cost, which a search lowers together with the error, such as a
             `rotvq.generation.PriorRate`; by default nothing.
-        levels: of a residual quantizer, from the first one; None for all.
+        levels: how many levels of a residual quantizer to use; None for all.
 
     Returns:
         The tokens in order. `tokens[i]` is an int64 array (rows, columns), followed by the
@@ -85,8 +85,8 @@ def decode_images(
     Args:
         model: the one that encoded the images; in evaluation mode during the call.
         tokens: from `encode_images` or `load_tokens`, or a slice of them.
-        batch_size: images at a time.
-        levels: of a residual quantizer, from the first one; None for all that the tokens have.
+        batch_size: images per batch.
+        levels: how many levels of a residual quantizer to use; None for all that the tokens have.
 
     Returns:
         Pillow images in order, RGB or, if the model has one channel, L.

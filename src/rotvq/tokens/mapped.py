@@ -25,7 +25,7 @@ class MappedTokens:
     Files other than `.safetensors`, and those of older versions, are loaded into memory, packed.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
         UserError: the file does not exist, is damaged, or is not a token file.

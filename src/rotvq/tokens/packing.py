@@ -18,7 +18,7 @@ def packed_bytes(tokens: int, bits: int) -> int:
 
     Args:
         tokens: how many.
-        bits: of one token.
+        bits: bits of one token.
     """
     return -(-tokens * bits // 8)
 
@@ -30,7 +30,7 @@ def pack(indices: NDArray[np.int64], bits: Sequence[int]) -> NDArray[np.uint8]:
 
     Args:
         indices: (n, t, l), one for each of l codebooks, in [0, 2**bits).
-        bits: of each of the l indices.
+        bits: bits of each of the l indices.
     """
     n, tokens, _ = indices.shape
     each = [

@@ -51,11 +51,11 @@ def read_parquet(path: Path, expansion: int) -> Tokens:
     """Read tokens from Parquet.
 
     Args:
-        path: of the file.
+        path: path of the file.
         expansion: times the file's size that its columns may take in memory.
 
     Raises:
-        Exception: of any kind, if the file is damaged.
+        Exception: any exception, if the file is damaged.
     """
     with parquet_pages.open_file(path) as file:
         schema = file.schema_arrow
@@ -79,7 +79,7 @@ def read_parquet_header(path: Path) -> dict[str, str]:
     """The header of a file.
 
     Raises:
-        Exception: of any kind, if the file is damaged.
+        Exception: any exception, if the file is damaged.
     """
     with parquet_pages.open_file(path) as file:
         return _metadata(file.schema_arrow)

@@ -30,7 +30,7 @@ class Shards:
     """The shards of a recipe in a folder.
 
     Args:
-        folder: of the shards.
+        folder: the folder of the shards.
         recipe: the content of its index.
     """
 
@@ -74,12 +74,12 @@ def recipe(
     """What decides the content of all shards.
 
     Args:
-        codec: of the model.
-        effort: of the search for tokens.
-        images: of the source.
+        codec: the model's codec.
+        effort: effort of the search for tokens.
+        images: number of images in the source.
         source: its fingerprint.
         shard_size: images in a shard, at most.
-        suffix: of the files.
+        suffix: suffix of the files.
 
     Raises:
         UserError: the shard size is below 1, or the suffix is none of a token file.

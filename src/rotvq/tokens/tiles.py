@@ -67,10 +67,10 @@ def search(
     pixels that its tokens affect, so what lowers it lowers that of the image.
 
     Args:
-        search: of the model.
+        search: a search for the model.
         model: in evaluation mode.
         pixels: (c, h, w), uint8.
-        indices: where to start.
+        indices: the tokens to start from.
         around: the decoder's `reach`.
     """
     indices, stride = indices.copy(), model.stride
@@ -109,7 +109,7 @@ def decode(
 
     Args:
         model: in evaluation mode.
-        indices: of one image.
+        indices: indices of one image.
         size: height and width.
         around: width of the margin in tokens, the decoder's `reach`.
     """

@@ -28,7 +28,7 @@ class PatchDiscriminator(nn.Module):
     the loss does not depend on how a batch is split.
 
     Args:
-        channels: of the images.
+        channels: image channels.
         widths: channels of the layers; multiples of 8.
     """
 
@@ -65,7 +65,7 @@ def gradient_penalty(discriminator: nn.Module, x: Float[Tensor, "b c h w"]) -> F
     Mean over images of the squared norm of the gradient of an image's mean logit.
 
     Args:
-        discriminator: whose gradient is penalized.
+        discriminator: the network whose gradient is penalized.
         x: real images.
     """
     x = x.detach().float().requires_grad_()
@@ -81,12 +81,12 @@ def adversarial_losses(
     reconstruction: Float[Tensor, "b c h w"],
     penalize: bool,
 ) -> dict[str, Float[Tensor, ""]]:
-    """The losses of both sides, whose sum gives each side its own gradient.
+    """The losses of model and discriminator; their sum gives each of the two its own gradient.
 
     Args:
-        discriminator: images to logits.
+        discriminator: maps images to logits.
         x: real images.
-        reconstruction: in any precision.
+        reconstruction: reconstructions, in any precision.
         penalize: add the gradient penalty, which is due every `PENALIZE_EVERY` steps.
 
     Returns:
@@ -104,7 +104,7 @@ def adversarial_losses(
 
 
 def ramp(progress: float, start: float) -> float:
-    """The share of its weight that the adversarial loss has: 0 until `start`, then up to 1.
+    """The share of the adversarial weight in effect: 0 until `start`, then rising to 1.
 
     Args:
         progress: share of the run's steps that are done, 0 to 1.

@@ -25,7 +25,7 @@ def read(file: BinaryIO) -> Any:
         file: seekable.
 
     Raises:
-        Exception: of any kind, if the file is damaged, refers to anything but tensors, or expands
+        Exception: any exception, if the file is damaged, refers to anything but tensors, or expands
             to more than its own size.
     """
     with zipfile.ZipFile(file) as archive:

@@ -16,8 +16,8 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel | None:
     follow the model as they are. The first update copies the model.
 
     Args:
-        model: whose parameters and floating-point buffers are averaged.
-        decay: of the average per step, 0 to below 1.
+        model: the model whose parameters and floating-point buffers are averaged.
+        decay: decay of the average per step, 0 to below 1.
     """
     if not decay:
         return None

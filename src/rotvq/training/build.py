@@ -1,4 +1,4 @@
-"""From a configuration to a model."""
+"""Builds the model that a configuration describes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rotvq.training.folder import read_config
 
 
 def build_model(config: Config) -> VQVAE:
-    """The model of a configuration, with weights drawn from torch's global generator."""
+    """Build the model of a configuration, with weights drawn from torch's global generator."""
     return VQVAE(**vars(config.model), quantizer=_quantizer(config))
 
 
@@ -35,11 +35,11 @@ def _quantizer(config: Config) -> Quantizer:
             f"model.dim: expected a multiple of quantizer.groups {options.groups}; got {dim}. "
             "Choose another number of groups."
         )
-    groups = [_residual(config, dim // options.groups) for _ in range(options.groups)]
+    groups = [_group(config, dim // options.groups) for _ in range(options.groups)]
     return GroupedQuantizer(groups) if options.groups > 1 else groups[0]
 
 
-def _residual(config: Config, dim: int) -> Quantizer:
+def _group(config: Config, dim: int) -> Quantizer:
     options = config.quantizer
     if options.codes in BINARY:
         return _binary(config, dim)
@@ -93,8 +93,8 @@ def load_model(folder: Path, weights: str = run_folder.WEIGHTS) -> VQVAE:
     """The trained model of a run, on the CPU in evaluation mode.
 
     Args:
-        folder: of the run.
-        weights: name of the file in it.
+        folder: the run folder.
+        weights: name of the weights file in the folder.
 
     Raises:
         UserError: the folder holds no run, or no weights that fit its configuration.

@@ -1,4 +1,4 @@
-"""The one protocol by which progress, trackers and studies follow a run."""
+"""Callbacks: how progress bars, trackers and studies follow a run."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 class Callback:
     """Base class of everything that follows a run: override the methods that you need.
 
-    Of several processes, the main one calls them.
+    With several processes, only the main one calls them.
     """
 
     def on_images(self, images: int, means: Any) -> None:
         """Called about twice a second and at the end of each epoch.
 
         Args:
-            images: trained on since the start of the run.
-            means: over the images of the current epoch so far, a dataclass with a `loss`:
+            images: number of images trained on since the start of the run.
+            means: means over the current epoch so far, a dataclass with a `loss`:
                 `rotvq.evaluation.metrics.Means` of a tokenizer, `rotvq.generation.totals.Means` of
                 a prior.
         """
@@ -34,5 +34,5 @@ class Callback:
         What you write here is written again if the run is killed before its checkpoint.
 
         Args:
-            record: the line of epochs.jsonl.
+            record: the epoch's line in epochs.jsonl.
         """

@@ -31,9 +31,9 @@ def card(model: VQVAE, folder: Path, name: str = "owner/name") -> str:
     """Markdown with the Hub's metadata.
 
     Args:
-        model: of the run.
-        folder: of a finished run; without an evaluation the card has no metrics.
-        name: on the Hub.
+        model: the run's model.
+        folder: the folder of a finished run; without an evaluation the card has no metrics.
+        name: name on the Hub.
 
     Raises:
         UserError: a record of the run is damaged.
@@ -43,7 +43,7 @@ def card(model: VQVAE, folder: Path, name: str = "owner/name") -> str:
         return text
     run = load_run(folder)
     assert run.evaluation
-    return text + "\n".join(["", *_results(run, run.evaluation), "", *_making(run), ""])
+    return text + "\n".join(["", *_results(run, run.evaluation), "", *_training(run), ""])
 
 
 def _results(run: RunRecord, evaluation: Evaluation) -> list[str]:
@@ -69,7 +69,7 @@ def _results(run: RunRecord, evaluation: Evaluation) -> list[str]:
 
 
 def _levels(evaluation: Evaluation) -> list[str]:
-    """A table of the bitrates of a residual quantizer; nothing without one."""
+    """A table with a row for each bitrate of a residual quantizer; empty without one."""
     names = ("bits_per_image", "mse", "psnr", "ssim")
     rows = [
         [f"{n}", *(f"{row.get(name, math.nan):.5g}" for name in names)]
@@ -82,7 +82,7 @@ def _levels(evaluation: Evaluation) -> list[str]:
     return [*(f"| {' | '.join(cells)} |" for cells in table), ""]
 
 
-def _making(run: RunRecord) -> list[str]:
+def _training(run: RunRecord) -> list[str]:
     config = asdict(read_config(run.path))
     for group, name in (("data", "source"), ("training", "perceptual")):
         config[group].pop(name, None)  # may be a private path

@@ -46,7 +46,7 @@ class Position:
 class Checkpoint:
     """The state of a run: model, average, optimizer, scaler, generator, sums, position.
 
-    A run without a discriminator writes no entry for one, as before there were any.
+    A run without a discriminator writes no entry for one, as older versions did.
     """
 
     model: dict[str, Tensor]
@@ -91,7 +91,7 @@ def before(path: Path) -> Path:
 
 
 def settle(path: Path) -> str:
-    """Make sure that the newer intact one of the two checkpoints is at `path`.
+    """Make sure that the newest intact checkpoint is at `path`.
 
     Returns:
         A sentence if a damaged checkpoint was replaced, or nothing.

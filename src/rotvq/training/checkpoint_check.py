@@ -30,10 +30,10 @@ def load_checked(
     """Read the checkpoint of a run.
 
     Args:
-        path: of the checkpoint.
+        path: path of the checkpoint.
         fresh: the state of the same run before its first step.
-        moments: of the optimizer, as `optimizer.moments` returns them.
-        steps: of an epoch.
+        moments: moments of the optimizer, as `optimizer.moments` returns them.
+        steps: steps per epoch.
         batch_size: images of a step.
 
     Raises:
@@ -64,9 +64,9 @@ def placed(
     """The optimizer's state, each moment in its own memory with the layout of its parameter.
 
     Args:
-        saved: as `load_checked` returns it.
-        optimizer: whose options are kept.
-        moments: of the optimizer.
+        saved: the state from `load_checked`.
+        optimizer: the optimizer, whose options are kept.
+        moments: moments of the optimizer.
     """
     state: dict[int, dict[str, Tensor]] = {}
     for i, like in enumerate(moments):
@@ -112,7 +112,8 @@ def _check_tensor(found: Any, expected: Tensor, name: str) -> None:
 
 
 def _check_optimizer(found: Any, groups: Any, moments: Sequence[Moments]) -> None:
-    """Parameters without gradients have no moments; of groups only the types are checked."""
+    """Check an optimizer's state. Parameters without gradients have no moments, and options of
+    groups may have other values."""
     _require(isinstance(found, dict), "optimizer", "a mapping", _kind(found))
     state, theirs = found.get("state"), found.get("param_groups")
     _require(isinstance(state, dict), "optimizer.state", "a mapping", _kind(state))

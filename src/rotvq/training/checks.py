@@ -9,12 +9,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from rotvq.errors import UserError
 
 SHORT = reprlib.Repr()
-"""A few lines of nested YAML aliases expand to a value whose text does not fit in memory."""
+"""Shortens values in messages: nested YAML aliases can expand to more text than fits in memory."""
 SHORT.maxlevel, SHORT.maxstring = 2, 200
 
 
 def check_types(part: Any) -> None:
-    """Check the type of every field: a file edited by hand passes no parser.
+    """Check the type of every field; no parser does that for a file edited by hand.
 
     Raises:
         UserError: a value has another type.
@@ -32,6 +32,6 @@ def check_types(part: Any) -> None:
 
 
 def require(holds: bool, name: str, expected: str, received: object) -> None:
-    """Raise a UserError with these words unless a condition holds."""
+    """Raise a UserError unless a condition holds."""
     if not holds:
         raise UserError(f"{name}: expected {expected}; got {received}.")

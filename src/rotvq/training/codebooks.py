@@ -1,4 +1,4 @@
-"""The codebooks of a model while it trains: their start, their decay, their health."""
+"""The codebooks of a model during training: initialization from data, and health."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rotvq.quantization import health
 from rotvq.training.samples import Samples
 
 VECTORS_PER_CODE = 2
-"""Latent vectors per code that k-means starts from, if there are as many images."""
+"""Latent vectors per code that k-means uses, if there are enough images."""
 
 
 def images_to_start_from(model: VQVAE, samples: Samples, batch_size: int) -> int:
-    """How many images codes are placed from: a batch, or more if it has too few vectors."""
+    """How many images to initialize the codes from: a batch, or more if it has too few vectors."""
     tokens = samples.sides[0] // model.stride * (samples.sides[1] // model.stride)
     return max(batch_size, -(-VECTORS_PER_CODE * model.quantizer.codebook_size // tokens))
 
@@ -32,16 +32,16 @@ def place_codes(
     accelerator: Accelerator,
     autocast: Callable[[], torch.autocast],
 ) -> None:
-    """Place the codes of `init: data` by k-means over the latents of some images.
+    """Initialize the codes by k-means over the latents of some images (`init: data`).
 
     All processes see the same images, and the codebook counts those of the main one, so any
     number of processes starts from the same codes.
 
     Args:
-        model: whose codebooks are not ready yet.
+        model: a model whose codebooks are not ready yet.
         images: uint8, on the device.
-        micro_batch_size: images at a time.
-        accelerator: of this process.
+        micro_batch_size: images per forward pass.
+        accelerator: this process's accelerator.
         autocast: the precision of the network.
     """
     with autocast():
@@ -54,7 +54,7 @@ def place_codes(
 def health_of(model: VQVAE) -> dict[str, Any]:
     """The health of the codebooks for an epoch's record; empty without a learned codebook.
 
-    Of several codebooks: the sum of dead codes, the greatest age, and the means of the rest.
+    For several codebooks: the sum of the dead codes, the greatest age, and means of the rest.
     """
     found = [health(codebook) for codebook in model.quantizer.codebooks]
     if not found:

@@ -19,7 +19,7 @@ class Advice(NamedTuple):
 
     Args:
         option: its name, such as "quantizer.restart".
-        value: as on the command line.
+        value: its value on the command line.
         applies: whether a run with this configuration lacks it.
     """
 
@@ -38,7 +38,7 @@ ADVICE = (
 def advised(config: Config) -> dict[str, Any]:
     """The options that help against collapse and are not set yet, with their values.
 
-    None for a fixed grid: what was tried helped one run and hurt another.
+    Empty for a fixed grid: the options that were tried helped some runs and hurt others.
     """
     if config.quantizer.levels or config.quantizer.codes != "learned":
         return {}
@@ -53,7 +53,7 @@ def warning(history: Sequence[Mapping[str, Any]], config: Config) -> str | None:
 
     Args:
         history: the records of the epochs so far.
-        config: of the run.
+        config: configuration of the run.
     """
     if len(history) < 2:
         return None

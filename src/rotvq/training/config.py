@@ -97,14 +97,14 @@ class QuantizerConfig:
         restart: restart codes used less than this share of the mean; 0 disables it, 0.03 is a good
             start.
         metric: "euclidean", or "cosine" for codes and vectors of unit length.
-        codes: "learned"; or a bit for each channel, as "lookup_free" codes of ±1 (LFQ) or
-            "spherical" ones of unit length (BSQ).
+        codes: "learned"; or binary, one bit per channel: "lookup_free" codes of ±1 (LFQ) or
+            "spherical" codes of unit length (BSQ).
         levels: levels of finite scalar quantization, such as "8,5,5,5", instead of a learned
             codebook.
-        residual: number of levels, quantizers in sequence; each quantizes the residual of the
-            previous.
-        dropout: with residual, share of the training images that use a random number of levels
-            (quantizer dropout), so that the first levels alone decode well; 0.5 is a good start.
+        residual: number of levels of residual quantization; each level quantizes what the previous
+            ones left over.
+        dropout: share of the training images that use a random number of residual levels (quantizer
+            dropout), so that the first levels alone decode well; 0.5 is a good start.
         groups: number of channel groups, each with its own quantizer.
     """
 
@@ -216,8 +216,8 @@ class TrainingConfig(LossConfig, OptimizationConfig):
     """Optimization.
 
     Args:
-        effort: train on tokens that are searched for with this effort, 0 to 9, to fine-tune a model
-            that is used with effort; 0 trains on the nearest codes. Needs codes learned by
+        effort: search for the training tokens with this effort, 0 to 9, to fine-tune a model for
+            encoding with effort; 0 trains on the nearest codes. Requires codes learned by
             gradient.
         init_from: start from the weights of this run, saved model or hub model (OWNER/NAME); null
             for random weights.
@@ -243,7 +243,7 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
-        """The configuration of values by group, as `dataclasses.asdict` returns them.
+        """Build a configuration from values by group, as `dataclasses.asdict` returns them.
 
         Raises:
             UserError: a value is not allowed.

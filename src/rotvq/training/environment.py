@@ -17,7 +17,7 @@ from rotvq.errors import UserError
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """Resolve "auto" to bf16 if the hardware supports it, else fp32; other names stay.
+    """Resolve "auto" to bf16 if the hardware supports it, else fp32; other names are kept.
 
     Raises:
         UserError: fp16 on a CPU, where gradients would underflow.
@@ -65,7 +65,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the checkout that runs, and whether it has uncommitted changes; or None."""
+    """Commit of the running checkout and whether it has uncommitted changes; None without one."""
 
     # An installed copy may be inside an untrusted project: git must not run its hooks or lock its
     # index. GIT_* variables, as set in a git hook, may point to another repository.

@@ -19,7 +19,7 @@ from rotvq.training.totals import TrainingTotals
 
 
 def is_due(every: int, epoch: int, epochs: int) -> bool:
-    """Whether an epoch, counted from 1, is one of every so many, or the last."""
+    """Whether an epoch, counted from 1, is a multiple of `every` or the last one."""
     return epoch % every == 0 or epoch == epochs
 
 
@@ -30,8 +30,8 @@ def epoch_record(
 
     Args:
         state: at the end of the epoch; its totals are those of all processes.
-        config: of the run.
-        images: to test on.
+        config: configuration of the run.
+        images: images to test on.
     """
     options, at = config.training, state.position
     epoch = at.epoch + 1

@@ -1,6 +1,6 @@
-"""Preparing the folder of a run: a new one, one to replace, one to resume.
+"""Prepares a run folder: for a new run, to replace a run, or to resume one.
 
-What is in the folder is described in `rotvq.run_folder`.
+`rotvq.run_folder` describes what is in the folder.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def check_same_data(folder: Path, splits: Mapping[str, Any], precision: str | No
     """Check that a run was trained on the images at hand.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         splits: size and fingerprint of the images, as in its record.
         precision: the one this machine resolves to, if it must be the run's.
 

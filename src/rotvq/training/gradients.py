@@ -11,8 +11,8 @@ from torch import Tensor, nn
 def clip(modules: Sequence[nn.Module], largest: float) -> Tensor:
     """Clip the gradient norm of the first module to `largest`, unless that is 0.
 
-    The others are discriminators: Adam alone moves them, and clipping would undo the gradient
-    penalty, which comes in few steps and strong.
+    The others are discriminators: only Adam updates them, and clipping would undo the
+    gradient penalty, which is large but comes in few steps.
 
     Returns:
         The norm before, plus those of the other modules.
@@ -30,7 +30,7 @@ def _norm(module: nn.Module) -> Tensor:
 
 
 def scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
-    """A loss scaler that skips steps with non-finite gradients, without a wait for the device.
+    """A loss scaler that skips steps with non-finite gradients, without waiting for the device.
 
     Only fp16 needs the scaling. In other precisions the scale is 1: it would grow after more steps
     than any run has, and the backoff factor is so close to 1 that the product rounds to 1.

@@ -23,7 +23,7 @@ class RunImages:
     Args:
         train: images to train on.
         test: images of the final evaluation.
-        validation: images held out of the training split; None without.
+        validation: images held out of the training split; None if there are none.
     """
 
     train: Tensor
@@ -37,7 +37,7 @@ class RunImages:
 
     @property
     def splits(self) -> dict[str, Tensor]:
-        """By name, as in the record of a run."""
+        """The splits by name, as in the record of a run."""
         named = {"train": self.train, "test": self.test}
         return named if self.validation is None else named | {"validation": self.validation}
 

@@ -24,8 +24,8 @@ class Lifecycle(TrainingRun[M, S]):
     """One run in one folder: `begin` or `resume` it, then `run` it to the end.
 
     Args:
-        config: of the run, a dataclass with the options in `training`.
-        folder: of the run. Nothing is written before `begin` or `resume`.
+        config: configuration of the run, a dataclass with the options in `training`.
+        folder: the run folder. Nothing is written before `begin` or `resume`.
 
     Raises:
         UserError: configuration, data and processes do not fit together.
@@ -39,7 +39,7 @@ class Lifecycle(TrainingRun[M, S]):
 
     @abstractmethod
     def _describe(self, command: str, start: dict[str, str] | None = None) -> None:
-        """Write run.json and what else says what the run was made from."""
+        """Write run.json and everything else that says what the run was made from."""
 
     @abstractmethod
     def _splits(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Lifecycle(TrainingRun[M, S]):
         """The record of the evaluation, at the end of the run."""
 
     def _check_resumed(self) -> None:
-        """Check that the rest of what the run was made from is the same, by its record."""
+        """Check that everything else the run was made from still matches its record."""
 
     def _load_start(self) -> dict[str, str] | None:
         """Load the weights that the run starts from; returns their origin for the record."""

@@ -16,7 +16,7 @@ class RunLock:
     """The lock of a run's folder. The system releases it when the process ends in any way.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
     """
 
     def __init__(self, folder: Path) -> None:

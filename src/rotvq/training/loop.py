@@ -30,10 +30,10 @@ Run = TrainingRun[Any, Any]
 
 
 def train(run: Run, callbacks: Sequence[Callback], interrupt: Interrupt) -> None:
-    """Take the steps and epochs that are left.
+    """Train for the remaining steps and epochs.
 
     Args:
-        run: where it stands.
+        run: the run, which continues from its position.
         callbacks: called by the main process.
         interrupt: checked after each step.
 
@@ -117,10 +117,10 @@ def train(run: Run, callbacks: Sequence[Callback], interrupt: Interrupt) -> None
 
 
 def _read(run: Run, watch: Monitor, order: Tensor, callbacks: Sequence[Callback]) -> None:
-    """Read the steps since the last reading: report the bad ones, and the means so far."""
+    """Read the steps since the last reading; report bad steps and the means so far."""
     at = run.position
     for ago, value in watch.read().items():
-        message = _report(run, at.step - ago, watch.of, value, order)
+        message = _report(run, at.step - ago, watch.watched, value, order)
         for callback in callbacks:
             callback.on_bad_step(message)
     if at.bad.in_a_row >= monitor.PATIENCE:

@@ -1,4 +1,4 @@
-"""The part of a run's configuration that says what is minimized. Free of torch."""
+"""The loss options of a run's configuration. Free of torch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class LossConfig:
         perceptual: network of the perceptual loss: a folder written by rotvq classifier, the file
             of an LPIPS network, or "lpips" to download that file.
         perceptual_weight: weight of the perceptual loss; 0 disables it.
-        adversarial_weight: weight of the adversarial loss, whose discriminator is trained along; 0
-            disables both.
+        adversarial_weight: weight of the adversarial loss, whose discriminator is trained together
+            with the model; 0 disables both.
         adversarial_start: share of the run before the adversarial loss begins.
     """
 

@@ -33,21 +33,21 @@ class BadSteps:
     """Counts of bad steps; part of a run's position.
 
     Args:
-        total: in the run so far.
-        in_a_row: up to now.
+        total: bad steps in the run so far.
+        in_a_row: consecutive bad steps up to now.
     """
 
     total: int = 0
     in_a_row: int = 0
 
     def count(self, watched: Tensor) -> list[int]:
-        """Count the bad ones among consecutive steps; the host waits for the device here.
+        """Count the bad steps among consecutive ones; the host waits for the device here.
 
         Args:
-            watched: (n,) a number of each step, nan or infinite for a bad one.
+            watched: one number per step, shape (n,); nan or infinite for a bad step.
 
         Returns:
-            The places of the bad steps, 0 to n − 1. Counting ends after `PATIENCE` in a row.
+            The positions of the bad steps, 0 to n − 1. Counting ends after `PATIENCE` in a row.
         """
         bad = []
         for place, finite in enumerate(watched.isfinite().tolist()):
@@ -61,13 +61,13 @@ class BadSteps:
 
 
 class Monitor:
-    """Collects a number of each step on the device, and reads them about twice a second.
+    """Collects one number per step on the device, and reads them about twice a second.
 
     Args:
-        accelerator: of this process; several processes read at the same steps.
-        precision: of the network. In fp16 the losses are watched and not the gradients, because
-            the loss scaler finds its scale by steps whose gradients overflow.
-        counts: of the run.
+        accelerator: this process's accelerator; several processes read at the same steps.
+        precision: precision of the network. In fp16, losses are watched instead of gradients, because
+            the loss scaler finds its scale by letting gradients overflow.
+        counts: the run's counts of bad steps.
     """
 
     def __init__(self, accelerator: Accelerator, precision: str, counts: BadSteps) -> None:
@@ -80,7 +80,7 @@ class Monitor:
         return len(self._watched)
 
     @property
-    def of(self) -> str:
+    def watched(self) -> str:
         """What is watched, in words."""
         return "loss" if self._of_losses else "gradient norm"
 
@@ -88,8 +88,8 @@ class Monitor:
         """Add a step.
 
         Args:
-            losses: of all its micro-batches, scalars.
-            norm: of its gradients, a scalar.
+            losses: losses of all its micro-batches, scalars.
+            norm: norm of its gradients, a scalar.
         """
         # A sum is finite only if every term is.
         self._watched.append(
@@ -97,7 +97,7 @@ class Monitor:
         )
 
     def is_due(self, step: int, steps: int) -> bool:
-        """Whether to read now, after a number of the steps of an epoch."""
+        """Whether to read now, after `step` of the `steps` steps of an epoch."""
         if step == steps:
             return True
         if self._accelerator.num_processes > 1:
@@ -120,10 +120,10 @@ def report(
     """Write what is known about a bad step to step_N.json, and its images to step_N.npz.
 
     Args:
-        folder: of all reports of the run.
+        folder: where the run's reports are written.
         step: its number in the run, from 1.
         facts: about the step and the run.
-        images: of its batch.
+        images: images of its batch.
     """
     folder.mkdir(exist_ok=True)
     name = f"step_{step:08d}"

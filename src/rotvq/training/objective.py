@@ -1,4 +1,4 @@
-"""What a tokenizer is trained for: its own losses, and those of networks that see its images."""
+"""The training objective: the tokenizer's own losses, and those of networks that judge it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rotvq.training.perceptual import ClassifierEmbedding, load_embedding, perce
 PIXEL_LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss}
 
 Losses = dict[str, Float[Tensor, ""]]
-"""Further losses by name, before weights."""
+"""Additional losses by name, not yet weighted."""
 
 
 class Objective(nn.Module):
@@ -29,9 +29,9 @@ class Objective(nn.Module):
     loss scaling and skipped steps work as they do without a discriminator.
 
     Args:
-        model: that is trained.
-        embedding: the frozen network of the perceptual loss, if there is one.
-        discriminator: that is trained along, if there is one.
+        model: the model being trained.
+        embedding: the frozen network of the perceptual loss; None without one.
+        discriminator: trained together with the model; None without one.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Objective(nn.Module):
 
     @property
     def names(self) -> list[str]:
-        """The names of the further losses."""
+        """The names of the additional losses."""
         perceptual = ["perceptual_loss"] * (self.embedding is not None)
         return perceptual + ["adversarial_loss", "discriminator_loss"] * (
             self.discriminator is not None
@@ -61,7 +61,7 @@ class Objective(nn.Module):
 
         Args:
             x: images in [-1, 1].
-            tokens: to decode, as in `VQVAE.forward`.
+            tokens: the tokens to decode, as in `VQVAE.forward`.
             penalize: whether the discriminator's gradient penalty is due.
         """
         output: VQVAEOutput = self.model(x, tokens)
@@ -79,8 +79,9 @@ def build_objective(
     """The objective of a run, and the description of the perceptual network for run.json.
 
     Args:
-        model: on its device.
-        config: of the run; a discriminator's weights are drawn from torch's global generator.
+        model: the model, on its device.
+        config: configuration of the run. A discriminator's weights are drawn from torch's global
+            generator.
         sides: height and width of the images.
 
     Raises:
@@ -110,14 +111,14 @@ def total_loss(
     options: TrainingConfig,
     progress: float,
 ) -> Float[Tensor, ""]:
-    """The weighted sum that is minimized: eq. 7, and the further losses.
+    """The weighted sum that is minimized: eq. 7 plus the additional losses.
 
     Args:
-        output: of the model.
-        losses: of the objective; the discriminator's has weight 1, because no gradient of it
+        output: the model's output.
+        losses: losses of the objective; the discriminator's has weight 1, because no gradient of it
             reaches the model.
         x: the images, in [-1, 1].
-        options: with the weights.
+        options: the weights of the losses.
         progress: share of the run's steps that are done, 0 to 1.
     """
     if options.pixel_loss != "mse":
@@ -130,7 +131,7 @@ def total_loss(
     }
     loss = output.loss(options.beta, options.entropy_weight)
     for name, value in losses.items():
-        # A weight of 0 saves the way back through the network.
+        # With a weight of 0, the backward pass through the network is skipped.
         if weights[name]:
             loss = loss + weights[name] * value
     return loss

@@ -22,7 +22,7 @@ UPDATE_SIZE = 0.2
 """Root mean square of Muon's updates, in learning rates: about that of Adam's."""
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
-"""p(x) = ax + bx³ + cx⁵, five times, takes singular values from 0.003 to 1 to 1 ± 0.3."""
+"""p(x) = ax + bx³ + cx⁵, applied five times, maps singular values in [0.003, 1] to 1 ± 0.3."""
 
 
 def orthogonalized(g: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
@@ -33,7 +33,7 @@ def orthogonalized(g: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
     matrices that is quicker than on g itself, and exact to rounding.
 
     Args:
-        g: any finite matrix; one of zeros stays so.
+        g: any finite matrix; a zero matrix stays zero.
     """
     if g.shape[0] > g.shape[1]:
         return orthogonalized(g.T).T
@@ -63,15 +63,15 @@ class Muon(Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take a step; the gradients of the matrices are used up."""
+        """Take a step, which clears the gradients of the matrices."""
         for group in self.param_groups:
             for p in group["params"] if group.get("orthogonal") else ():
                 if p.grad is not None:
-                    self._turn(p, p.grad, group["lr"])
-                    p.grad = None  # Adam passes over it
+                    self._update_matrix(p, p.grad, group["lr"])
+                    p.grad = None  # Adam skips it
         return super().step(closure)
 
-    def _turn(self, p: Tensor, g: Tensor, lr: float) -> None:
+    def _update_matrix(self, p: Tensor, g: Tensor, lr: float) -> None:
         state = self.state[p]
         if not state:
             # Adam reads the step of every state when it loads one.
@@ -92,10 +92,11 @@ def make_optimizer(
     """The optimizer of a run.
 
     Args:
-        model: whose parameters it moves.
-        options: of the run.
-        parts: of the model, whose matrices are Muon's; codes and embeddings are left to Adam.
-        discriminator: that Adam trains along, if there is one.
+        model: the model whose parameters it updates.
+        options: options of the run.
+        parts: the parts of the model whose matrices Muon updates; codes and embeddings are left to
+            Adam.
+        discriminator: trained by Adam together with the model; None without one.
     """
     rate, parameters = options.learning_rate, [*model.parameters()]
     groups: list[dict[str, Any]] = [{"params": parameters}]
@@ -109,7 +110,7 @@ def make_optimizer(
         ]
     if discriminator is not None:
         groups.append({"params": [*discriminator.parameters()], **DISCRIMINATOR})
-    # What the scheduler would add, so that a checkpoint is checked whole.
+    # The scheduler would add this key later, and checkpoints are checked for every key.
     for group in groups:
         group["initial_lr"] = rate
     if options.optimizer == "muon":

@@ -30,7 +30,7 @@ class ClassifierEmbedding(nn.Module):
     mean over stages and positions, 0 to 2.
 
     Args:
-        classifier: whose stages are used.
+        classifier: the classifier whose stages are used.
     """
 
     def __init__(self, classifier: Classifier) -> None:
@@ -53,7 +53,7 @@ class VGGEmbedding(nn.Module):
     """Images to the weighted features of VGG16 whose squared distance is LPIPS.
 
     Args:
-        network: as `evaluation.perceptual.network("lpips")` returns it.
+        network: the result of `evaluation.perceptual.network("lpips")`.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -73,9 +73,9 @@ def perceptual_loss(
     """Mean squared distance of embeddings, with a gradient for the reconstruction alone.
 
     Args:
-        embedding: one of this module.
+        embedding: an embedding from this module.
         x: images in [-1, 1]; grayscale ones are embedded as gray RGB images.
-        reconstruction: in [-1, 1], in any precision.
+        reconstruction: reconstructions in [-1, 1], in any precision.
     """
     with torch.no_grad():
         wanted = embedding(x.expand(-1, 3, -1, -1))

@@ -24,9 +24,9 @@ AGREE_EVERY = 16
 
 
 def make_accelerator(options: OptimizationConfig) -> Accelerator:
-    """The accelerator of this process; it picks the device."""
+    """This process's accelerator, which chooses the device."""
     AcceleratorState._reset_state()
-    # All processes update their codebooks alike, so no buffer has to be broadcast.
+    # All processes update their codebooks identically, so no buffer has to be broadcast.
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     # Without a GPU, accelerate joins the processes only with an explicit request for the CPU.
     cpu = options.device == "cpu" or environment.accelerator().type == "cpu"
@@ -50,7 +50,7 @@ def accumulate(
 
 
 def share(options: OptimizationConfig, processes: int) -> int:
-    """Images of each batch that one process takes.
+    """Number of images of each batch that one process gets.
 
     Raises:
         UserError: the batch does not divide into processes and micro-batches.
@@ -69,8 +69,8 @@ def check_shared(accelerator: Accelerator, folder: Path, seen: int) -> None:
     """Check that all processes found the same content in a folder; waits for all of them.
 
     Args:
-        accelerator: of this process.
-        folder: of the run.
+        accelerator: this process's accelerator.
+        folder: the run folder.
         seen: a number that stands for what this process found.
 
     Raises:

@@ -21,11 +21,11 @@ from rotvq.training.samples import Samples
 
 
 def facts(device: torch.device, precision: str, command: str) -> dict[str, Any]:
-    """What the record of any run says: format, command, time, versions, hardware, commit.
+    """What every run's record contains: format, command, time, versions, hardware, commit.
 
     Args:
-        device: of the run.
-        precision: of the network.
+        device: device of the run.
+        precision: precision of the network.
         command: the command line.
     """
     return {
@@ -56,16 +56,16 @@ def write_run_record(
     """Write run.json, the arguments of the model and the list of skipped images.
 
     Args:
-        folder: of a run that starts now.
-        config: of the run.
+        folder: the folder of a run that is starting.
+        config: configuration of the run.
         data: where the images come from.
-        images: those in use, on the device.
-        samples: what an epoch takes of them.
-        model: as built.
-        precision: of the network.
+        images: the images in use, on the device.
+        samples: the training samples of an epoch.
+        model: the untrained model.
+        precision: precision of the network.
         command: the command line.
         start: the model whose weights the run starts from; None for random ones.
-        perceptual: the network of the perceptual loss; None without.
+        perceptual: the network of the perceptual loss; None if there is none.
     """
     height, width = images.test.shape[2:]
     tokens = (height // model.stride) * (width // model.stride)

@@ -1,4 +1,4 @@
-"""A run in memory: model and state, and what the loop asks of what it trains."""
+"""A run in memory: model, state, and what the training loop needs from both."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from rotvq.training.state import M, S, TrainingState
 
 
 class TrainingRun(ABC, Generic[M, S]):
-    """A run in memory; a subclass says what is trained, on what.
+    """A run in memory; subclasses define what is trained and on what data.
 
     Args:
-        options: of the run.
-        folder: of the run; nothing is written yet.
+        options: options of the run.
+        folder: the run folder; nothing is written yet.
 
     Attributes:
-        command: that continues the run, as in `rotvq train`.
-        steps: of an epoch.
+        command: the command that continues the run, as in `rotvq train`.
+        steps: steps per epoch.
         state: everything that changes during training.
 
     Raises:
@@ -56,14 +56,14 @@ class TrainingRun(ABC, Generic[M, S]):
         objective: nn.Module | None = None,
         discriminator: nn.Module | None = None,
     ) -> None:
-        """Make the state of a model that is on the device.
+        """Create the training state of a model that is already on the device.
 
         Args:
-            model: that is trained.
-            parts: of it, whose matrices are Muon's.
-            totals: of an epoch.
-            objective: the module to call instead of the model, which holds it.
-            discriminator: that is trained along; also in the objective.
+            model: the model being trained.
+            parts: the parts of the model whose matrices Muon updates.
+            totals: sums over an epoch.
+            objective: the module that contains the model and is called in its place.
+            discriminator: trained together with the model; also part of the objective.
         """
         self.state = TrainingState(
             model,
@@ -105,7 +105,7 @@ class TrainingRun(ABC, Generic[M, S]):
         """Write the picture of the epoch that has ended."""
 
     def facts(self) -> dict[str, Any]:
-        """What else to report about a step with non-finite gradients."""
+        """Additional facts to report about a step with non-finite gradients."""
         return {}
 
     @property

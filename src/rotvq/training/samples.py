@@ -21,8 +21,8 @@ class Samples:
     Args:
         images: on the device, (n, c, h, w).
         split: the same images, possibly with larger pictures to crop.
-        batch_size: samples in an epoch, at least; fewer images are repeated.
-        seed: of order, crops and flips.
+        batch_size: minimum number of samples in an epoch; fewer images are repeated.
+        seed: seed of order, crops and flips.
         flip: flip each sample horizontally with probability 1/2.
     """
 
@@ -59,7 +59,7 @@ class Samples:
         return torch.where(flipped, samples.flip(3), samples)
 
     def _flips(self, epoch: int) -> Bool[Tensor, " n"]:
-        """Which samples of an epoch are flipped; drawn once, when it is first asked for."""
+        """Which samples of an epoch are flipped; drawn once, on first use."""
         if self._drawn[0] != epoch:
             coins = np.random.default_rng((self.seed, epoch)).random(len(self))
             self._drawn = (epoch, torch.from_numpy(coins < 0.5).to(self.images.device))

@@ -47,16 +47,17 @@ SCHEDULES = {"constant": constant, "cosine": cosine}
 def lr_scheduler(
     optimizer: Optimizer, schedule: str, peak: float, steps: int, done: int
 ) -> LambdaLR:
-    """The scheduler of a run, at the step where the run stands.
+    """The learning rate scheduler of a run, set to its current step.
 
     It has no state of its own: a resumed run, perhaps of more epochs, derives it from its position.
 
     Args:
-        optimizer: whose learning rate it sets; a group with a `rate` gets that share of it.
+        optimizer: the optimizer whose learning rate it sets. A parameter group with a `rate` gets
+            that share of it.
         schedule: one of `SCHEDULES`.
         peak: the full learning rate.
-        steps: of the run.
-        done: steps that are done.
+        steps: steps in the whole run.
+        done: steps already taken.
     """
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] = peak * group.get("rate", 1.0)

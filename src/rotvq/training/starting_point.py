@@ -31,7 +31,7 @@ class StartingPoint(NamedTuple):
 
     Args:
         weights: state dict of a `VQVAE`, including the statistics of its codebooks.
-        record: for run.json.
+        record: its entry in run.json.
     """
 
     weights: dict[str, Tensor]
@@ -41,11 +41,11 @@ class StartingPoint(NamedTuple):
 def like(config: Config, name: str) -> Config:
     """A configuration with the network and the quantizer of a saved model.
 
-    The decay of its codebook is that of the end of its training, and stays constant.
+    The decay of the codebook stays at its value from the end of that model's training.
 
     Args:
         config: everything else.
-        name: as in `VQVAE.from_pretrained`.
+        name: a name as in `VQVAE.from_pretrained`.
 
     Raises:
         UserError: there is no such model, or `rotvq train` cannot build one like it.

@@ -25,7 +25,7 @@ class Sums(Protocol):
         """Sum over all processes, if there are several."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The tensors that are added to."""
+        """The sums."""
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from the tensors of `state_dict`."""
@@ -40,13 +40,13 @@ class TrainingState(Generic[M, S]):
     """Everything that changes while a run trains.
 
     Args:
-        model: that is trained.
+        model: the model being trained.
         average: the moving average of the model, if there is one.
-        optimizer: of the model's parameters.
-        scaler: of the loss, for fp16; it also skips steps with non-finite gradients.
-        totals: of the epoch begun.
+        optimizer: optimizer of the model's parameters.
+        scaler: loss scaler for fp16; it also skips steps with non-finite gradients.
+        totals: sums over the current epoch.
         position: where the run stands.
-        discriminator: that is trained along, if there is one.
+        discriminator: trained together with the model; None without one.
     """
 
     model: M
@@ -59,7 +59,7 @@ class TrainingState(Generic[M, S]):
 
     @property
     def trained(self) -> list[nn.Module]:
-        """The modules that the optimizer moves: the model, and the discriminator."""
+        """The modules that the optimizer updates: the model, and the discriminator."""
         return [self.model, *([self.discriminator] if self.discriminator else [])]
 
     @property
@@ -94,9 +94,9 @@ class TrainingState(Generic[M, S]):
         """Load a checkpoint after checking that all of it belongs to this run.
 
         Args:
-            path: of the checkpoint, in the folder of the run.
-            options: of the run.
-            steps: of an epoch.
+            path: path of the checkpoint, in the folder of the run.
+            options: options of the run.
+            steps: steps per epoch.
             totals: whether this process takes the sums, which are those of all processes.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Sums over an epoch of training: those of the evaluation, and the further losses."""
+"""Sums over a training epoch: those of the evaluation, and of the additional losses."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rotvq.model import VQVAEOutput
 
 
 class TrainingTotals(Totals):
-    """Running sums on the device, with those of further losses.
+    """Running sums on the device, including those of additional losses.
 
     Args:
-        names: of the further losses.
+        names: names of the additional losses.
         codebook_sizes: as in `Totals`.
         dim: channels of z_e.
-        device: of the sums.
+        device: where the sums are kept.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class TrainingTotals(Totals):
 
     @property
     def mean_losses(self) -> dict[str, float]:
-        """The means of the further losses so far, by name; nan before the first batch."""
+        """The means of the additional losses so far, by name; nan before the first batch."""
         means = self.losses / self.sums[4]
         return dict(zip(self.names, means.tolist(), strict=True))
 

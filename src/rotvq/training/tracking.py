@@ -20,7 +20,7 @@ from rotvq.training.trainer import Trainer
 PROJECT = "rotvq"
 
 POINTS = 1000
-"""Points within epochs that are logged of a run, at most."""
+"""Maximum number of points within epochs that are logged for a run."""
 
 
 def check(names: Sequence[str]) -> None:
@@ -44,8 +44,8 @@ def start(names: Sequence[str], config: Config, folder: Path) -> list[GeneralTra
 
     Args:
         names: checked by `check`.
-        config: of the run; logged to the trackers.
-        folder: of the run; trackers that write files use its subfolder `tracking`.
+        config: configuration of the run; logged to the trackers.
+        folder: the run folder; trackers that write files use its subfolder `tracking`.
     """
     return [_started(name, config, folder) for name in names]
 
@@ -54,8 +54,8 @@ class TrackerCallback(Callback):
     """Logs every epoch to the trackers; steps count images.
 
     Args:
-        trackers: as `start` returns them. One that fails is dropped, and the run continues.
-        trainer: of the run.
+        trackers: the trackers from `start`. One that fails is dropped, and the run continues.
+        trainer: the run's trainer.
         say: called with a sentence about a tracker that fails.
     """
 

@@ -35,9 +35,9 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
     """A run that trains a tokenizer: `begin` or `resume` it, then `run` it to the end.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         data: images in memory.
-        folder: of the run. Nothing is written before `begin` or `resume`.
+        folder: the run folder. Nothing is written before `begin` or `resume`.
 
     Raises:
         UserError: configuration, data and processes do not fit together.
@@ -77,7 +77,7 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
         return self.samples.take(numbers, self.position.epoch).to(self.device)
 
     def before_step(self, order: Tensor, progress: float) -> None:
-        """Set the decay of the codebooks, and place the codes of `init: data`."""
+        """Set the decay of the codebooks, and initialize their codes from data if requested."""
         decay, found = self.config.quantizer, self.model.quantizer.codebooks
         for codebook in found:
             codebook.decay = linear(decay.decay, decay.final_decay, progress)
@@ -85,7 +85,7 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
             self.place_codes(order)
 
     def place_codes(self, order: Tensor) -> None:
-        """Place the codes of `init: data` at the start of an epoch of this order."""
+        """Initialize the codes from the first images of an epoch in this order."""
         options = self.config.training
         number = codebooks.images_to_start_from(self.model, self.samples, options.batch_size)
         images = self.samples.take(order[:number], self.position.epoch).to(self.device)
@@ -93,7 +93,7 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
         codebooks.place_codes(self.model, images, size, self.accelerator, self.autocast)
 
     def loss(self, samples: Tensor) -> Tensor:
-        """The mean loss of images: eq. 7, and the further losses."""
+        """The mean loss of images: eq. 7 plus the additional losses."""
         options, images = self.config.training, self.position.images
         progress = images / (options.epochs * self.images_per_epoch)
         x = normalized(samples)
