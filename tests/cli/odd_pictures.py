@@ -211,7 +211,7 @@ def profiled(profiles: Any) -> Iterator[Kind]:
     yield Kind("profiles/grey.png", encoded(GREY, icc_profile=profiles.grey(1.8)),
                colour(grey), None, 1)  # fmt: skip
     yield Kind("profiles/broken.png", encoded(BASE, icc_profile=b"none"), BASE,
-               "colour profile that does not fit, ignored")  # fmt: skip
+               "color profile that does not fit, ignored")  # fmt: skip
 
 
 def damaged() -> Iterator[Kind]:

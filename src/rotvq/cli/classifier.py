@@ -20,12 +20,12 @@ def run(argv: Sequence[str]) -> int:
     """Train, test and save a classifier. Returns the exit status."""
     parser = Parser(
         prog="rotvq classifier",
-        description="Train a small classifier on labelled images (CIFAR-10: a few minutes on 2 "
+        description="Train a small classifier on labeled images (CIFAR-10: a few minutes on 2 "
         "cores). `rotvq reproduce estimators` uses it to measure reconstructions, and trains it if "
         "it is missing.",
     )
     parser.add_argument(
-        "--data", default="cifar10", help="source of labelled images (default: cifar10)"
+        "--data", default="cifar10", help="source of labeled images (default: cifar10)"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("classifier"), help="output folder (default: classifier)"

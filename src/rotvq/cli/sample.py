@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TOKENS, GRID, RECORD = "tokens.npz", "grid.png", "samples.json"
 IN_GRID = 64
-"""Images in the picture of all samples, at most."""
+"""Maximum number of images in the picture of all samples."""
 
 
 def run(argv: Sequence[str]) -> int:

@@ -28,7 +28,7 @@ Examples:
     --vary quantizer.estimator=rotation,straight_through --vary training.seed=0,1,2
 """
 LONGEST = 150
-"""Characters of the name of a run's folder, at most."""
+"""Maximum number of characters in the name of a run folder."""
 
 
 class Planned(NamedTuple):

@@ -12,7 +12,7 @@ from PIL import Image, ImageChops, ImageCms
 
 from rotvq.data_processing.image_formats import Unreadable
 
-_GREY = frozenset({"1", "L", "LA", "La"})
+_GRAY = frozenset({"1", "L", "LA", "La"})
 _LARGEST_PROFILE = 2**23
 """Bytes; printer profiles have up to 3 MB."""
 _SAME = 1
@@ -67,10 +67,10 @@ def to_srgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     """
     alpha = None
     if image.has_transparency_data:
-        with_alpha = "LA" if image.mode in _GREY else "RGBA"
+        with_alpha = "LA" if image.mode in _GRAY else "RGBA"
         image = image if image.mode == with_alpha else image.convert(with_alpha)
         alpha = image.getchannel("A")
-    base = "L" if image.mode in _GREY else image.mode
+    base = "L" if image.mode in _GRAY else image.mode
     base = base if base in ("L", "CMYK", "LAB") else "RGB"
     if image.mode != base:
         image = image.convert(base)

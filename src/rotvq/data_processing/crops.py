@@ -83,8 +83,8 @@ def crop(picture: Pixels, sides: tuple[int, int], key: Sequence[int]) -> Pixels:
     left = random.integers(picture.shape[1] - width + 1)
     part = picture[top : top + height, left : left + width]
     if (height, width) != sides:
-        grey = part.shape[2] == 1
-        image = Image.fromarray(part[..., 0] if grey else part)
+        gray = part.shape[2] == 1
+        image = Image.fromarray(part[..., 0] if gray else part)
         image = image.resize(sides[::-1], Image.Resampling.LANCZOS, reducing_gap=2.0)
         part = np.asarray(image).reshape(*sides, -1)
     return part.transpose(2, 0, 1)

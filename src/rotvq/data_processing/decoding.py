@@ -103,7 +103,7 @@ def _convert(image: Image.Image, target: Target) -> _Decoded:
     try:
         plain = to_srgb(plain, profile)
     except ProfileError as error:
-        skipped.append(("colour profile that does not fit, ignored", first_line(error)))
+        skipped.append(("color profile that does not fit, ignored", first_line(error)))
         plain = to_srgb(plain)
     if orientation is not None:
         plain = plain.transpose(orientation)

@@ -80,8 +80,8 @@ def conform_pixels(pixels: Pixels, target: Target) -> Pixels:
     """The same for pixels (c, h, w); those that already fit are returned unchanged."""
     if pixels.shape[0] == target.channels and target.sides in (None, pixels.shape[1:]):
         return pixels
-    grey = len(pixels) == 1
-    return conform(Image.fromarray(pixels[0] if grey else pixels.transpose(1, 2, 0)), target)
+    gray = len(pixels) == 1
+    return conform(Image.fromarray(pixels[0] if gray else pixels.transpose(1, 2, 0)), target)
 
 
 def _cropped(image: Image.Image, height: int, width: int) -> Image.Image:

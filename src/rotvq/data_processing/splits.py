@@ -33,12 +33,11 @@ class ImageSplit:
         images, labels = self.images, self.labels
         if images.dtype != np.uint8 or images.ndim != 4 or not images.flags.c_contiguous:
             raise ValueError(
-                "images must be C-contiguous uint8 (n, c, h, w), "
-                f"received {images.dtype} {images.shape}"
+                f"images must be C-contiguous uint8 (n, c, h, w), got {images.dtype} {images.shape}"
             )
         if labels is not None and (labels.dtype != np.int64 or labels.shape != images.shape[:1]):
             raise ValueError(
-                f"labels must be int64 ({len(images)},), received {labels.dtype} {labels.shape}"
+                f"labels must be int64 ({len(images)},), got {labels.dtype} {labels.shape}"
             )
 
     def subset(self, chosen: NDArray[np.int64]) -> "ImageSplit":

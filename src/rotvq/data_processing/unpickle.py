@@ -107,7 +107,7 @@ def _check_program(content: bytes) -> None:
 
 def _batch(content: object) -> Batch:
     if not isinstance(content, dict):
-        raise UserError(f"expected a dictionary, received {type(content).__name__}")
+        raise UserError(f"expected a dictionary; got {type(content).__name__}")
     rows = _rows(_entry(content, "data"))
     labels = _entry(content, "labels")
     if not isinstance(labels, list) or not all(type(label) is int for label in labels):
@@ -131,6 +131,6 @@ def _rows(array: object) -> NDArray[np.uint8]:
     match array:
         case _Array(state=(_, (int(n), 3072), _Dtype(code=b"u1" | "u1"), False | 0, bytes(data))):
             if len(data) != n * 3072:
-                raise UserError(f"{n} rows need {n * 3072} bytes, received {len(data)}")
+                raise UserError(f"{n} rows need {n * 3072} bytes; got {len(data)}")
             return np.frombuffer(data, np.uint8).reshape(n, 3072)
     raise UserError("expected its 'data' to be a uint8 array (n, 3072) in C order")

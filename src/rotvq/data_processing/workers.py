@@ -26,14 +26,14 @@ from rotvq.data_processing.resizing import Pixels, Target
 from rotvq.errors import UserError
 
 Items = Callable[[Rows], Iterator[Encoded]]
-"""Of a `Reader`."""
+"""As in `Reader`: the images, or those of some rows."""
 
 PIECE = 128
 """Images that a worker decodes before it is the next one's turn."""
 PIXELS = 2**20
-"""Pixels in a message, about."""
+"""Approximate number of pixels in a message."""
 AHEAD = 8
-"""Messages that a worker decodes ahead, at most."""
+"""Maximum number of messages that a worker decodes ahead."""
 
 
 class DecodedImage(NamedTuple):
@@ -51,7 +51,7 @@ class Message(NamedTuple):
     Args:
         items: name, label and caption of each.
         pixels: (n, c, h, w); None without images.
-        findings: since the last message.
+        findings: what was found since the last message.
         is_last: whether the piece ends here.
     """
 

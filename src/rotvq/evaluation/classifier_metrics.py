@@ -1,4 +1,4 @@
-"""How a classifier sees reconstructions: accuracy, agreement and a Fréchet distance."""
+"""Classifier metrics of reconstructions: accuracy, agreement and a Fréchet distance."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def measure(
 
     Args:
         model: put in evaluation mode during the call.
-        classifier: likewise.
+        classifier: put in evaluation mode too.
         reference: `originals` of the same classifier and images.
         images: uint8, at least 2, on the device of model and classifier.
         labels: int64, true classes.
@@ -133,7 +133,7 @@ def measure(
 
 
 class ClassifierMetrics:
-    """The same metrics, summed up batch by batch.
+    """The same metrics, accumulated batch by batch.
 
     Args:
         classifier: in evaluation mode, on the CPU.
@@ -201,7 +201,7 @@ def _share(a: Tensor, b: Tensor) -> float:
 
 
 class _Given(nn.Module):
-    """In the place of torchmetrics' network: the features are computed already."""
+    """Stands in for torchmetrics' network, because the features are already computed."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every metric of a model over a whole split, with the protocol in words."""
+"""Evaluates a model over a whole split; the record states the protocol in words."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ SEVERAL_CODEBOOKS = {
     "bits": "positions per image times the sum of log2 of the codebook sizes, as a fixed-length "
     "code",
 }
-"""What the protocol says instead if each position has several indices."""
+"""Replaces entries of the protocol if each position has several indices."""
 
 SEVERAL_LEVELS = {
     "levels": "image metrics and bits of the first levels of a residual quantizer alone: "
     "the same tokens, without the indices of the other levels",
 }
-"""What the protocol adds for a residual quantizer."""
+"""Added to the protocol for a residual quantizer."""
 
 SEARCHED = {
     "precision": "float32 throughout, except that the search for tokens decodes in bf16 where the "
@@ -67,7 +67,7 @@ SEARCHED = {
     "forward_mse, losses and relative_error are those of the nearest codes",
     "seconds_per_image": "wall time of the search alone, in batches",
 }
-"""What the protocol adds if tokens were searched for."""
+"""Added to the protocol if tokens were searched for."""
 
 
 def batches(images: Tensor, batch_size: int) -> Iterator[Tensor]:
@@ -104,7 +104,7 @@ def totals_over(model: VQVAE, images: UInt8[Tensor, "n c h w"], batch_size: int)
 
 
 class _ImageMetrics:
-    """Metrics of reconstructions, which are added batch by batch."""
+    """Image metrics of reconstructions, accumulated batch by batch."""
 
     def __init__(self) -> None:
         self.errors: list[Tensor] = []

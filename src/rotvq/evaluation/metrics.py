@@ -15,7 +15,7 @@ from rotvq.errors import UserError
 from rotvq.model import VQVAEOutput
 
 MAX_COUNTED = 2**24
-"""Codes whose use is counted, at most."""
+"""Maximum number of codes whose use is counted."""
 
 
 def perplexity(counts: Int64[Tensor, " k"]) -> Float[Tensor, ""]:
@@ -135,7 +135,7 @@ class Totals:
 
         Args:
             output: the model's output.
-            counts: False to leave it out, decided on the device.
+            counts: False leaves the batch out; on the device, so that the host need not wait.
         """
         images = len(output.indices)
         means = (output.reconstruction_loss, output.codebook_loss, output.commitment_loss)

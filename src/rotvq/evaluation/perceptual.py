@@ -75,10 +75,10 @@ def network_file(metric: str, path: str = "") -> Path:
 
 
 class PerceptualMetrics:
-    """The metrics whose networks are given, summed up batch by batch.
+    """The metrics whose networks are given, accumulated batch by batch.
 
     Args:
-        networks: by metric, from `network`.
+        networks: the networks from `network`, by metric.
         images: number of images to come.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pixels from 0 to 255 to the input of a model, and back (3.1.1)."""
+"""Converts pixels from 0 to 255 to the input of a model, and back (3.1.1)."""
 
 from __future__ import annotations
 

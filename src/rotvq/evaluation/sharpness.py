@@ -1,4 +1,4 @@
-"""How sharp images are: the energy of the differences between neighbouring pixels."""
+"""How sharp images are: the energy of the differences between neighboring pixels."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 SHARPNESS = (
-    "sum of squared differences between neighbouring pixels, reconstructions over originals of the "
+    "sum of squared differences between neighboring pixels, reconstructions over originals of the "
     "whole split: 1 is as sharp as the originals, below 1 blurred; noise raises it too"
 )
 
 
 def edge_energy(x: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
-    """Sum of the squared differences between neighbouring pixels, across and down, of each image.
+    """Sum of the squared differences between neighboring pixels, across and down, of each image.
 
     Args:
         x: images in any range.

@@ -55,8 +55,8 @@ class PretrainedModel(nn.Module):
         Args:
             folder: created if it does not exist. Each file is replaced atomically.
             dtype: dtype of the floating-point weights in the file, such as `torch.float16`;
-                None keeps theirs. They are loaded as float32. Rounded weights are another model, with a
-                fingerprint of its own.
+                None keeps theirs. They are loaded as float32. Rounded weights are another model,
+                with a fingerprint of its own.
 
         Raises:
             UserError: the estimator is a function of your own, several quantizers share one

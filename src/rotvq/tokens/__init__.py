@@ -1,4 +1,4 @@
-"""Images to tokens and back, files of tokens, and a data set of them.
+"""Images to tokens and back, token files, and a dataset of tokens.
 
 `TokenDataset` is imported on first use, so that `rotvq --help` does not wait for torch.
 """

@@ -18,16 +18,16 @@ ARRAYS = ("tokens", "sizes", "names", "name_ends", "labels", "captions")
 Arrays = dict[str, NDArray[Any]]
 
 EXPANSION = 100
-"""Times its size on disk that a file may take in memory: tokens hardly compress."""
+"""A file may take this many times its size in memory; tokens hardly compress."""
 
 IMAGES = 10**7
-"""Images in a file of a model with one code, whose tokens take no bits, at most."""
+"""Maximum number of images in a file whose tokens take no bits, as the model has one code."""
 
 NAME = 4096
-"""Bytes of an image's name, at most."""
+"""Maximum bytes of an image's name."""
 
 CAPTIONS = 2**26
-"""Bytes of all captions together that a file may hold on top of its EXPANSION."""
+"""Maximum bytes of all captions of a file, on top of its EXPANSION."""
 
 
 def to_arrays(tokens: Tokens, compact: bool) -> Arrays:
@@ -35,7 +35,7 @@ def to_arrays(tokens: Tokens, compact: bool) -> Arrays:
 
     Args:
         tokens: tokens of any number of images.
-        compact: compress names, so that they must be unpacked as a whole.
+        compact: compress the names; they can then only be read all at once.
     """
     runs = [(len(list(same)), *size) for size, same in groupby(tokens.sizes)]
     arrays: Arrays = {
@@ -81,7 +81,7 @@ def from_arrays(described: Mapping[str, Any], arrays: Arrays) -> Tokens:
 
 
 def checked_runs(codec: Codec, arrays: Arrays) -> list[tuple[int, Size]]:
-    """Runs of consecutive images of one size: how many, and their size.
+    """Runs of consecutive images of one size: their number, and that size.
 
     Raises:
         ValueError: they do not match the tokens.
@@ -106,7 +106,7 @@ def check_labels(arrays: Arrays) -> NDArray[np.signedinteger[Any]]:
     """
     array = arrays["labels"]
     if array.dtype.kind != "i" or array.ndim != 1:
-        raise ValueError("its labels are not whole numbers")
+        raise ValueError("its labels are not integers")
     return array
 
 

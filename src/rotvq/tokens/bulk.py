@@ -1,4 +1,4 @@
-"""Encodes a source of any size to shards; an interrupted run continues where it was."""
+"""Encodes a source of any size to shards; an interrupted run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rotvq.tokens.file import save_tokens
 from rotvq.tokens.shards import Shards
 
 AT_A_TIME = 2**20
-"""Images that the workers know of at a time, about: for more, their numbers alone take long."""
+"""Approximate number of images given to the workers at a time; longer lists take long to send."""
 
 
 @dataclass
@@ -63,10 +63,10 @@ def encode_shards(
     Args:
         model: on any device; put in evaluation mode during the call.
         reader: reader of the images.
-        target: what to convert them to.
-        shards: prepared.
+        target: what to convert images to.
+        shards: the shards, prepared.
         numbers: numbers of the shards to encode, ascending.
-        totals: are added to.
+        totals: receives what is encoded.
         batch_size: images per batch.
         effort: 0 to 9, as in `VQVAE.encode`.
         levels: how many levels of a residual quantizer to use; None for all.

@@ -12,13 +12,13 @@ from rotvq.evaluation.pixels import to_uint8
 from rotvq.model import VQVAE
 
 MOST_CODES = 2**16
-"""Codes of a model that are decoded, at most."""
+"""Maximum number of codes that are decoded."""
 
 GRID = 5
-"""Tokens of a side that are decoded for each code."""
+"""Side of the grid of tokens that is decoded for each code."""
 
 _PIXELS = 2**20
-"""Pixels decoded at a time, about."""
+"""Approximate number of pixels decoded at a time."""
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ def code_pictures(model: VQVAE, codebook: int = 0) -> UInt8[Tensor, "k c s s"]:
 
     Args:
         model: put in evaluation mode during the call.
-        codebook: which one, in the order of `quantizer.codebook_sizes`.
+        codebook: index of the codebook in `quantizer.codebook_sizes`.
 
     Raises:
         UserError: the codebook is too large.

@@ -39,18 +39,18 @@ Named = tuple[str, NDArray[np.uint8]]
 N = TypeVar("N", bound=Named | Picture)
 
 PIXELS = 2**22
-"""Pixels in a batch, about; larger images are coded one at a time, in tiles."""
+"""Approximate number of pixels in a batch; larger images are coded one at a time, in tiles."""
 SEARCHED = 2**19
-"""Most pixels of an image whose tokens are searched for at once, without tiles."""
+"""Maximum number of pixels of an image that is searched as a whole, without tiles."""
 
 ATTENDED, ATTENDED_GPU = 2**16, 2**20
-"""Most tokens of an image for a network with attention, on a CPU and on a GPU."""
+"""Maximum number of tokens of an image for a network with attention, on a CPU and on a GPU."""
 
 
 def fingerprint(model: VQVAE) -> str:
-    """16 hex digits of the SHA-256 of everything that decides what tokens mean.
+    """16 hex digits of the SHA-256 of everything that gives tokens their meaning.
 
-    That is encoder, decoder and codes, without the statistics that only training needs.
+    This includes encoder, decoder and codes, but not the statistics that only training needs.
     """
     parts = {
         **{f"encoder.{name}": t for name, t in model.encoder.state_dict().items()},
@@ -75,7 +75,7 @@ def fingerprint(model: VQVAE) -> str:
 
 
 def codec(model: VQVAE, levels: int | None = None) -> Codec:
-    """What the tokens of a model mean, with the first levels of a residual quantizer or all."""
+    """The codec of a model's tokens, with the first levels of a residual quantizer or all."""
     quantizer, shape = model.quantizer, model.quantizer.index_shape
     return Codec(
         fingerprint(model),
@@ -87,7 +87,7 @@ def codec(model: VQVAE, levels: int | None = None) -> Codec:
 
 
 def is_of(model: VQVAE, tokens: Codec) -> bool:
-    """Whether tokens are of a model, with all levels or the first ones of its quantizer."""
+    """Whether tokens come from a model, with all levels of its quantizer or the first ones."""
     most, shape = model.quantizer.residual_levels, tokens.index_shape
     return tokens == codec(model, min(shape[-1], most) if shape and most > 1 else None)
 
@@ -113,7 +113,7 @@ def encode(
         progress: called after each batch with its number of images.
         effort: 0 to 9, as in `VQVAE.encode`; the error is the squared error before pixels are
             rounded, without the padding.
-        rate: what tokens cost, as in `VQVAE.encode`; images are not searched in tiles then.
+        rate: what tokens cost, as in `VQVAE.encode`; with a rate, no image is searched in tiles.
         levels: how many levels of a residual quantizer to use; None for all.
 
     Raises:
@@ -273,7 +273,7 @@ def padded(images: UInt8[Tensor, "b c h w"], stride: int) -> UInt8[Tensor, "b c 
 
 
 def within(images: Iterator[N], most: int, pixels: int) -> list[N]:
-    """The next images: at most `most`, and none after they have `pixels` pixels together."""
+    """The next images: at most `most`, and no more once they have `pixels` pixels in total."""
     some: list[N] = []
     for named in islice(images, most):
         some.append(named)
@@ -284,7 +284,7 @@ def within(images: Iterator[N], most: int, pixels: int) -> list[N]:
 
 
 def _batches(images: Iterable[Named | Picture], batch_size: int) -> Iterator[list[Picture]]:
-    """Consecutive images of one size."""
+    """Batches of consecutive images of one size."""
     pictures = (Picture(*named) for named in images)
     for _, same in groupby(pictures, lambda picture: picture.pixels.shape):
         while some := within(same, batch_size, PIXELS):

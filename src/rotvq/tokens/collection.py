@@ -60,11 +60,11 @@ class Codec:
 
     @property
     def bits(self) -> int:
-        """Bits of a token, all its indices together."""
+        """Bits of a token, summed over its indices."""
         return sum(self.widths)
 
     def header(self) -> dict[str, str | int | list[int]]:
-        """The description of the tokens for a file."""
+        """The description of the tokens, as a file's header holds it."""
         return {
             "model": self.model,
             "codebook_sizes": list(self.codebook_sizes),
@@ -91,7 +91,7 @@ class Tokens:
     They are packed in memory as in a token file.
 
     Args:
-        codec: what they mean.
+        codec: what the tokens mean.
         sizes: height and width of each image in pixels.
         packed: the bytes of all images, one after the other.
         names: name of each image, or None if no image has one.
@@ -161,11 +161,11 @@ class Tokens:
         """Consecutive images of one size, in batches.
 
         Args:
-            most: images in a batch, at most.
-            pixels: pixels in a batch, at most; a single image may have more.
+            most: maximum number of images in a batch.
+            pixels: maximum number of pixels in a batch; a single image may have more.
 
         Yields:
-            Which images, and their indices (n, rows, columns, *index_shape).
+            The slice of the images, and their indices (n, rows, columns, *index_shape).
 
         Raises:
             UserError: an index is beyond its codebook.
@@ -179,7 +179,7 @@ class Tokens:
         return [*accumulate(map(self.codec.bytes_of, self.sizes), initial=0)]
 
     def _indices(self, these: slice) -> NDArray[np.int64]:
-        """Of consecutive images of one size."""
+        """The indices of consecutive images of one size."""
         rows, columns = self.codec.grid(self.sizes[these.start])
         n, start = these.stop - these.start, self._ends[these.start]
         length = self._ends[these.stop] - start

@@ -44,7 +44,7 @@ T = TypeVar("T")
 Header = Mapping[str, Any]
 
 TABLE = 2**26
-"""Bytes of a safetensors file's table, at most."""
+"""Maximum bytes of a safetensors file's header."""
 
 
 def save_tokens(tokens: Tokens, path: str | Path, *, recipe: str | None = None) -> None:

@@ -13,11 +13,11 @@ from rotvq.tokens.collection import Codec, Tokens
 FORMAT, VERSION = "rotvq tokens", 3
 
 _MAX_INDICES = 1024
-"""Indices of a token, at most."""
+"""Maximum number of indices of a token."""
 
 
 def header(tokens: Tokens, recipe: str | None = None) -> dict[str, Any]:
-    """The header as JSON holds it.
+    """The header as a JSON value.
 
     Args:
         tokens: tokens of the file.
@@ -33,7 +33,7 @@ def header(tokens: Tokens, recipe: str | None = None) -> dict[str, Any]:
 
 
 def as_text(header: Mapping[str, Any]) -> dict[str, str]:
-    """The header for metadata that holds text only; lists as JSON."""
+    """The header with text values only; lists become JSON."""
     return {key: str(value) for key, value in header.items()}
 
 
@@ -42,7 +42,7 @@ def read_codec(header: Mapping[str, Any]) -> Codec:
 
     Raises:
         UserError: the header has a newer version.
-        ValueError: it is none, or describes tokens that no model has.
+        ValueError: it is not a header, or describes tokens that no model has.
     """
     if header.get("format") != FORMAT:
         raise ValueError(f"its format is {header.get('format')!r}")

@@ -1,4 +1,4 @@
-"""Images as Pillow, NumPy or files hold them, to tokens and back."""
+"""Encodes Pillow images, NumPy arrays and image files to tokens, and decodes tokens to images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rotvq.tokens.coding import decode, encode
 from rotvq.tokens.collection import Tokens
 
 AnyImage = Image.Image | str | PathLike[str] | NDArray[np.uint8]
-"""An image: of Pillow, a path, or uint8 (h, w) or (h, w, c) with 1 to 4 channels."""
+"""A Pillow image, a path, or uint8 (h, w) or (h, w, c) with 1 to 4 channels."""
 
 
 def encode_images(
@@ -83,8 +83,8 @@ def decode_images(
     """Decode tokens to images at their original sizes, as `rotvq decode` does.
 
     Args:
-        model: the one that encoded the images; in evaluation mode during the call.
-        tokens: from `encode_images` or `load_tokens`, or a slice of them.
+        model: the model that encoded the images; put in evaluation mode during the call.
+        tokens: the result of `encode_images` or `load_tokens`, or a slice of it.
         batch_size: images per batch.
         levels: how many levels of a residual quantizer to use; None for all that the tokens have.
 

@@ -1,4 +1,4 @@
-"""The arrays of a token file, mapped to memory: only what is used is read from disk."""
+"""The arrays of a token file, memory-mapped: only what is used is read from disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TYPES = {"U8": np.uint8, "U32": np.uint32, "U64": np.uint64} | {
 
 
 class MappedTokens:
-    """The images of a token file by number, vectorized.
+    """The images of a token file, many at a time by their numbers.
 
     Files other than `.safetensors`, and those of older versions, are loaded into memory, packed.
 
@@ -55,14 +55,14 @@ class MappedTokens:
         return self._sizes[run], offsets
 
     def labels(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Labels of images, -1 for none."""
+        """Labels of images; -1 for an image without one."""
         if self._labels is None:
             return np.full(len(numbers), -1)
         found = self._labels[numbers]
         return np.where(found == self._no_label, -1, found).astype(np.int64)
 
     def names(self, numbers: NDArray[np.int64]) -> list[str]:
-        """Names of images, "" for none."""
+        """Names of images; "" for an image without one."""
         if self._names is None or self._name_ends is None:
             return [""] * len(numbers)
         ends = self._name_ends[numbers].tolist()

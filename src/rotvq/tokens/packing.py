@@ -17,7 +17,7 @@ def packed_bytes(tokens: int, bits: int) -> int:
     """Bytes that the tokens of one image take.
 
     Args:
-        tokens: how many.
+        tokens: number of tokens.
         bits: bits of one token.
     """
     return -(-tokens * bits // 8)

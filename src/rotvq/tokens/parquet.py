@@ -35,7 +35,7 @@ def write_parquet(path: Path, tokens: Tokens, header: Mapping[str, Any]) -> None
         if values is not None:
             columns[name] = pa.array(values, kind)
     table = pa.table(columns).replace_schema_metadata(as_text(header))
-    # Lengths as differences, which take no space for images of one size.
+    # Lengths are stored as differences, which take no space for images of one size.
     with path.open("wb") as file:  # Arrow cannot open a path that is not UTF-8.
         pq.write_table(
             table,
@@ -52,7 +52,7 @@ def read_parquet(path: Path, expansion: int) -> Tokens:
 
     Args:
         path: path of the file.
-        expansion: times the file's size that its columns may take in memory.
+        expansion: the columns may take this many times the file's size in memory.
 
     Raises:
         Exception: any exception, if the file is damaged.
@@ -62,7 +62,7 @@ def read_parquet(path: Path, expansion: int) -> Tokens:
         columns = [name for name in _COLUMNS if name in schema.names]
         sides = [schema.field(name).type for name in ("height", "width")]
         if not all(map(pa.types.is_integer, sides)):
-            raise ValueError("its heights and widths are not whole numbers")
+            raise ValueError("its heights and widths are not integers")
         batches = [batch for _, batch in parquet_pages.batches(file, path, columns, expansion)]
         table = pa.Table.from_batches(batches, pa.schema([schema.field(c) for c in columns]))
     codec = read_codec(_metadata(schema))

@@ -1,4 +1,4 @@
-"""A folder of token shards: which images each file holds, and what all were made with.
+"""A folder of token shards: which images each file holds, and how all of them were made.
 
 `index.json` is the recipe: the model's fingerprint and the meaning of its tokens, the effort, the
 source and its fingerprint, and the number of images in a shard. Shard i holds the images from
@@ -42,7 +42,7 @@ class Shards:
 
     @property
     def id(self) -> str:
-        """16 hex digits of the SHA-256 of the recipe."""
+        """The recipe's ID: 16 hex digits of its SHA-256."""
         return hashlib.sha256(files.to_json(self.recipe).encode()).hexdigest()[:16]
 
     def path(self, number: int) -> Path:
@@ -51,7 +51,7 @@ class Shards:
         return self.folder / name
 
     def skipped(self, number: int) -> Path:
-        """The list of the images of a shard that could not be decoded; only there if any."""
+        """The list of a shard's images that could not be decoded; there is none if all could."""
         return self.path(number).with_suffix(".skipped.tsv")
 
     def rows(self, number: int) -> range:
@@ -71,18 +71,18 @@ class Shards:
 def recipe(
     codec: Codec, effort: int, images: int, source: str, shard_size: int, suffix: str
 ) -> dict[str, Any]:
-    """What decides the content of all shards.
+    """Everything that determines the content of the shards.
 
     Args:
         codec: the model's codec.
         effort: effort of the search for tokens.
         images: number of images in the source.
-        source: its fingerprint.
-        shard_size: images in a shard, at most.
+        source: fingerprint of the source.
+        shard_size: maximum number of images in a shard.
         suffix: suffix of the files.
 
     Raises:
-        UserError: the shard size is below 1, or the suffix is none of a token file.
+        UserError: the shard size is below 1, or no token file has this suffix.
     """
     if not images:
         raise UserError("IMAGES: expected images; found none.")
@@ -103,7 +103,7 @@ def recipe(
 
 
 def prepare(shards: Shards, overwrite: bool) -> None:
-    """Make the folder ready for its shards; those of the same recipe stay.
+    """Prepare the folder for its shards; shards of the same recipe are kept.
 
     Several processes may do so at once.
 

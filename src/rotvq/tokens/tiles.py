@@ -21,11 +21,11 @@ from rotvq.model.level_search import LevelSearch
 from rotvq.model.patches import Attention
 
 SIDE, SEARCH_SIDE = 1024, 512
-"""Height and width of a tile in pixels, about, without its margin; of a tile to search."""
+"""Approximate side of a tile in pixels, without its margin: to encode or decode, and to search."""
 
 
 def reach(network: nn.Module) -> int | None:
-    """How many tokens away an input can affect an output; None with attention, which sees all.
+    """How many tokens away an input can affect an output; None with attention, which has no limit.
 
     No convolution reaches further than one token.
     """
@@ -63,8 +63,9 @@ def search(
 ) -> NDArray[np.int64]:
     """Indices (rows, columns, *index_shape) with a smaller squared error of the whole image.
 
-    One tile after the other: its tokens change, those around it stay. Its error is that of all
-    pixels that its tokens affect, so what lowers it lowers that of the image.
+    Tiles are searched one after the other: the tokens of a tile change, and those around it stay.
+    The error of a tile is that of all pixels that its tokens affect, so lowering it lowers the
+    error of the image.
 
     Args:
         search: a search for the model.
@@ -75,7 +76,7 @@ def search(
     """
     indices, stride = indices.copy(), model.stride
     device = next(model.parameters()).device
-    # The outermost affected pixels depend on tokens as far away again.
+    # The outermost affected pixels depend on tokens that far away again.
     for outer, inner, kept in _tiles(indices.shape[:2], SEARCH_SIDE // stride or 1, 2 * around):
         x = normalized(_cut(pixels, outer, stride).to(device))
         counted = (

@@ -65,8 +65,8 @@ class Monitor:
 
     Args:
         accelerator: this process's accelerator; several processes read at the same steps.
-        precision: precision of the network. In fp16, losses are watched instead of gradients, because
-            the loss scaler finds its scale by letting gradients overflow.
+        precision: precision of the network. In fp16, losses are watched instead of gradients,
+            because the loss scaler finds its scale by letting gradients overflow.
         counts: the run's counts of bad steps.
     """
 

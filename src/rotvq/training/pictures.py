@@ -46,7 +46,7 @@ def save_reconstructions(
         for some in pair
     ]
     pixels = np.concatenate(rows)
-    # PIL wants grey images without a channel dimension.
+    # PIL expects gray images without a channel dimension.
     picture = Image.fromarray(pixels.squeeze(2) if images.shape[1] == 1 else pixels)
     write_atomically(path, lambda target: picture.save(target, format="PNG"))
 
