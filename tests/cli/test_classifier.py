@@ -98,7 +98,7 @@ def test_images_without_labels_are_one_line_and_leave_nothing(rotvq, images, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_it_leaves_weights_and_their_record(labelled, trained):
+def test_the_command_writes_weights_and_their_record(labelled, trained):
     assert [path.name for path in sorted(trained.iterdir())] == [
         "classifier.json",
         "classifier.safetensors",
@@ -128,7 +128,7 @@ def test_the_seed_decides_the_weights(rotvq, labelled, trained, tmp_path):
     assert weights[0] == (trained / "classifier.safetensors").read_bytes() != weights[1]
 
 
-def test_it_is_not_trained_again(rotvq, labelled, trained, monkeypatch):
+def test_an_existing_classifier_is_not_trained_again(rotvq, labelled, trained, monkeypatch):
     monkeypatch.setattr("rotvq.studies.classifier.train_classifier", None)
     before = content(trained)
     words = ("classifier", "--data", labelled, "--out", trained)

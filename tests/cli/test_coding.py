@@ -244,7 +244,7 @@ def test_names_cannot_leave_the_folder(rotvq, model, photos, tmp_path, name):
         (("reconstruct", "{photos}", "-o", "{photos}"), "is not empty"),
     ],
 )
-def test_bad_input(rotvq, model, photos, tmp_path, monkeypatch, words, message):
+def test_bad_input_is_one_line(rotvq, model, photos, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     words = [word.format(photos=photos, empty=tmp_path / "empty") for word in words]
@@ -259,7 +259,7 @@ def test_bad_input(rotvq, model, photos, tmp_path, monkeypatch, words, message):
         ("{empty}", "{empty}/config.json: expected the configuration of a saved model"),
     ],
 )
-def test_no_model(rotvq, photos, tmp_path, name, message):
+def test_a_missing_model_is_one_line(rotvq, photos, tmp_path, name, message):
     name, message = (text.format(empty=tmp_path) for text in (name, message))
     assert message in rotvq("encode", photos, "--model", name, "-o", tmp_path / "t.npz").error
 
@@ -343,6 +343,6 @@ def test_effort_without_a_number_is_the_default(rotvq, model, photos, tmp_path):
 
 @pytest.mark.parametrize("command", ["encode", "reconstruct"])
 @pytest.mark.parametrize("effort", ["10", "-1", "much"])
-def test_bad_efforts(rotvq, model, photos, tmp_path, command, effort):
+def test_efforts_out_of_range_are_refused(rotvq, model, photos, tmp_path, command, effort):
     words = ("--model", model, "-o", tmp_path / "t.npz", "--effort", effort)
     assert "--effort" in rotvq(command, photos, *words).error

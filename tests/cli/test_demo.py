@@ -31,7 +31,7 @@ def test_the_small_demo_compares_two_estimators_and_is_done_once(rotvq, tmp_path
     assert "training.seed: 3 → 4" in other.error
 
 
-def test_bad_options(rotvq):
+def test_bad_options_are_one_line(rotvq):
     assert "'huge'" in rotvq("demo", "--preset", "huge").error
     assert "--seed" in rotvq("demo", "--seed", "x").error
 

@@ -45,7 +45,7 @@ def test_doctor_reports_a_damaged_archive_without_failing(rotvq, tmp_path):
     assert "no CIFAR-10 here" not in answer.out
 
 
-def test_a_broken_torchvision_is_warned_of(rotvq, monkeypatch):
+def test_a_broken_torchvision_is_reported(rotvq, monkeypatch):
     class Broken(types.ModuleType):
         pass
 

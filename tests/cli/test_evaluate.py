@@ -81,7 +81,7 @@ def test_changed_images_are_refused(rotvq, trained, tmp_path, make_images):
         (["--data", "nowhere/at/all.zip", "--out", "x.json"], "nowhere/at/all.zip"),
     ],
 )
-def test_bad_options(rotvq, trained, words, named):
+def test_bad_options_are_one_line(rotvq, trained, words, named):
     assert named in rotvq("evaluate", trained, *words).error
 
 

@@ -43,7 +43,7 @@ def test_a_model_with_its_card(rotvq, trained, tmp_path):
     assert VQVAE.from_pretrained(tmp_path / "n").stride == 4
 
 
-def test_pushing(rotvq, trained, tmp_path, monkeypatch):
+def test_a_model_is_pushed_to_the_hub(rotvq, trained, tmp_path, monkeypatch):
     pushed = []
 
     def push(self, name, private, card):
@@ -65,12 +65,12 @@ def test_pushing(rotvq, trained, tmp_path, monkeypatch):
         (["--to", "model", "--private"], "--private: expected it with --push"),
     ],
 )
-def test_bad_options(rotvq, trained, tmp_path, words, message):
+def test_bad_options_are_one_line(rotvq, trained, tmp_path, words, message):
     assert message in rotvq("export", trained, "-o", tmp_path / "e", *words).error
     assert not (tmp_path / "e").exists()
 
 
-def test_full_folders_and_no_model(rotvq, trained, tmp_path):
+def test_nonempty_folders_and_missing_models_are_refused(rotvq, trained, tmp_path):
     assert "is not empty" in rotvq("export", trained, "--to", "torch", "-o", trained).error
     error = rotvq("export", tmp_path / "no", "--to", "torch", "-o", tmp_path / "e").error
     assert "expected the folder of a saved model" in error

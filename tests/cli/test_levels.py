@@ -68,7 +68,7 @@ def test_shards_of_the_first_levels(rotvq, run, images, tmp_path):
 
 
 @pytest.mark.parametrize("number", [0, 4])
-def test_levels_that_there_are_not(rotvq, run, images, tmp_path, number):
+def test_levels_out_of_range_are_refused(rotvq, run, images, tmp_path, number):
     rotvq("encode", images, "--model", run, "-o", tmp_path / "t.npz")
     out = ("--model", run, "--levels", number, "-o", tmp_path / "new")
     message = f"levels: expected 1 to 3; got {number}."

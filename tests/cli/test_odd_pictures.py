@@ -71,7 +71,7 @@ def expected_list(kinds):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged EXIF
-def test_every_picture_has_its_pixels_or_its_reason(odd):
+def test_every_picture_is_encoded_or_listed_with_a_reason(odd):
     folder, kinds = odd
     paths, skipped = images_below(folder)
     findings = Findings(skipped)
@@ -120,7 +120,7 @@ def test_encode_decode_and_reconstruct(rotvq, _trained, odd, tmp_path):
     assert listed(tmp_path / "r.skipped.tsv") == expected_list(kinds)
 
 
-def test_a_glob_is_as_good_as_its_folder(rotvq, _trained, odd, tmp_path, monkeypatch):
+def test_a_glob_equals_its_folder(rotvq, _trained, odd, tmp_path, monkeypatch):
     """A shell gives every file, Thumbs.db too."""
     folder = odd[0]
     monkeypatch.chdir(folder / "others")

@@ -46,7 +46,7 @@ def test_two_pictures_never_share_a_name() -> None:
 
 
 @pytest.mark.parametrize("source", ["n" * 251 + ".jpg", "ü" * 126 + ".png", f"{'d' * 300}/a.png"])
-def test_long_names_are_cut_and_differ_still(source: str) -> None:
+def test_long_names_are_truncated_and_remain_different(source: str) -> None:
     others = {png_name(source), png_name("x" + source), png_name(source.replace(".", "_."))}
     assert len(others) == 3
     for path in others:
@@ -54,7 +54,7 @@ def test_long_names_are_cut_and_differ_still(source: str) -> None:
 
 
 @pytest.mark.parametrize("source", ["../a.png", "/tmp/a.png", "a/../../b.png", "..", "/"])
-def test_no_name_leads_out_of_the_folder(source: str) -> None:
+def test_no_name_points_outside_the_folder(source: str) -> None:
     with pytest.raises(UserError, match="Do not trust this file"):
         png_name(source)
 
@@ -69,7 +69,7 @@ def test_a_picture_that_would_replace_another_is_listed(tmp_path, monkeypatch) -
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.jpg.png"]
 
 
-def test_a_folder_of_the_name_of_a_picture(tmp_path) -> None:
+def test_a_folder_with_the_name_of_a_picture(tmp_path) -> None:
     pngs = PngFolder(tmp_path)
     for name in ("a.jpg.png/b.png", "a.jpg", "c.png", "c.png/d.png"):
         pngs.save(name, GREY)

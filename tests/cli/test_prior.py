@@ -172,7 +172,7 @@ def test_bad_options_of_sample_take_one_line(rotvq, made, tmp_path):
         assert not out.exists()
 
 
-def test_tokens_are_searched_for_that_take_fewer_bits(rotvq, made, tmp_path):
+def test_a_search_finds_tokens_that_take_fewer_bits(rotvq, made, tmp_path):
     for n in range(3):
         pixels = np.random.default_rng(n).integers(256, size=(16, 16, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{n}.png")

@@ -39,20 +39,20 @@ def first(path, then, others="0"):
     )
 
 
-def test_each_gets_its_share_of_the_processor(tmp_path):
+def test_each_process_gets_its_share_of_the_cores(tmp_path):
     assert side_by_side(2, partial(int, 0)) == 0
     share = max(1, (os.cpu_count() or 1) // 2)
     assert (tmp_path / "threads").read_text().split() == [str(share)] * 2
 
 
 @pytest.mark.parametrize("statuses", [(0, 3), (3, 0), (1, 2)])
-def test_the_worst_status_counts(tmp_path, statuses):
+def test_the_highest_status_is_returned(tmp_path, statuses):
     one, other = statuses
     assert side_by_side(2, first(tmp_path / "one", f"sys.exit({one})", other)) == max(statuses)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_process_that_a_signal_killed_counts_as_in_a_shell(tmp_path, number):
+def test_a_killed_process_has_the_status_of_a_shell(tmp_path, number):
     die = f"os.kill(os.getpid(), {int(number)})"
     assert side_by_side(2, first(tmp_path / "one", die, others="2")) == 128 + number
 
@@ -64,7 +64,7 @@ def test_an_error_of_all_processes_is_printed_once(capsys):
     assert err.count("\n") == 1
 
 
-def test_a_studys_images_that_cannot_be_read_are_one_line(rotvq, tmp_path):
+def test_unreadable_images_of_a_study_are_one_line(rotvq, tmp_path):
     words = ("table2", "--preset", "smoke", "--jobs", 2, "--out", tmp_path / "out")
     assert "nowhere/at/all.zip" in rotvq("reproduce", *words, "--data", "nowhere/at/all.zip").error
     assert not (tmp_path / "out").exists()

@@ -70,7 +70,7 @@ def test_paths_that_are_not_utf_8(rotvq, _trained, images, tmp_path, monkeypatch
     assert len(os.listdir(out)) == len(os.listdir(f"{out}2")) == 40
 
 
-def test_names_that_steer_a_terminal_are_shown_as_escapes(rotvq, _trained, tmp_path):
+def test_terminal_escapes_in_names_are_shown_as_text(rotvq, _trained, tmp_path):
     folder = tmp_path / "esc\x1b[31m"
     folder.mkdir()
     (folder / "red\x1b]0;title\x07.png").write_bytes(b"no picture")

@@ -119,7 +119,7 @@ def test_a_bad_yaml_file_is_one_line(rotvq, tmp_path, text):
 
 
 @pytest.mark.parametrize("line", ["preset: smoke", "out: here", "resume: true", "overwrite: true"])
-def test_what_is_no_configuration_is_not_silently_passed_over_in_a_yaml_file(tmp_path, line):
+def test_a_yaml_file_with_other_options_is_refused(tmp_path, line):
     path = tmp_path / "some.yaml"
     path.write_text(f"{line}\ntraining:\n  seed: 5\n")
     with pytest.raises(UserError, match="command line"):
@@ -157,7 +157,7 @@ def test_only_regular_files_are_read_as_options(rotvq, tmp_path, monkeypatch, op
         assert f"{name}: expected {name}.NAME VALUE; got {name} alone" in error
 
 
-def test_a_configuration_comes_back_through_its_file(tmp_path):
+def test_a_configuration_round_trips_through_its_file(tmp_path):
     """Every type of value, and texts that look like other types."""
     changes = {
         "data": {"source": "1e3: [null, #", "size": None, "train_images": 3},
@@ -234,7 +234,7 @@ def test_a_preset_and_its_saved_configuration_make_the_same_run(rotvq, images, t
     assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
 
 
-def test_a_run_is_not_replaced_unasked(rotvq, tiny, trained):
+def test_a_run_is_not_replaced_without_overwrite(rotvq, tiny, trained):
     before = outcome(trained)
     error = rotvq("train", *tiny, "--out", trained).error
     assert "--resume" in error
@@ -267,13 +267,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", sorted(BAD))
-def test_what_cannot_run_makes_no_folder(rotvq, tiny, tmp_path, name):
+def test_an_invalid_run_creates_no_folder(rotvq, tiny, tmp_path, name):
     assert rotvq("train", *tiny, *BAD[name], "--out", tmp_path / "run").error
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", sorted(BAD))
-def test_what_cannot_run_replaces_nothing(rotvq, tiny, trained, name):
+def test_an_invalid_run_replaces_nothing(rotvq, tiny, trained, name):
     before = outcome(trained)
     assert rotvq("train", *tiny, *BAD[name], "--out", trained, "--overwrite").error
     assert outcome(trained) == before
@@ -286,7 +286,7 @@ def test_images_that_do_not_halve_are_one_line(rotvq, tiny, tmp_path, make_image
     assert "got 18x16" in error
 
 
-def test_grey_and_oblong_images_train(rotvq, tiny, tmp_path, make_images):
+def test_gray_and_oblong_images_train(rotvq, tiny, tmp_path, make_images):
     odd = make_images(tmp_path / "odd", {"train": 10, "test": 2}, 16, 24)
     words = ["--data", odd, "--model.channels", 1, "--training.epochs", 1]
     answer = rotvq("train", *tiny, *words, "--out", tmp_path / "run")
@@ -304,7 +304,7 @@ def test_a_loss_that_is_not_finite_is_one_line(rotvq, tiny, tmp_path):
 # ---------------------------------------------------------------------- going on
 
 
-def test_resume_begins_a_run_that_is_not_there(rotvq, tiny, tmp_path):
+def test_resume_starts_a_run_that_does_not_exist(rotvq, tiny, tmp_path):
     assert rotvq("train", *tiny, "--out", tmp_path / "run", "--resume").status == 0
     assert len(lines(tmp_path / "run")) == 2
 
@@ -315,7 +315,7 @@ def test_resume_of_a_finished_run_changes_nothing(rotvq, trained):
     assert outcome(trained) == before
 
 
-def test_another_configuration_is_refused_with_names_and_values(rotvq, trained):
+def test_another_configuration_is_refused_with_the_options_that_differ(rotvq, trained):
     before = outcome(trained)
     words = ["--training.seed", 5, "--model.width", 16, "--training.epochs", 9]
     error = rotvq("train", "--out", trained, "--resume", *words).error
@@ -483,7 +483,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(rotvq, many_images, uninterru
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
-def test_no_right_to_write_is_one_line(rotvq, tiny):
+def test_a_missing_write_permission_is_one_line(rotvq, tiny):
     answer = rotvq("train", *tiny, "--out", "/proc/rotvq/run")
     assert answer.status == 2
     assert answer.err.count("\n") == 1 and "writable" in answer.err
@@ -562,13 +562,13 @@ def test_a_run_from_a_model_takes_other_sizes_and_its_command_can_be_repeated(
 
 
 @pytest.mark.parametrize("name", ["nowhere", "no model here"])
-def test_a_model_that_is_not_there_is_one_line(rotvq, tiny, tmp_path, name):
+def test_a_missing_model_is_one_line(rotvq, tiny, tmp_path, name):
     error = rotvq("train", *tiny, "--from", tmp_path / name, "--out", tmp_path / "run").error
     assert "expected the folder of a saved model" in error
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_lists_what_its_data_lacks(rotvq, make_images, tiny, tmp_path):
+def test_a_run_lists_the_images_that_it_skipped(rotvq, make_images, tiny, tmp_path):
     data = make_images(tmp_path / "data", {"train": 16, "test": 8})
     (data / "train" / "0003.png").write_bytes(b"damaged")
     (data / "train" / "notes.txt").touch()

@@ -56,7 +56,7 @@ def test_transparency_lies_over_white_after_conversion() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA"])
-def test_a_grey_profile(mode: str) -> None:
+def test_a_gray_profile(mode: str) -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     image = Image.fromarray(ramp).convert(mode)
     found = decode(encode(image, icc_profile=profiles.grey(1.0)), GREY)[0]
@@ -90,7 +90,7 @@ def test_lab_is_converted() -> None:
 
 
 @pytest.mark.parametrize(("bits", "most"), [(12, 4095), (10, 1023), (14, 16383), (16, 65535)])
-def test_grey_of_fewer_bits_in_16(bits: int, most: int) -> None:
+def test_gray_of_fewer_bits_in_16(bits: int, most: int) -> None:
     values = np.linspace(0, most, 400).astype(np.uint16).reshape(20, 20)
     content = encode(Image.fromarray(values))
     found = decode(content, Target(None, 1, bits))[0]
@@ -117,7 +117,7 @@ def test_one_bright_image_shows_that_16_bits_are_meant() -> None:
     assert findings_of(*contents).notes == ()
 
 
-def test_values_beyond_the_bits_are_no_image() -> None:
+def test_values_beyond_the_declared_bits_are_refused() -> None:
     content = encode(Image.fromarray(np.full((8, 8), 5000, np.uint16)))
     findings = findings_of(content, target=Target(None, 1, 12))
     assert [each[1:] for each in findings.skipped] == [
@@ -132,6 +132,6 @@ def test_a_declared_range_needs_no_option() -> None:
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])
-def test_pixels_without_a_range_are_no_image(mode: str) -> None:
+def test_pixels_without_a_known_range_are_refused(mode: str) -> None:
     with pytest.raises(Unreadable, match=f"pixels without a known range: mode {mode}"):
         decode(encode(Image.new(mode, (5, 5)), "TIFF"), Target())

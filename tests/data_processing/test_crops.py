@@ -65,7 +65,7 @@ def test_crops_need_not_be_square():
         ([(64, 64)] * 60_000, 1),
     ],
 )
-def test_an_epoch_takes_what_fits_into_the_pictures_and_no_more_than_50_000(shapes, each):
+def test_an_epoch_takes_as_many_crops_as_fit_up_to_50_000(shapes, each):
     pictures = [np.broadcast_to(np.uint8(0), (*shape, 3)) for shape in shapes]
     assert crops_each(pictures, (32, 32)) == each
 
@@ -123,7 +123,7 @@ def test_pictures_go_with_their_images_to_validation_and_limits(photographs):
 
 
 @pytest.mark.parametrize("size", [None, 16])
-def test_images_of_the_size_are_as_without_crops(tmp_path, size):
+def test_images_of_the_exact_size_are_the_same_without_crops(tmp_path, size):
     for split in ("train", "test"):
         (tmp_path / split).mkdir()
         Image.fromarray(noise(16, 16, 3)).save(tmp_path / split / "a.png")

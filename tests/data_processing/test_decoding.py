@@ -32,7 +32,7 @@ def test_lossless_formats_decode_exactly(format_: str) -> None:
     assert np.array_equal(pixels, RGB.transpose(2, 0, 1))
 
 
-def test_grey_becomes_colour_and_colour_grey() -> None:
+def test_gray_becomes_color_and_color_gray() -> None:
     grey = RGB[..., 0]
     pixels = decode(_encode(Image.fromarray(grey)), Target())
     assert np.array_equal(pixels, np.stack([grey] * 3))
@@ -49,7 +49,7 @@ def test_transparency_is_composited_over_white() -> None:
     assert np.abs(pixels.transpose(1, 2, 0) - expected).max() <= 1.0  # two roundings to 8 bits
 
 
-def test_a_transparent_palette_colour_is_white() -> None:
+def test_a_transparent_palette_color_is_white() -> None:
     image = Image.new("P", (5, 4), 1)
     image.putpalette([10, 20, 30, 200, 100, 50])
     image.putpixel((2, 3), 0)
@@ -58,7 +58,7 @@ def test_a_transparent_palette_colour_is_white() -> None:
     assert pixels[:, 0, 0].tolist() == [200, 100, 50]
 
 
-def test_16_bit_grey_is_scaled_not_clipped() -> None:
+def test_16_bit_gray_is_scaled_not_clipped() -> None:
     values = np.linspace(0, 65535, 20).astype(np.uint16).reshape(4, 5)
     pixels = decode(_encode(Image.fromarray(values)), Target(None, 1))[0]
     assert np.abs(pixels - values / 257).max() <= 0.5
@@ -128,7 +128,7 @@ def test_few_pixels_are_decoded_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(started) == 30 and 2 <= most <= 4  # and the one that is looked at
 
 
-def test_all_damaged_says_why() -> None:
+def test_a_split_without_readable_images_says_why() -> None:
     with pytest.raises(
         UserError, match=r"images; found none; 1 skipped: not .* first a; 1 .* no image"
     ):
@@ -170,7 +170,7 @@ def test_files_are_read_from_disk(tmp_path: Path) -> None:
     assert skipped == [Skipped("gone", "no such file")]
 
 
-def test_a_damaged_second_frame_costs_nothing() -> None:
+def test_a_damaged_second_frame_does_not_matter() -> None:
     frames = [Image.new("L", (9, 6), value) for value in (50, 200)]
     whole = _encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
     findings = Findings()

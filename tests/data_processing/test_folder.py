@@ -48,13 +48,13 @@ def test_subfolders_are_the_splits(tmp_path: Path, test: str) -> None:
     assert data.notes == ()
 
 
-def test_test_goes_before_validation(tmp_path: Path) -> None:
+def test_the_test_folder_takes_precedence_over_validation(tmp_path: Path) -> None:
     for i, split in enumerate(("train", "val", "test")):
         _save(tmp_path / split / "x.png", i)
     assert _values(open_folder(tmp_path).load(Target()).test.images) == [2]
 
 
-def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_and_other_files_are_skipped(tmp_path: Path) -> None:
     for i in range(2):
         _save(tmp_path / f"{i}.png", i)
     (tmp_path / "._0.png").write_bytes(b"resource fork")

@@ -100,7 +100,7 @@ def test_no_train_split_and_no_image_column_are_refused(serve: Serve, to_png: To
         hub.open_hub("a/b").load(Target())
 
 
-def test_what_the_hub_says_comes_in_one_line(serve: Serve) -> None:
+def test_a_hub_error_is_one_line(serve: Serve) -> None:
     serve(ValueError("Config name is missing.\nPlease pick one"))
     with pytest.raises(
         UserError, match=r"a/b: expected a data set on the Hub; Config name is missing\."

@@ -58,12 +58,12 @@ def scans(content: bytes, times: int) -> bytes:
     ".jpg .jpeg .jpe .jfif .png .apng .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .jp2 .tga .avif "
     ".ico .mpo".split(),
 )
-def test_endings_that_are_read(suffix: str) -> None:
+def test_suffixes_that_are_opened(suffix: str) -> None:
     assert suffix in SUFFIXES and why_not(suffix) is None and why_not(suffix.upper()) is None
 
 
 @pytest.mark.parametrize("suffix", ["", ".db", ".txt", ".eps", ".ps", ".pdf", ".wmf", ".mp4"])
-def test_endings_that_are_not(suffix: str) -> None:
+def test_suffixes_that_are_not_opened(suffix: str) -> None:
     assert why_not(suffix) == "not an image file"
 
 
@@ -82,7 +82,7 @@ def test_no_other_decoder_sees_untrusted_bytes(format_: str, tmp_path: Path) -> 
             open_image(source)
 
 
-def test_tga_has_no_signature_and_needs_its_ending_or_footer(tmp_path: Path) -> None:
+def test_tga_has_no_signature_and_needs_its_suffix_or_footer(tmp_path: Path) -> None:
     content = encode("TGA")
     without_footer = content.removesuffix(content[-26:])
     (tmp_path / "a.tga").write_bytes(without_footer)

@@ -45,7 +45,9 @@ def test_the_layout_of_the_hub_is_read_shard_after_shard(
     assert data.notes == ("8 of 50,000 training images", "2 of 10,000 test images")
 
 
-def test_other_columns_are_no_cifar(tmp_path: Path, write: Callable[..., None]) -> None:
+def test_other_columns_are_not_taken_for_cifar10(
+    tmp_path: Path, write: Callable[..., None]
+) -> None:
     write(tmp_path / "train-0.parquet", range(3), image="image", label=["a", "b", "c"])
     write(tmp_path / "validation-0.parquet", [9], image="image")
     data = load(str(tmp_path))

@@ -43,7 +43,7 @@ def test_half_resolution_is_among_the_patches() -> None:
     assert set(np.unique(slopes)) == {1.0, 2.0}
 
 
-def test_grey_has_one_channel() -> None:
+def test_gray_has_one_channel() -> None:
     assert load_photos(Target(16, 1)).test.images.shape[1:] == (1, 16, 16)
 
 

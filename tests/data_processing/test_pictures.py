@@ -32,7 +32,7 @@ def test_files_and_several_folders(tmp_path):
         pictures.find([str(one), str(two)], [])
 
 
-def test_what_is_a_data_source(tmp_path):
+def test_words_that_name_a_data_source(tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "train-0.parquet").write_bytes(b"")
     archive = tmp_path / "cifar-10-python.tar.gz"

@@ -250,7 +250,7 @@ def test_several_sources_are_read_one_after_the_other(tmp_path):
     assert values == [10, 11, 12, 20, 21, 22, 50, 51]
 
 
-def test_a_source_lacks_a_split(tmp_path):
+def test_a_missing_split_is_refused(tmp_path):
     write_shard(tmp_path / "test-0.tar", rows(0, 2))
     source = open_source(str(tmp_path), Target())
     assert len(read(source.reader(None))[0]) == 2
@@ -273,7 +273,7 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path):
         load(str(tmp_path))
 
 
-def test_pixels_in_memory_become_what_is_wanted():
+def test_pixels_in_memory_are_converted_to_the_target():
     images = np.arange(2 * 3 * 8 * 8, dtype=np.uint8).reshape(2, 3, 8, 8)
     reader = of_arrays(images, np.array([4, 5]), "some")
     (first, second), _ = read(reader)

@@ -10,7 +10,7 @@ RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 
 @pytest.mark.parametrize("shape", [(10, 30), (30, 10), (12, 12), (20, 50), (8, 64)])
 @pytest.mark.parametrize("size", [4, 10, 40])
-def test_size_resizes_the_shorter_side_and_keeps_the_centre(
+def test_size_resizes_the_shorter_side_and_keeps_the_center(
     shape: tuple[int, int], size: int
 ) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)

@@ -20,11 +20,11 @@ def no_memory(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_enough_memory_is_available():
+def test_an_array_that_fits_is_in_memory():
     assert not isinstance(room.room((3, 2)), np.memmap)
 
 
-def test_on_the_disk(no_memory):
+def test_an_array_that_does_not_fit_in_memory_is_on_disk(no_memory):
     images = room.room((5, 3, 8, 8))
     assert isinstance(images, np.memmap) and images.shape == (5, 3, 8, 8)
     images[:] = 7
@@ -32,7 +32,7 @@ def test_on_the_disk(no_memory):
     assert list(no_memory.iterdir()) == []
 
 
-def test_data_is_the_same(no_memory, monkeypatch):
+def test_images_on_disk_equal_those_in_memory(no_memory, monkeypatch):
     on_disk = for_choosing(load("photos", size=32), 10)
     monkeypatch.undo()
     in_memory = for_choosing(load("photos", size=32), 10)

@@ -102,13 +102,13 @@ def test_test_shards_alone_are_refused(tmp_path):
         load(str(tmp_path))
 
 
-def test_two_pictures_of_one_name_are_two(tmp_path):
+def test_two_pictures_with_one_name_are_both_read(tmp_path):
     shard(tmp_path / "train-0.tar", {"a.png": png(1), "a.jpg": png(2), "b.png": png(3)})
     shard(tmp_path / "test-0.tar", samples([20]))
     assert load(str(tmp_path)).train.images[:, 0, 0, 0].tolist() == [1, 2, 3]
 
 
-def test_a_class_that_no_number_holds_is_none(tmp_path):
+def test_a_class_too_large_for_int64_is_dropped(tmp_path):
     shard(tmp_path / "train-0.tar", {"a.png": png(1), "a.cls": b"9" * 5000})
     shard(tmp_path / "test-0.tar", samples([20]))
     assert load(str(tmp_path)).train.labels is None
@@ -157,7 +157,7 @@ def test_names_that_are_not_utf_8(tmp_path):
     assert [name for name, _, _ in read(path)] == ["s.tar/%E9.png"]
 
 
-def test_what_is_no_image_is_one_entry_with_a_reason(tmp_path, monkeypatch):
+def test_a_sample_without_an_image_is_one_entry_with_a_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "LARGEST", 2000)
     path = tmp_path / "s.tar"
     with tarfile.open(path, "w") as archive:
@@ -196,7 +196,7 @@ def test_hidden_files_between_those_of_a_sample_do_not_part_it(tmp_path):
     assert len(items) == 3
 
 
-def test_a_long_caption_is_cut(tmp_path):
+def test_a_long_caption_is_truncated(tmp_path):
     path = shard(tmp_path / "s.tar", {"a.png": png(1), "a.txt": b"x" * 2**20})
     (item,) = open_source(str(path), Target()).reader()
     assert item.caption == "x" * 2**16

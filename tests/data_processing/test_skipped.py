@@ -24,7 +24,7 @@ def test_every_row_has_three_cells_whatever_the_names_hold() -> None:
     assert {line.count("\t") for line in lines} == {2}
 
 
-def test_a_list_is_written_where_there_is_one_and_an_old_one_goes(tmp_path: Path) -> None:
+def test_a_list_is_written_and_an_outdated_one_removed(tmp_path: Path) -> None:
     path = tmp_path / "new" / "skipped.tsv"
     assert write(path, SKIPPED)
     assert path.read_text() == to_tsv(SKIPPED)

@@ -48,7 +48,7 @@ def test_names_go_to_the_hub(source: str, identifier: str, asked: list[str]) -> 
     assert asked == [identifier]
 
 
-def test_an_existing_path_goes_before_the_hub(
+def test_an_existing_path_takes_precedence_over_the_hub(
     tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -67,7 +67,7 @@ def test_an_existing_path_goes_before_the_hub(
     ],
 )
 @pytest.mark.parametrize("is_folder", [True, False])
-def test_a_path_goes_before_a_name_and_a_prefix_before_a_path(
+def test_a_path_takes_precedence_over_a_name_and_a_prefix_over_a_path(
     word: str, other: str, place: Place, is_folder: bool, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -153,7 +153,7 @@ def test_sizes_and_channels_that_make_no_image_are_refused() -> None:
         load("photos", channels=4)
 
 
-def test_memory_that_does_not_suffice_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def open_hub(*_: object) -> None:
         raise MemoryError
 

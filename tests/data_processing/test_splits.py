@@ -60,7 +60,7 @@ def test_other_labels_are_rejected(labels: np.ndarray) -> None:
         ImageSplit(_images(), labels)
 
 
-def test_a_tenth_is_held_out_whatever_the_order() -> None:
+def test_a_tenth_is_held_out_regardless_of_order() -> None:
     keys = [f"image {i}" for i in range(200)]
     mask = held_out(keys)
     assert mask.sum() == 20
@@ -73,7 +73,7 @@ def _data(n: int) -> ImageData:
     return ImageData("made up", train, ImageSplit(_images((3, 1, 2, 2)) + 1), ("a note",))
 
 
-def test_images_held_out_for_choosing_are_trained_on_no_more() -> None:
+def test_validation_images_are_removed_from_training() -> None:
     chosen = for_choosing(_data(40), 8)
     assert chosen.validation is not None
     train, held = chosen.train.labels, chosen.validation.labels
@@ -88,6 +88,6 @@ def test_images_held_out_for_choosing_are_trained_on_no_more() -> None:
 
 
 @pytest.mark.parametrize("images", [40, 41])
-def test_something_must_be_left_to_train_on(images: int) -> None:
+def test_some_training_images_must_remain(images: int) -> None:
     with pytest.raises(UserError, match=r"fewer than the 40 training images; got 4[01]"):
         for_choosing(_data(40), images)

@@ -43,7 +43,7 @@ def test_diagonal_covariances_by_hand():
     assert frechet_distance(a.float(), b.float() + 1) == pytest.approx(15.25 * 8 / 7 + 3, rel=1e-6)
 
 
-def test_it_is_symmetric_and_agrees_with_symmetric_roots():
+def test_the_distance_is_symmetric_and_agrees_with_symmetric_roots():
     a, b = normal(50, 6, 0) @ normal(6, 6, 1), normal(70, 6, 2) + 0.3
 
     def root(s):

@@ -54,14 +54,14 @@ def exactly(decode, q, monkeypatch):
 @pytest.mark.parametrize("grids", [1, 2])
 @pytest.mark.parametrize("shape", [(4, 5), (2, 2), (2, 6)])
 @pytest.mark.parametrize("last", [[], [nn.Tanh(), nn.Conv2d(2, 2, 1)]], ids=["linear", "tanh"])
-def test_it_is_that_of_the_jacobian(grids, shape, last, monkeypatch):
+def test_the_curvature_equals_that_of_the_jacobian(grids, shape, last, monkeypatch):
     decode, q = decoder(*last), codes(grids, D, *shape)
     jacobians = torch.stack([torch.func.jacrev(decode)(one[None])[0].flatten(0, 2) for one in q])
     expected = means_of_products(jacobians.squeeze(2).detach())
     torch.testing.assert_close(exactly(decode, q, monkeypatch), expected)
 
 
-def test_it_is_that_of_finite_differences(monkeypatch):
+def test_the_curvature_equals_that_of_finite_differences(monkeypatch):
     decode, q, step = decoder(nn.Tanh()), codes(1, D, 3, 4), 1e-5
     with torch.no_grad():
         columns = [
@@ -73,7 +73,7 @@ def test_it_is_that_of_finite_differences(monkeypatch):
     torch.testing.assert_close(exactly(decode, q, monkeypatch), expected, rtol=1e-6, atol=1e-8)
 
 
-def test_random_outputs_estimate_it(monkeypatch):
+def test_random_outputs_estimate_the_curvature(monkeypatch):
     decode, q = decoder(), codes(2, D, 4, 4)
     jacobian = torch.func.jacrev(decode)(q[:1])[0].flatten(0, 2).squeeze(1).detach()
     expected = means_of_products(jacobian[None])
@@ -85,6 +85,6 @@ def test_random_outputs_estimate_it(monkeypatch):
     assert (rough - expected).norm() > 2 * (found - expected).norm()
 
 
-def test_opposite_neighbors_are_transposes():
+def test_blocks_of_opposite_neighbors_are_transposes():
     found = curvature(decoder(nn.Tanh()), codes(3, D, 4, 5), torch.Generator().manual_seed(0))
     torch.testing.assert_close(found.flip(2, 3), found.transpose(0, 1))

@@ -60,7 +60,7 @@ def test_the_decoder_sees_sums_of_the_first_rows(model, x):
 
 
 @torch.no_grad()
-def test_a_search_makes_no_number_of_levels_worse(model, x):
+def test_a_search_raises_the_error_at_no_number_of_levels(model, x):
     plain, found = model.encode(x), model.encode(x, effort=3)
     fewer = model.encode(x, effort=3, levels=2)
     assert (found.shape, fewer.shape) == (plain.shape, plain[..., :2].shape)
@@ -71,7 +71,7 @@ def test_a_search_makes_no_number_of_levels_worse(model, x):
 
 
 @torch.no_grad()
-def test_an_image_that_one_level_makes_worse_goes_back_to_the_first_tokens(model, x):
+def test_an_image_that_gets_worse_keeps_its_first_tokens(model, x):
     plain = torch.randint_like(model.encode(x, levels=2), 16)
     exact = model.decode(plain)  # no tokens of two levels are better
     search, first = LevelSearch(model, 2, levels=2), plain[..., :1]
@@ -79,7 +79,7 @@ def test_an_image_that_one_level_makes_worse_goes_back_to_the_first_tokens(model
     assert torch.equal(search(exact, plain), plain)
 
 
-def test_numbers_of_levels_that_there_are_not(model, x):
+def test_numbers_of_levels_out_of_range_are_refused(model, x):
     indices = model.encode(x)
     for number in (0, -1, 4):
         with pytest.raises(UserError, match=rf"levels: expected 1 to 3; got {number}\."):

@@ -101,7 +101,7 @@ def assert_better(net, x, found, first, error=squared_error):
     assert after.sum() < before.sum()
 
 
-def test_the_changes_of_the_tokens_add_up_to_that_of_a_quadratic_error():
+def test_changes_per_token_sum_to_the_change_of_a_quadratic_error():
     net = Linear(4)
     x, first = net.start(5, 4, 6)
     second = net.start(6, 4, 6)[1][1:]
@@ -113,7 +113,7 @@ def test_the_changes_of_the_tokens_add_up_to_that_of_a_quadratic_error():
     )
 
 
-def test_the_gradient_of_a_token_taken_back_is_exact_for_one_token_of_a_linear_decoder():
+def test_the_gradient_after_reverting_a_token_is_exact_for_a_linear_decoder():
     net = Linear(2)  # without overlap
     x, first = net.start(4, 1, 1)
     search, one = TokenSearch(net), torch.ones(4, 1, 1, 1)
@@ -160,7 +160,7 @@ def test_all_codes_tried_one_by_one_find_nothing_better(kernel, grid, rate):
 
 
 @pytest.mark.parametrize("error", [squared_error, mean_squares, blurred])
-def test_what_tokens_cost_is_lowered_with_the_error(error):
+def test_the_cost_of_tokens_is_lowered_with_the_error(error):
     net, x = model(vector(k=K)), images()
     first = net.encode(x)
     unit = error(net.decode(first), x).mean() / price(first[:, None])[0].mean()
@@ -225,7 +225,7 @@ def test_units_of_the_error_do_not_matter():
     assert (net.encode(x, effort=4, error=mean_squares) == expected).float().mean() > 0.95
 
 
-def test_the_error_asked_for_is_the_one_that_falls():
+def test_the_requested_error_is_the_one_that_falls():
     net, x = model(), images()
     by_square, by_part = (
         net.encode(x, effort=6, error=error) for error in (squared_error, blurred)
@@ -234,14 +234,14 @@ def test_the_error_asked_for_is_the_one_that_falls():
         assert error(net.decode(best), x).sum() < error(net.decode(other), x).sum()
 
 
-def test_more_effort_finds_less_error():
+def test_higher_efforts_lower_the_error():
     net, x = model(), images(8)
     errors = [squared_error(net.decode(net.encode(x, effort=e)), x).sum() for e in (0, 1, 4, 8)]
     assert errors == sorted(errors, reverse=True) and errors[3] < 0.98 * errors[1]
 
 
 @pytest.mark.parametrize(("factor", "iterations", "share"), [(0.1, 4, 0.7), (2, 25, 0.35)])
-def test_a_curvature_that_is_wrong_by_a_factor_is_corrected_on_the_way(
+def test_a_curvature_wrong_by_a_factor_is_corrected_during_the_search(
     factor, iterations, share, monkeypatch
 ):
     net, x = model(), images(32)
@@ -269,7 +269,7 @@ def test_pixels_left_out_do_not_count():
     assert not torch.equal(search(other, first, 10), search(x, first, 10))
 
 
-def test_tokens_that_are_not_free_stay():
+def test_tokens_that_are_not_free_do_not_change():
     net, x = model(), images()
     first = net.encode(x)
     free = torch.zeros(4, 4, dtype=torch.bool)
@@ -294,7 +294,7 @@ def test_grids_of_any_shape(network, size):
 
 
 @pytest.mark.parametrize("make", [vector(), residual], ids=["vq", "residual"])
-def test_an_image_alone_is_treated_as_in_a_batch(make, monkeypatch):
+def test_an_image_alone_gets_the_same_tokens_as_in_a_batch(make, monkeypatch):
     # In float64, as other precisions round differently in a batch of another size.
     net, x = model(make).double(), images(4).double()
     together = net.encode(x, effort=5)
@@ -324,7 +324,7 @@ def test_nothing_else_changes(training):
     assert torch.equal(torch.get_rng_state(), random)
 
 
-def test_gradients_that_were_there_stay():
+def test_existing_gradients_are_kept():
     net, x = model(), images()
     net(x).loss().backward()
     before = {name: t.grad.clone() for name, t in net.named_parameters() if t.grad is not None}
@@ -403,14 +403,14 @@ def test_latents_are_those_of_the_encoder():
 
 
 @pytest.mark.parametrize("effort", [-1, 10, True, 2.0, "3", None])
-def test_other_efforts_are_refused(effort):
+def test_efforts_out_of_range_are_refused(effort):
     with pytest.raises(
         UserError, match=rf"effort: expected an integer from 0 to 9; got {effort!r}\."
     ):
         model().encode(images(), effort=effort)
 
 
-def test_efforts_rise():
+def test_higher_efforts_take_more_iterations():
     assert len(EFFORTS) == 10 and EFFORTS[0] == 0
     assert list(EFFORTS) == sorted(set(EFFORTS))
     assert [iterations(effort) for effort in range(10)] == list(EFFORTS)

@@ -260,7 +260,7 @@ def test_the_search_of_a_job_is_set_up_once(monkeypatch):
 
 
 @pytest.mark.parametrize("effort", [-1, 10, True, 1.0])
-def test_other_efforts_are_refused(effort):
+def test_efforts_out_of_range_are_refused(effort):
     with pytest.raises(UserError, match="effort: expected an integer from 0 to 9; got"):
         encode(model(), [("", picture(8, 8))], effort=effort)
 

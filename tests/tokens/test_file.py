@@ -47,7 +47,7 @@ def path(request, tmp_path):
 @pytest.mark.parametrize("codec", [CODEC, SEVERAL])
 @pytest.mark.parametrize("names", [True, False])
 @pytest.mark.parametrize("sizes", [[], [(32, 32)], [(32, 32)] * 5 + [(5, 9), (8, 8), (5, 9)]])
-def test_what_is_written_is_read(path, sizes, names, codec):
+def test_saved_tokens_load_unchanged(path, sizes, names, codec):
     tokens, indices = some(sizes, names, codec)
     save_tokens(tokens, path)
     (path.parent / "plain").touch()

@@ -95,7 +95,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
     assert (tmp_path / "notes.txt").exists()
 
 
-def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
+def test_leftovers_of_a_killed_process_do_not_matter(tmp_path):
     (tmp_path / ".rotvq-0123456789abcdef.part").touch()
     prepare(shards(tmp_path), overwrite=False)
     assert [path.name for path in tmp_path.iterdir()] == [INDEX]
@@ -111,7 +111,7 @@ def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
         ('{"format": "rotvq token shards", "version": 1}', "it is damaged"),
     ],
 )
-def test_an_index_that_is_none(tmp_path, content, message):
+def test_a_file_that_is_not_an_index_is_refused(tmp_path, content, message):
     if content is not None:
         (tmp_path / INDEX).write_text(content)
     with pytest.raises(UserError, match=message):

@@ -24,7 +24,7 @@ def saved(content=CONTENT) -> bytes:
     return file.getvalue()
 
 
-def test_plain_content_comes_back():
+def test_plain_content_loads_unchanged():
     found = read(io.BytesIO(saved() + b"a checksum"))
     assert torch.equal(found["weights"]["a"], CONTENT["weights"]["a"])
     assert found["weights"]["a"].stride() == (1, 3)
@@ -36,7 +36,7 @@ def test_plain_content_comes_back():
     [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8,
      torch.bool, torch.int32],
 )  # fmt: skip
-def test_every_dtype_of_ours_comes_back(dtype):
+def test_every_dtype_loads_unchanged(dtype):
     t = torch.ones(3, dtype=dtype)
     assert torch.equal(read(io.BytesIO(saved(t))), t)
 

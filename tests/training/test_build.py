@@ -29,7 +29,7 @@ def test_every_estimator_is_built(tiny, name):
     assert build_model(tiny(quantizer={"estimator": name})).quantizer.estimator == ESTIMATORS[name]
 
 
-def test_the_quantizers_options_arrive(tiny):
+def test_the_quantizer_gets_its_options(tiny):
     options = {"update": "ema", "decay": 0.9, "init": "data", "restart": 0.1, "codebook_size": 5}
     quantizer = build_model(tiny(quantizer=options)).quantizer
     assert quantizer.codebook.embeddings.shape == (5, 8)
@@ -44,7 +44,7 @@ def test_the_quantizers_options_arrive(tiny):
     assert plain.ready
 
 
-def test_the_models_options_arrive(tiny):
+def test_the_model_gets_its_options(tiny):
     options = {"channels": 1, "width": 6, "dim": 4, "depth": 3, "stages": 3}
     model = build_model(tiny(model=options))
     assert model.encode(torch.zeros(1, 1, 16, 24)).shape == (1, 2, 3)
@@ -62,7 +62,7 @@ def test_the_papers_codes_start_uniform():
     assert e.std().item() == pytest.approx(1 / 1024 / 3**0.5, rel=0.01)
 
 
-def test_the_global_generator_decides(tiny):
+def test_weights_come_from_the_global_generator(tiny):
     states = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)

@@ -35,7 +35,7 @@ def made() -> Checkpoint:
     )
 
 
-def test_a_checkpoint_comes_back(tmp_path):
+def test_a_checkpoint_loads_unchanged(tmp_path):
     path, written = tmp_path / "checkpoint.pt", made()
     checkpoint.save(path, written)
     read = checkpoint.load(path)
@@ -113,7 +113,7 @@ def test_a_full_disk_is_reported_and_keeps_the_old_file(tmp_path, tiny, kind):
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "weights"])
-def test_the_file_is_written_by_us(tmp_path, tiny, kind):
+def test_files_have_the_usual_permissions(tmp_path, tiny, kind):
     """safetensors' own writing leaves a file behind when it is killed, and readable to no other."""
     if kind == "weights":
         checkpoint.save_weights(tmp_path / "file", build_model(tiny()))
@@ -160,7 +160,7 @@ def content(**changes):
     return {name: value for name, value in (whole | changes).items() if value is not ...}
 
 
-def test_the_content_that_is_changed_below_is_whole(tmp_path):
+def test_the_unchanged_content_is_accepted(tmp_path):
     write_sealed(tmp_path / "checkpoint.pt", content())
     assert checkpoint.load(tmp_path / "checkpoint.pt").position == made().position
 

@@ -141,7 +141,7 @@ def test_a_file_of_another_kind_is_refused_and_changes_nothing(run, data, seed):
     assert {each: each.read_bytes() for each in path.parent.iterdir() if each.is_file()} == files
 
 
-def test_the_content_that_is_changed_is_whole(run, data, outcome):
+def test_the_unchanged_content_is_accepted(run, data, outcome):
     config, path, whole = run
     before = outcome(path.parent)
     write_sealed(path, whole)

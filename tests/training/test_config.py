@@ -87,7 +87,7 @@ def test_groups_are_the_fields_of_a_configuration():
     assert {name: kind() for name, kind in GROUPS.items()} == vars(Config())
 
 
-def test_a_configuration_survives_its_mapping():
+def test_a_configuration_round_trips_through_a_dict():
     config = Config(data=DataConfig(source="somewhere", size=16), quantizer=QuantizerConfig(64))
     values = asdict(config)
     assert Config.from_dict(values) == config

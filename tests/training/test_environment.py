@@ -34,7 +34,7 @@ def test_auto_on_a_gpu_is_bf16_only_without_emulation(monkeypatch, has):
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
-def test_names_stay(name):
+def test_explicit_precisions_are_kept(name):
     assert environment.resolve_precision(name, CPU) == name
 
 

@@ -35,7 +35,7 @@ def test_a_new_folder_is_made_with_its_configuration(tmp_path, tiny):
 
 
 @pytest.mark.parametrize("rate", [1e-3, 2e-4, 1e-5, 3e-7, 1e30, 5e-324])
-def test_every_number_survives_yaml(tmp_path, rate):
+def test_every_number_round_trips_through_yaml(tmp_path, rate):
     config = Config(training=TrainingConfig(learning_rate=rate))
     prepare(tmp_path / "run", config)
     assert read_config(tmp_path / "run") == config
@@ -85,7 +85,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path, overwrite):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_file_is_no_folder(tmp_path, overwrite):
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path, overwrite):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(UserError, match="is a file") as error:
         check_free(tmp_path / "run", overwrite)
@@ -116,7 +116,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         b"!!python/object/apply:os.system ['true']",
     ],
 )
-def test_a_damaged_configuration_is_refused_in_one_line(tmp_path, content):
+def test_a_damaged_configuration_is_one_line(tmp_path, content):
     (tmp_path / "config.yaml").write_bytes(content)
     with pytest.raises(UserError) as error:
         read_config(tmp_path)
@@ -124,7 +124,7 @@ def test_a_damaged_configuration_is_refused_in_one_line(tmp_path, content):
 
 
 @pytest.mark.parametrize("training", ["{epochs: 2.5}", "{precision: fp8}", "{learning_rate: '1'}"])
-def test_a_value_of_another_kind_is_damage_too(tmp_path, training):
+def test_a_value_of_the_wrong_type_is_damage_too(tmp_path, training):
     text = f"data: {{}}\nmodel: {{}}\nquantizer: {{}}\ntraining: {training}\n"
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(UserError):
@@ -143,13 +143,13 @@ def record(folder, **changes):
 
 
 @pytest.mark.parametrize("precision", [None, "bf16"])
-def test_the_same_data_passes(tmp_path, precision):
+def test_the_same_data_is_accepted(tmp_path, precision):
     record(tmp_path)
     check_same_data(tmp_path, SPLITS, precision)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_other_data_is_named(tmp_path, split):
+def test_other_data_is_refused_by_name(tmp_path, split):
     record(tmp_path)
     other = {**SPLITS, split: {"images": 7, "fingerprint": "cc"}}
     with pytest.raises(UserError, match=rf"own {split} images, .* got 7 of cc") as error:
@@ -157,7 +157,7 @@ def test_other_data_is_named(tmp_path, split):
     one_line(error, about=f"{SPLITS[split]['images']} of {SPLITS[split]['fingerprint']}")
 
 
-def test_another_precision_is_named(tmp_path):
+def test_another_precision_is_refused_by_name(tmp_path):
     record(tmp_path)
     with pytest.raises(UserError, match="own precision bf16; got fp32") as error:
         check_same_data(tmp_path, SPLITS, "fp32")

@@ -23,7 +23,7 @@ def test_singular_values_come_close_to_one_and_singular_vectors_stay(shape, scal
     assert (found - values.diag()).abs().max() < 1e-4
 
 
-def test_a_matrix_of_zeros_stays_so():
+def test_a_zero_matrix_stays_zero():
     assert orthogonalized(torch.zeros(3, 4)).count_nonzero() == 0
 
 

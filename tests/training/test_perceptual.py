@@ -110,7 +110,7 @@ def test_a_file_gives_the_network_of_lpips(pair, tmp_path):
     assert record["weights"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_what_is_missing_says_how_to_make_it(tmp_path):
+def test_a_missing_network_says_how_to_train_one(tmp_path):
     missing = str(tmp_path / "none")
     with pytest.raises(UserError, match=rf"rotvq classifier --seed 1 --width 24 --out {missing}"):
         load_embedding(missing)

@@ -86,7 +86,3 @@ def test_the_model_is_left_as_it_was(tmp_path, tiny, training):
     save_reconstructions(tmp_path / "a.png", model, images(4))
     assert all(module.training is training for module in model.modules())
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
-
-
-def test_two_pairs_as_the_records_say():
-    assert (pictures.PAIRS, pictures.WIDTH) == (2, 512)

@@ -33,7 +33,7 @@ def test_limits_take_images_spread_over_the_split(tmp_path, data, tiny, begin):
 
 
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 8, 8), (3, 8, 16), (1, 20, 12)])
-def test_grey_and_oblong_images_train(tmp_path, make_data, tiny, begin, channels, height, width):
+def test_gray_and_oblong_images_train(tmp_path, make_data, tiny, begin, channels, height, width):
     data = make_data(train=16, channels=channels, height=height, width=width)
     config = tiny(model={"channels": channels}, training={"epochs": 1})
     record = begin(config, data, tmp_path / "run").run()

@@ -99,7 +99,7 @@ def test_a_run_on_crops_notes_them_and_resumes_bit_for_bit(
     assert data["crops"]["images"] == 20
 
 
-def test_other_pictures_around_the_same_centres_are_refused(
+def test_other_pictures_around_the_same_centers_are_refused(
     photographs, tiny, begin, resumed, tmp_path
 ):
     config = tiny(data={"crops": "random"}, training={"epochs": 1})

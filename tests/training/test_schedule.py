@@ -7,7 +7,7 @@ import torch
 from rotvq.training.schedule import WARMUP, constant, cosine, linear, lr_scheduler
 
 
-def test_constant_stays():
+def test_the_constant_schedule_is_constant():
     assert {constant(p / 10) for p in range(11)} == {1.0}
 
 
@@ -15,11 +15,11 @@ def test_constant_stays():
     ("progress", "share"),
     [(0, 0), (WARMUP / 2, 0.5), (WARMUP, 1), ((1 + WARMUP) / 2, 0.5), (1, 0)],
 )
-def test_cosine_rises_and_falls(progress, share):
+def test_the_cosine_schedule_rises_and_falls(progress, share):
     assert cosine(progress) == pytest.approx(share, abs=1e-12)
 
 
-def test_cosine_has_no_jump():
+def test_the_cosine_schedule_is_continuous():
     values = [cosine(p / 1000) for p in range(1001)]
     steps = [abs(a - b) for a, b in pairwise(values)]
     assert max(steps) < 0.011 and not any(map(math.isnan, values))

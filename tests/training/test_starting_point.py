@@ -127,7 +127,7 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("name", sorted(MISFITS))
-def test_what_does_not_fit_is_refused_by_name_and_replaces_nothing(
+def test_a_configuration_that_does_not_fit_is_refused_and_replaces_nothing(
     name, onwards, finished, tmp_path
 ):
     config, images = onwards
