@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from rotvq.evaluation.pixels import normalized, to_uint8
-from rotvq.training import pictures
 from rotvq.training.build import build_model
 from rotvq.training.pictures import fixed_images, save_reconstructions
 

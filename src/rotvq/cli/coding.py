@@ -53,16 +53,6 @@ def add_pictures(parser: Parser) -> None:
     )
 
 
-def check_batch_size(size: int) -> None:
-    """Check a batch size.
-
-    Raises:
-        UserError: it is below 1.
-    """
-    if size < 1:
-        raise UserError(f"--batch-size: expected 1 or more; got {size}.")
-
-
 def load_model(name: str) -> VQVAE:
     """Load a model by its name or path onto the fastest device."""
     from rotvq.model import VQVAE

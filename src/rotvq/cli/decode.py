@@ -7,13 +7,8 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from rotvq.cli.coding import (
-    add_model,
-    check_batch_size,
-    load_bundled,
-    load_model,
-)
-from rotvq.cli.options import Parser, add_levels
+from rotvq.cli.coding import add_model, load_bundled, load_model
+from rotvq.cli.options import Parser, add_levels, check_positive
 from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing.skipped import summary
@@ -36,7 +31,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the images")
     parser.add_argument("--overwrite", action="store_true", help="replace images of the same name")
     options = parser.parse_args(argv)
-    check_batch_size(options.batch_size)
+    check_positive(options, "batch_size")
     check_folder(options.out, options.overwrite)
     is_folder = options.tokens.is_dir()
     found = [*finished(options.tokens)] if is_folder else []

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from rotvq.cli.coding import Source, add_model, add_pictures, check_batch_size, load_model
-from rotvq.cli.options import Parser, add_effort, add_levels
+from rotvq.cli.coding import Source, add_model, add_pictures, load_model
+from rotvq.cli.options import Parser, add_effort, add_levels, check_positive
 from rotvq.cli.rate import add_rate, check_rate, load_rate, modeled
 from rotvq.cli.shards import add_shards, encode_to_shards
 from rotvq.cli.terminal import Terminal
@@ -40,7 +40,7 @@ def run(argv: Sequence[str]) -> int:
     add_rate(parser)
     add_shards(parser)
     options = parser.parse_args(argv)
-    check_batch_size(options.batch_size)
+    check_positive(options, "batch_size")
     check_rate(options)
     if options.shard_size is not None:
         return encode_to_shards(options)

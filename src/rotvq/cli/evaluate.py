@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rotvq import run_folder
 from rotvq.cli.images import load_images
-from rotvq.cli.options import Parser, add_effort
+from rotvq.cli.options import Parser, add_effort, check_positive
 from rotvq.cli.progress import summary
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
@@ -55,8 +55,7 @@ def run(argv: Sequence[str]) -> int:
         "--out", type=Path, help="JSON file to write (default: the record of the run)"
     )
     options = parser.parse_args(argv)
-    if options.batch_size < 1:
-        raise UserError(f"--batch-size: expected 1 or more; got {options.batch_size}.")
+    check_positive(options, "batch_size")
     if options.data and not options.out:
         raise UserError(
             "--data: expected it with --out; got no --out, and the run's own record is only for "

@@ -28,6 +28,18 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}. See {self.prog} --help.")
 
 
+def check_positive(options: argparse.Namespace, *names: str) -> None:
+    """Check that options are 1 or more, if they are given.
+
+    Raises:
+        UserError: one is below 1.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')}: expected 1 or more; got {value}.")
+
+
 def add_effort(parser: Parser) -> None:
     """Add the option for the effort of encoding."""
     parser.add_argument(

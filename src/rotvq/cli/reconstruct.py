@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rotvq.cli.coding import Source, add_model, add_pictures, check_batch_size, load_model
-from rotvq.cli.options import Parser, add_effort, add_levels
+from rotvq.cli.coding import Source, add_model, add_pictures, load_model
+from rotvq.cli.options import Parser, add_effort, add_levels, check_positive
 from rotvq.cli.png_folder import PngFile, PngFolder, check_folder, check_png, default_png
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing.pictures import is_source
@@ -46,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace images of the same name")
     options = parser.parse_args(argv)
-    check_batch_size(options.batch_size)
+    check_positive(options, "batch_size")
     pngs = _output(options.images, options.out, options.overwrite)
     # Imported late, because torch is slow to import: bad options are reported first.
     from rotvq.evaluation.metrics import psnr

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotvq.cli.images import load_images
-from rotvq.cli.options import Parser
+from rotvq.cli.options import Parser, check_positive
 from rotvq.cli.side_by_side import side_by_side
 from rotvq.cli.study_progress import StudyProgress
 from rotvq.errors import UserError
@@ -159,8 +159,5 @@ def _parse(
     )
     parser.add_argument("--jobs", type=int, default=1, help="parallel runs (default: 1)")
     options = parser.parse_args(argv)
-    for option in ("seeds", "jobs"):
-        value = getattr(options, option)
-        if value is not None and value < 1:
-            raise UserError(f"--{option}: expected 1 or more; got {value}.")
+    check_positive(options, "seeds", "jobs")
     return options

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rotvq import run_folder
 from rotvq.cli.coding import Source, load_model
 from rotvq.cli.images import load_images
-from rotvq.cli.options import Parser
+from rotvq.cli.options import Parser, check_positive
 from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
@@ -156,10 +156,7 @@ def _grid(text: str) -> tuple[int, int]:
 
 
 def _check(options: Namespace) -> None:
-    for name in ("number", "batch_size"):
-        value = getattr(options, name)
-        if value < 1:
-            raise UserError(f"--{name.replace('_', '-')}: expected 1 or more; got {value}.")
+    check_positive(options, "number", "batch_size")
     if options.grid and options.complete:
         raise UserError("--grid: expected none with --complete, whose picture has its own grid.")
     if options.keep_rows is not None and not options.complete:

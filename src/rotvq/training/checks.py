@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -29,6 +30,26 @@ def check_types(part: Any) -> None:
             names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
             fits = isinstance(value, widened) and isinstance(value, bool) == (bool in kinds)
             require(fits, name, names, SHORT.repr(value))
+
+
+def check_fields(
+    part: Any, group: str, expected: str, fits: Callable[[Any], bool], *names: str
+) -> None:
+    """Check fields that have the same range; null is allowed.
+
+    Args:
+        part: a group of options.
+        group: name of the group.
+        expected: the range in words.
+        fits: whether a value lies in the range.
+        names: names of the fields.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+    for name in names:
+        value = getattr(part, name)
+        require(value is None or fits(value), f"{group}.{name}", expected, value)
 
 
 def require(holds: bool, name: str, expected: str, received: object) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from rotvq.data_processing.resizing import parse_size
 from rotvq.names import EFFORTS, CodesName, EstimatorName, MetricName, NetworkName, UpdateName
-from rotvq.training.checks import SHORT, check_types, require
+from rotvq.training.checks import SHORT, check_fields, check_types, require
 from rotvq.training.loss_config import LossConfig
 
 
@@ -42,12 +43,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_types(self)
         parse_size(self.size)
-        for name in ("train_images", "test_images"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"data.{name}", "a positive number", value)
-        require(self.validation >= 0, "data.validation", "0 or more", self.validation)
-        fits = self.bits is None or 1 <= self.bits <= 16
-        require(fits, "data.bits", "1 to 16", self.bits)
+        check = partial(check_fields, self, "data")
+        check("a positive number", lambda n: n >= 1, "train_images", "test_images")
+        check("0 or more", lambda n: n >= 0, "validation")
+        check("1 to 16", lambda n: 1 <= n <= 16, "bits")
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("width", "dim"):
-            value = getattr(self, name)
-            require(value >= 1, f"model.{name}", "a positive number", value)
-        require(1 <= self.stages <= 8, "model.stages", "1 to 8", self.stages)
-        require(0 <= self.depth <= 1000, "model.depth", "0 to 1000", self.depth)
+        check = partial(check_fields, self, "model")
+        check("a positive number", lambda n: n >= 1, "width", "dim")
+        check("1 to 8", lambda n: 1 <= n <= 8, "stages")
+        check("0 to 1000", lambda n: 0 <= n <= 1000, "depth")
 
 
 @dataclass(frozen=True)
@@ -125,20 +123,16 @@ class QuantizerConfig:
     def __post_init__(self) -> None:
         check_types(self)
         name = "quantizer"
-        fits = 1 <= self.codebook_size <= 2**24
-        require(fits, f"{name}.codebook_size", "1 to 2**24", self.codebook_size)
-        for which in ("decay", "final_decay"):
-            value = getattr(self, which)
-            require(value is None or 0 <= value < 1, f"{name}.{which}", "0 to below 1", value)
-        require(0 <= self.restart < 1 / 3, f"{name}.restart", "0 to below 1/3", self.restart)
-        for which in ("residual", "groups"):
-            value = getattr(self, which)
-            require(1 <= value <= 64, f"{name}.{which}", "1 to 64", value)
+        check = partial(check_fields, self, name)
+        check("1 to 2**24", lambda n: 1 <= n <= 2**24, "codebook_size")
+        check("0 to below 1", lambda share: 0 <= share < 1, "decay", "final_decay")
+        check("0 to below 1/3", lambda share: 0 <= share < 1 / 3, "restart")
+        check("1 to 64", lambda n: 1 <= n <= 64, "residual", "groups")
+        check("0 to 1", lambda share: 0 <= share <= 1, "dropout")
         fixed = self.levels is not None or self.codes != "learned"
         alone = self.residual == 1 or not (fixed or self.estimator == "reflection")
         wanted = "1 with levels, binary codes or the reflection"
         require(alone, f"{name}.residual", wanted, self.residual)
-        require(0 <= self.dropout <= 1, f"{name}.dropout", "0 to 1", self.dropout)
         fits = self.residual > 1 or not self.dropout
         require(fits, f"{name}.dropout", "0 without residual levels", self.dropout)
         if self.codes != "learned":
@@ -194,9 +188,13 @@ class OptimizationConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("epochs", "batch_size", "checkpoint_every", "test_every"):
-            value = getattr(self, name)
-            require(value >= 1, f"training.{name}", "a positive number", value)
+        check = partial(check_fields, self, "training")
+        counts = ("epochs", "batch_size", "checkpoint_every", "test_every")
+        check("a positive number", lambda n: n >= 1, *counts)
+        check("a positive number", lambda rate: 0 < rate < math.inf, "learning_rate")
+        check("0 or more", lambda norm: 0 <= norm < math.inf, "gradient_clip")
+        check("0 to below 1", lambda decay: 0 <= decay < 1, "ema_decay")
+        check("0 to 2147483647", lambda n: 0 <= n < 2**31, "seed")
         micro = self.micro_batch_size
         require(
             micro is None or (micro >= 1 and self.batch_size % micro == 0),
@@ -204,11 +202,6 @@ class OptimizationConfig:
             f"a divisor of the batch size {self.batch_size}",
             micro,
         )
-        rate, clip = self.learning_rate, self.gradient_clip
-        require(0 < rate < float("inf"), "training.learning_rate", "a positive number", rate)
-        require(0 <= clip < float("inf"), "training.gradient_clip", "0 or more", clip)
-        require(0 <= self.ema_decay < 1, "training.ema_decay", "0 to below 1", self.ema_decay)
-        require(0 <= self.seed < 2**31, "training.seed", "0 to 2147483647", self.seed)
 
 
 @dataclass(frozen=True)
@@ -229,7 +222,7 @@ class TrainingConfig(LossConfig, OptimizationConfig):
     def __post_init__(self) -> None:
         OptimizationConfig.__post_init__(self)
         LossConfig.__post_init__(self)
-        require(self.effort in range(len(EFFORTS)), "training.effort", "0 to 9", self.effort)
+        check_fields(self, "training", "0 to 9", lambda n: 0 <= n < len(EFFORTS), "effort")
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 
 from rotvq.names import PixelLossName
-from rotvq.training.checks import require
+from rotvq.training.checks import check_fields, require
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,10 @@ class LossConfig:
     adversarial_start: float = 0.25
 
     def __post_init__(self) -> None:
-        for name in ("beta", "entropy_weight", "perceptual_weight", "adversarial_weight"):
-            value = getattr(self, name)
-            require(0 <= value < float("inf"), f"training.{name}", "0 or more", value)
-        start = self.adversarial_start
-        require(0 <= start < 1, "training.adversarial_start", "0 to below 1", start)
+        check = partial(check_fields, self, "training")
+        weights = ("beta", "entropy_weight", "perceptual_weight", "adversarial_weight")
+        check("0 or more", lambda weight: 0 <= weight < math.inf, *weights)
+        check("0 to below 1", lambda share: 0 <= share < 1, "adversarial_start")
         named = self.perceptual is not None or not self.perceptual_weight
         wanted = "a classifier's folder or an LPIPS network, with a perceptual_weight"
         require(named, "training.perceptual", wanted, "null")
