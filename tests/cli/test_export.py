@@ -61,8 +61,8 @@ def test_a_model_is_pushed_to_the_hub(rotvq, trained, tmp_path, monkeypatch):
     "words, message",
     [
         (["--to", "zip"], "invalid choice: 'zip'"),
-        (["--to", "onnx", "--push", "a/b"], "--push: expected it with --to model"),
-        (["--to", "model", "--private"], "--private: expected it with --push"),
+        (["--to", "onnx", "--push", "a/b"], "--push: expected --to model"),
+        (["--to", "model", "--private"], "--private: expected --push"),
     ],
 )
 def test_bad_options_are_one_line(rotvq, trained, tmp_path, words, message):

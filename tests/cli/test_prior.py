@@ -162,11 +162,11 @@ def test_bad_options_of_sample_take_one_line(rotvq, made, tmp_path):
         ([run, "--grid", "8"], "--grid: expected ROWSxCOLUMNS"),
         ([run, "--model", made / "other"], "--model: expected the model of the prior's tokens"),
         ([run, "--temperature", 0], "temperature: expected above 0, to 100; got 0"),
-        ([run, "--keep-rows", 2], "--keep-rows: expected it with --complete"),
+        ([run, "--keep-rows", 2], "--keep-rows: expected --complete"),
         ([run, "--complete", tmp_path / "wide.png"], "(4x4); got 4x6"),
         ([run, "--complete", tmp_path / "absent.png"], "absent.png"),
         ([run, "--label", "none", "--guidance", 2], "guidance: expected 1 where no class is given"),
-        ([run, "--gfid"], "--gfid: expected it with --measure"),
+        ([run, "--gfid"], "--gfid: expected --measure"),
     ):
         assert expected in rotvq("sample", *words, "-o", out).error, words
         assert not out.exists()

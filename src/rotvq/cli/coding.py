@@ -1,4 +1,4 @@
-"""What encode, decode and reconstruct share: models by name, images by path."""
+"""Shared by encode, decode and reconstruct: models by name, images by path."""
 
 from __future__ import annotations
 

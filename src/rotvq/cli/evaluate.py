@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,48 +28,10 @@ if TYPE_CHECKING:
 
 def run(argv: Sequence[str]) -> int:
     """Evaluate a run and write the record. Returns the exit status."""
-    parser = Parser(
-        prog="rotvq evaluate",
-        description="Compute every metric of a trained run over a whole split.",
-    )
-    parser.add_argument("run", type=Path, help="folder written by rotvq train")
-    parser.add_argument("--split", choices=["test", "train"], default="test")
-    parser.add_argument("--data", help="evaluate on this data source instead; requires --out")
-    parser.add_argument("--batch-size", type=int, default=128, help="images per batch")
-    add_effort(parser)
-    for metric, what in (("rfid", "Inception"), ("lpips", "VGG16")):
-        parser.add_argument(
-            f"--{metric}",
-            nargs="?",
-            const="",
-            metavar="FILE",
-            help=f"also compute it with the {what} network in FILE (default: download it)",
-        )
-    parser.add_argument(
-        "--classifier",
-        type=Path,
-        metavar="FOLDER",
-        help="also compute accuracy, agreement and a Fréchet distance with the classifier that "
-        "rotvq classifier wrote to FOLDER",
-    )
-    parser.add_argument(
-        "--out", type=Path, help="JSON file to write (default: the record of the run)"
-    )
-    options = parser.parse_args(argv)
-    check_positive(options, "batch_size")
-    if options.data and not options.out:
-        raise UserError(
-            "--data: expected it with --out; got no --out, and the run's own record is only for "
-            "its own data. Pass --out FILE."
-        )
-    if options.out:
-        _check_record(options.out)
+    options = _parse(argv)
     config = read_config(options.run)
     if options.data:
-        config = replace(
-            config,
-            data=DataConfig(source=options.data, size=config.data.size),
-        )
+        config = replace(config, data=DataConfig(source=options.data, size=config.data.size))
     terminal = Terminal()
     data = load_images(config)
     # Imported late, because torch is slow to import: bad input is reported first.
@@ -127,6 +90,46 @@ def run(argv: Sequence[str]) -> int:
         terminal.say(f"  {name} {value:.4f}: {protocol[name]}")
     terminal.say(f"Saved to {out}.")
     return 0
+
+
+def _parse(argv: Sequence[str]) -> Namespace:
+    parser = Parser(
+        prog="rotvq evaluate",
+        description="Compute every metric of a trained run over a whole split.",
+    )
+    parser.add_argument("run", type=Path, help="folder written by rotvq train")
+    parser.add_argument("--split", choices=["test", "train"], default="test")
+    parser.add_argument("--data", help="evaluate on this data source instead; requires --out")
+    parser.add_argument("--batch-size", type=int, default=128, help="images per batch")
+    add_effort(parser)
+    for metric, what in (("rfid", "Inception"), ("lpips", "VGG16")):
+        parser.add_argument(
+            f"--{metric}",
+            nargs="?",
+            const="",
+            metavar="FILE",
+            help=f"also compute it with the {what} network in FILE (default: download it)",
+        )
+    parser.add_argument(
+        "--classifier",
+        type=Path,
+        metavar="FOLDER",
+        help="also compute accuracy, agreement and a Fréchet distance with the classifier that "
+        "rotvq classifier wrote to FOLDER",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="JSON file to write (default: the record of the run)"
+    )
+    options = parser.parse_args(argv)
+    check_positive(options, "batch_size")
+    if options.data and not options.out:
+        raise UserError(
+            "--data: expected --out with it, because the run's record is only for its own data; "
+            "got none. Pass --out FILE."
+        )
+    if options.out:
+        _check_record(options.out)
+    return options
 
 
 def _classifier_metrics(folder: Path, split: ImageSplit) -> ClassifierMetrics:

@@ -42,12 +42,10 @@ def run(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if (options.push or options.private) and options.to != "model":
         raise UserError(
-            f"--push: expected it with --to model; got --to {options.to}. Pass --to model."
+            f"--push: expected --to model with it; got --to {options.to}. Pass --to model."
         )
     if options.private and not options.push:
-        raise UserError(
-            "--private: expected it with --push; got no --push. Pass --push OWNER/NAME."
-        )
+        raise UserError("--private: expected --push with it; got none. Pass --push OWNER/NAME.")
     check_folder(options.out, options.overwrite)
     # Imported late, because torch is slow to import: bad options are reported first.
     from rotvq import export

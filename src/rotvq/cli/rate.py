@@ -1,4 +1,4 @@
-"""Options for the bits that tokens take under a prior."""
+"""Options for the number of bits that tokens take under a prior."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from rotvq.tokens.collection import Picture
 
 WEIGHT = 0.03
-"""λ where none is given."""
+"""The default λ."""
 
 
 def add_rate(parser: Parser) -> None:
     """Add the options."""
     group = parser.add_argument_group(
         "bits",
-        "With --prior, the bits of the tokens under a prior are reported, and --effort searches "
-        "for tokens of small error + λ x bits.",
+        "With --prior, the command reports the bits that tokens take under a prior, and --effort "
+        "searches for tokens that minimize error + λ x bits.",
     )
     group.add_argument(
         "--prior", type=Path, help="folder of a prior over tokens of this model, from rotvq prior"
@@ -44,7 +44,7 @@ def check_rate(options: Namespace) -> None:
         UserError: they do not.
     """
     if options.rate_weight is not None and not (options.prior and options.effort):
-        raise UserError("--rate-weight: expected --prior and --effort with it; got it alone.")
+        raise UserError("--rate-weight: expected --prior and --effort with it; one is missing.")
     if options.prior and options.shard_size is not None:
         raise UserError("--prior: expected a single token file; got --shard-size.")
 

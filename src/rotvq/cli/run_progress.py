@@ -31,7 +31,7 @@ class RunProgress(Terminal):
 
     @property
     def method(self) -> str:
-        """How the run trains, followed by a comma; nothing if there is only one way."""
+        """How the run trains, followed by a comma; empty if there is only one way."""
         return ""
 
     def notes(self, trainer: Any) -> list[str]:

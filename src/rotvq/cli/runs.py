@@ -1,4 +1,4 @@
-"""What `rotvq train` and `rotvq prior` share: the options of a run, and errors in writing it."""
+"""Shared by `rotvq train` and `rotvq prior`: the options of a run, and errors in writing it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rotvq.training.config import differing
 
 
 class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of the examples."""
+    """Keeps the line breaks in examples."""
 
 
 def add_run_options(parser: argparse.ArgumentParser, presets: Iterable[str], folder: str) -> None:
@@ -27,7 +27,7 @@ def add_run_options(parser: argparse.ArgumentParser, presets: Iterable[str], fol
 
     Args:
         parser: the command's parser.
-        presets: names.
+        presets: names of the presets.
         folder: the default of --out, for the help.
     """
     parser.add_argument("--preset", choices=[*presets], help="configuration to start from")
@@ -55,7 +55,7 @@ def set_defaults(parser: ArgumentParser, base: Any) -> None:
 
 
 def is_printing() -> bool:
-    """Whether this process prints: of those that torchrun or accelerate launch start, only one."""
+    """Whether this process prints: one of those that torchrun or accelerate launch start."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -86,7 +86,7 @@ def check_same(folder: Path, before: Any, config: Any) -> None:
 
 @contextmanager
 def written(command: str, folder: Path) -> Iterator[None]:
-    """The time in which a run is written to a folder.
+    """A context in which a run is written to a folder.
 
     Args:
         command: the command that continues the run, such as "rotvq train".

@@ -158,11 +158,11 @@ def _grid(text: str) -> tuple[int, int]:
 def _check(options: Namespace) -> None:
     check_positive(options, "number", "batch_size")
     if options.grid and options.complete:
-        raise UserError("--grid: expected none with --complete, whose picture has its own grid.")
+        raise UserError("--grid: expected no grid with --complete, which sets it. Pass only one.")
     if options.keep_rows is not None and not options.complete:
-        raise UserError("--keep-rows: expected it with --complete PICTURE; got it alone.")
+        raise UserError("--keep-rows: expected --complete PICTURE with it; got none.")
     if options.gfid is not None and not options.measure:
-        raise UserError("--gfid: expected it with --measure DATA; got it alone.")
+        raise UserError("--gfid: expected --measure DATA with it; got none.")
     if options.measure and options.complete:
         raise UserError("--measure: expected new images; got --complete. Pass only one of them.")
     check_folder(options.out, options.overwrite)

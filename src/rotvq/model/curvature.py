@@ -1,4 +1,4 @@
-"""How changes of neighboring codes act together on the decoded image, to second order.
+"""The curvature of a decoder: how changes of neighboring codes act together, to second order.
 
 Symbols: J_t, the Jacobian of the decoder's output with respect to the code of token t. Changes δ of
 the codes add g·δ + Σ_t Σ_u δ_tᵀ J_tᵀJ_u δ_u to the squared error with gradient g (Gauss-Newton).
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 _PROBES = 2
-"""Random outputs per grid of codes."""
+"""Number of random outputs per grid of codes."""
 
 
 def curvature(

@@ -1,4 +1,4 @@
-"""Errors of reconstructed images that a search for tokens lowers."""
+"""Errors of reconstructions, which a search for tokens lowers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from rotvq.errors import UserError
 
 ErrorFunction = Callable[[Float[Tensor, "b c i j"], Float[Tensor, "b c i j"]], Float[Tensor, " b"]]
-"""(reconstruction, image) to the error of each image, differentiable by the reconstruction."""
+"""Maps reconstructions and images to the error of each; differentiable by the reconstruction."""
 
 _PROBE = 0.1
 """Change of the pixels, in [-1, 1], that the curvature of an error function is measured over."""
@@ -30,7 +30,7 @@ def within(rows: slice, columns: slice) -> ErrorFunction:
 
 
 def checked(error: ErrorFunction) -> ErrorFunction:
-    """The same function; its results are checked.
+    """Wrap an error function so that its results are checked.
 
     Raises:
         UserError: when called, if the error is not one number for each image, or has no gradient.
@@ -57,7 +57,7 @@ def checked(error: ErrorFunction) -> ErrorFunction:
 def relative_curvature(
     error: ErrorFunction, y: Float[Tensor, "b c i j"], x: Float[Tensor, "b c i j"]
 ) -> Float[Tensor, "b 1 1 1"]:
-    """Curvature of an error over that of the squared error, of the pixels that it depends on.
+    """Curvature of an error relative to that of the squared error of the same pixels.
 
     Args:
         error: the error of each image.

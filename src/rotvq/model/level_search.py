@@ -1,4 +1,4 @@
-"""Search for the tokens of an effort; those of a residual quantizer level by level.
+"""Search for better tokens at an effort; level by level for a residual quantizer.
 
 The tokens of the first level are searched for to decode well alone, then those of the second with
 the first fixed, and so on. So every number of levels decodes to a better image. (On CIFAR-10, a
@@ -23,7 +23,7 @@ from rotvq.model.token_search import Model, TokenSearch
 
 
 class LevelSearch:
-    """A search of one effort, set up once for any number of images.
+    """A search at one effort, set up once for any number of images.
 
     Args:
         model: a model whose weights do not change while the search is in use.
@@ -83,7 +83,7 @@ class LevelSearch:
         return found
 
     def _better(self, found: Tensor, first: Tensor, x: Tensor, objective: Objective) -> Tensor:
-        """The tokens found, or the first ones of images that they made worse."""
+        """The tokens found; for images that they made worse, the first ones."""
         after, before = (
             objective(self.model.decode(each).float(), x.float(), each.flatten(3).movedim(3, 1))
             for each in (found, first)

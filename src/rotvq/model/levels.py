@@ -25,7 +25,7 @@ def check_levels(quantizer: Quantizer, levels: int | None, most: int | None = No
         most: how many levels there are; None for those of the quantizer.
 
     Raises:
-        UserError: there are fewer.
+        UserError: there are not that many.
     """
     most = most or quantizer.residual_levels
     if levels is not None and not 1 <= levels <= most:
@@ -43,7 +43,7 @@ def first_levels(quantizer: Quantizer, indices: Indices, levels: int | None) -> 
         levels: how many; None for all.
 
     Raises:
-        UserError: there are not as many.
+        UserError: there are not that many.
     """
     if quantizer.residual_levels == 1:
         check_levels(quantizer, levels)
@@ -53,6 +53,6 @@ def first_levels(quantizer: Quantizer, indices: Indices, levels: int | None) -> 
 
 
 def of_first_levels(quantizer: Quantizer, values: Sequence[T], levels: int | None) -> tuple[T, ...]:
-    """Of values for each index of a token, such as tables, those of the first levels."""
+    """Select those of the first levels from values (such as tables) for each index of a token."""
     most = quantizer.residual_levels
     return tuple(v for i, v in enumerate(values) if levels is None or i % most < levels)

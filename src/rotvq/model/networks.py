@@ -1,4 +1,4 @@
-"""The networks by name."""
+"""Encoders and decoders by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search for tokens lowers: the error of an image, and what its tokens cost."""
+"""What a search for tokens minimizes: the error of an image plus the cost of its tokens."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Costs = tuple[Float[Tensor, "b h w k"], ...]
 for each index of a token, none where tokens cost nothing."""
 
 Rate = Callable[[Int64[Tensor, "b s h w"]], tuple[Float[Tensor, " b"] | int, Costs]]
-"""Tokens to the cost of each image in units of the error, and to the costs of all codes."""
+"""Maps tokens to the cost of each image, in units of the error, and to the costs of all codes."""
 
 
 def free_of_charge(indices: Int64[Tensor, "b s h w"]) -> tuple[int, Costs]:
-    """Tokens cost nothing."""
+    """The rate of tokens that cost nothing."""
     return 0, ()
 
 
@@ -44,5 +44,5 @@ class Objective:
         x: Float[Tensor, "b c i j"],
         indices: Int64[Tensor, "b s h w"],
     ) -> Float[Tensor, " b"]:
-        """Of images x, their reconstructions y and tokens."""
+        """Evaluate it for reconstructions y of images x with these tokens."""
         return self.error(y, x) + self.rate(indices)[0]

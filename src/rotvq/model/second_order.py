@@ -16,7 +16,7 @@ from torch import Tensor
 from rotvq.model.objective import Costs
 
 SCORES = 2**24
-"""Scores of codes in memory at a time."""
+"""Maximum number of scores of codes in memory at a time."""
 
 
 class SecondOrderModel:
@@ -46,7 +46,7 @@ class SecondOrderModel:
         return F.conv_transpose2d(change, 2 * self.H, padding=1)
 
     def pixel_noise(self, noise: Float[Tensor, "d h w"]) -> Float[Tensor, "d h w"]:
-        """The change of g that noise in the pixels causes, from white noise of variance 1."""
+        """White noise of variance 1 as the change of g that noise in the pixels would cause."""
         return 2 * torch.einsum("de,ehw->dhw", self._root, noise)
 
     def proposals(
@@ -60,7 +60,7 @@ class SecondOrderModel:
         """The codes of lowest predicted error and cost for the tokens whose turn it is.
 
         Tokens three rows or columns apart do not interact in the model of the error, so they are
-        decided together, and the others see their gradient as it is after that.
+        chosen together; the tokens that follow see the gradient that this leaves.
         """
         h, w = g.shape[2:]
         indices, g = indices.clone(), F.pad(g, (1, 1, 1, 1))

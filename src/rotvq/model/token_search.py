@@ -1,8 +1,8 @@
 """Search for tokens that the decoder turns into a better image: analysis by synthesis.
 
 The encoder's nearest codes are a first guess. Each iteration proposes other codes for half of the
-tokens, in a checkerboard, from a second-order model of the error; decodes them; and takes back
-those that raised the error.
+tokens, in a checkerboard, from a second-order model of the error; decodes them; and reverts those
+that raised the error.
 
 Symbols: q, the codes of a grid of tokens; g, the gradient of the error with respect to q; H, the
 curvature of the squared error at random codes (see `curvature`); c, the curvature of an image along
@@ -11,8 +11,8 @@ proposals and doubles when one fails (Levenberg-Marquardt).
 
 Between two grids, token t raised the error by ½(g + g')_t · (q' − q)_t. Over all tokens this adds
 up to the whole difference if the error is quadratic in q. So an iteration takes one forward and one
-backward pass of the decoder, whatever its receptive field and the error. Tokens may have a cost
-besides (see `Rate`): a step raised it by the mean over what it costs before and after.
+backward pass of the decoder, whatever its receptive field and the error. Tokens may also have
+a cost (see `Rate`): a step raised it by the mean of its prices before and after the step.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from rotvq.model.curvature import curvature
 from rotvq.model.error_functions import ErrorFunction, checked, relative_curvature, squared_error
 from rotvq.model.levels import of_first_levels
 from rotvq.model.objective import Objective, Rate, free_of_charge
+from rotvq.model.search_state import SearchState, added_cost, better, dot
 from rotvq.model.second_order import SCORES, SecondOrderModel
-from rotvq.model.token_grid import Grid, better, dearer, dot
 from rotvq.processor import has_bf16
 from rotvq.quantization import Quantizer
 
 _DAMPING = 0.9
 """λ of the first proposals."""
 _PRIOR = 0.3
-"""Weight of c = 1, in first steps."""
+"""Weight of the prior c = 1, relative to the first step."""
 _NOISE = 0.1
 """Standard deviation of the noise, in pixels of [-1, 1], that g is perturbed by after a stall."""
 _RANDOM_GRIDS, _SIDE = 16, 8
-"""Grids of random codes that the curvature is measured at, if they fit, and tokens of a side."""
+"""Grids of random codes to measure the curvature at, if they fit in memory, and their side."""
 _PIXELS = 2**18
 """Pixels of images in memory at a time."""
 _MOST_CODES = 2**20
@@ -109,7 +109,7 @@ class TokenSearch:
             )
         return H
 
-    @torch.inference_mode(False)  # its tensors have no gradients
+    @torch.inference_mode(False)  # inference tensors have no gradients
     @torch.no_grad()
     def __call__(
         self,
@@ -120,7 +120,7 @@ class TokenSearch:
         free: Bool[Tensor, "h w"] | None = None,
         rate: Rate = free_of_charge,
     ) -> Int64[Tensor, "b h w *levels"]:
-        """Tokens with a smaller error and cost, or the same ones where none are found.
+        """Tokens with a smaller sum of error and cost, or the same ones where none are found.
 
         Args:
             x: images.
@@ -160,7 +160,7 @@ class TokenSearch:
     def _search(
         self, x: Tensor, indices: Tensor, iterations: int, objective: Objective, free: Tensor
     ) -> Int64[Tensor, "b s h w"]:
-        """The best tokens that the iterations come upon."""
+        """The best tokens of all iterations."""
         generator = torch.Generator().manual_seed(0)
         h, w = free.shape
         odd = (torch.arange(h)[:, None] + torch.arange(w)) % 2 == 1
@@ -185,7 +185,7 @@ class TokenSearch:
             expected = expected + (1 + prior) * dot(bend, change)
             measured = measured + dot(new.g - last.g + prior * bend, change)
             c = torch.where(expected > 0, measured / expected, 1).clamp(0.2, 5)
-            failed = ((last.g + new.g) * change).sum(1) + dearer(last, new) > 0
+            failed = ((last.g + new.g) * change).sum(1) + added_cost(last, new) > 0
             tried = (new.indices != base.indices).any(1)
             damping = torch.where(failed & tried, 2 * damping, damping)
             # When no proposal is left for an image, start over, with noise.
@@ -215,21 +215,25 @@ class TokenSearch:
 
     def _decoded(
         self, x: Tensor, indices: Tensor, objective: Objective, scale: Float[Tensor, "b 1 1 1"]
-    ) -> Grid:
+    ) -> SearchState:
         with torch.enable_grad():
             q = self._codes(indices).requires_grad_()
             errors = objective.error(self._decode(q), x)
             (g,) = torch.autograd.grad(errors.sum(), q)
         cost, costs = objective.rate(indices)
         reached = errors.detach() + cost
-        return Grid(indices, q.detach(), reached, g / scale, tuple(c / scale for c in costs))
+        return SearchState(indices, q.detach(), reached, g / scale, tuple(c / scale for c in costs))
 
     def _reverted(
-        self, new: Grid, last: Grid, failed: Bool[Tensor, "b h w"], c: Float[Tensor, "b 1 1 1"]
-    ) -> Grid:
-        """The new grid with failed tokens taken back, its gradient predicted; all else is kept."""
+        self,
+        new: SearchState,
+        last: SearchState,
+        failed: Bool[Tensor, "b h w"],
+        c: Float[Tensor, "b 1 1 1"],
+    ) -> SearchState:
+        """The new state with failed tokens reverted; its gradient is predicted."""
         failed = failed.unsqueeze(1)
         q = torch.where(failed, last.q, new.q)
         g = new.g + c * self.second_order.bend(q - new.q)
         indices = torch.where(failed, last.indices, new.indices)
-        return Grid(indices, q, new.objective, g, new.costs)
+        return SearchState(indices, q, new.objective, g, new.costs)

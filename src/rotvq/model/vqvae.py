@@ -167,7 +167,7 @@ class VQVAE(PretrainedModel):
         rate: Rate = free_of_charge,
         levels: int | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Images in [-1, 1] to indices in [0, k).
+        """Encode images in [-1, 1] as indices in [0, k).
 
         `rotvq.quantization.distances` compares the latents with the codes.
 
@@ -202,7 +202,7 @@ class VQVAE(PretrainedModel):
     def decode(
         self, indices: Int64[Tensor, "b i j *levels"], levels: int | None = None
     ) -> Float[Tensor, "b c h w"]:
-        """Indices to images in (-1, 1); `decode(encode(x))` is the forward pass's reconstruction.
+        """Decode indices to images in (-1, 1); `decode(encode(x))` is the forward reconstruction.
 
         Args:
             indices: in the shape that `encode` returns; −1 decodes as a vector of zeros.

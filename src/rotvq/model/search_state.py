@@ -1,4 +1,4 @@
-"""The tokens that a search is at, and steps from one grid of tokens to another."""
+"""The state of a search, and comparisons of two states."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rotvq.model.objective import Costs, own
 
 
 @dataclass
-class Grid:
-    """Tokens as rows of the tables, their codes, the objective of each image, the error's gradient.
+class SearchState:
+    """Tokens (as rows of the tables), their codes, each image's objective and the error's gradient.
 
     Gradient and costs are in units in which the error has the curvature of the squared error.
     """
@@ -25,13 +25,13 @@ class Grid:
     costs: Costs
 
 
-def dearer(last: Grid, new: Grid) -> Float[Tensor, "b h w"] | int:
-    """Twice what each token's step costs: the sum of what it costs before and after the step."""
+def added_cost(last: SearchState, new: SearchState) -> Float[Tensor, "b h w"] | int:
+    """Twice the cost that each token's step adds: at prices before it plus at those after it."""
     return sum(own(each.costs, new.indices) - own(each.costs, last.indices) for each in (last, new))
 
 
 def dot(a: Tensor, b: Tensor) -> Float[Tensor, "b 1 1 1"]:
-    """The scalar product of two maps of each image."""
+    """The scalar product of two maps, for each image."""
     return (a * b).sum((1, 2, 3), keepdim=True)
 
 
