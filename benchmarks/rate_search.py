@@ -27,6 +27,7 @@ from rotvq.generation import Prior, PriorRate
 from rotvq.model import VQVAE
 from rotvq.model.effort import iterations
 from rotvq.model.objective import free_of_charge
+from rotvq.model.search_state import as_rows
 from rotvq.model.token_search import TokenSearch
 from rotvq.training import environment
 
@@ -91,8 +92,7 @@ def measured(
                 indices = search(x, indices, iterations(effort), rate=chosen)
             seconds += time.process_time() - since
             squares += (model.decode(indices) - x).double().square().sum().item()
-            rows = indices.flatten(3).movedim(3, 1) if indices.ndim > 3 else indices.unsqueeze(1)
-            total += bits(rows)[0].double().sum().item()
+            total += bits(as_rows(indices))[0].double().sum().item()
     return {
         "effort": effort,
         "weight": weight,

@@ -19,6 +19,7 @@ from rotvq.errors import UserError
 from rotvq.model.effort import iterations
 from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.model.objective import Objective, Rate, free_of_charge
+from rotvq.model.search_state import improved
 from rotvq.model.token_search import Model, TokenSearch
 
 
@@ -79,13 +80,5 @@ class LevelSearch:
             found = torch.cat([found, first[..., level:]], -1)
             own = rate if level + 1 == self.most else free_of_charge
             found = search(x, found, self.iterations, error, free, own)
-            found = self._better(found, first, x, Objective(error, own))
+            found = improved(self.model, Objective(error, own), x, found, first)
         return found
-
-    def _better(self, found: Tensor, first: Tensor, x: Tensor, objective: Objective) -> Tensor:
-        """The tokens found; for images that they made worse, the first ones."""
-        after, before = (
-            objective(self.model.decode(each).float(), x.float(), each.flatten(3).movedim(3, 1))
-            for each in (found, first)
-        )
-        return torch.where((after < before).view(-1, *[1] * (found.ndim - 1)), found, first)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from rotvq.model.objective import Costs, own
+from rotvq.model.objective import Costs, Objective, own
 
 
 @dataclass
@@ -23,6 +24,32 @@ class SearchState:
     objective: Float[Tensor, " b"]
     g: Float[Tensor, "b d h w"]
     costs: Costs
+
+
+class Decodes(Protocol):
+    """A model that decodes tokens."""
+
+    def decode(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "b c i j"]: ...
+
+
+def as_rows(indices: Int64[Tensor, "b h w *levels"]) -> Int64[Tensor, "b s h w"]:
+    """Tokens as rows of the tables, one for each of their s indices."""
+    each = indices.flatten(3) if indices.ndim > 3 else indices.unsqueeze(3)
+    return each.movedim(3, 1)
+
+
+def improved(
+    model: Decodes,
+    objective: Objective,
+    x: Float[Tensor, "b c i j"],
+    found: Int64[Tensor, "b h w *levels"],
+    first: Int64[Tensor, "b h w *levels"],
+) -> Int64[Tensor, "b h w *levels"]:
+    """The tokens found, for images whose objective they lower as the model decodes them."""
+    after, before = (
+        objective(model.decode(each).float(), x.float(), as_rows(each)) for each in (found, first)
+    )
+    return torch.where((after < before).view(-1, *[1] * (first.ndim - 1)), found, first)
 
 
 def added_cost(last: SearchState, new: SearchState) -> Float[Tensor, "b h w"] | int:

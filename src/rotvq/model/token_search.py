@@ -29,7 +29,15 @@ from rotvq.model.curvature import curvature
 from rotvq.model.error_functions import ErrorFunction, checked, relative_curvature, squared_error
 from rotvq.model.levels import of_first_levels
 from rotvq.model.objective import Objective, Rate, free_of_charge
-from rotvq.model.search_state import SearchState, added_cost, better, dot
+from rotvq.model.search_state import (
+    Decodes,
+    SearchState,
+    added_cost,
+    as_rows,
+    better,
+    dot,
+    improved,
+)
 from rotvq.model.second_order import SCORES, SecondOrderModel
 from rotvq.processor import has_bf16
 from rotvq.quantization import Quantizer
@@ -42,12 +50,12 @@ _NOISE = 0.1
 """Standard deviation of the noise, in pixels of [-1, 1], that g is perturbed by after a stall."""
 _RANDOM_GRIDS, _SIDE = 16, 8
 """Grids of random codes to measure the curvature at, if they fit in memory, and their side."""
-_PIXELS = 2**18
+PIXELS = 2**18
 """Pixels of images in memory at a time."""
 _MOST_CODES = 2**20
 
 
-class Model(Protocol):
+class Model(Decodes, Protocol):
     """What a search needs of a model."""
 
     @property
@@ -58,8 +66,6 @@ class Model(Protocol):
 
     @property
     def stride(self) -> int: ...
-
-    def decode(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "b c i j"]: ...
 
 
 class TokenSearch:
@@ -97,7 +103,7 @@ class TokenSearch:
             UserError: it is not finite.
         """
         generator = torch.Generator().manual_seed(0)
-        fitting = max(1, _PIXELS // (_SIDE * self.model.stride) ** 2)
+        fitting = max(1, PIXELS // (_SIDE * self.model.stride) ** 2)
         shape = (min(_RANDOM_GRIDS, fitting), _SIDE, _SIDE)
         random = [torch.randint(len(table), shape, generator=generator) for table in self.tables]
         codes = self._codes(torch.stack(random, 1).to(self.tables[0].device))
@@ -135,7 +141,7 @@ class TokenSearch:
         """
         if free is None:
             free = torch.ones(indices.shape[1:3], dtype=torch.bool)
-        some = _PIXELS // (x.shape[2] * x.shape[3])
+        some = PIXELS // (x.shape[2] * x.shape[3])
         if rate is not free_of_charge:
             some = min(some, SCORES // (free.numel() * sum(map(len, self.tables))))
         some, objective = max(1, some), Objective(checked(error), rate)
@@ -145,17 +151,11 @@ class TokenSearch:
     def _improved(
         self, x: Tensor, first: Tensor, iterations: int, objective: Objective, free: Tensor
     ) -> Int64[Tensor, "b h w *levels"]:
-        x = x.float()
-        rows = first.flatten(3).movedim(3, 1) if first.ndim > 3 else first.unsqueeze(1)
         with torch.autocast(x.device.type, enabled=False):
-            found = self._search(x, rows, iterations, objective, free)
-        # Compared as the model decodes them: the search is less precise.
-        before, after = (
-            objective(self.model.decode(self._shaped(each, first)).float(), x, each)
-            for each in (rows, found)
-        )
-        less = (after < before).view(-1, *[1] * (first.ndim - 1))
-        return torch.where(less, self._shaped(found, first), first)
+            rows = self._search(x.float(), as_rows(first), iterations, objective, free)
+        # Compared as the model decodes them, because the search is less precise.
+        found = rows.movedim(1, 3).reshape(first.shape)
+        return improved(self.model, objective, x, found, first)
 
     def _search(
         self, x: Tensor, indices: Tensor, iterations: int, objective: Objective, free: Tensor
@@ -197,9 +197,6 @@ class TokenSearch:
             last = new
         reached = objective(self._decode(base.q), x, base.indices)
         return better(base.indices, reached, best, least)[0]
-
-    def _shaped(self, rows: Tensor, like: Tensor) -> Tensor:
-        return rows.movedim(1, 3).reshape(like.shape)
 
     def _decode(self, codes: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c i j"]:
         device = codes.device.type
