@@ -292,7 +292,7 @@ def test_a_pipe_or_device_named_in_a_parquet_file_is_not_opened(path):
     images = [whole, *[{"bytes": None, "path": path}] * 11]
     pq.write_table(pa.table({"img": images, "label": [1] * 12}), folder / "train-0.parquet")
     try:
-        with pytest.raises(UserError, match=rf"path outside the data set, .*\({path}\)"):
+        with pytest.raises(UserError, match=rf"path outside the dataset, .*\({path}\)"):
             readers.READERS["train-0.parquet"](folder / "train-0.parquet")
     finally:
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Small data sets in the layouts that the package reads, written from scratch."""
+"""Small datasets in the layouts that the package reads, written from scratch."""
 
 import io
 import struct

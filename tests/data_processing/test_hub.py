@@ -78,7 +78,7 @@ def test_paths_in_rows_are_followed_into_what_was_downloaded_only(
     serve({"train": split, "test": split})
     data = hub.open_hub("someone/photos").load(Target())
     assert (data.train.images == 5).all() and len(data.train.images) == 1
-    assert {each.reason for each in data.skipped} == {"path outside the data set"}
+    assert {each.reason for each in data.skipped} == {"path outside the dataset"}
     assert len(data.skipped) == 4
 
 
@@ -91,7 +91,7 @@ def test_cifar10_is_counted(serve: Serve, to_png: ToPng) -> None:
 
 def test_no_train_split_and_no_image_column_are_refused(serve: Serve, to_png: ToPng) -> None:
     serve({"test": _dataset(to_png, [3])})
-    with pytest.raises(UserError, match="a/b: expected a train split; the data set has only test"):
+    with pytest.raises(UserError, match="a/b: expected a train split; the dataset has only test"):
         hub.open_hub("a/b").load(Target())
     serve({"train": _dataset(to_png, [3]).remove_columns("img")})
     with pytest.raises(
@@ -103,7 +103,7 @@ def test_no_train_split_and_no_image_column_are_refused(serve: Serve, to_png: To
 def test_a_hub_error_is_one_line(serve: Serve) -> None:
     serve(ValueError("Config name is missing.\nPlease pick one"))
     with pytest.raises(
-        UserError, match=r"a/b: expected a data set on the Hub; Config name is missing\."
+        UserError, match=r"a/b: expected a dataset on the Hub; Config name is missing\."
     ) as caught:
         hub.open_hub("a/b").load(Target())
     assert "\n" not in str(caught.value)

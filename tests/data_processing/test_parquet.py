@@ -187,7 +187,7 @@ def test_files_are_found_one_folder_down(tmp_path: Path, write: Callable[..., No
     write(tmp_path / "plain_text" / "train-0.parquet", [1, 2])
     assert find_parquet(tmp_path) == tmp_path / "plain_text"
     write(tmp_path / "other" / "train-0.parquet", [1, 2])
-    with pytest.raises(UserError, match=r"several data sets \(other, plain_text\)"):
+    with pytest.raises(UserError, match=r"several datasets \(other, plain_text\)"):
         find_parquet(tmp_path)
     write(tmp_path / "train-0.parquet", [1, 2])
     assert find_parquet(tmp_path) == tmp_path
@@ -220,7 +220,7 @@ def test_a_path_in_a_row_is_followed_inside_the_data_set_only(
         assert _values(loaded.train.images) == [7, 7]
     else:
         assert _values(loaded.train.images) == [7]
-        reason = "path outside the data set"
+        reason = "path outside the dataset"
         assert loaded.skipped[0][:2] == ("train.parquet/000001", reason)
     # A single file has no folder of its own.
     (_, second) = open_parquet(data / "train.parquet").reader("all")

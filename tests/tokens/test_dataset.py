@@ -1,4 +1,4 @@
-"""The data set of tokens, against the tokens in memory."""
+"""The dataset of tokens, against the tokens in memory."""
 
 import os
 import pickle

@@ -121,7 +121,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _tokenizer(options: Any) -> VQVAE | None:
-    """The model of the tokens: the one given, or that of the run to be resumed."""
+    """The model of the tokens: the given one, or that of the run being resumed."""
     saved = options.out / run_folder.TOKENIZER
     if options.model:
         return load_model(options.model)

@@ -78,7 +78,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _sessions(models: list[str], run: Path | None) -> list[Session]:
-    """The models, and the prior with the one that its tokens belong to."""
+    """The models, and the prior with the model that its tokens belong to."""
     from rotvq.serving.session import Session
 
     if run is None:

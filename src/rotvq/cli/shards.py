@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rotvq.tokens.bulk import Totals
 
 MOST_WORKERS = 8
-"""Worker processes of one process, if the number is not given."""
+"""Maximum number of worker processes per process, unless the number is given."""
 
 
 def add_shards(parser: Parser) -> None:

@@ -1,4 +1,4 @@
-"""Loads data sets (files, the Hugging Face Hub, bundled photos) as uint8 images in memory."""
+"""Loads datasets (files, the Hugging Face Hub, bundled photos) as uint8 images in memory."""
 
 from rotvq.data_processing.sources import load
 from rotvq.data_processing.splits import ImageData, ImageSplit, epoch_order

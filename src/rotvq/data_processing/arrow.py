@@ -22,7 +22,7 @@ CAPTIONS = ("caption", "text")
 """Column names that hold captions."""
 
 Resolve = Callable[[str], Path | None]
-"""Maps a row's path to a file of the data set, or None."""
+"""Maps a row's path to a file of the dataset, or None."""
 
 
 class Columns(NamedTuple):
@@ -65,7 +65,7 @@ def encoded(
 
 
 def recognized(columns: Columns, name: str, data: ImageData, target: Target) -> ImageData:
-    """The data set; if it is CIFAR-10, with its name and with notes on missing images."""
+    """The dataset; if it is CIFAR-10, with its name and with notes on missing images."""
     n, m, labels = len(data.train.images), len(data.test.images), data.train.labels
     if (
         (columns.image, columns.label) == ("img", "label")
@@ -124,7 +124,7 @@ class _Images:
         path = _text(self.paths[i]) if self.paths is not None else None
         if not path:
             return Unreadable("no image in the row")
-        return resolve(path) or Unreadable("path outside the data set", path)
+        return resolve(path) or Unreadable("path outside the dataset", path)
 
 
 def _text(cell: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""Data sets on the Hugging Face Hub, downloaded on first use and cached."""
+"""Datasets on the Hugging Face Hub, downloaded on first use and cached."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -33,7 +33,7 @@ ROWS_AT_A_TIME = 256
 
 
 def open_hub(identifier: str) -> ImageSource:
-    """Open a Hub data set `owner/name`; its features say which column holds images.
+    """Open a Hub dataset `owner/name`; its features say which column holds images.
 
     Raises:
         UserError: it cannot be reached, or has no column of images.
@@ -47,17 +47,17 @@ def open_hub(identifier: str) -> ImageSource:
             splits = datasets.load_dataset(identifier)
     # Network, cache, permission and format errors share no base class.
     except Exception as error:
-        reason = "the Hub cannot be reached, and the data set is not cached"
+        reason = "the Hub cannot be reached, and the dataset is not cached"
         if reachable:
             reason = first_line(error)
         raise UserError(
-            f"{identifier}: expected a data set on the Hub; {reason}. Check the name and the "
+            f"{identifier}: expected a dataset on the Hub; {reason}. Check the name and the "
             "connection, or pass the path of a local copy"
             + (" (cifar-10-python.tar.gz or Parquet files)." if identifier == CIFAR10 else ".")
         ) from None
     if "train" not in splits:
         raise UserError(
-            f"{identifier}: expected a train split; the data set has only {', '.join(splits)}."
+            f"{identifier}: expected a train split; the dataset has only {', '.join(splits)}."
         )
     columns = _columns(identifier, splits["train"].features)
     test = next((name for name in TEST_NAMES if name in splits), None)

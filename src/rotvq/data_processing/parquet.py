@@ -41,7 +41,7 @@ def find_parquet(folder: Path) -> Path | None:
     found = [sub for sub in sorted(folder.iterdir()) if sub.is_dir() and _files(sub, "train")]
     if len(found) > 1:
         raise UserError(
-            f"{folder}: expected one data set; got several data sets "
+            f"{folder}: expected one dataset; got several datasets "
             f"({', '.join(sub.name for sub in found)}). Pass the path of one of them."
         )
     return found[0] if found else None

@@ -1,4 +1,4 @@
-"""The bundled data set: patches of the two sample photos of scikit-learn, no download needed."""
+"""The bundled dataset: patches of the two sample photos of scikit-learn, no download needed."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -69,12 +69,12 @@ class Reader:
 
 @dataclass(frozen=True, eq=False)
 class ImageSource:
-    """A data set that is read on demand.
+    """A dataset that is read on demand.
 
     Args:
         name: the displayed name.
         splits: opens a reader for "train" and "test" if the source has them, otherwise for "all".
-        finished: adds name and notes to the decoded data set.
+        finished: adds name and notes to the decoded dataset.
     """
 
     name: str

@@ -42,7 +42,7 @@ def find_shards(folder: Path) -> list[Path]:
 
 
 def holds_shards(folder: Path) -> bool:
-    """Whether a folder is a data set of shards: it holds tar files and no images."""
+    """Whether a folder is a dataset of shards: it holds tar files and no images."""
     return bool(find_shards(folder)) and not images_below(folder)[0]
 
 

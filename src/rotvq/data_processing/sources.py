@@ -72,11 +72,11 @@ def load(
     bits: int | None = None,
     crops: bool = False,
 ) -> ImageData:
-    """Load a data set into memory, as uint8 splits of one shape.
+    """Load a dataset into memory, as uint8 splits of one shape.
 
     Args:
         source: an existing path, `embedded:photos` (offline), `cifar10` (downloaded from the Hub
-            and cached) or another data set on the Hub; see `resolve`.
+            and cached) or another dataset on the Hub; see `resolve`.
         size: a side in pixels or "HEIGHTxWIDTH"; images are resized until one side fits, and
             cropped at the center.
         channels: 3 for RGB, 1 for gray.
@@ -112,7 +112,7 @@ def load(
 
 
 def open_source(source: str, target: Target) -> ImageSource:
-    """Open a data set to be read on demand.
+    """Open a dataset to be read on demand.
 
     Args:
         source: as for `load`.

@@ -59,7 +59,7 @@ class ImageSplit:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A data set: its displayed name, splits of one image shape, and notes for the user.
+    """A dataset: its displayed name, splits of one image shape, and notes for the user.
 
     `skipped` lists the items of the source that are not in the splits.
     """

@@ -133,7 +133,7 @@ def train_classifier(
     if len(images) < 2 or len(labels) != len(images) or labels.min() < 0:
         raise UserError(
             "labels: expected one of 0 or more for each of at least 2 images; got "
-            f"{len(labels)} labels for {len(images)} images. Use a data set with labels."
+            f"{len(labels)} labels for {len(images)} images. Use a dataset with labels."
         )
     if epochs < 1 or batch_size < 2:
         raise UserError(

@@ -55,7 +55,7 @@ def _ssim_map(a: Tensor, b: Tensor, window: int, **options: Any) -> Tensor:
     """SSIM at every pixel, borders mirrored; nan if the window does not fit."""
     if min(a.shape[2:]) < window:
         return torch.full_like(a, math.nan)
-    # Late: coding images to tokens takes the evaluation too, and must not need torchmetrics.
+    # Imported late: encoding imports this package too, and must not require torchmetrics.
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     found = structural_similarity_index_measure(

@@ -69,7 +69,7 @@ class Model(Decodes, Protocol):
 
 
 class TokenSearch:
-    """A search with the curvature of one decoder, measured once.
+    """A search for better tokens; measures the decoder's curvature once.
 
     Args:
         model: a model whose weights do not change while the search is in use.

@@ -96,7 +96,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _difference(found: Tensor | None, wanted: Tensor | None) -> str:
-    """What makes a tensor unfit for the place of another, or nothing."""
+    """Why a tensor cannot take the place of another; empty if it can."""
     one, other = (None if t is None else tuple(t.shape) for t in (found, wanted))
     if found is None or wanted is None or one != other:
         return f"size mismatch, {one} and {other},"

@@ -95,7 +95,7 @@ class TokenDataset(Dataset[Item]):
         return [*zip(grids, labels.tolist(), names, strict=True)]
 
     def _indices(self, size: Size, here: NDArray[np.bool_], parts: list[_Part]) -> Tensor:
-        """The indices of the images of one size that lie here in the batch."""
+        """The indices of images of one size, at positions `here` of the batch."""
         codec, length = self.codec, np.arange(self.codec.bytes_of(size))
         packed, row = np.empty((here.sum(), len(length)), np.uint8), here.cumsum() - 1
         for where, source, offsets in parts:

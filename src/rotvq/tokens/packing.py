@@ -14,7 +14,7 @@ def bit_width(codebook_size: int) -> int:
 
 
 def packed_bytes(tokens: int, bits: int) -> int:
-    """Bytes that the tokens of one image take.
+    """Number of bytes for the tokens of an image.
 
     Args:
         tokens: number of tokens.

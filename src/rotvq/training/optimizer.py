@@ -120,7 +120,7 @@ def make_optimizer(
 
 
 def moments(optimizer: Optimizer) -> list[dict[str, Tensor]]:
-    """Tensors like those that the optimizer keeps for each of its parameters after a step."""
+    """Tensors with the shapes and dtypes of the optimizer's state after a step, by parameter."""
     return [
         {"step": torch.tensor(0.0), "exp_avg": p}
         | ({} if group.get("orthogonal") else {"exp_avg_sq": p})
