@@ -78,7 +78,7 @@ def test_a_profile_that_does_not_fit_is_ignored_and_listed(profile: bytes) -> No
     ((_, pixels),) = decoded([Encoded("a.tif", stream.getvalue())], Target(), findings)
     assert np.array_equal(pixels, RGB.transpose(2, 0, 1))
     assert [each[:2] for each in findings.skipped] == [
-        ("a.tif", "colour profile that does not fit, ignored")
+        ("a.tif", "color profile that does not fit, ignored")
     ]
 
 

@@ -45,7 +45,7 @@ def improved(
     found: Int64[Tensor, "b h w *levels"],
     first: Int64[Tensor, "b h w *levels"],
 ) -> Int64[Tensor, "b h w *levels"]:
-    """The tokens found, for images whose objective they lower as the model decodes them."""
+    """The tokens found, where they lower the objective as the model decodes them, or the first."""
     after, before = (
         objective(model.decode(each).float(), x.float(), as_rows(each)) for each in (found, first)
     )
