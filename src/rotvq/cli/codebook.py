@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from rotvq import bundled
-from rotvq.cli.coding import MODELS, load_model
+from rotvq.cli.coding import add_positional_model, load_model
 from rotvq.cli.options import Parser
 from rotvq.cli.png_folder import check_png
 from rotvq.cli.terminal import Terminal
@@ -24,12 +23,7 @@ def run(argv: Sequence[str]) -> int:
         "similar codes are side by side.",
         epilog="example: rotvq codebook runs/mine -o codebook.png",
     )
-    parser.add_argument(
-        "model",
-        nargs="?",
-        default=bundled.DEFAULT,
-        help=f"{MODELS} (default: {bundled.DEFAULT})",
-    )
+    add_positional_model(parser)
     parser.add_argument(
         "-o",
         "--out",

@@ -35,6 +35,13 @@ def add_model(parser: Parser, default: str = bundled.DEFAULT) -> None:
     parser.add_argument("--batch-size", type=int, default=128, help="images per batch")
 
 
+def add_positional_model(parser: Parser) -> None:
+    """Add the model as an argument; it may be omitted."""
+    parser.add_argument(
+        "model", nargs="?", default=bundled.DEFAULT, help=f"{MODELS} (default: {bundled.DEFAULT})"
+    )
+
+
 def add_pictures(parser: Parser) -> None:
     """Add the options for the images to encode."""
     parser.add_argument(

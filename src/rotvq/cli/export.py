@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rotvq import bundled
-from rotvq.cli.coding import MODELS, load_model
+from rotvq.cli.coding import add_positional_model, load_model
 from rotvq.cli.options import Parser
 from rotvq.cli.png_folder import check_folder
 from rotvq.cli.terminal import Terminal
@@ -26,12 +25,7 @@ def run(argv: Sequence[str]) -> int:
         "indices to images), or as a folder for VQVAE.from_pretrained and the Hub.",
         epilog="example: rotvq export runs/mine --to onnx -o mine-onnx/",
     )
-    parser.add_argument(
-        "model",
-        nargs="?",
-        default=bundled.DEFAULT,
-        help=f"{MODELS} (default: {bundled.DEFAULT})",
-    )
+    add_positional_model(parser)
     parser.add_argument("--to", choices=["onnx", "torch", "model"], required=True)
     parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same names")
