@@ -104,6 +104,7 @@ def test_nothing_is_loaded_until_it_is_used(tmp_path):
     assert len(pickle.dumps(dataset)) < shards.path(0).stat().st_size + 2000
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_of_a_loader_read_it(tmp_path, method):
     every = [*expected(write(tmp_path))]
