@@ -1,4 +1,4 @@
-"""A small image classifier, trained here, whose features measure reconstructions.
+"""A small image classifier, trained by rotvq, whose features measure reconstructions.
 
 A narrow relative of ResNet-9 (Page 2018, "How to train your ResNet"): each stage is a convolution,
 a max-pooling and a residual block; a mean over pixels and a linear layer follow.
@@ -29,7 +29,8 @@ from rotvq.guarded import read_bytes, read_json
 FORMAT = 1
 WEIGHTS, RECORD = "classifier.safetensors", "classifier.json"
 WIDTHS = (32, 64, 128)
-LARGEST = 2**26  # bytes of weights; ours have about a million
+LARGEST = 2**26
+"""Maximum bytes of weights; the default takes about 2 MB."""
 CROP = 4
 PEAK_RATE, MOMENTUM, WEIGHT_DECAY, SMOOTHING = 0.2, 0.9, 5e-4, 0.1
 
@@ -70,7 +71,7 @@ class Classifier(nn.Module):
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < smallest:
             raise UserError(
                 f"images: expected (b, 3, h, w) with h and w of {smallest} or more; got "
-                f"{tuple(x.shape)}. The classifier is for colour images."
+                f"{tuple(x.shape)}. The classifier is for color images."
             )
         pooled: Tensor = self.stages(x).float().mean((2, 3))
         return pooled
@@ -242,7 +243,7 @@ def load_classifier(folder: Path) -> Classifier:
 
 
 def describe_classifier(folder: Path) -> dict[str, Any]:
-    """What a record says of a classifier that was used: which one it is, and how it was trained."""
+    """How records describe a classifier: its weights, and how it was trained."""
     kept = ("weights", "widths", "seed", "epochs", "accuracy", "data", "train_fingerprint")
     record = read_json(folder / RECORD)
     return {key: record[key] for key in kept if key in record}
