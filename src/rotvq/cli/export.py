@@ -34,12 +34,12 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     options = parser.parse_args(argv)
-    if (options.push or options.private) and options.to != "model":
+    if options.private and not options.push:
+        raise UserError("--private: expected --push with it; got none. Pass --push OWNER/NAME.")
+    if options.push and options.to != "model":
         raise UserError(
             f"--push: expected --to model with it; got --to {options.to}. Pass --to model."
         )
-    if options.private and not options.push:
-        raise UserError("--private: expected --push with it; got none. Pass --push OWNER/NAME.")
     check_folder(options.out, options.overwrite)
     # Imported late, because torch is slow to import: bad options are reported first.
     from rotvq import export
