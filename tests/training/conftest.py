@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,12 +59,7 @@ def data(make_data: Callable[..., ImageData]) -> ImageData:
 @pytest.fixture
 def tiny() -> Callable[..., Config]:
     """The tiny configuration with fields changed: tiny(training={"epochs": 1})."""
-
-    def make(**groups: dict[str, Any]) -> Config:
-        changed = {name: replace(getattr(TINY, name), **new) for name, new in groups.items()}
-        return replace(TINY, **changed)
-
-    return make
+    return TINY.replace
 
 
 @pytest.fixture
