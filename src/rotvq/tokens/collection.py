@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotvq.errors import UserError
+from rotvq.quantization.scales import number_of_tokens, raster
 from rotvq.tokens.packing import bit_width, pack, packed_bytes, unpack
 
 T = TypeVar("T")
@@ -45,6 +47,8 @@ class Codec:
         stride: height and width in pixels that one token covers.
         channels: of the images, 1 or 3.
         index_shape: shape of the indices of one token; () for a single codebook.
+        scales: of a `MultiScaleQuantizer`; index_shape is then the number of those that there are
+            tokens of, from the first one. Empty without.
     """
 
     model: str
@@ -52,6 +56,7 @@ class Codec:
     stride: int
     channels: int
     index_shape: tuple[int, ...] = ()
+    scales: tuple[int, ...] = ()
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -65,6 +70,7 @@ class Codec:
 
     def header(self) -> dict[str, str | int | list[int]]:
         """The description of the tokens for a file."""
+        scales: dict[str, str | int | list[int]] = {"scales": [*self.scales]} if self.scales else {}
         return {
             "model": self.model,
             "codebook_sizes": list(self.codebook_sizes),
@@ -72,16 +78,51 @@ class Codec:
             "bits": self.bits,
             "stride": self.stride,
             "channels": self.channels,
+            **scales,
         }
 
     def grid(self, size: Size) -> Size:
         """Rows and columns of tokens that cover an image."""
         return -(-size[0] // self.stride), -(-size[1] // self.stride)
 
+    def tokens_of(self, grid: Size) -> int:
+        """Tokens of a grid."""
+        if self.scales:
+            return number_of_tokens(self.scales, self.index_shape[0], grid)
+        return grid[0] * grid[1]
+
+    def bits_of(self, size: Size) -> int:
+        """Bits that the tokens of an image take."""
+        return self.tokens_of(self.grid(size)) * self.bits
+
     def bytes_of(self, size: Size) -> int:
         """Bytes that the tokens of an image take."""
-        rows, columns = self.grid(size)
-        return packed_bytes(rows * columns, self.bits)
+        return packed_bytes(self.tokens_of(self.grid(size)), self.bits)
+
+    def in_sequence(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tokens in the order of a file and of a prior, (n, tokens, indices of a token).
+
+        Row by row; of several scales, one map after the other.
+
+        Args:
+            indices: (n, rows, columns, *index_shape), -1 where a scale has no token.
+        """
+        n, rows, columns, *_ = indices.shape
+        if self.scales:
+            return indices.reshape(n, -1)[:, self._raster((rows, columns)), None]
+        return indices.reshape(n, rows * columns, len(self.codebook_sizes))
+
+    def in_grid(self, sequence: NDArray[np.int64], grid: Size) -> NDArray[np.int64]:
+        """The argument of `in_sequence` of a grid."""
+        n, shape = len(sequence), (*grid, *self.index_shape)
+        if not self.scales:
+            return sequence.reshape(n, *shape)
+        indices = np.full((n, math.prod(shape)), -1, np.int64)
+        indices[:, self._raster(grid)] = sequence.reshape(n, -1)
+        return indices.reshape(n, *shape)
+
+    def _raster(self, grid: Size) -> NDArray[np.int64]:
+        return raster(self.scales, self.index_shape[0], grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,17 +221,17 @@ class Tokens:
 
     def _indices(self, these: slice) -> NDArray[np.int64]:
         """Of consecutive images of one size."""
-        rows, columns = self.codec.grid(self.sizes[these.start])
+        grid = self.codec.grid(self.sizes[these.start])
         n, start = these.stop - these.start, self._ends[these.start]
         length = self._ends[these.stop] - start
         flat = np.frombuffer(self.packed, np.uint8, length, start).reshape(n, length // n)
-        indices = unpack(flat, rows * columns, self.codec.widths)
+        indices = unpack(flat, self.codec.tokens_of(grid), self.codec.widths)
         if (indices >= np.array(self.codec.codebook_sizes)).any():
             raise UserError(
                 f"tokens: expected indices below {_listed(self.codec.codebook_sizes)}; got "
                 f"{indices.max()}. The file is damaged."
             )
-        return indices.reshape(n, rows, columns, *self.codec.index_shape)
+        return self.codec.in_grid(indices, grid)
 
     def _take(self, chosen: range) -> Tokens:
         parts = (self.packed[self._ends[i] : self._ends[i + 1]] for i in chosen)
@@ -232,10 +273,9 @@ class Packer:
             labels: of each image; None for one without.
             captions: of each image; None for one without.
         """
-        n, widths = len(indices), self.codec.widths
-        rows, columns = self.codec.grid(size)
-        flat = indices.reshape(n, rows * columns, len(widths))
-        self.parts.append(pack(flat, widths).tobytes())
+        n = len(indices)
+        flat = self.codec.in_sequence(indices)
+        self.parts.append(pack(flat, self.codec.widths).tobytes())
         self.sizes += [size] * n
         self.names += names or [""] * n
         self.labels += labels or [None] * n
