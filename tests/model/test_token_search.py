@@ -301,7 +301,7 @@ def test_an_image_alone_is_treated_as_in_a_batch(make, monkeypatch):
     assert torch.equal(torch.cat([net.encode(one[None], effort=5) for one in x]), together)
     assert torch.equal(net.encode(x.flip(0), effort=5).flip(0), together)
     search = LevelSearch(net)
-    monkeypatch.setattr(token_search, "_PIXELS", 600)
+    monkeypatch.setattr(token_search, "PIXELS", 600)
     monkeypatch.setattr(token_search, "_SCORES", 7 * 24)
     assert torch.equal(search(x, net.encode(x), EFFORTS[5]), together)
 

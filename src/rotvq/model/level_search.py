@@ -1,4 +1,4 @@
-"""Search for the tokens of a residual quantizer, level by level.
+"""Search for the tokens of a residual or multi-scale quantizer, level by level.
 
 The tokens of the first level are searched for to decode well alone, then those of the second with
 the first fixed, and so on. So every number of levels decodes to a better image. (On CIFAR-10, a
@@ -15,7 +15,9 @@ from torch import Tensor
 from rotvq.errors import UserError
 from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.model.objective import Objective, Rate, free_of_charge
+from rotvq.model.scale_search import ScaleSearch
 from rotvq.model.token_search import Model, TokenSearch
+from rotvq.quantization import MultiScaleQuantizer
 
 
 class LevelSearch:
@@ -32,7 +34,9 @@ class LevelSearch:
     def __init__(self, model: Model, levels: int | None = None) -> None:
         self.model = model
         most = model.quantizer.residual_levels
-        self.searches = [TokenSearch(model, n) for n in range(1, (levels or most) + 1)]
+        multi_scale = isinstance(model.quantizer, MultiScaleQuantizer)
+        make = ScaleSearch if multi_scale else TokenSearch
+        self.searches = [make(model, n) for n in range(1, (levels or most) + 1)]
         self.most = most
 
     @torch.no_grad()
@@ -60,6 +64,11 @@ class LevelSearch:
         Raises:
             UserError: as `TokenSearch`, or only some levels are searched for and cost something.
         """
+        if rate is not free_of_charge and isinstance(self.model.quantizer, MultiScaleQuantizer):
+            raise UserError(
+                "rate: expected a quantizer with a token for each position; got one of several "
+                "scales. Leave out the rate."
+            )
         if self.most == 1:
             return self.searches[0](x, indices, iterations, error, free, rate)
         if rate is not free_of_charge and len(self.searches) < self.most:

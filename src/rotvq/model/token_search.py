@@ -42,7 +42,7 @@ _NOISE = 0.1
 """Standard deviation of the noise, in pixels of [-1, 1], that g is perturbed by after a stall."""
 _RANDOM_GRIDS, _SIDE = 16, 8
 """Grids of random codes that the curvature is measured at, if they fit, and tokens of a side."""
-_PIXELS, _SCORES = 2**18, 2**24
+PIXELS, _SCORES = 2**18, 2**24
 """Pixels of images, and scores of codes, in memory at a time."""
 _MOST_CODES = 2**20
 
@@ -92,7 +92,7 @@ class TokenSearch:
 
     def _measure(self) -> None:
         generator = torch.Generator().manual_seed(0)
-        fitting = max(1, _PIXELS // (_SIDE * self.model.stride) ** 2)
+        fitting = max(1, PIXELS // (_SIDE * self.model.stride) ** 2)
         shape = (min(_RANDOM_GRIDS, fitting), _SIDE, _SIDE)
         random = [torch.randint(len(table), shape, generator=generator) for table in self.tables]
         codes = self._codes(torch.stack(random, 1).to(self.tables[0].device))
@@ -134,7 +134,7 @@ class TokenSearch:
         """
         if free is None:
             free = torch.ones(indices.shape[1:3], dtype=torch.bool)
-        some = _PIXELS // (x.shape[2] * x.shape[3])
+        some = PIXELS // (x.shape[2] * x.shape[3])
         if rate is not free_of_charge:
             some = min(some, _SCORES // (free.numel() * sum(map(len, self.tables))))
         some, objective = max(1, some), Objective(checked(error), rate)

@@ -19,8 +19,8 @@ from rotvq.quantization.estimators import reflection
 from rotvq.quantization.interface import Quantized, Quantizer
 from rotvq.quantization.processes import drawn
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.scales import area, bicubic, cells, gathered, spread
-from rotvq.quantization.tensors import channels_last
+from rotvq.quantization.scales import enlarged, gathered, positions, reduced, spread
+from rotvq.quantization.tensors import channels_last, exporting
 
 RATIO = 0.5
 """Share of the convolution in φ, as in VAR."""
@@ -131,7 +131,7 @@ class MultiScaleQuantizer(Quantizer):
         """
         raise UserError(
             "tables: expected a quantizer whose codes are sums of rows; got a MultiScaleQuantizer, "
-            "whose maps overlap. Use `codebook.embeddings` and `enlarged`."
+            "whose maps overlap. Use `codebook.embeddings` and `added`."
         )
 
     @property
@@ -167,11 +167,11 @@ class MultiScaleQuantizer(Quantizer):
                 vectors = self._vectors(x).transpose(1, 2).flatten(0, 1)
                 self.codebook.prepare(self.codebook.project(vectors.detach()))
             for level, (scale, kept) in enumerate(zip(self.scales, self._kept(x), strict=True)):
-                small = self._reduced(x - total.detach(), scale)
+                small = gathered(self._reduced(x - total.detach(), scale), scale, self.scales[-1])
                 masked = kept.view(-1, 1, 1).expand(small[:, 0].shape)
                 part = self.quantizer(small, masked if self._drops() else None)
-                total = total + self.enlarged(self.quantizer.lookup(part.indices), level, grid)
-                found.append(spread(part.indices, grid, scale, self.scales[-1]))
+                found.append(spread(part.indices, grid, scale, self.scales[-1], -1))
+                total = total + self.added(self.quantizer.lookup(found[-1]), level)
                 losses.append(_losses(x, total, kept, part.entropy_loss))
             q = total.detach().movedim(1, -1)
             z_q = self.quantizer.estimator(x.movedim(1, -1), q).movedim(-1, 1)
@@ -182,13 +182,12 @@ class MultiScaleQuantizer(Quantizer):
         self, z: Float[Tensor, "b d h w"], mask: Bool[Tensor, "b h w"] | None = None
     ) -> Int64[Tensor, "b h w s"]:
         """The indices alone, in the shape that `forward` returns."""
-        rest, grid = self._checked(z, mask), (z.shape[2], z.shape[3])
+        rest = self._checked(z, mask)
         total, found = torch.zeros_like(rest), []
         with _whole_precision(z):
             for level, scale in enumerate(self.scales):
-                tokens = self.quantizer.encode(self._reduced(rest - total, scale))
-                total = total + self.enlarged(self.quantizer.lookup(tokens), level, grid)
-                found.append(spread(tokens, grid, scale, self.scales[-1]))
+                found.append(self._tokens(self._reduced(rest - total, scale), scale))
+                total = total + self.added(self.quantizer.lookup(found[-1]), level)
         return torch.stack(found, -1)
 
     def lookup(self, indices: Int64[Tensor, "b h w s"]) -> Float[Tensor, "b d h w"]:
@@ -208,28 +207,21 @@ class MultiScaleQuantizer(Quantizer):
                 f"shape {shape}. Pass indices as `encode` returns them."
             )
         with _whole_precision(indices):
-            maps = [self.enlarged(*each) for each in self._maps(indices)]
+            maps = [
+                self.added(self.quantizer.lookup(each), level)
+                for level, each in enumerate(indices.unbind(3))
+            ]
             # As in a forward pass, to the same bits.
             return sum(maps, torch.zeros_like(maps[0]))
-
-    def _maps(self, indices: Tensor) -> list[tuple[Tensor, int, tuple[int, int]]]:
-        grid = indices.shape[1], indices.shape[2]
-        return [
-            (self.quantizer.lookup(self.tokens(indices, level)), level, grid)
-            for level in range(indices.shape[3])
-        ]
 
     def tokens(self, indices: Int64[Tensor, "b h w s"], level: int) -> Int64[Tensor, "b r c"]:
         """The map of tokens of one scale."""
         return gathered(indices[..., level], self.scales[level], self.scales[-1])
 
-    def enlarged(
-        self, codes: Float[Tensor, "b d r c"], level: int, grid: tuple[int, int]
-    ) -> Float[Tensor, "b d h w"]:
-        """What a map of codes adds to the approximation of a grid: enlarged, then φ."""
-        last = level == len(self.scales) - 1
-        phi: Tensor = self.phi[level](codes if last else bicubic(codes, grid))
-        return phi
+    def added(self, codes: Float[Tensor, "b d h w"], level: int) -> Float[Tensor, "b d h w"]:
+        """What a scale adds: its codes, at the positions of its tokens, enlarged, and then φ."""
+        added: Tensor = self.phi[level](self._enlarged(codes, self.scales[level]))
+        return added
 
     def update_codebook(self) -> None:
         self.quantizer.update_codebook()
@@ -254,18 +246,26 @@ class MultiScaleQuantizer(Quantizer):
 
     def _vectors(self, rest: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d t"]:
         """The vectors of all scales, if codes were exact."""
-        grid, found = (rest.shape[2], rest.shape[3]), []
+        found = []
         for scale in self.scales:
             small = self._reduced(rest, scale)
-            found.append(small.flatten(2))
-            rest = rest - bicubic(small, grid)
+            found.append(gathered(small, scale, self.scales[-1]).flatten(2))
+            rest = rest - self._enlarged(small, scale)
         return torch.cat(found, 2)
 
-    def _reduced(self, z: Tensor, scale: int) -> Float[Tensor, "b d r c"]:
+    def _tokens(self, small: Float[Tensor, "b d h w"], scale: int) -> Int64[Tensor, "b h w"]:
+        """The nearest codes of a map, both spread over the grid."""
         last = self.scales[-1]
-        if scale == last:
-            return z
-        return area(z, (cells(z.shape[2], scale, last), cells(z.shape[3], scale, last)))
+        if exporting():
+            return self.quantizer.encode(small).where(positions(small, scale, last), -1)
+        tokens = self.quantizer.encode(gathered(small, scale, last))
+        return spread(tokens, (small.shape[2], small.shape[3]), scale, last, -1)
+
+    def _reduced(self, z: Tensor, scale: int) -> Float[Tensor, "b d h w"]:
+        return z if scale == self.scales[-1] else reduced(z, scale, self.scales[-1])
+
+    def _enlarged(self, codes: Tensor, scale: int) -> Float[Tensor, "b d h w"]:
+        return codes if scale == self.scales[-1] else enlarged(codes, scale, self.scales[-1])
 
     def _drops(self) -> bool:
         return self.training and self.dropout > 0

@@ -2,7 +2,8 @@
 
 Scale s of S, the last one, divides a grid of h rows into ⌈h·s/S⌉, and its columns likewise. A token
 stands at the position of the grid where the area that it covers begins. Resizing is linear in rows
-and in columns, so it is written as one matrix for each.
+and in columns, so it is written as one matrix for each, from positions to positions: a tensor with
+the size of a map, which may be 1, would tie an exported graph to that size.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,7 +22,8 @@ _CUBIC = -0.75
 
 def cells(side: int, scale: int, last: int) -> int:
     """Rows of a scale's map, for a grid of `side` rows; columns likewise."""
-    return -(-side * scale // last)
+    # Without the negative numbers of -(-a // b), which ONNX divides otherwise.
+    return (side * scale + last - 1) // last
 
 
 def number_of_tokens(scales: tuple[int, ...], levels: int, grid: tuple[int, int]) -> int:
@@ -47,58 +49,75 @@ def raster(scales: tuple[int, ...], levels: int, grid: tuple[int, int]) -> NDArr
 
 
 def spread(
-    tokens: Int64[Tensor, "b r c"], grid: tuple[int, int], scale: int, last: int
-) -> Int64[Tensor, "b h w"]:
-    """The tokens of a map at their positions of the grid; −1 elsewhere."""
-    for dim, side in zip((1, 2), grid, strict=True):
-        positions = torch.arange(side, device=tokens.device)
-        cell = -(-positions * scale // last)
-        there = cell * last // scale == positions
-        # Past the last cell, there is none: its first position would lie beyond the grid.
-        cell = cell.clamp_max(tokens.shape[dim] - 1)
-        shape = (-1, 1) if dim == 1 else (1, -1)
-        tokens = tokens.index_select(dim, cell).where(there.view(shape), -1)
-    return tokens
+    small: Shaped[Tensor, "*b r c"], grid: tuple[int, int], scale: int, last: int, fill: float
+) -> Shaped[Tensor, "*b h w"]:
+    """The values of a map at the positions of its tokens in the grid, and `fill` elsewhere."""
+    for dim, side in zip((-2, -1), grid, strict=True):
+        cell, there = _cells(side, scale, last, small.device)
+        # Past the last cell, there is none.
+        small = small.index_select(dim, cell.clamp_max(small.shape[dim] - 1))
+        small = small.where(there.view(-1, *[1] * (-1 - dim)), fill)
+    return small
 
 
 def gathered(
-    spread: Int64[Tensor, "b h w"] | Bool[Tensor, "b h w"], scale: int, last: int
-) -> Tensor:
-    """The tokens of a map (b, r, c), from their positions of the grid."""
-    for dim in (1, 2):
-        number = cells(spread.shape[dim], scale, last)
-        spread = spread.index_select(dim, torch.arange(number, device=spread.device) * last // scale)
+    spread: Shaped[Tensor, "*b h w"], scale: int, last: int
+) -> Shaped[Tensor, "*b r c"]:
+    """The values of a map, from the positions of its tokens in the grid."""
+    for dim in (-2, -1):
+        cell = torch.arange(cells(spread.shape[dim], scale, last), device=spread.device)
+        spread = spread.index_select(dim, cell * last // scale)
     return spread
 
 
-def area(z: Float[Tensor, "b d h w"], size: tuple[int, int]) -> Float[Tensor, "b d r c"]:
-    """Means over the areas of a smaller map."""
-    rows, columns = (_area(n, side, z) for n, side in zip(size, z.shape[2:], strict=True))
+def positions(like: Tensor, scale: int, last: int) -> Bool[Tensor, "h w"]:
+    """Where a scale has tokens in the grid of the last two dimensions."""
+    rows, columns = (_cells(side, scale, last, like.device)[1] for side in like.shape[-2:])
+    return rows.unsqueeze(1) & columns
+
+
+def reduced(z: Float[Tensor, "b d h w"], scale: int, last: int) -> Float[Tensor, "b d h w"]:
+    """The map of a scale, spread over the grid, and 0 elsewhere.
+
+    It holds means over areas, as `torch.nn.functional.adaptive_avg_pool2d` computes them.
+    """
+    rows, columns = (_means(side, scale, last, z) for side in z.shape[2:])
     return rows @ z @ columns.T
 
 
-def bicubic(codes: Float[Tensor, "b d r c"], size: tuple[int, int]) -> Float[Tensor, "b d h w"]:
-    """A map enlarged by bicubic interpolation."""
-    rows, columns = (_bicubic(n, side, codes) for n, side in zip(size, codes.shape[2:], strict=True))
+def enlarged(codes: Float[Tensor, "b d h w"], scale: int, last: int) -> Float[Tensor, "b d h w"]:
+    """A map, spread over the grid, as bicubic interpolation enlarges it."""
+    rows, columns = (_bicubic(side, scale, last, codes) for side in codes.shape[2:])
     return rows @ codes @ columns.T
 
 
-def _area(number: int, side: int, like: Tensor) -> Float[Tensor, "n s"]:
-    cell = torch.arange(number, device=like.device).unsqueeze(1)
+def _cells(
+    side: int, scale: int, last: int, device: torch.device
+) -> tuple[Int64[Tensor, " s"], Bool[Tensor, " s"]]:
+    """For each position, the first cell that begins there or later, and whether it begins there."""
+    position = torch.arange(side, device=device)
+    cell = (position * scale + last - 1) // last
+    return cell, cell * last // scale == position
+
+
+def _means(side: int, scale: int, last: int, like: Tensor) -> Float[Tensor, "s s"]:
+    number = cells(side, scale, last)
+    cell, there = (each.unsqueeze(1) for each in _cells(side, scale, last, like.device))
     position = torch.arange(side, device=like.device)
-    inside = (position >= cell * side // number) & (position < -(-(cell + 1) * side // number))
-    weights = inside.to(like.dtype)
-    return weights / weights.sum(1, keepdim=True)
+    first, end = cell * side // number, ((cell + 1) * side + number - 1) // number
+    weights = ((position >= first) & (position < end) & there).to(like.dtype)
+    return weights / weights.sum(1, keepdim=True).clamp_min(1)
 
 
-def _bicubic(number: int, side: int, like: Tensor) -> Float[Tensor, "n s"]:
-    place = (torch.arange(number, device=like.device, dtype=like.dtype) + 0.5) * (side / number)
+def _bicubic(side: int, scale: int, last: int, like: Tensor) -> Float[Tensor, "s s"]:
+    number = cells(side, scale, last)
+    place = (torch.arange(side, device=like.device, dtype=like.dtype) + 0.5) * (number / side)
     place = (place - 0.5).view(-1, 1, 1)
     taps = place.floor() + torch.arange(-1, 3, device=like.device).view(-1, 1)
     t = (place - taps).abs()
     near = ((_CUBIC + 2) * t - (_CUBIC + 3)) * t * t + 1
     far = ((t - 5) * t + 8) * t * _CUBIC - 4 * _CUBIC
-    weights = torch.where(t <= 1, near, far)
-    # Beyond the edge, the outermost row is repeated.
-    of = taps.clamp(0, side - 1) == torch.arange(side, device=like.device)
-    return (weights * of).sum(1)
+    cell, there = _cells(side, scale, last, like.device)
+    # Beyond the edge, the outermost cell is repeated.
+    own = (taps.clamp(0, number - 1) == cell) & there
+    return (torch.where(t <= 1, near, far) * own).sum(1)
