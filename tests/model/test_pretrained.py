@@ -20,6 +20,7 @@ from rotvq.quantization import (
     GroupedQuantizer,
     LinearMap,
     LookupFreeQuantizer,
+    MultiScaleQuantizer,
     ResidualQuantizer,
     Restart,
     VectorQuantizer,
@@ -42,6 +43,9 @@ QUANTIZERS = {
     "large grid": lambda: FiniteScalarQuantizer([40] * 6, channel_dim=1),
     "residual": lambda: ResidualQuantizer(
         [VectorQuantizer(20, 6, update=EMA(0.9), channel_dim=1) for _ in range(3)], dropout=0.5
+    ),
+    "multi-scale": lambda: MultiScaleQuantizer(
+        VectorQuantizer(20, 6, update=EMA(0.9), channel_dim=1), (1, 2, 4), dropout=0.5
     ),
     "grouped": lambda: GroupedQuantizer(
         [VectorQuantizer(20, 4, channel_dim=1), FiniteScalarQuantizer([5, 5], channel_dim=1)]
