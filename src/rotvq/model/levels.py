@@ -60,18 +60,14 @@ def of_first_levels(quantizer: Quantizer, values: Sequence[T], levels: int | Non
     return tuple(v for i, v in enumerate(values) if levels is None or i % most < levels)
 
 
-def number_of_tokens(
-    quantizer: Quantizer, grid: tuple[int, int], levels: int | None = None
-) -> int:
+def number_of_tokens(quantizer: Quantizer, grid: tuple[int, int], levels: int | None = None) -> int:
     """Tokens of a grid: one for each position, or those of the maps of the first scales."""
     if isinstance(quantizer, MultiScaleQuantizer):
         return tokens_of_scales(quantizer.scales, levels or len(quantizer.scales), grid)
     return math.prod(grid)
 
 
-def number_of_bits(
-    quantizer: Quantizer, grid: tuple[int, int], levels: int | None = None
-) -> float:
+def number_of_bits(quantizer: Quantizer, grid: tuple[int, int], levels: int | None = None) -> float:
     """Bits of the tokens of a grid: of all levels, or of the first ones."""
     sizes = of_first_levels(quantizer, quantizer.codebook_sizes, levels)
     return number_of_tokens(quantizer, grid, levels) * sum(map(math.log2, sizes))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import NoReturn
 
@@ -19,29 +18,8 @@ from rotvq.quantization.estimators import reflection
 from rotvq.quantization.interface import Quantized, Quantizer
 from rotvq.quantization.processes import drawn
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.scales import enlarged, gathered, positions, reduced, spread
-from rotvq.quantization.tensors import channels_last, exporting
-
-RATIO = 0.5
-"""Share of the convolution in φ, as in VAR."""
-
-
-class Phi(nn.Module):
-    """φ(x) = ½x + ½conv(x), which corrects a map after its enlargement; starts as the identity.
-
-    Without a bias, so that a map of zeros adds nothing.
-
-    Args:
-        dim: channels.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(dim, dim, 3, 3))
-        nn.init.dirac_(self.weight)
-
-    def forward(self, x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
-        return (1 - RATIO) * x + RATIO * F.conv2d(x, self.weight.to(x.dtype), padding=1)
+from rotvq.quantization.scales import Phi, enlarged, gathered, positions, reduced, spread
+from rotvq.quantization.tensors import channels_last, exporting, whole_precision
 
 
 class MultiScaleQuantizer(Quantizer):
@@ -93,8 +71,8 @@ class MultiScaleQuantizer(Quantizer):
             )
         if quantizer.codebook.metric != "euclidean":
             raise UserError(
-                "metric: expected euclidean, because residuals get shorter from scale to scale; got "
-                f"{quantizer.codebook.metric}."
+                "metric: expected euclidean, because the residuals of later scales are shorter; "
+                f"got {quantizer.codebook.metric}."
             )
         self.scales = tuple(scales)
         whole = self.scales and all(type(scale) is int for scale in self.scales)
@@ -162,7 +140,7 @@ class MultiScaleQuantizer(Quantizer):
         """
         x, grid = self._checked(z, mask), (z.shape[2], z.shape[3])
         total, found, losses = torch.zeros_like(x), [], []
-        with _whole_precision(z), one_step(self):
+        with whole_precision(z), one_step(self):
             if self.training and not self.codebook.ready:
                 vectors = self._vectors(x).transpose(1, 2).flatten(0, 1)
                 self.codebook.prepare(self.codebook.project(vectors.detach()))
@@ -184,7 +162,7 @@ class MultiScaleQuantizer(Quantizer):
         """The indices alone, in the shape that `forward` returns."""
         rest = self._checked(z, mask)
         total, found = torch.zeros_like(rest), []
-        with _whole_precision(z):
+        with whole_precision(z):
             for level, scale in enumerate(self.scales):
                 found.append(self._tokens(self._reduced(rest - total, scale), scale))
                 total = total + self.added(self.quantizer.lookup(found[-1]), level)
@@ -206,7 +184,7 @@ class MultiScaleQuantizer(Quantizer):
                 f"indices: expected (batch, rows, columns, scales) with 1 to {most} scales; got "
                 f"shape {shape}. Pass indices as `encode` returns them."
             )
-        with _whole_precision(indices):
+        with whole_precision(indices):
             maps = [
                 self.added(self.quantizer.lookup(each), level)
                 for level, each in enumerate(indices.unbind(3))
@@ -241,7 +219,7 @@ class MultiScaleQuantizer(Quantizer):
         if mask is not None:
             parts = [gathered(mask, scale, self.scales[-1]).flatten(1) for scale in self.scales]
             kept = torch.cat(parts, 1)
-        with _whole_precision(z):
+        with whole_precision(z):
             self.quantizer.initialize_codebook(self._vectors(self._checked(z, None)), kept)
 
     def _vectors(self, rest: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d t"]:
@@ -305,12 +283,3 @@ def _losses(x: Tensor, total: Tensor, kept: Tensor, entropy: Tensor) -> Float[Te
         return (F.mse_loss(a, b, reduction="none").mean((1, 2, 3)) * share).sum().float()
 
     return torch.stack([mean(x, total.detach()), mean(x.detach(), total), entropy])
-
-
-def _whole_precision(like: Tensor) -> AbstractContextManager[object]:
-    """Without autocast, so that the indices are those of float32."""
-    device = like.device.type
-    # A meta tensor has no autocast, and an exported program cannot hold one that does nothing.
-    if like.is_meta or not torch.is_autocast_enabled(device):
-        return nullcontext()
-    return torch.autocast(device, enabled=False)

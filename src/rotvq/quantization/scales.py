@@ -12,12 +12,34 @@ from functools import cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, Shaped
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+
+RATIO = 0.5
+"""Share of the convolution in φ, as in VAR."""
 
 _CUBIC = -0.75
 """The slope at 1 of the bicubic kernel (Keys 1981), as in `torch.nn.functional.interpolate`."""
+
+
+class Phi(nn.Module):
+    """φ(x) = ½x + ½conv(x), which corrects a map after its enlargement; starts as the identity.
+
+    Without a bias, so that a map of zeros adds nothing.
+
+    Args:
+        dim: channels.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim, dim, 3, 3))
+        nn.init.dirac_(self.weight)
+
+    def forward(self, x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+        return (1 - RATIO) * x + RATIO * F.conv2d(x, self.weight.to(x.dtype), padding=1)
 
 
 def cells(side: int, scale: int, last: int) -> int:
@@ -60,9 +82,7 @@ def spread(
     return small
 
 
-def gathered(
-    spread: Shaped[Tensor, "*b h w"], scale: int, last: int
-) -> Shaped[Tensor, "*b r c"]:
+def gathered(spread: Shaped[Tensor, "*b h w"], scale: int, last: int) -> Shaped[Tensor, "*b r c"]:
     """The values of a map, from the positions of its tokens in the grid."""
     for dim in (-2, -1):
         cell = torch.arange(cells(spread.shape[dim], scale, last), device=spread.device)

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from rotvq.evaluation.classifier_metrics import measure
 from rotvq.evaluation.evaluate import evaluate
 from rotvq.evaluation.rate_distortion import gaussian_distortion
+from rotvq.model.levels import number_of_bits
 from rotvq.studies.classifier import weights_of
 from rotvq.studies.generation import generation
 from rotvq.studies.milestones import CODEBOOK, milestone
 from rotvq.studies.plan import Run
 from rotvq.studies.recorder import BEST, codebook_file, read_codebook
 from rotvq.studies.shared import CLASSIFIER, Shared
-from rotvq.model.levels import number_of_bits
 from rotvq.training.build import load_model
 from rotvq.training.images import limited
 

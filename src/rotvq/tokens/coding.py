@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
@@ -143,7 +143,7 @@ def encode(
 
 
 def _indices(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
-    around = _reach(model, model.encoder) if _is_large(images[0].shape[1:]) else None
+    around = tiles.margin(model, model.encoder) if _is_large(images[0].shape[1:]) else None
     if around is not None:
         return tiles.encode(model, images[0], around)
     return model.encode(_batch(model, images)).cpu().numpy()
@@ -160,7 +160,7 @@ def _searched(
     height, width = images[0].shape[1:]
     # The cost of a token may depend on all others.
     whole = height * width <= SEARCHED or rate is not free_of_charge
-    around = None if whole else _reach(model, model.decoder)
+    around = None if whole else tiles.margin(model, model.decoder)
     if around is not None:
         pairs = zip(images, indices, strict=True)
         return np.stack([tiles.search(search, model, *pair, steps, around) for pair in pairs])
@@ -230,11 +230,6 @@ def _check_batch_size(batch_size: int) -> None:
         raise UserError(f"batch_size: expected 1 or more; got {batch_size}.")
 
 
-def _reach(model: VQVAE, network: nn.Module) -> int | None:
-    """As `tiles.reach`; None with several scales, whose coarse tokens lie in many tiles."""
-    return None if isinstance(model.quantizer, MultiScaleQuantizer) else tiles.reach(network)
-
-
 def _is_large(size: tuple[int, ...]) -> bool:
     return size[0] * size[1] > PIXELS
 
@@ -270,7 +265,7 @@ def decode(
 
 
 def _pixels(model: VQVAE, indices: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.uint8]:
-    around = _reach(model, model.decoder) if _is_large(size) else None
+    around = tiles.margin(model, model.decoder) if _is_large(size) else None
     if around is not None:
         return tiles.decode(model, indices, size, around)
     x = model.decode(torch.from_numpy(indices).to(next(model.parameters()).device))
