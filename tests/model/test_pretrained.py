@@ -281,6 +281,7 @@ def test_a_push_uploads_the_two_files_and_a_card_in_one_commit(monkeypatch, tmp_
     [
         ("ema", "20 codes", math.log2(20) / 16, "w / 4)"),
         ("residual", "3 codebooks of 20, 20, 20 codes", 3 * math.log2(20) / 16, "w / 4, 3)"),
+        ("multi-scale", "20 codes", 21 * math.log2(20) / 16 / 16, "w / 4, 3)"),
         ("large grid", "4,096,000,000 codes", 6 * math.log2(40) / 16, "w / 4)"),
     ],
 )
