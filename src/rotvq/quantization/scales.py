@@ -8,7 +8,7 @@ the size of a map, which may be 1, would tie an exported graph to that size.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ def number_of_tokens(scales: tuple[int, ...], levels: int, grid: tuple[int, int]
     return sum(cells(rows, s, last) * cells(columns, s, last) for s in scales[:levels])
 
 
-@cache
+@lru_cache(64)
 def raster(scales: tuple[int, ...], levels: int, grid: tuple[int, int]) -> NDArray[np.int64]:
     """Where the tokens of the first levels are in a flattened (rows, columns, levels).
 
