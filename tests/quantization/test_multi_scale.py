@@ -178,7 +178,7 @@ def test_autocast_changes_no_index():
 
 def test_what_does_not_fit_is_refused():
     one = VectorQuantizer(8, D, channel_dim=1)
-    for scales in ((), (2, 1), (1, 1), (0, 1), (1, 2.5)):
+    for scales in ((), (2, 1), (1, 1), (0, 1), (1, 2.5), (1, 10**4)):
         with pytest.raises(UserError, match="scales: expected increasing integers"):
             MultiScaleQuantizer(one, scales)
     for other in (VectorQuantizer(8, D), FiniteScalarQuantizer([3] * D, channel_dim=1)):

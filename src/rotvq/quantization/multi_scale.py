@@ -18,7 +18,7 @@ from rotvq.quantization.estimators import reflection
 from rotvq.quantization.interface import Quantized, Quantizer
 from rotvq.quantization.processes import drawn
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.scales import Phi, enlarged, gathered, positions, reduced, spread
+from rotvq.quantization.scales import LARGEST, Phi, enlarged, gathered, positions, reduced, spread
 from rotvq.quantization.tensors import channels_last, exporting, whole_precision
 
 
@@ -76,9 +76,10 @@ class MultiScaleQuantizer(Quantizer):
             )
         self.scales = tuple(scales)
         whole = self.scales and all(type(scale) is int for scale in self.scales)
-        if not whole or any(b <= a for a, b in pairwise((0, *self.scales))):
+        if not whole or any(b <= a for a, b in pairwise((0, *self.scales, LARGEST))):
             raise UserError(
-                f"scales: expected increasing integers, such as 1, 2, 4, 8; got {scales}."
+                f"scales: expected increasing integers below {LARGEST:,}, such as 1, 2, 4, 8; got "
+                f"{scales}."
             )
         if not 0 <= dropout <= 1:
             raise UserError(f"dropout: expected 0 to 1; got {dropout}.")

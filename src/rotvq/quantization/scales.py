@@ -17,6 +17,9 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+LARGEST = 10**4
+"""All scales are below it."""
+
 RATIO = 0.5
 """Share of the convolution in φ, as in VAR."""
 

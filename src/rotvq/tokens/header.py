@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from rotvq.errors import UserError
+from rotvq.quantization.scales import LARGEST
 from rotvq.tokens.collection import Codec, Tokens
 
 FORMAT, VERSION, MULTI_SCALE = "rotvq tokens", 3, 4
@@ -71,7 +72,7 @@ def read_codec(header: Mapping[str, Any]) -> Codec:
 
 def _multi_scale(codec: Codec) -> Codec:
     scales, (levels,) = codec.scales, codec.index_shape
-    rising = all(a < b for a, b in pairwise((0, *scales, 10**4)))
+    rising = all(a < b for a, b in pairwise((0, *scales, LARGEST)))
     if len(codec.codebook_sizes) != 1 or not rising or not 1 <= levels <= len(scales):
         raise ValueError(f"it has {levels} of the scales {scales[:9]}")
     return codec
