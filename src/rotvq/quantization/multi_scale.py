@@ -62,7 +62,7 @@ class MultiScaleQuantizer(Quantizer):
         if not isinstance(quantizer, VectorQuantizer) or quantizer.channel_dim != 1:
             raise UserError(
                 "quantizer: expected a VectorQuantizer with channel_dim=1, for maps (b, d, h, w); "
-                f"got {quantizer}."
+                f"got a {type(quantizer).__name__} with channel_dim={quantizer.channel_dim}."
             )
         if quantizer.estimator is reflection:
             raise UserError(
