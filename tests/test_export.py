@@ -14,6 +14,7 @@ from rotvq.quantization import (
     GroupedQuantizer,
     LinearMap,
     LookupFreeQuantizer,
+    MultiScaleQuantizer,
     ResidualQuantizer,
     VectorQuantizer,
 )
@@ -99,6 +100,21 @@ def test_several_codebooks(way, tmp_path):
         meaning = {entry.key: entry.value for entry in loaded.metadata_props}
         assert meaning["rotvq.codebook_sizes"] == "[50, 50, 50, 50]"
         assert meaning["rotvq.index_shape"] == "[2, 2]" and meaning["rotvq.bits"] == "24"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_several_scales(way, tmp_path):
+    write, read = WAYS[way]
+    quantizer = MultiScaleQuantizer(VectorQuantizer(50, 8, channel_dim=1), (2, 3))
+    torch.nn.init.normal_(quantizer.codebook.embeddings)
+    for phi in quantizer.phi:
+        torch.nn.init.normal_(phi.weight, std=0.1)
+    net = model(quantizer=quantizer, network="patches", depth=0)
+    encode, decode = map(read, write(net, tmp_path))
+    for n, height, width in ((1, 8, 8), (2, 20, 12)):
+        share, largest = differences(net, encode, decode, images(n, height, width))
+        assert share == 0 and largest < 1e-5
 
 
 @pytest.fixture(scope="module")

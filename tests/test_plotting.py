@@ -58,6 +58,15 @@ def test_too_many_codes_altogether_are_refused(monkeypatch):
         rotvq.plot_codebook(net)
 
 
+def test_codes_of_several_scales_are_not_drawn():
+    net = model(rotvq.MultiScaleQuantizer(vector(4, 8), (1, 2)))
+    with pytest.raises(UserError, match="expected codes that look alike wherever they occur"):
+        rotvq.plot_codebook(net)
+    tokens = rotvq.encode_images(net, [np.zeros((8, 12, 3), np.uint8)])
+    with pytest.raises(UserError, match="got maps of several scales"):
+        rotvq.plot_usage(tokens)
+
+
 def test_usage_has_a_row_for_each_image(tokens):
     one, three = rotvq.plot_usage(tokens[:1]), rotvq.plot_usage(tokens)
     assert one.width == three.width and three.height > 2 * one.height

@@ -14,6 +14,7 @@ from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized
 from rotvq.model import VQVAE
+from rotvq.quantization import MultiScaleQuantizer
 from rotvq.report.codebook import Looks, sheet
 from rotvq.tokens.code_pictures import MOST_CODES, code_pictures
 from rotvq.tokens.collection import Tokens
@@ -74,6 +75,12 @@ def looks(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> Looks:
 
 
 def _check_number(model: VQVAE, most: int, remedy: str = "") -> None:
+    if isinstance(model.quantizer, MultiScaleQuantizer):
+        raise UserError(
+            "codebook: expected codes that look alike wherever they occur; got those of a "
+            "MultiScaleQuantizer, which mean something else at each scale. To see what its tokens "
+            "keep, use rotvq reconstruct --levels."
+        )
     number = sum(model.quantizer.codebook_sizes)
     if number > most:
         raise UserError(
@@ -116,6 +123,10 @@ def plot_usage(tokens: Tokens, codebook: int = 0) -> Image.Image:
         raise UserError(
             f"tokens: expected 1 to {IMAGES} images; got {len(tokens):,}. Pass a slice, such as "
             f"tokens[:{IMAGES}]."
+        )
+    if tokens.codec.scales:
+        raise UserError(
+            "tokens: expected one map of tokens for each image; got maps of several scales."
         )
     if codebook not in range(len(sizes)):
         raise UserError(f"codebook: expected 0 to {len(sizes) - 1}; got {codebook}.")

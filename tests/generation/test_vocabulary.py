@@ -24,6 +24,14 @@ def test_a_sequence_is_class_grid_and_the_indices_of_each_token_row_by_row():
     ]
 
 
+def test_maps_of_several_scales_follow_each_other_in_one_range_of_codes():
+    vocabulary = Vocabulary(CODECS["multi-scale"], ((3, 2),))
+    indices = np.full((1, 3, 2, 2), -1)
+    indices[0, 0, 0] = [6, 1]  # scale 1 of 3: one token; scale 2: two rows, two columns
+    indices[0, 0, 1, 1], indices[0, 1, :, 1] = 2, [3, 4]
+    assert vocabulary.sequences(indices, [None]).tolist() == [[7, 8, 6, 1, 2, 3, 4]]
+
+
 def test_indices_come_back(any_codec):
     vocabulary = Vocabulary(any_codec, ((3, 2),), ("a",))
     indices = draw_indices(any_codec, 5, (3, 2))

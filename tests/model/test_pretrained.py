@@ -20,6 +20,7 @@ from rotvq.quantization import (
     GroupedQuantizer,
     LinearMap,
     LookupFreeQuantizer,
+    MultiScaleQuantizer,
     ResidualQuantizer,
     Restart,
     VectorQuantizer,
@@ -42,6 +43,9 @@ QUANTIZERS = {
     "large grid": lambda: FiniteScalarQuantizer([40] * 6, channel_dim=1),
     "residual": lambda: ResidualQuantizer(
         [VectorQuantizer(20, 6, update=EMA(0.9), channel_dim=1) for _ in range(3)], dropout=0.5
+    ),
+    "multi-scale": lambda: MultiScaleQuantizer(
+        VectorQuantizer(20, 6, update=EMA(0.9), channel_dim=1), (1, 2, 4), dropout=0.5
     ),
     "grouped": lambda: GroupedQuantizer(
         [VectorQuantizer(20, 4, channel_dim=1), FiniteScalarQuantizer([5, 5], channel_dim=1)]
@@ -277,6 +281,7 @@ def test_a_push_uploads_the_two_files_and_a_card_in_one_commit(monkeypatch, tmp_
     [
         ("ema", "20 codes", math.log2(20) / 16, "w / 4)"),
         ("residual", "3 codebooks of 20, 20, 20 codes", 3 * math.log2(20) / 16, "w / 4, 3)"),
+        ("multi-scale", "20 codes", 21 * math.log2(20) / 16 / 16, "w / 4, 3)"),
         ("large grid", "4,096,000,000 codes", 6 * math.log2(40) / 16, "w / 4)"),
     ],
 )

@@ -10,7 +10,12 @@ from PIL import Image
 from rotvq.errors import UserError
 from rotvq.evaluation.pixels import to_uint8
 from rotvq.model import VQVAE
-from rotvq.quantization import FiniteScalarQuantizer, GroupedQuantizer
+from rotvq.quantization import (
+    FiniteScalarQuantizer,
+    GroupedQuantizer,
+    MultiScaleQuantizer,
+    VectorQuantizer,
+)
 from rotvq.serving import palette
 from rotvq.serving.pictures import SIDE
 from rotvq.serving.session import Session, Stopped
@@ -42,6 +47,14 @@ def test_a_model_with_several_codebooks_has_no_palette():
         UserError, match=r"expected a model with a single codebook, .* got one with 4"
     ):
         Session(model)
+
+
+def test_a_model_with_several_scales_is_refused():
+    quantizer = MultiScaleQuantizer(VectorQuantizer(4, 8, channel_dim=1), (1, 2))
+    with pytest.raises(
+        UserError, match=r"a single resolution, .* got one with the scales \(1, 2\)"
+    ):
+        Session(VQVAE(width=8, dim=8, depth=1, quantizer=quantizer))
 
 
 def test_an_image_is_encoded_and_decoded(session, model):

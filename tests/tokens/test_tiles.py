@@ -71,7 +71,7 @@ def test_attention_limits_the_number_of_tokens(monkeypatch):
     tokens = coding.encode(net, coding.codable(net, images, skipped))
     assert list(tokens.names) == ["a", "b"]
     assert [tuple(each) for each in skipped] == [
-        ("large", "too large for attention", "expected at most 100 tokens; got 10x11")
+        ("large", "too large", "expected at most 100 tokens; got 10x11")
     ]
     with pytest.raises(UserError, match="at most 100 tokens; got 10x11"):
         coding.encode(net, images)

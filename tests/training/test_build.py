@@ -15,6 +15,7 @@ from rotvq.quantization import (
     BinarySphericalQuantizer,
     GradientLearned,
     LookupFreeQuantizer,
+    MultiScaleQuantizer,
     Restart,
 )
 from rotvq.training.build import build_model, load_model
@@ -179,6 +180,35 @@ def test_groups_of_finite_scalar_quantization_are_built(tiny):
 def test_groups_must_divide_the_channels(tiny):
     with pytest.raises(UserError, match=r"model\.dim: expected a multiple of quantizer\.groups 3"):
         build_model(tiny(quantizer={"groups": 3}))
+
+
+def test_scales_are_built(tiny):
+    config = tiny(quantizer={"scales": "1,2, 4", "dropout": 0.5})
+    quantizer = build_model(config).quantizer
+    assert isinstance(quantizer, MultiScaleQuantizer)
+    assert (quantizer.scales, quantizer.dropout) == ((1, 2, 4), 0.5)
+    assert quantizer.codebook_sizes == (config.quantizer.codebook_size,)
+
+
+@pytest.mark.parametrize("scales", ["8", "4,2", "2,2", "0,2", "1,-2", "1,x", "", "1,2,"])
+def test_scales_that_do_not_increase_are_refused(scales):
+    with pytest.raises(UserError, match=r"scales: expected 2 to 64 increasing integers"):
+        QuantizerConfig(scales=scales)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"residual": 2}, r"residual: expected 1 with scales"),
+        ({"groups": 2}, r"groups: expected 1 with scales"),
+        ({"metric": "cosine"}, r"scales: expected null with levels, binary codes, the cosine"),
+        ({"estimator": "reflection"}, r"scales: expected null with .* or the reflection"),
+        ({"codes": "spherical"}, r"scales: expected null with levels, binary codes"),
+    ],
+)
+def test_what_scales_do_not_go_with_is_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        QuantizerConfig(scales="1,2", **options)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from rotvq.quantization import (
     FiniteScalarQuantizer,
     GroupedQuantizer,
     LookupFreeQuantizer,
+    MultiScaleQuantizer,
     ResidualQuantizer,
     Restart,
     VectorQuantizer,
@@ -168,6 +169,7 @@ QUANTIZERS = {
     ),
     "finite scalar": lambda: FiniteScalarQuantizer([4, 3, 2], channel_dim=1),
     "residual": lambda: ResidualQuantizer([vector(8) for _ in range(2)], dropout=0.5),
+    "multi-scale": lambda: MultiScaleQuantizer(vector(8), (1, 2), dropout=0.5),
     "grouped": lambda: GroupedQuantizer(
         [ResidualQuantizer([vector(4) for _ in range(3)]) for _ in range(2)]
     ),

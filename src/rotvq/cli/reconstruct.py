@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,8 +74,7 @@ def run(argv: Sequence[str]) -> int:
             for name, picture in back:
                 pngs.save(name, picture)
                 advance(1)
-            grids = map(tokens.codec.grid, tokens.sizes)
-            bits += tokens.codec.bits * sum(map(math.prod, grids))
+            bits += sum(map(tokens.codec.bits_of, tokens.sizes))
             coded += len(images)
     source.findings.skipped += pngs.skipped
     source.report(terminal, coded, pngs.path)

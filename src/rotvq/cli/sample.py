@@ -212,6 +212,11 @@ def _start(prior: Prior, model: VQVAE, options: Namespace, number: int) -> tuple
 
     if not options.complete:
         return options.grid, None
+    if prior.vocabulary.codec.scales:
+        raise UserError(
+            "--complete: expected a prior of tokens row by row; got one of maps of rising "
+            "resolution, whose first tokens cover the whole picture. Draw without --complete."
+        )
     source = Source([options.complete], None, model.channels)
     tokens = encode(model, source)
     if len(tokens) != 1:

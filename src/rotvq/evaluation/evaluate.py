@@ -21,7 +21,7 @@ from rotvq.evaluation.pixels import normalized
 from rotvq.evaluation.sharpness import SHARPNESS, edge_energy
 from rotvq.model import VQVAE
 from rotvq.model.level_search import LevelSearch
-from rotvq.model.levels import of_first_levels
+from rotvq.model.levels import number_of_bits
 
 PROTOCOL = {
     "images": "every image of the split, once, in order, at its own size",
@@ -194,11 +194,10 @@ def evaluate(
             "diverged in training: evaluate an earlier checkpoint."
         )
     use = totals.codebooks
-    tokens, pixels = math.prod(output.indices.shape[1:3]), math.prod(images.shape[2:])
+    grid, pixels = (*output.indices.shape[1:3],), math.prod(images.shape[2:])
 
     def bits(levels: int) -> dict[str, float]:
-        sizes = of_first_levels(quantizer, quantizer.codebook_sizes, levels)
-        per_image = tokens * sum(map(math.log2, sizes))
+        per_image = number_of_bits(quantizer, grid, levels)
         return {"bits_per_image": per_image, "bits_per_pixel": per_image / pixels}
 
     record = {

@@ -92,7 +92,7 @@ def _prompt(
     given: NDArray[np.int64] | None,
 ) -> NDArray[np.int64]:
     """The class, the grid and the given tokens of each image."""
-    anything = np.zeros((len(labels), *grid, vocabulary.indices_of_token), np.int64)
+    anything = np.zeros((len(labels), *grid, *vocabulary.codec.index_shape), np.int64)
     prefix = vocabulary.sequences(anything, labels)[:, :PREFIX]
     if given is None:
         return prefix

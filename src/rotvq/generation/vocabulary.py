@@ -1,7 +1,8 @@
 """The tokens of an image as a sequence of integers, and back.
 
-A sequence is its class, the shape of its grid, and then the tokens row by row; the indices of a
-token (of a residual or grouped quantizer) follow each other. Codes, classes and grids have numbers
+A sequence is its class, the shape of its grid, and then the tokens row by row; of several scales,
+one map after the other, as in VAR. The indices of a token (of a residual or grouped quantizer)
+follow each other. Codes, classes and grids have numbers
 of their own, in this order: the codes of each codebook, the classes, no class, the grids.
 """
 
@@ -49,7 +50,7 @@ class Vocabulary:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        longest = max(rows * columns for rows, columns in self.grids) * self.indices_of_token
+        longest = max(map(self.length, self.grids))
         if longest > LONGEST:
             raise UserError(
                 f"tokens: expected images of at most {LONGEST:,} indices; got one of {longest:,}. "
@@ -85,7 +86,7 @@ class Vocabulary:
 
     def length(self, grid: Grid) -> int:
         """Indices of an image."""
-        return grid[0] * grid[1] * self.indices_of_token
+        return self.codec.tokens_of(grid) * self.indices_of_token
 
     def label(self, name: str | int) -> int:
         """The number of a class, given by name or number.
@@ -129,8 +130,7 @@ class Vocabulary:
         """
         n, rows, columns, *_ = indices.shape
         self.check_grid((rows, columns))
-        flat = indices.reshape(n, rows * columns, self.indices_of_token)
-        flat = flat + np.array([codes.start for codes in self.codes])
+        flat = self.codec.in_sequence(indices) + np.array([codes.start for codes in self.codes])
         first = self.no_class - len(self.classes)
         classes = [self.no_class if c is None or c < 0 else first + c for c in labels]
         grid = np.full((n, 1), self.no_class + 1 + self.grids.index((rows, columns)))
@@ -140,7 +140,7 @@ class Vocabulary:
         """The argument of `sequences`, from sequences of one grid."""
         flat = sequences[:, PREFIX:].reshape(len(sequences), -1, self.indices_of_token)
         flat = flat - np.array([codes.start for codes in self.codes])
-        return flat.reshape(len(sequences), *grid, *self.codec.index_shape)
+        return self.codec.in_grid(flat, grid)
 
     def describe(self) -> dict[str, Any]:
         """Plain data for a file."""

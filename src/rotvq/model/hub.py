@@ -5,7 +5,6 @@ huggingface_hub is imported on first use, with its telemetry switched off.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 
 from rotvq import bundled, telemetry
 from rotvq.errors import UserError, first_line
-from rotvq.quantization import Quantizer
+from rotvq.model.levels import number_of_bits
+from rotvq.quantization import MultiScaleQuantizer, Quantizer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -106,7 +106,9 @@ def card(quantizer: Quantizer, channels: int, stride: int, name: str = "owner/na
     codes = f"{sizes[0]:,} codes"
     if len(sizes) > 1:
         codes = f"{len(sizes)} codebooks of {', '.join(f'{k:,}' for k in sizes)} codes"
-    bits = sum(map(math.log2, sizes)) / stride**2
+    scales = quantizer.scales if isinstance(quantizer, MultiScaleQuantizer) else (1,)
+    where = f" at the last of the scales {scales}" if len(scales) > 1 else ""
+    bits = number_of_bits(quantizer, (scales[-1], scales[-1])) / (stride * scales[-1]) ** 2
     more = "".join(f", {n}" for n in quantizer.index_shape)
     return str(
         ModelCard(f"""---
@@ -116,7 +118,7 @@ def card(quantizer: Quantizer, channels: int, stride: int, name: str = "owner/na
 # An image tokenizer
 
 A VQ-VAE trained with RotVQ: {codes} for vectors of length {quantizer.dim}, and one token for every
-{stride}x{stride} pixels ({bits:.3f} bits per pixel).
+{stride}x{stride} pixels{where} ({bits:.3f} bits per pixel).
 
 ```python
 import rotvq

@@ -1,4 +1,4 @@
-"""Search for better tokens at an effort; level by level for a residual quantizer.
+"""Search for better tokens at an effort; level by level for residual and multi-scale quantizers.
 
 The tokens of the first level are searched for to decode well alone, then those of the second with
 the first fixed, and so on. So every number of levels decodes to a better image. (On CIFAR-10, a
@@ -19,8 +19,10 @@ from rotvq.errors import UserError
 from rotvq.model.effort import iterations
 from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.model.objective import Objective, Rate, free_of_charge
+from rotvq.model.scale_search import ScaleSearch
 from rotvq.model.search_state import improved
 from rotvq.model.token_search import Model, TokenSearch
+from rotvq.quantization import MultiScaleQuantizer
 
 
 class LevelSearch:
@@ -40,7 +42,9 @@ class LevelSearch:
         self.model, self.effort, self.iterations = model, effort, iterations(effort)
         self.most = model.quantizer.residual_levels
         numbers = range(1, (levels or self.most) + 1) if effort else ()
-        self.searches = [TokenSearch(model, number) for number in numbers]
+        multi_scale = isinstance(model.quantizer, MultiScaleQuantizer)
+        make = ScaleSearch if multi_scale else TokenSearch
+        self.searches = [make(model, number) for number in numbers]
 
     @torch.no_grad()
     def __call__(
@@ -67,6 +71,11 @@ class LevelSearch:
         """
         if not self.searches:
             return indices
+        if rate is not free_of_charge and isinstance(self.model.quantizer, MultiScaleQuantizer):
+            raise UserError(
+                "rate: expected a quantizer with a token for each position; got one of several "
+                "scales. Leave out the rate."
+            )
         if self.most == 1:
             return self.searches[0](x, indices, self.iterations, error, free, rate)
         if rate is not free_of_charge and len(self.searches) < self.most:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rotvq.errors import UserError
-from rotvq.quantization import Quantizer
+from rotvq.quantization import MultiScaleQuantizer, Quantizer
+from rotvq.quantization.scales import number_of_tokens as tokens_of_scales
 
 T = TypeVar("T")
 Indices = TypeVar("Indices", Tensor, NDArray[np.int64])
@@ -56,3 +58,16 @@ def of_first_levels(quantizer: Quantizer, values: Sequence[T], levels: int | Non
     """Select those of the first levels from values (such as tables) for each index of a token."""
     most = quantizer.residual_levels
     return tuple(v for i, v in enumerate(values) if levels is None or i % most < levels)
+
+
+def number_of_tokens(quantizer: Quantizer, grid: tuple[int, int], levels: int | None = None) -> int:
+    """Tokens of a grid: one for each position, or those of the maps of the first scales."""
+    if isinstance(quantizer, MultiScaleQuantizer):
+        return tokens_of_scales(quantizer.scales, levels or len(quantizer.scales), grid)
+    return math.prod(grid)
+
+
+def number_of_bits(quantizer: Quantizer, grid: tuple[int, int], levels: int | None = None) -> float:
+    """Bits of the tokens of a grid: of all levels, or of the first ones."""
+    sizes = of_first_levels(quantizer, quantizer.codebook_sizes, levels)
+    return number_of_tokens(quantizer, grid, levels) * sum(map(math.log2, sizes))

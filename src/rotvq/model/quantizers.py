@@ -12,6 +12,7 @@ from rotvq.quantization import (
     UPDATES,
     FiniteScalarQuantizer,
     GroupedQuantizer,
+    MultiScaleQuantizer,
     Quantizer,
     ResidualQuantizer,
     Restart,
@@ -37,6 +38,13 @@ def describe(quantizer: Quantizer) -> dict[str, Any]:
             dropout = getattr(quantizer, "dropout", 0.0)
             more = {"dropout": dropout} if dropout else {}
             return {"kind": kind, "quantizers": [describe(q) for q in inner], **more}
+    if isinstance(quantizer, MultiScaleQuantizer):
+        return {
+            "kind": "multi-scale",
+            "scales": list(quantizer.scales),
+            "dropout": quantizer.dropout,
+            "quantizer": describe(quantizer.quantizer),
+        }
     for kind, make in BINARY.items():
         if type(quantizer) is make:
             binary: Any = quantizer
@@ -85,6 +93,8 @@ def leaves(quantizer: Quantizer) -> list[Quantizer]:
     if isinstance(quantizer, ResidualQuantizer | GroupedQuantizer):
         inner: list[Any] = list(quantizer.quantizers)
         return [leaf for q in inner for leaf in leaves(q)]
+    if isinstance(quantizer, MultiScaleQuantizer):
+        return [quantizer.quantizer]
     return [quantizer]
 
 
@@ -100,6 +110,9 @@ def build(description: dict[str, Any]) -> Quantizer:
         return FiniteScalarQuantizer(**arguments, channel_dim=1)
     if kind in BINARY:
         return BINARY[kind](**arguments, channel_dim=1)
+    if kind == "multi-scale":
+        one: Any = build(arguments.pop("quantizer"))
+        return MultiScaleQuantizer(one, **arguments)
     if kind in _NESTED:
         inner = [build(each) for each in arguments.pop("quantizers")]
         nested: Quantizer = _NESTED[kind](inner, **arguments)

@@ -12,6 +12,7 @@ from rotvq.quantization.lookup_free import (
     BinarySphericalQuantizer,
     LookupFreeQuantizer,
 )
+from rotvq.quantization.multi_scale import MultiScaleQuantizer
 from rotvq.quantization.quantizer import VectorQuantizer
 from rotvq.quantization.residual import ResidualQuantizer
 from rotvq.quantization.restart import Restart
@@ -32,6 +33,7 @@ __all__ = [
     "Health",
     "LinearMap",
     "LookupFreeQuantizer",
+    "MultiScaleQuantizer",
     "Quantized",
     "Quantizer",
     "ResidualQuantizer",

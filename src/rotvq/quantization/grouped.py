@@ -12,6 +12,7 @@ from torch import Tensor
 from rotvq.errors import UserError
 from rotvq.quantization._composite import Composite, one_step
 from rotvq.quantization.interface import Quantized, Quantizer
+from rotvq.quantization.multi_scale import MultiScaleQuantizer
 
 
 class GroupedQuantizer(Composite):
@@ -33,6 +34,11 @@ class GroupedQuantizer(Composite):
     """
 
     def __init__(self, quantizers: Sequence[Quantizer]) -> None:
+        if any(isinstance(quantizer, MultiScaleQuantizer) for quantizer in quantizers):
+            raise UserError(
+                "quantizers: expected ones with a token for each vector; got a "
+                "MultiScaleQuantizer. Use ResidualQuantizers in groups."
+            )
         super().__init__(quantizers)
         self.dim = sum(self._dims())
 

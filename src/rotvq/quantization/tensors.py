@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
@@ -88,6 +90,15 @@ def checked_indices(indices: Int64[Tensor, "..."], size: int) -> Bool[Tensor, ".
                 f"token); got {low} to {high}. Use the codebook that encoded them."
             )
     return indices >= 0
+
+
+def whole_precision(like: Tensor) -> AbstractContextManager[object]:
+    """Without autocast, so that sums and indices are those of float32."""
+    device = like.device.type
+    # A meta tensor has no autocast, and an exported program cannot hold one that does nothing.
+    if like.is_meta or not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def readable() -> bool:

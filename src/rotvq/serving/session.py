@@ -48,6 +48,12 @@ class Session:
     def __init__(self, model: VQVAE, name: str = "model", drawing: Drawing | None = None) -> None:
         self.model, self.name, self.drawing = model.eval(), name, drawing
         self.codec = codec(model)
+        if self.codec.scales:
+            raise UserError(
+                "serve: expected a model with tokens of a single resolution, which the page paints "
+                f"with; got one with the scales {self.codec.scales}. To see what its tokens keep, "
+                "use rotvq reconstruct."
+            )
         if self.codec.index_shape:
             raise UserError(
                 "serve: expected a model with a single codebook, as the page paints with a palette "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from rotvq.evaluation.classifier_metrics import measure
 from rotvq.evaluation.evaluate import evaluate
 from rotvq.evaluation.rate_distortion import gaussian_distortion
+from rotvq.model.levels import number_of_bits
 from rotvq.studies.classifier import weights_of
 from rotvq.studies.generation import generation
 from rotvq.studies.milestones import CODEBOOK, milestone
@@ -81,8 +81,7 @@ def bound(run: Run, shared: Shared) -> dict[str, Any]:
     """The rate–distortion bound of a Gaussian like the training images, at the run's bits."""
     model = load_model(run.folder)
     height, width = shared.data.train.images.shape[2:]
-    tokens = (height // model.stride) * (width // model.stride)
-    bits = tokens * sum(map(math.log2, model.quantizer.codebook_sizes))
+    bits = number_of_bits(model.quantizer, (height // model.stride, width // model.stride))
     value = gaussian_distortion(shared.variances, bits)
     return {"format": 1, "metrics": {"bits_per_image": bits, "gaussian_distortion": value}}
 

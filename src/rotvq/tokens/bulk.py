@@ -101,7 +101,6 @@ def _pictures(images: Iterator[DecodedImage], codec: Codec, totals: Totals) -> I
     """Images to encode; adds their pixels and bits to the totals."""
     for image in images:
         height, width = image.pixels.shape[1:]
-        rows, columns = codec.grid((height, width))
         totals.pixels += height * width
-        totals.bits += rows * columns * codec.bits
+        totals.bits += codec.bits_of((height, width))
         yield Picture(*image)

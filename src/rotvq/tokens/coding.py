@@ -29,7 +29,7 @@ from rotvq.model.level_search import LevelSearch
 from rotvq.model.levels import check_levels, first_levels, of_first_levels
 from rotvq.model.objective import Rate, free_of_charge
 from rotvq.model.quantizers import leaves
-from rotvq.quantization import VectorQuantizer
+from rotvq.quantization import MultiScaleQuantizer, VectorQuantizer
 from rotvq.quantization.grid import Grid
 from rotvq.tokens import tiles
 from rotvq.tokens.collection import Codec, Packer, Picture, Tokens
@@ -56,6 +56,10 @@ def fingerprint(model: VQVAE) -> str:
         **{f"encoder.{name}": t for name, t in model.encoder.state_dict().items()},
         **{f"decoder.{name}": t for name, t in model.decoder.state_dict().items()},
     }
+    if isinstance(model.quantizer, MultiScaleQuantizer):
+        parts["scales"] = torch.tensor(model.quantizer.scales)
+        for name, t in model.quantizer.phi.state_dict().items():
+            parts[f"phi.{name}"] = t
     found = leaves(model.quantizer)
     for number, quantizer in enumerate(found):
         name = f"codebook.{number}" if len(found) > 1 else "codebook"
@@ -83,6 +87,7 @@ def codec(model: VQVAE, levels: int | None = None) -> Codec:
         model.stride,
         model.channels,
         shape if levels is None or quantizer.residual_levels == 1 else (*shape[:-1], levels),
+        quantizer.scales if isinstance(quantizer, MultiScaleQuantizer) else (),
     )
 
 
@@ -140,7 +145,7 @@ def encode(
 def _indices(
     model: VQVAE, images: Sequence[NDArray[np.uint8]], batch: Callable[[], Tensor]
 ) -> NDArray[np.int64]:
-    around = tiles.reach(model.encoder) if _is_large(images[0].shape[1:]) else None
+    around = tiles.margin(model, model.encoder) if _is_large(images[0].shape[1:]) else None
     if around is not None:
         return tiles.encode(model, images[0], around)
     return model.encode(batch()).cpu().numpy()
@@ -157,7 +162,7 @@ def _searched(
     height, width = images[0].shape[1:]
     # The cost of a token may depend on all others.
     whole = height * width <= SEARCHED or rate is not free_of_charge
-    around = None if whole else tiles.reach(model.decoder)
+    around = None if whole else tiles.margin(model, model.decoder)
     if around is not None:
         pairs = zip(images, indices, strict=True)
         return np.stack([tiles.search(search, model, *pair, around) for pair in pairs])
@@ -176,18 +181,19 @@ def codable(model: VQVAE, images: Iterable[N], skipped: list[Skipped]) -> Iterat
     """Yield the images that the model can encode, and append the others to `skipped`.
 
     Networks with attention compare every token with every other, so `ATTENDED` limits their number.
+    Several scales need the whole image at once.
     """
     for image in images:
         try:
             _check(model, image[0], image[1])
         except TooLarge as error:
-            skipped.append(Skipped(image[0], "too large for attention", str(error)))
+            skipped.append(Skipped(image[0], "too large", str(error)))
         else:
             yield image
 
 
 class TooLarge(UserError):
-    """An image with too many tokens for a network with attention."""
+    """An image with too many tokens for attention, or too many pixels for several scales."""
 
 
 def _checked(model: VQVAE, images: Iterable[N]) -> Iterator[N]:
@@ -208,6 +214,11 @@ def _check(model: VQVAE, name: str, pixels: NDArray[np.uint8]) -> None:
         raise UserError(
             f"{named}expected pixels ({model.channels}, height, width); got {pixels.shape}. "
             "Convert pixels (height, width, channels) with pixels.transpose(2, 0, 1)."
+        )
+    if isinstance(model.quantizer, MultiScaleQuantizer) and _is_large(pixels.shape[1:]):
+        raise TooLarge(
+            f"expected at most {PIXELS:,} pixels, because tokens of coarse scales cover large "
+            f"areas; got {pixels.shape[1]}x{pixels.shape[2]}"
         )
     rows, columns = (-(-side // model.stride) for side in pixels.shape[1:])
     if rows * columns <= ATTENDED or tiles.reach(model.encoder) is not None:
@@ -257,7 +268,7 @@ def decode(
 
 
 def _pixels(model: VQVAE, indices: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.uint8]:
-    around = tiles.reach(model.decoder) if _is_large(size) else None
+    around = tiles.margin(model, model.decoder) if _is_large(size) else None
     if around is not None:
         return tiles.decode(model, indices, size, around)
     x = model.decode(torch.from_numpy(indices).to(next(model.parameters()).device))

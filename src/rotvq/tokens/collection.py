@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotvq.errors import UserError
-from rotvq.tokens.packing import bit_width, pack, packed_bytes, unpack
+from rotvq.tokens.codec import Codec as Codec
+from rotvq.tokens.codec import Size as Size
+from rotvq.tokens.packing import pack, unpack
 
 T = TypeVar("T")
-Size = tuple[int, int]
-"""Height and width in pixels."""
 
 
 class Picture(NamedTuple):
@@ -33,55 +33,6 @@ class Picture(NamedTuple):
     pixels: NDArray[np.uint8]
     label: int | None = None
     caption: str | None = None
-
-
-@dataclass(frozen=True)
-class Codec:
-    """What tokens mean: which model made them, and how they are laid out.
-
-    Args:
-        model: fingerprint of that model.
-        codebook_sizes: number of codes for each index of a token; one for a single codebook.
-        stride: height and width in pixels that one token covers.
-        channels: image channels, 1 or 3.
-        index_shape: shape of the indices of one token; () for a single codebook.
-    """
-
-    model: str
-    codebook_sizes: tuple[int, ...]
-    stride: int
-    channels: int
-    index_shape: tuple[int, ...] = ()
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Bits of each index of a token."""
-        return tuple(map(bit_width, self.codebook_sizes))
-
-    @property
-    def bits(self) -> int:
-        """Bits of a token, summed over its indices."""
-        return sum(self.widths)
-
-    def header(self) -> dict[str, str | int | list[int]]:
-        """The description of the tokens, as a file's header holds it."""
-        return {
-            "model": self.model,
-            "codebook_sizes": list(self.codebook_sizes),
-            "index_shape": list(self.index_shape),
-            "bits": self.bits,
-            "stride": self.stride,
-            "channels": self.channels,
-        }
-
-    def grid(self, size: Size) -> Size:
-        """Rows and columns of tokens that cover an image."""
-        return -(-size[0] // self.stride), -(-size[1] // self.stride)
-
-    def bytes_of(self, size: Size) -> int:
-        """Bytes that the tokens of an image take."""
-        rows, columns = self.grid(size)
-        return packed_bytes(rows * columns, self.bits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,17 +131,17 @@ class Tokens:
 
     def _indices(self, these: slice) -> NDArray[np.int64]:
         """The indices of consecutive images of one size."""
-        rows, columns = self.codec.grid(self.sizes[these.start])
+        grid = self.codec.grid(self.sizes[these.start])
         n, start = these.stop - these.start, self._ends[these.start]
         length = self._ends[these.stop] - start
         flat = np.frombuffer(self.packed, np.uint8, length, start).reshape(n, length // n)
-        indices = unpack(flat, rows * columns, self.codec.widths)
+        indices = unpack(flat, self.codec.tokens_of(grid), self.codec.widths)
         if (indices >= np.array(self.codec.codebook_sizes)).any():
             raise UserError(
                 f"tokens: expected indices below {_listed(self.codec.codebook_sizes)}; got "
                 f"{indices.max()}. The file is damaged."
             )
-        return indices.reshape(n, rows, columns, *self.codec.index_shape)
+        return self.codec.in_grid(indices, grid)
 
     def _take(self, chosen: range) -> Tokens:
         parts = (self.packed[self._ends[i] : self._ends[i + 1]] for i in chosen)
@@ -232,10 +183,9 @@ class Packer:
             labels: label of each image; None for an image without one.
             captions: caption of each image; None for an image without one.
         """
-        n, widths = len(indices), self.codec.widths
-        rows, columns = self.codec.grid(size)
-        flat = indices.reshape(n, rows * columns, len(widths))
-        self.parts.append(pack(flat, widths).tobytes())
+        n = len(indices)
+        flat = self.codec.in_sequence(indices)
+        self.parts.append(pack(flat, self.codec.widths).tobytes())
         self.sizes += [size] * n
         self.names += names or [""] * n
         self.labels += labels or [None] * n

@@ -101,14 +101,14 @@ class TokenDataset(Dataset[Item]):
         for where, source, offsets in parts:
             own = here[where]
             packed[row[where[own]]] = source[offsets[own, None] + length]
-        rows, columns = codec.grid(size)
-        found = unpack(packed, rows * columns, codec.widths)
+        grid = codec.grid(size)
+        found = unpack(packed, codec.tokens_of(grid), codec.widths)
         if (found >= np.array(codec.codebook_sizes)).any():
             raise UserError(
                 f"tokens: expected indices below {max(codec.codebook_sizes)}; got {found.max()}. "
                 "A file is damaged."
             )
-        return torch.from_numpy(found.reshape(-1, rows, columns, *codec.index_shape))
+        return torch.from_numpy(codec.in_grid(found, grid))
 
     def _mapped(self, shard: int) -> MappedTokens:
         if shard not in self._open:

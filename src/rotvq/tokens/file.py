@@ -1,11 +1,13 @@
 """Token files: `.npz`, `.safetensors` or `.parquet`, by the suffix of the name.
 
-All hold the same, version 3 of the format "rotvq tokens":
+All hold the same, version 3 of the format "rotvq tokens", or 4 with scales:
 
 - a header: format, version, model (fingerprint), codebook_sizes, index_shape, bits (of a token),
-  stride, channels, images;
+  stride, channels, images; with a multi-scale quantizer also scales, of which index_shape is the
+  number of those in the file;
 - the packed tokens: ⌈rows·columns·bits/8⌉ bytes per image, highest bit first, row by row; the
-  indices of a token follow each other, each in the bits of its own codebook;
+  indices of a token follow each other, each in the bits of its own codebook. With scales, one map
+  follows the other, each row by row, so the bytes are ⌈tokens·bits/8⌉;
 - heights and widths of the images in pixels; the grid has ⌈height/stride⌉ rows;
 - names, labels and captions, each if the source has any.
 

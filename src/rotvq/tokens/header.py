@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from rotvq.errors import UserError
+from rotvq.quantization.scales import LARGEST
 from rotvq.tokens.collection import Codec, Tokens
 
-FORMAT, VERSION = "rotvq tokens", 3
+FORMAT, VERSION, MULTI_SCALE = "rotvq tokens", 3, 4
 
 _MAX_INDICES = 1024
 """Maximum number of indices of a token."""
@@ -25,7 +27,7 @@ def header(tokens: Tokens, recipe: str | None = None) -> dict[str, Any]:
     """
     described = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": MULTI_SCALE if tokens.codec.scales else VERSION,
         **tokens.codec.header(),
         "images": len(tokens),
     }
@@ -47,9 +49,9 @@ def read_codec(header: Mapping[str, Any]) -> Codec:
     if header.get("format") != FORMAT:
         raise ValueError(f"its format is {header.get('format')!r}")
     version = int(header["version"])
-    if version > VERSION:
+    if version > MULTI_SCALE:
         raise UserError(
-            f"expected version {VERSION} of the format or older; got version {version}. Update "
+            f"expected version {MULTI_SCALE} of the format or older; got version {version}. Update "
             "rotvq."
         )
     is_old = version == 1
@@ -60,9 +62,20 @@ def read_codec(header: Mapping[str, Any]) -> Codec:
         raise ValueError(f"it has stride {stride} and {channels} channels")
     if not all(1 <= size < 2**63 for size in sizes) or not 1 <= len(sizes) <= _MAX_INDICES:
         raise ValueError(f"its codebook sizes are {sizes[:9]}")
+    scales = _numbers(header.get("scales", []))
+    if scales:
+        return _multi_scale(Codec(str(header["model"]), sizes, stride, channels, shape, scales))
     if len(sizes) != math.prod(shape) or not all(n > 0 for n in shape):
         raise ValueError(f"it has {len(sizes)} codebooks and indices of shape {shape[:9]}")
     return Codec(str(header["model"]), sizes, stride, channels, shape)
+
+
+def _multi_scale(codec: Codec) -> Codec:
+    scales, (levels,) = codec.scales, codec.index_shape
+    rising = all(a < b for a, b in pairwise((0, *scales, LARGEST)))
+    if len(codec.codebook_sizes) != 1 or not rising or not 1 <= levels <= len(scales):
+        raise ValueError(f"it has {levels} of the scales {scales[:9]}")
+    return codec
 
 
 def _numbers(value: Any) -> tuple[int, ...]:

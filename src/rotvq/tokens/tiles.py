@@ -19,6 +19,7 @@ from rotvq.model import VQVAE
 from rotvq.model.error_functions import within
 from rotvq.model.level_search import LevelSearch
 from rotvq.model.patches import Attention
+from rotvq.quantization import MultiScaleQuantizer
 
 SIDE, SEARCH_SIDE = 1024, 512
 """Approximate side of a tile in pixels, without its margin: to encode or decode, and to search."""
@@ -34,6 +35,11 @@ def reach(network: nn.Module) -> int | None:
     convolutions = (nn.Conv2d, nn.ConvTranspose2d)
     found = [part for part in network.modules() if isinstance(part, convolutions)]
     return sum(max(part.kernel_size) > 1 for part in found)
+
+
+def margin(model: VQVAE, network: nn.Module) -> int | None:
+    """The reach of one of its networks; None with several scales, whose tokens span many tiles."""
+    return None if isinstance(model.quantizer, MultiScaleQuantizer) else reach(network)
 
 
 def encode(model: VQVAE, pixels: NDArray[np.uint8], around: int) -> NDArray[np.int64]:

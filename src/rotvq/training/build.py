@@ -14,6 +14,7 @@ from rotvq.quantization import (
     FiniteScalarQuantizer,
     GroupedQuantizer,
     LookupFreeQuantizer,
+    MultiScaleQuantizer,
     Quantizer,
     ResidualQuantizer,
     Restart,
@@ -45,6 +46,9 @@ def _group(config: Config, dim: int) -> Quantizer:
         return _binary(config, dim)
     if options.levels:
         return _grid(options.levels, dim)
+    if options.scales:
+        scales = [int(n) for n in options.scales.split(",")]
+        return MultiScaleQuantizer(_vector(config, dim), scales, options.dropout)
     levels = [_vector(config, dim) for _ in range(options.residual)]
     return ResidualQuantizer(levels, options.dropout) if options.residual > 1 else levels[0]
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, Literal
 
 from rotvq.data_processing.resizing import parse_size
@@ -101,8 +102,12 @@ class QuantizerConfig:
             codebook.
         residual: number of levels of residual quantization; each level quantizes what the previous
             ones left over.
-        dropout: share of the training images that use a random number of residual levels (quantizer
-            dropout), so that the first levels alone decode well; 0.5 is a good start.
+        scales: maps of rising resolution with one codebook, each of which quantizes the residual of
+            those before (VAR), such as "1,2,4,8" for the 8x8 tokens of a 32x32 image; images of
+            other sizes have maps in the same proportions.
+        dropout: with residual or scales, share of the training images that use a random number of
+            levels (quantizer dropout), so that the first levels alone decode well; 0.5 is a good
+            start.
         groups: number of channel groups, each with its own quantizer.
     """
 
@@ -117,6 +122,7 @@ class QuantizerConfig:
     codes: CodesName = "learned"
     levels: str | None = None
     residual: int = 1
+    scales: str | None = None
     dropout: float = 0.0
     groups: int = 1
 
@@ -133,8 +139,10 @@ class QuantizerConfig:
         alone = self.residual == 1 or not (fixed or self.estimator == "reflection")
         wanted = "1 with levels, binary codes or the reflection"
         require(alone, f"{name}.residual", wanted, self.residual)
-        fits = self.residual > 1 or not self.dropout
-        require(fits, f"{name}.dropout", "0 without residual levels", self.dropout)
+        fits = self.residual > 1 or self.scales is not None or not self.dropout
+        require(fits, f"{name}.dropout", "0 without residual levels or scales", self.dropout)
+        if self.scales is not None:
+            self._check_scales(fixed)
         if self.codes != "learned":
             require(self.levels is None, f"{name}.levels", "null with binary codes", self.levels)
             power = self.codebook_size & (self.codebook_size - 1) == 0 and self.codebook_size > 1
@@ -148,6 +156,20 @@ class QuantizerConfig:
             size = math.prod(map(int, parts))
             wanted = f"the product of the levels {self.levels}, {size}"
             require(self.codebook_size == size, f"{name}.codebook_size", wanted, self.codebook_size)
+
+    def _check_scales(self, fixed: bool) -> None:
+        parts = str(self.scales).split(",")
+        digits = all(part.strip().isdecimal() and len(part) < 5 for part in parts)
+        numbers = [0, *map(int, parts)] if digits else [0, 0]
+        rising = all(a < b for a, b in pairwise(numbers)) and 1 < len(parts) <= 64
+        wanted = "2 to 64 increasing integers, such as 1,2,4,8"
+        require(rising, "quantizer.scales", wanted, SHORT.repr(self.scales))
+        for which in ("residual", "groups"):
+            value = getattr(self, which)
+            require(value == 1, f"quantizer.{which}", "1 with scales", value)
+        learned = not fixed and self.metric == "euclidean" and self.estimator != "reflection"
+        wanted = "null with levels, binary codes, the cosine metric or the reflection"
+        require(learned, "quantizer.scales", wanted, self.scales)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from rotvq import __version__, run_folder
 from rotvq.data_processing import ImageData, skipped
 from rotvq.files import write_json
 from rotvq.model import VQVAE, pretrained
+from rotvq.model.levels import number_of_bits, number_of_tokens
 from rotvq.training import environment
 from rotvq.training.config import Config
 from rotvq.training.images import RunImages, sizes
@@ -68,8 +68,8 @@ def write_run_record(
         perceptual: the network of the perceptual loss; None if there is none.
     """
     height, width = images.test.shape[2:]
-    tokens = (height // model.stride) * (width // model.stride)
-    bits = tokens * sum(math.log2(size) for size in model.quantizer.codebook_sizes)
+    grid = height // model.stride, width // model.stride
+    bits = number_of_bits(model.quantizer, grid)
     notes = [*data.notes, samples.note] if samples.note else [*data.notes]
     record = facts(images.test.device, precision, command) | {
         "from": dict(start) if start else None,
@@ -82,7 +82,7 @@ def write_run_record(
         },
         "model": {
             "parameters": sum(p.numel() for p in model.parameters()),
-            "tokens": tokens,
+            "tokens": number_of_tokens(model.quantizer, grid),
             "bits_per_image": bits,
             "bits_per_pixel": bits / (height * width),
         },

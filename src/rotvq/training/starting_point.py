@@ -21,6 +21,7 @@ STRUCTURE = (
     "quantizer.codes:",
     "quantizer.levels:",
     "quantizer.residual:",
+    "quantizer.scales:",
     "quantizer.groups:",
 )
 """Options that decide which weights there are, or what they mean."""
@@ -64,7 +65,7 @@ def _quantizer(name: str, description: dict[str, Any]) -> QuantizerConfig:
     Raises:
         UserError: `rotvq train` cannot build it.
     """
-    counts, dropout = {"grouped": 1, "residual": 1}, 0.0
+    counts, dropout, scales = {"grouped": 1, "residual": 1}, 0.0, None
     for kind in counts:
         if description["kind"] == kind:
             dropout = description.get("dropout", 0.0)
@@ -75,6 +76,9 @@ def _quantizer(name: str, description: dict[str, Any]) -> QuantizerConfig:
                     "ones. Train it in a loop of your own."
                 )
             counts[kind], description = 1 + len(others), first
+    if description["kind"] == "multi-scale":
+        scales = ",".join(map(str, description["scales"]))
+        dropout, description = description["dropout"], description["quantizer"]
     if description["kind"] == "finite scalar":
         if description.get("symmetric"):
             raise UserError(f"--from {name}: expected levels as in the paper; got symmetric ones.")
@@ -96,6 +100,7 @@ def _quantizer(name: str, description: dict[str, Any]) -> QuantizerConfig:
         restart=description["restart"]["threshold"] if description["restart"] else 0.0,
         metric=description.get("metric", "euclidean"),
         residual=counts["residual"],
+        scales=scales,
         dropout=dropout,
         groups=counts["grouped"],
     )

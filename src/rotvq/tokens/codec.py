@@ -1,0 +1,103 @@
+"""What tokens mean, and how they are laid out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotvq.quantization.scales import number_of_tokens, raster
+from rotvq.tokens.packing import bit_width, packed_bytes
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True)
+class Codec:
+    """What tokens mean: which model made them, and how they are laid out.
+
+    Args:
+        model: fingerprint of that model.
+        codebook_sizes: number of codes for each index of a token; one for a single codebook.
+        stride: height and width in pixels that one token covers.
+        channels: of the images, 1 or 3.
+        index_shape: shape of the indices of one token; () for a single codebook.
+        scales: of a `MultiScaleQuantizer`; index_shape is then the number of those that there are
+            tokens of, from the first one. Empty without.
+    """
+
+    model: str
+    codebook_sizes: tuple[int, ...]
+    stride: int
+    channels: int
+    index_shape: tuple[int, ...] = ()
+    scales: tuple[int, ...] = ()
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Bits of each index of a token."""
+        return tuple(map(bit_width, self.codebook_sizes))
+
+    @property
+    def bits(self) -> int:
+        """Bits of a token, all its indices together."""
+        return sum(self.widths)
+
+    def header(self) -> dict[str, str | int | list[int]]:
+        """The description of the tokens for a file."""
+        scales: dict[str, str | int | list[int]] = {"scales": [*self.scales]} if self.scales else {}
+        return {
+            "model": self.model,
+            "codebook_sizes": list(self.codebook_sizes),
+            "index_shape": list(self.index_shape),
+            "bits": self.bits,
+            "stride": self.stride,
+            "channels": self.channels,
+            **scales,
+        }
+
+    def grid(self, size: Size) -> Size:
+        """Rows and columns of tokens that cover an image."""
+        return -(-size[0] // self.stride), -(-size[1] // self.stride)
+
+    def tokens_of(self, grid: Size) -> int:
+        """Tokens of a grid."""
+        if self.scales:
+            return number_of_tokens(self.scales, self.index_shape[0], grid)
+        return grid[0] * grid[1]
+
+    def bits_of(self, size: Size) -> int:
+        """Bits that the tokens of an image take."""
+        return self.tokens_of(self.grid(size)) * self.bits
+
+    def bytes_of(self, size: Size) -> int:
+        """Bytes that the tokens of an image take."""
+        return packed_bytes(self.tokens_of(self.grid(size)), self.bits)
+
+    def in_sequence(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tokens in the order of a file and of a prior, (n, tokens, indices of a token).
+
+        Row by row; of several scales, one map after the other.
+
+        Args:
+            indices: (n, rows, columns, *index_shape), -1 where a scale has no token.
+        """
+        n, rows, columns, *_ = indices.shape
+        if self.scales:
+            return indices.reshape(n, -1)[:, self._raster((rows, columns)), None]
+        return indices.reshape(n, rows * columns, len(self.codebook_sizes))
+
+    def in_grid(self, sequence: NDArray[np.int64], grid: Size) -> NDArray[np.int64]:
+        """The argument of `in_sequence` of a grid."""
+        n, shape = len(sequence), (*grid, *self.index_shape)
+        if not self.scales:
+            return sequence.reshape(n, *shape)
+        indices = np.full((n, math.prod(shape)), -1, np.int64)
+        indices[:, self._raster(grid)] = sequence.reshape(n, -1)
+        return indices.reshape(n, *shape)
+
+    def _raster(self, grid: Size) -> NDArray[np.int64]:
+        return raster(self.scales, self.index_shape[0], grid)

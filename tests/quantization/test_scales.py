@@ -1,0 +1,58 @@
+"""Maps of several scales, against torch's own resizing and a loop over positions."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from rotvq.quantization.scales import (
+    cells,
+    enlarged,
+    gathered,
+    number_of_tokens,
+    positions,
+    raster,
+    reduced,
+    spread,
+)
+
+GRIDS = [(8, 8), (5, 7), (1, 1), (16, 24), (13, 3)]
+SCALES = (1, 2, 3, 5, 8)
+
+
+def test_the_last_scale_has_a_token_everywhere_and_the_others_in_proportion():
+    assert [cells(8, scale, 8) for scale in SCALES] == [1, 2, 3, 5, 8]
+    assert [cells(12, scale, 8) for scale in SCALES] == [2, 3, 5, 8, 12]
+    assert [cells(1, scale, 8) for scale in SCALES] == [1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_maps_are_resized_as_torch_does(grid, scale):
+    z = torch.randn(2, 3, *grid, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    size = cells(grid[0], scale, 8), cells(grid[1], scale, 8)
+    small = F.adaptive_avg_pool2d(z, size)
+    at_positions = reduced(z, scale, 8)
+    torch.testing.assert_close(gathered(at_positions, scale, 8), small)
+    assert torch.equal(at_positions, spread(gathered(at_positions, scale, 8), grid, scale, 8, 0.0))
+    large = F.interpolate(small, size=grid, mode="bicubic")
+    torch.testing.assert_close(enlarged(at_positions, scale, 8), large)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_tokens_stand_where_their_areas_begin_and_follow_each_other_map_by_map(grid):
+    number, maps, expected = 0, [], []
+    for scale in SCALES:
+        rows, columns = (cells(side, scale, 8) for side in grid)
+        tokens = torch.arange(number, number + rows * columns).view(1, rows, columns)
+        maps.append(spread(tokens, grid, scale, 8, -1))
+        for row in range(rows):
+            for column in range(columns):
+                assert maps[-1][0, row * 8 // scale, column * 8 // scale] == tokens[0, row, column]
+        assert torch.equal(maps[-1][0] >= 0, positions(maps[-1], scale, 8))
+        number += rows * columns
+        expected.append(number)
+    for levels, tokens in enumerate(expected, 1):
+        order = raster(SCALES, levels, grid)
+        assert number_of_tokens(SCALES, levels, grid) == len(order) == tokens
+        flat = torch.stack(maps[:levels], -1).flatten()
+        assert flat[order].tolist() == list(range(tokens))
