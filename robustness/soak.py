@@ -25,6 +25,8 @@ from rotvq.training.config import Config, DataConfig, ModelConfig, QuantizerConf
 from rotvq.training.trainer import Trainer
 
 STEPS_AN_EPOCH = 1000
+SHORTEST = 4 * STEPS_AN_EPOCH
+"""Steps of the shortest run whose growth can be measured: a sample in each quarter."""
 BATCH = 4
 
 GROWTH = 1.02
@@ -46,6 +48,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200_000)
     parser.add_argument("--out", type=Path, default=Path("results/robustness"))
     options = parser.parse_args()
+    if options.steps < SHORTEST:
+        parser.error(f"--steps: expected {SHORTEST} or more; got {options.steps}.")
 
     torch.set_num_threads(1)
     since = time.monotonic()

@@ -19,7 +19,7 @@ from rotvq.text import counted
 from rotvq.tokens.collection import Picture
 
 if TYPE_CHECKING:
-    from rotvq.tokens.coding import Named
+    from rotvq.tokens.batching import Named
 
 CHUNK, PIXELS = 1024, 2**24
 """Maximum number of images in memory at a time, and of their pixels (approximate)."""
@@ -49,7 +49,8 @@ def run(argv: Sequence[str]) -> int:
     pngs = _output(options.images, options.out, options.overwrite)
     # Imported late, because torch is slow to import: bad options are reported first.
     from rotvq.evaluation.metrics import psnr
-    from rotvq.tokens.coding import codable, decode, encode, within
+    from rotvq.tokens.batching import within
+    from rotvq.tokens.coding import codable, decode, encode
 
     terminal = Terminal()
     model = load_model(options.model)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
-from itertools import groupby, islice
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -32,11 +31,8 @@ from rotvq.model.quantizers import leaves
 from rotvq.quantization import MultiScaleQuantizer, VectorQuantizer
 from rotvq.quantization.grid import Grid
 from rotvq.tokens import tiles
+from rotvq.tokens.batching import N, Named, batches
 from rotvq.tokens.collection import Codec, Packer, Picture, Tokens
-
-Named = tuple[str, NDArray[np.uint8]]
-"""Name of an image, "" if it has none, and its pixels (c, h, w)."""
-N = TypeVar("N", bound=Named | Picture)
 
 PIXELS = 2**22
 """Approximate number of pixels in a batch; larger images are coded one at a time, in tiles."""
@@ -130,7 +126,7 @@ def encode(
     packer = Packer(codec(model, levels))
     with evaluating(model):
         search = LevelSearch(model, effort, levels)
-        for some in _batches(_checked(model, images), batch_size):
+        for some in batches(_checked(model, images), batch_size, PIXELS):
             names, arrays, labels, captions = zip(*some, strict=True)
             size = arrays[0].shape[1], arrays[0].shape[2]
             batch = cache(partial(_batch, model, arrays))
@@ -281,22 +277,3 @@ def padded(images: UInt8[Tensor, "b c h w"], stride: int) -> UInt8[Tensor, "b c 
     if not (right or below):
         return images
     return F.pad(images.float(), (0, right, 0, below), mode="replicate").to(images.dtype)
-
-
-def within(images: Iterator[N], most: int, pixels: int) -> list[N]:
-    """The next images: at most `most`, and no more once they have `pixels` pixels in total."""
-    some: list[N] = []
-    for named in islice(images, most):
-        some.append(named)
-        pixels -= named[1][0].size
-        if pixels <= 0:
-            break
-    return some
-
-
-def _batches(images: Iterable[Named | Picture], batch_size: int) -> Iterator[list[Picture]]:
-    """Batches of consecutive images of one size."""
-    pictures = (Picture(*named) for named in images)
-    for _, same in groupby(pictures, lambda picture: picture.pixels.shape):
-        while some := within(same, batch_size, PIXELS):
-            yield some
