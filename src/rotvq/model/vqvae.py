@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.model.blocks import NormalizedLatents
+from rotvq.model.effort import iterations
 from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.model.level_search import LevelSearch
 from rotvq.model.levels import first_levels
@@ -195,7 +196,8 @@ class VQVAE(PretrainedModel):
         for codebook in self.quantizer.codebooks:
             _finite(codebook.embeddings, "codes")
         indices = first_levels(self.quantizer, self.quantizer.encode(z_e), levels)
-        indices = LevelSearch(self, effort, levels)(x, indices, error, rate=rate)
+        if iterations(effort):  # a search cannot be exported
+            indices = LevelSearch(self, effort, levels)(x, indices, error, rate=rate)
         return (indices, z_e) if return_latents else indices
 
     @torch.no_grad()
