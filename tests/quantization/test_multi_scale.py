@@ -92,15 +92,6 @@ def test_the_gradient_is_that_of_one_quantizer(estimator):
     torch.testing.assert_close(found, expected)
 
 
-def test_what_follows_the_quantizer_teaches_phi():
-    whole, z, g = quantizer(), normal(4, D, 4, 4), normal(4, D, 4, 4, seed=9)
-    indices = whole.eval()(z).indices
-    found = torch.autograd.grad(whole(z).z_q, list(whole.phi.parameters()), g)
-    expected = torch.autograd.grad(whole.lookup(indices), list(whole.phi.parameters()), g)
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other)
-
-
 @pytest.mark.parametrize("update", [EMA(), GradientLearned()])
 def test_the_codebook_loss_teaches_phi_and_learned_codes(update):
     whole = quantizer(update=update)

@@ -203,11 +203,11 @@ def test_missing_files_and_other_suffixes_are_refused(tmp_path):
 
 
 def test_newer_versions_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("rotvq.tokens.header.VERSION", 4)
+    monkeypatch.setattr("rotvq.tokens.header.VERSION", 5)
     save_tokens(some([(4, 4)])[0], tmp_path / "t.npz")
     monkeypatch.undo()
     with pytest.raises(
-        UserError, match=r"t\.npz: expected version 3 .* got version 4\. Update rotvq"
+        UserError, match=r"t\.npz: expected version 4 .* got version 5\. Update rotvq"
     ):
         load_tokens(tmp_path / "t.npz")
 

@@ -29,7 +29,7 @@ class MultiScaleQuantizer(Quantizer):
     residual is averaged over areas, its vectors are replaced by codes, and the map of codes is
     enlarged, corrected by a convolution φ, and added. All scales share one codebook. The gradient
     crosses in one step, by the estimator between z and the sum, as in a `ResidualQuantizer`. φ
-    learns by the codebook loss and, unlike VAR's, also by what follows the quantizer.
+    learns by the codebook loss. (Learning from the decoder, too, did not lower the error.)
 
     Scales are relative to the last one, which has a token for every position: with scales 1, 2, 4
     and 8, an 8×8 grid has maps of 1×1, 2×2, 4×4 and 8×8 tokens, a 16×24 grid maps of 2×3, 4×6, 8×12
@@ -154,8 +154,6 @@ class MultiScaleQuantizer(Quantizer):
                 losses.append(_losses(x, total, kept, part.entropy_loss))
             q = total.detach().movedim(1, -1)
             z_q = self.quantizer.estimator(x.movedim(1, -1), q).movedim(-1, 1)
-            # Adds nothing but the gradient of φ.
-            z_q = z_q + (total - total.detach())
         means = torch.stack(losses).mean(0)
         return Quantized(z_q.to(z.dtype), torch.stack(found, -1), *means.unbind())
 
