@@ -172,10 +172,10 @@ def test_a_parquet_file_of_one_long_name_for_all_is_refused(tmp_path):
         read("tokens.parquet", path.read_bytes())
 
 
-def test_heights_that_are_no_whole_numbers_are_refused(tmp_path):
+def test_heights_that_are_not_integers_are_refused(tmp_path):
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"tokens": [bytes(5)], "height": [8.0], "width": [8.0]}), path)
-    with pytest.raises(UserError, match="whole numbers"):
+    with pytest.raises(UserError, match="not integers"):
         read("tokens.parquet", path.read_bytes())
 
 
