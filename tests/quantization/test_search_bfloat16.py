@@ -18,11 +18,7 @@ def offsets(e: torch.Tensor) -> torch.Tensor:
 
 
 def searched(z, e):
-    (least, index), (expected_least, expected) = (
-        kind(e, offsets(e))(z) for kind in (bfloat16_search, float32_search)
-    )
-    torch.testing.assert_close(least, expected_least, rtol=1e-5, atol=1e-5 * float(z.norm()))
-    return index, expected
+    return (kind(e, offsets(e))(z) for kind in (bfloat16_search, float32_search))
 
 
 @pytest.fixture
@@ -37,7 +33,7 @@ def no_way_back(monkeypatch):
 @pytest.mark.parametrize("length", [0.01, 1.0, 100.0])
 def test_the_second_pass_alone_finds_the_code(k, length, no_way_back):
     z, e = length * normal(500, 64), normal(k, 64, seed=1)
-    _, index = bfloat16_search(e, offsets(e))(z)
+    index = bfloat16_search(e, offsets(e))(z)
     table = torch.cdist(z.double(), e.double())
     assert torch.equal(index, table.argmin(1))
 
@@ -49,7 +45,7 @@ def test_codes_that_bfloat16_cannot_tell_apart(no_way_back):
     e = torch.cat([sign[:, None], 1e-2 * normal(k, 7, seed=1)], 1)
     z = torch.cat([torch.full((400, 1), 1.003), 1e-2 * normal(400, 7)], 1)
     rounded = (offsets(e) - z @ e.T).bfloat16().argmin(1)
-    _, index = bfloat16_search(e, offsets(e))(z)
+    index = bfloat16_search(e, offsets(e))(z)
     exact = torch.cdist(z.double(), e.double()).argmin(1)
     assert torch.equal(index, exact)
     assert (rounded != exact).any()
@@ -69,7 +65,7 @@ def test_vectors_beyond_the_bound_take_the_float32_search(bad):
     z[7, 3] = bad
     index, expected = searched(z[:7], e)
     assert torch.equal(index, expected)
-    assert torch.equal(bfloat16_search(e, offsets(e))(z)[1], float32_search(e, offsets(e))(z)[1])
+    assert torch.equal(bfloat16_search(e, offsets(e))(z), float32_search(e, offsets(e))(z))
 
 
 def test_it_is_chosen_where_it_is_faster(monkeypatch):

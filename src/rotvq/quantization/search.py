@@ -64,8 +64,15 @@ def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, "
         index = torch.zeros_like(least, dtype=torch.int64)
         for start in range(0, len(e), codes):
             part = (e[start : start + codes] - centre) / reach
-            find = search(part, reach * 0.5 * part.square().sum(1))
-            scores, places = zip(*(find(b.to(work) - centre) for b in blocks), strict=True)
+            offset = reach * 0.5 * part.square().sum(1)
+            find = search(part, offset)
+            if codes == len(e):
+                return torch.cat([find(b.to(work) - centre) for b in blocks])
+            places, scores = [], []
+            for b in blocks:
+                b = b.to(work) - centre
+                places.append(find(b))
+                scores.append(offset[places[-1]] - (b * part[places[-1]]).sum(1))
             score, place = torch.cat(scores), torch.cat(places)
             index = torch.where(score < least, place + start, index)
             least = torch.minimum(score, least)
