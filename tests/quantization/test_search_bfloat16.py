@@ -71,8 +71,8 @@ def test_vectors_beyond_the_bound_take_the_float32_search(bad):
 def test_it_is_chosen_where_it_is_faster(monkeypatch):
     small, large = normal(64, 16), normal(8192, 128)
     monkeypatch.setattr(processor, "has_bf16", lambda: True)
-    assert is_faster(small, large) and not is_faster(small, small)
-    assert not is_faster(small.double(), large.double())
-    assert not is_faster(small.to("meta"), large)
+    assert is_faster(small, large, torch.float32) and not is_faster(small, small, torch.float32)
+    assert not is_faster(small, large, torch.float64)
+    assert not is_faster(small.to("meta"), large, torch.float32)
     monkeypatch.setattr(processor, "has_bf16", lambda: False)
-    assert not is_faster(small, large)
+    assert not is_faster(small, large, torch.float32)

@@ -27,7 +27,7 @@ from rotvq.quantization.tensors import readable
 _GROUP = 16
 """Scores reduced at a time; the codes of a group are k/32 apart."""
 
-_LEAST_ELEMENTS = 1 << 16
+_LEAST_ELEMENTS = 1 << 18
 """Elements of a codebook from which the product saves more than the second pass costs."""
 
 _MOST_CANDIDATES = 16
@@ -40,11 +40,11 @@ _U = 2.0**-8
 """Relative rounding error of bfloat16."""
 
 
-def is_faster(z: Tensor, e: Tensor) -> bool:
-    """Whether this search is the faster one for these vectors and codes on this machine."""
+def is_faster(z: Tensor, e: Tensor, work: torch.dtype) -> bool:
+    """Whether this search in the dtype `work` is the faster one on this machine."""
     return (
         z.device.type == "cpu"
-        and e.dtype == torch.float32
+        and work == torch.float32
         and e.numel() >= _LEAST_ELEMENTS
         and readable()
         and processor.has_bf16()
