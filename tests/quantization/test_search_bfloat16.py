@@ -76,3 +76,13 @@ def test_it_is_chosen_where_it_is_faster(monkeypatch):
     assert not is_faster(small.to("meta"), large, torch.float32)
     monkeypatch.setattr(processor, "has_bf16", lambda: False)
     assert not is_faster(small, large, torch.float32)
+
+
+def test_after_a_block_with_too_many_candidates_the_rest_takes_the_float32_search(monkeypatch):
+    e = torch.cat([1e-6 * normal(2000, 16, seed=1), 10 * normal(24, 16, seed=2)])
+    blocks = [normal(50, 16, seed=seed) for seed in (3, 4)]
+    expected = [float32_search(e, offsets(e))(block) for block in blocks]
+    search = bfloat16_search(e, offsets(e))
+    assert torch.equal(search(blocks[0]), expected[0])
+    monkeypatch.setattr(torch, "mm", None)
+    assert torch.equal(search(blocks[1]), expected[1])
