@@ -1,17 +1,17 @@
 """The bfloat16 search: candidates from a product in bfloat16, decided in float32.
 
 On a CPU that multiplies in bfloat16, that product takes half the time. The error of its scores is
-bounded, so every code that may have the lowest score is kept, and where several are, they are scored
-again in float32: the index is the one that the float32 search finds.
+bounded, so every code that may have the lowest score is kept. Where several are kept, they are
+scored again in float32: the index is the one that the float32 search finds.
 
 With hats for values rounded to bfloat16, u = 2⁻⁸ and a shift t that keeps scores small, the score
 s_j = offset_j + t − z·e_j is computed as ŝ_j with |ŝ_j − s_j| ≤ u |ŝ_j| + δ,
 
     δ = ‖ẑ − z‖ max‖ê‖ + ‖z‖ max‖ê − e‖ + (u² + 2⁻²³ (d + 4)) (max offset + t + ‖ẑ‖ max‖ê‖),
 
-by Cauchy and Schwarz. If ŝ_i is the lowest, s_i ≤ ŝ_i (1 + u) + δ, and as rounding is monotonic, no
-code whose ŝ_j exceeds ŝ_i (1 + u) + 2δ, rounded, has a lower score. The norms of the rounding errors are measured; offset and t enter the product
-as the sum of two bfloat16 numbers each.
+by Cauchy and Schwarz. If ŝ_i is the lowest, s_i ≤ ŝ_i (1 + u) + δ; as rounding is monotonic, no
+code whose ŝ_j exceeds the rounded ŝ_i (1 + u) + 2δ has a lower score. The norms of the rounding
+errors are measured; offset and t enter the product as the sum of two bfloat16 numbers each.
 """
 
 from __future__ import annotations
