@@ -44,6 +44,9 @@ BLOCK = 1 << 17
 LIFT = 2.0
 """Distance of the lifted rotation's origin from the space of the codes, in lengths of the code."""
 
+_SAFE = (1e-15, 1e15)
+"""Norms that a sum of squares in float32 gives with full precision."""
+
 Estimator = Callable[[Tensor, Tensor], Tensor]
 GradientMap = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -205,8 +208,10 @@ def _in_blocks(gradient_map: GradientMap, z: Tensor, q: Tensor, g: Tensor) -> Te
     if not eager or z.ndim != 2:
         return mapped(z, q, g)
     rows = max(1, BLOCK // z.shape[1])
-    blocks = zip(z.split(rows), q.split(rows), g.split(rows), strict=True)
-    return torch.cat([mapped(*block) for block in blocks])
+    result = z.new_empty(z.shape)
+    for out, *block in zip(*(t.split(rows) for t in (result, z, q, g)), strict=True):
+        out.copy_(mapped(*block))
+    return result
 
 
 def _identity(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
@@ -218,11 +223,11 @@ def _rescale(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
 
 
 def _rotate(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
-    return _turn(z, q, g, _norm(z), _norm(q))
+    return _turn(z, q, g, _quick_norm(z), _quick_norm(q))
 
 
 def _rotate_and_rescale(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
-    z_norm, q_norm = _norm(z), _norm(q)
+    z_norm, q_norm = _quick_norm(z), _quick_norm(q)
     return _turn(z, q, g, z_norm, q_norm).mul_(_lambda(z_norm, q_norm))
 
 
@@ -240,7 +245,7 @@ def _turn(z: Tensor, q: Tensor, g: Tensor, z_norm: Tensor, q_norm: Tensor) -> Te
     """Rᵀg = g − 2 r (r·g) + 2 ẑ (q̂·g), with r = s / ‖s‖ and s = ẑ + q̂."""
     z_hat, q_hat = z / _nonzero(z_norm), q / _nonzero(q_norm)
     s = z_hat + q_hat
-    s_norm = _norm(s)
+    s_norm = _quick_norm(s)
     directed = (z_norm > 0) & (q_norm > 0)
     along_s = _dot(s, g) / s_norm.clamp_min(ANTIPARALLEL).square()
     along_s = torch.where(directed & (s_norm >= ANTIPARALLEL), along_s, 0.0)
@@ -250,6 +255,16 @@ def _turn(z: Tensor, q: Tensor, g: Tensor, z_norm: Tensor, q_norm: Tensor) -> Te
 
 def _lambda(z_norm: Tensor, q_norm: Tensor) -> Tensor:
     return torch.where(z_norm == 0, 1.0, (q_norm / _nonzero(z_norm)).clamp_max(LAMBDA_MAX))
+
+
+def _quick_norm(x: Tensor) -> Tensor:
+    """`_norm` to a few roundings, in a fifth of its time where squares are safe in float32."""
+    if x.is_cpu and x.numel() and readable():
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        least, most = length.aminmax()
+        if _SAFE[0] < least and most < _SAFE[1]:
+            return length
+    return _norm(x)
 
 
 def _norm(x: Tensor) -> Tensor:

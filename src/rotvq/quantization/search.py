@@ -21,8 +21,8 @@ from rotvq.quantization.search_float32 import float32_search
 from rotvq.quantization.tensors import exporting
 
 BLOCK = 1 << 20
-"""Scores that a CPU holds at a time, 4 MiB in float32: about a core's share of the cache. A GPU
-holds 64 times as many, to be busy."""
+"""Scores that a CPU holds at a time, 4 MiB in float32: about a core's share of the cache. The
+bfloat16 search holds twice as many; a GPU 64 times, to be busy."""
 
 CODES = 1 << 13
 """Codes that a CPU compares with at a time, so that a block has enough rows and copies of the codes
@@ -46,13 +46,15 @@ def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, "
     work = torch.float64 if z.dtype == e.dtype == torch.float64 else torch.float32
     on_cpu = z.device.type == "cpu"
     codes = min(CODES if on_cpu else 64 * CODES, len(e))
-    rows = max(1, (BLOCK if on_cpu else 64 * BLOCK) // codes)
+    search = bfloat16_search if is_faster(z, e, work) else float32_search
+    # On a CPU, the vectors of a block share the cache with its scores.
+    rows = min(BLOCK // codes, BLOCK // 4 // e.shape[1]) if on_cpu else 64 * BLOCK // codes
+    rows = max(1, 2 * rows if search is bfloat16_search else rows)
     # The length of a loop in an exported program must not depend on the batch.
     blocks = (z,) if exporting() else z.split(rows)
     kernels = kernels_for(z)
     with torch.autocast(device_type=z.device.type, enabled=False):
         e = e.to(work)
-        search = bfloat16_search if is_faster(z, e) else float32_search
         centre = e.mean(0)
         # Scores are divided by the reach of the codebook, so that ½‖e‖² does not overflow.
         reach = torch.maximum(e.amax(0) - centre, centre - e.amin(0)).max()
@@ -64,8 +66,15 @@ def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, "
         index = torch.zeros_like(least, dtype=torch.int64)
         for start in range(0, len(e), codes):
             part = (e[start : start + codes] - centre) / reach
-            find = search(part, reach * 0.5 * part.square().sum(1))
-            scores, places = zip(*(find(b.to(work) - centre) for b in blocks), strict=True)
+            offset = reach * 0.5 * part.square().sum(1)
+            find = search(part, offset)
+            if codes == len(e):
+                return torch.cat([find(b.to(work) - centre) for b in blocks])
+            places, scores = [], []
+            for b in blocks:
+                b = b.to(work) - centre
+                places.append(find(b))
+                scores.append(offset[places[-1]] - (b * part[places[-1]]).sum(1))
             score, place = torch.cat(scores), torch.cat(places)
             index = torch.where(score < least, place + start, index)
             least = torch.minimum(score, least)

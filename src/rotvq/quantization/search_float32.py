@@ -12,8 +12,8 @@ from torch import Tensor
 _GROUP = 64
 """Scores reduced at a time: far quicker than tracking the index of every score."""
 
-Search = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From vectors (n, d) to their lowest score (n,) and the lowest index that has it (n,)."""
+Search = Callable[[Tensor], Tensor]
+"""From vectors (n, d) to the lowest index with the lowest score (n,)."""
 
 
 def float32_search(e: Float[Tensor, "k d"], offset: Float[Tensor, " k"]) -> Search:
@@ -27,11 +27,10 @@ def float32_search(e: Float[Tensor, "k d"], offset: Float[Tensor, " k"]) -> Sear
     if rest:
         e, offset = F.pad(e, (0, 0, 0, rest)), F.pad(offset, (0, rest), value=torch.inf)
 
-    def search(z: Tensor) -> tuple[Tensor, Tensor]:
+    def search(z: Tensor) -> Tensor:
         groups = torch.addmm(offset, z, e.T, alpha=-1).unflatten(1, (-1, _GROUP))
         group = groups.amin(2).argmin(1)
         scores = groups.gather(1, group[:, None, None].expand(-1, 1, _GROUP)).squeeze(1)
-        least, place = scores.min(1)
-        return least, (group * _GROUP + place).clamp_max(size - 1)
+        return (group * _GROUP + scores.argmin(1)).clamp_max(size - 1)
 
     return search
