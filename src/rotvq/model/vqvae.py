@@ -81,7 +81,7 @@ class VQVAE(PretrainedModel):
         UserError: a size below 1, more than 8 stages, an unknown network, or a quantizer with
             another dim or channel_dim.
 
-    Example:
+    Examples:
         >>> model = VQVAE(width=32, dim=16).eval()
         >>> indices = model.encode(torch.zeros(2, 3, 32, 32))
         >>> indices.shape, model.decode(indices).shape
