@@ -14,12 +14,12 @@ from rotvq.report import style
 
 PICTURES = Path(__file__).parent / "pictures"
 DETAIL = (96, 48, 224, 144)
-"""Left, upper, right and lower edge in bundled.jpg."""
+"""Left, upper, right and lower edge in cat_original.jpg."""
 EFFORTS = (0, 4, 9)
 
 
 def main() -> None:
-    with Image.open(PICTURES / "bundled.jpg") as photograph:
+    with Image.open(PICTURES / "cat_original.jpg") as photograph:
         detail = photograph.crop(DETAIL)
     with style.look():
         figure = Figure(figsize=(style.WIDTH, 4.2), layout="constrained")

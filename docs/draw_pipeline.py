@@ -22,7 +22,7 @@ from rotvq.tokens.code_pictures import code_pictures
 PICTURES = Path(__file__).parent / "pictures"
 PICTURE = PICTURES / "pipeline.svg"
 DETAIL = (128, 64, 224, 160)
-"""An eye of the cat: left, upper, right and lower edge in bundled.jpg."""
+"""An eye of the cat: left, upper, right and lower edge in cat_original.jpg."""
 TOKENS = 6
 """Tokens on a side of the detail."""
 SIDE, GAP, TOP, ROW = 132, 104, 26, 236
@@ -45,7 +45,7 @@ text { font: 15px system-ui, "Segoe UI", Roboto, "Liberation Sans", sans-serif; 
 
 def main(path: Path = PICTURE) -> None:
     model = VQVAE.from_pretrained("rotvq-f4").eval()
-    with Image.open(PICTURES / "bundled.jpg") as photograph:
+    with Image.open(PICTURES / "cat_original.jpg") as photograph:
         side = TOKENS * model.stride
         detail = np.asarray(photograph.crop(DETAIL).resize((side, side), Image.Resampling.LANCZOS))
     x = normalized(torch.from_numpy(detail.copy()).permute(2, 0, 1)[None])

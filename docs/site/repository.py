@@ -7,7 +7,7 @@ from pathlib import Path
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-LINK = re.compile(r"\]\(\.\./(?P<path>[^)#]*)\)")
+LINK = re.compile(r"\]\(\.\./(?P<path>[^)#]*)(?P<part>#[^)]*)?\)")
 SITE = "repository"
 """Folder of the site that linked files outside docs/ are copied to."""
 
@@ -46,7 +46,7 @@ def on_page_markdown(markdown: str, config: MkDocsConfig, **more: object) -> str
 
     def within(link: re.Match[str]) -> str:
         path = copied(config, link["path"])
-        return f"]({SITE}/{path})" if path else link[0]
+        return f"]({SITE}/{path}{link['part'] or ''})" if path else link[0]
 
     return LINK.sub(within, markdown)
 
