@@ -59,7 +59,7 @@ lock: .venv/.lock
 	$(BIN)/python scripts/without_torch.py < .venv/all.txt > requirements-dev.lock
 
 docs: .venv/.docs
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 clean:
 	rm -rf .venv demo site

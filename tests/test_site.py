@@ -66,10 +66,10 @@ def seen(site):
         page.on("request", lambda request: elsewhere.append(request.url))
         for file in sorted(site.rglob("index.html")):
             name = file.parent.relative_to(site).as_posix()
-            page.goto(f"{home}{name}/")
             for width, scheme in ((1200, "light"), (400, "dark")):
                 page.set_viewport_size({"width": width, "height": 900})
                 page.emulate_media(color_scheme=scheme)
+                page.goto(f"{home}{name}/")
                 page.wait_for_timeout(50)
                 found[name, width] = {
                     "width": page.evaluate("document.documentElement.scrollWidth"),
