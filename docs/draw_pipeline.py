@@ -96,7 +96,8 @@ def drawing(
         arrow(right + half, low, 0, ROW - SIDE - 20), label(right + half + 10, low + 42, "look up"),
         arrow(right, below + half, -GAP, 0),
         arrow(middle, below + half, -GAP, 0, "decoder"),
-        f'<path class="back" marker-end="url(#turn)" d="M {middle + half} {below - 22} V {low + 8}"/>',
+        f'<path class="back" marker-end="url(#turn)" d="M {middle + half} {below - 22} '
+        f'V {low + 8}"/>',
         label(middle + half + 12, low + 38, "gradient,", "gradient"),
         label(middle + half + 12, low + 56, "rotated", "gradient"),
     ]  # fmt: skip

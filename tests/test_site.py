@@ -21,12 +21,13 @@ ROOT = Path(__file__).parents[1]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "cat.aria"]}
 
+FRAMES = ".scroll, p:has(> img[src$='#wide'])"
 # Of each table and picture that scrolls: whether it says so and takes the keyboard, and whether its
 # last column shows, beside the first one, when it is scrolled to the end.
 SCROLLED = """boxes => boxes.map(box => {
   box.scrollLeft = 1e6;
   const edge = box.getBoundingClientRect().right + 1;
-  const row = [...box.querySelectorAll("tr:first-child > *")].map(cell => cell.getBoundingClientRect());
+  const row = [...box.querySelectorAll("tr:first-child > *")].map(c => c.getBoundingClientRect());
   const wide = box.scrollWidth > box.clientWidth + 1;
   const [first, last] = [row[0], row[row.length - 1]];
   return wide === box.classList.contains("wide") && wide === (box.tabIndex === 0)
@@ -52,7 +53,7 @@ class Quiet(SimpleHTTPRequestHandler):
 def seen(site):
     """What a browser finds on each page, 1200 pixels wide and light, and 400 wide and dark."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing").Axe()
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe").Axe()
     if BROWSER is None:
         pytest.skip("no Chromium is installed")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site))
@@ -73,7 +74,7 @@ def seen(site):
                 page.wait_for_timeout(50)
                 found[name, width] = {
                     "width": page.evaluate("document.documentElement.scrollWidth"),
-                    "scrolls": page.eval_on_selector_all(".scroll, p:has(> img[src$='#wide'])", SCROLLED),
+                    "scrolls": page.eval_on_selector_all(FRAMES, SCROLLED),
                     "axe": [
                         (broken["id"], [node["html"] for node in broken["nodes"]])
                         for broken in axe.run(page, options=AXE).response["violations"]
@@ -142,3 +143,15 @@ def test_the_site_loads_nothing_from_elsewhere(seen):
 )
 def test_the_site_links_to_the_repository_without_secrets(remote, page):
     assert run_path(str(ROOT / "docs" / "site" / "repository.py"))["address"](remote) == page
+
+
+def test_the_pipeline_shows_the_tokens_of_the_model(tmp_path):
+    script = run_path(str(ROOT / "docs" / "draw_pipeline.py"))
+    script["main"](tmp_path / "pipeline.svg")
+    drawn, committed = (
+        re.findall(r'class="token"[^>]*>(\d+)<', path.read_text(encoding="utf-8"))
+        for path in (tmp_path / "pipeline.svg", script["PICTURE"])
+    )
+    assert len(drawn) == len(committed) == script["TOKENS"] ** 2
+    # Another processor may round a latent to the other of two codes.
+    assert sum(a != b for a, b in zip(drawn, committed, strict=True)) <= 2
