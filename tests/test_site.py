@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 pytest.importorskip("material", reason="mkdocs-material is not installed")
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "cat.aria"]}
