@@ -220,8 +220,8 @@ class VQVAE(PretrainedModel):
             levels: of a residual quantizer, from the first one; None for all.
 
         Returns:
-            Indices (batch, rows, columns), followed by the quantizer's `index_shape`: one
-            dimension for the quantizers in a `ResidualQuantizer` or `GroupedQuantizer`.
+            Indices (batch, rows, columns), followed by the quantizer's `index_shape`, which is one
+            dimension for a `ResidualQuantizer` or `GroupedQuantizer`.
 
         Raises:
             UserError: as in `forward`; images or weights are not finite; an effort outside 0 to
