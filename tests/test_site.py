@@ -24,6 +24,7 @@ AUDITED = {".", "api/data", "gallery", "results"}
 """Pages that axe reads, one of each kind: it takes seconds a page."""
 AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "cat.aria"]}
 
+DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 FRAMES = ".scroll, p:has(> img[src$='#wide'])"
 # Of each table and picture that scrolls: whether it says so and takes the keyboard, and whether its
 # last column shows, beside the first one, when it is scrolled to the end.
@@ -70,11 +71,11 @@ def seen(site):
         page.on("request", lambda request: elsewhere.append(request.url))
         for file in sorted(site.rglob("index.html")):
             name = file.parent.relative_to(site).as_posix()
+            page.goto(f"{home}{name}/")
             for width, scheme in ((1200, "light"), (400, "dark")):
                 page.set_viewport_size({"width": width, "height": 900})
                 page.emulate_media(color_scheme=scheme)
-                page.goto(f"{home}{name}/")
-                page.wait_for_timeout(50)
+                page.evaluate(DRAWN)
                 audit = axe.run(page, options=AXE).response if name in AUDITED else {}
                 found[name, width] = {
                     "width": page.evaluate("document.documentElement.scrollWidth"),
