@@ -2,7 +2,7 @@
 # make test: install, run the tests (minutes).    make lint: style, types, direction of imports.
 # make test-all: also the slow tests (kills, several processes, compilers, a browser, whole studies).
 # make oldest: run the tests with the oldest versions allowed.
-# make kill, soak, fuzz: the long runs behind docs/long-runs.md.    make audit: known vulnerabilities.
+# make kill, soak, fuzz: the long runs behind docs/fault-injection.md.    make audit: known vulnerabilities.
 PYTHON ?= python3
 BIN := .venv/bin
 # One worker per core, each with one thread.
@@ -59,7 +59,7 @@ lock: .venv/.lock
 	$(BIN)/python scripts/without_torch.py < .venv/all.txt > requirements-dev.lock
 
 docs: .venv/.docs
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 clean:
 	rm -rf .venv demo site

@@ -23,7 +23,7 @@ TARGET = torch.tensor([1.9, 1.5])
 """The loss pulls every code towards this point."""
 
 PANELS = {
-    "straight_through": "straight-through: one arrow a cell",
+    "straight_through": "straight-through: one arrow per cell",
     "rotation": "rotation: the arrow turns with z, and grows where z is short",
 }
 

@@ -26,13 +26,13 @@ def _table(name: str, group: Any) -> Iterator[str]:
     texts = {p.arg_name: " ".join((p.description or "").split()) for p in params}
     hints = get_type_hints(group)
     yield f"\n### {(about.short_description or name).rstrip('.')}\n"
-    yield "| option | default | choices | |\n|---|---|---|---|"
+    yield "| option | | default | choices |\n|---|---|---|---|"
     for entry in fields(group):
         hint = hints[entry.name]
         choices = get_args(hint) if get_origin(hint) is Literal else ()
         listed = ", ".join(f"`{choice}`" for choice in choices)
         text = texts[entry.name].replace("|", r"\|")
-        yield f"| `--{name}.{entry.name}` | `{_yaml(entry.default)}` | {listed} | {text} |"
+        yield f"| `--{name}.{entry.name}` | {text} | `{_yaml(entry.default)}` | {listed} |"
 
 
 def _yaml(value: object) -> str:

@@ -25,7 +25,7 @@ from rotvq.model import VQVAE
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(sh|bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TINY = (
     "--model.width 16 --model.dim 16 --model.depth 1 --quantizer.codebook_size 32 "
@@ -212,7 +212,7 @@ def test_the_options_page_lists_every_preset():
 
 
 def test_the_table_of_faults_tells_the_last_records():
-    text_of_page = (ROOT / "docs" / "long-runs.md").read_text(encoding="utf-8")
+    text_of_page = (ROOT / "docs" / "fault-injection.md").read_text(encoding="utf-8")
     kill, fuzz, soak = (
         json.loads((ROOT / "results" / "robustness" / f"{name}.json").read_text())
         for name in ("kill", "fuzz", "soak")

@@ -159,7 +159,7 @@ def evaluate(
             further metrics.
 
     Returns:
-        `metrics`, their `protocol` in words, and `counts`: how often each code was used, the
+        `metrics`, their `protocol` in words, and in `counts` how often each code was used, the
         codebooks one after the other. With several codebooks also `codebooks`: size, perplexity,
         usage and codes used of each. With residual levels also `levels`: image metrics and bits of
         the first level alone, of the first two, and so on.

@@ -46,7 +46,7 @@ class VQVAE(PretrainedModel):
         UserError: a size below 1, more than 8 stages, an unknown network, or a quantizer with
             another dim or channel_dim.
 
-    Example:
+    Examples:
         >>> model = VQVAE(width=32, dim=16).eval()
         >>> indices = model.encode(torch.zeros(2, 3, 32, 32))
         >>> indices.shape, model.decode(indices).shape
@@ -185,8 +185,8 @@ class VQVAE(PretrainedModel):
             levels: how many levels of a residual quantizer to use; None for all.
 
         Returns:
-            Indices (batch, rows, columns), followed by the quantizer's `index_shape`: one
-            dimension for the quantizers in a `ResidualQuantizer` or `GroupedQuantizer`.
+            Indices (batch, rows, columns), followed by the quantizer's `index_shape`, which is one
+            dimension for a `ResidualQuantizer` or `GroupedQuantizer`.
 
         Raises:
             UserError: as in `forward`; images or weights are not finite; an effort outside 0 to

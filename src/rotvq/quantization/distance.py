@@ -76,7 +76,7 @@ def nearest_codes(
     Raises:
         UserError: as in `distances`, or a count outside 1 to k.
 
-    Example:
+    Examples:
         >>> codes = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
         >>> nearest_codes(codes[0], codes, count=2)
         NearestCodes(indices=tensor([0, 2]), distances=tensor([0., 1.]))

@@ -39,7 +39,7 @@ class FiniteScalarQuantizer(GridQuantizer):
     Raises:
         UserError: no levels, a channel with fewer than 2, or 2**63 codes or more.
 
-    Example:
+    Examples:
         >>> quantizer = FiniteScalarQuantizer([8, 5, 5, 5])
         >>> out = quantizer(torch.randn(2, 100, 4))
         >>> out.z_q.shape, out.indices.shape, len(quantizer.codebook)

@@ -26,7 +26,7 @@ class GroupedQuantizer(Composite):
     Raises:
         UserError: no quantizer, or quantizers that differ in channel_dim or number of levels.
 
-    Example:
+    Examples:
         >>> quantizer = GroupedQuantizer([VectorQuantizer(64, 8), VectorQuantizer(256, 24)])
         >>> out = quantizer(torch.randn(2, 100, 32))
         >>> out.z_q.shape, out.indices.shape

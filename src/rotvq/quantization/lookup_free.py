@@ -38,7 +38,7 @@ class LookupFreeQuantizer(GridQuantizer):
     Raises:
         UserError: an argument out of range.
 
-    Example:
+    Examples:
         >>> quantizer = LookupFreeQuantizer(10)
         >>> out = quantizer(torch.randn(2, 100, 10))
         >>> out.z_q.shape, out.indices.shape, len(quantizer.codebook)
@@ -127,7 +127,7 @@ class BinarySphericalQuantizer(LookupFreeQuantizer):
     Zhao et al. (arXiv 2406.07548, §4). Codes have unit length too, which bounds the error of
     quantization. Arguments and errors as in `LookupFreeQuantizer`.
 
-    Example:
+    Examples:
         >>> quantizer = BinarySphericalQuantizer(16)
         >>> out = quantizer(torch.randn(2, 100, 16))
         >>> out.z_q.norm(dim=-1).allclose(torch.ones(2, 100))

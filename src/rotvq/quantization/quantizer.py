@@ -64,7 +64,7 @@ class VectorQuantizer(Quantizer):
     Raises:
         UserError: an argument out of range.
 
-    Example:
+    Examples:
         >>> quantizer = VectorQuantizer(512, 64)
         >>> z = torch.randn(8, 100, 64, requires_grad=True)
         >>> out = quantizer(z)

@@ -38,7 +38,7 @@ class ResidualQuantizer(Composite):
         UserError: no quantizer, different dims, quantizers of another kind, or a dropout outside 0
             to 1.
 
-    Example:
+    Examples:
         >>> quantizer = ResidualQuantizer([VectorQuantizer(64, 16) for _ in range(4)])
         >>> out = quantizer(torch.randn(2, 100, 16))
         >>> out.z_q.shape, out.indices.shape

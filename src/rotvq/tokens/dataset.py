@@ -44,7 +44,7 @@ class TokenDataset(Dataset[Item]):
     Raises:
         UserError: there is no such file, it is damaged, or a folder lacks shards.
 
-    Example:
+    Examples:
         >>> dataset = TokenDataset("tokens")
         >>> loader = DataLoader(dataset, batch_size=256, shuffle=True, num_workers=2)
         >>> indices, labels, names = next(iter(loader))

@@ -60,7 +60,7 @@ def encode_images(
         UserError: an image is damaged, too small or too large, or is not an image; an effort
             outside 0 to 9; or more levels than there are.
 
-    Example:
+    Examples:
         >>> model = VQVAE(width=8, dim=8)
         >>> images = [Image.new("RGB", (32, 32), "teal"), np.zeros((20, 30), np.uint8)]
         >>> tokens = encode_images(model, images)
