@@ -94,9 +94,7 @@ def _gain(rows: Sequence[Sequence[Result]]) -> str:
 
 def _rows(results: Results, study: str, without: Sequence[Result] = ()) -> bytes:
     """Three metrics of every row of a study, with a dashed line at the mean of other runs."""
-    rows = {
-        fill(label, _LABEL): [(runs, filled(0))] for label, runs in results.rows(study).items()
-    }
+    rows = {fill(label, _LABEL): [(runs, filled(0))] for label, runs in results.rows(study).items()}
     with style.look():
         figure = Figure(figsize=(style.WIDTH, 1.1 + 0.3 * len(rows)), layout="constrained")
         for axes, panel in zip(figure.subplots(1, 3, sharey=True), _PANELS, strict=True):
