@@ -107,6 +107,6 @@ def test_a_sharper_estimator_is_one_of_lower_frechet_distance(make_results, dist
     assert len(by_label) == len(found) == 2 + 2 * 3 * 2
     claim = by_label.pop("rotation (adversarial losses, plain EMA).")
     assert claim.verdict == answer
-    assert claim.statement.startswith("Lower Fréchet distance: ")
+    assert claim.statement.startswith("Lower Fréchet distance than without it: ")
     assert "vs. 10.00 without it" in claim.evidence
     assert {claim.verdict for claim in by_label.values()} == {"not confirmed"}
