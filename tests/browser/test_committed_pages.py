@@ -22,6 +22,13 @@ def test_the_pages_are_found():
     assert {"ablations.html", "reproduction.html", "report.html"} == {p.name for p in PAGES}
 
 
+def test_faults_are_found(browser):
+    page = browser.new_page()
+    page.set_content("<button></button><p style='color: #ccc; background: #fff'>faint</p>")
+    assert {"button-name", "color-contrast"} <= {rule for rule, _ in violations(page)}
+    page.close()
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (400, "dark")])
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(RESULTS)))
 def test_everything_can_be_reached_and_read(browser, path, width, scheme):
