@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
+from in_browser import check_boxes, launched, needs_browser, open_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+pytestmark = needs_browser
 
 KINDS = ("one", "two", "twenty")
-
-# For each scrolling box: whether it says so, whether it can be reached by the keyboard, and where
-# the first and the last cell of its first row end up when it is scrolled to the end.
-SCROLLED = """boxes => boxes.map(box => {
-  const row = box.querySelector("tr"), {left, right} = box.getBoundingClientRect();
-  box.scrollLeft = 1e6;
-  const [first, last] = [row.cells[0], row.cells[row.cells.length - 1]].map(
-    cell => cell.getBoundingClientRect());
-  return {
-    wide: box.scrollWidth > box.clientWidth + 1, says: box.classList.contains("wide"),
-    focusable: box.tabIndex === 0, single: row.cells.length === 1,
-    firstStays: Math.abs(first.left - left) < 12, lastShows: last.right <= right + 1,
-    lastIsFree: last.left >= first.right - 1,
-  };
-})"""
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as tools:
-        opened = tools.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+    with launched() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
@@ -41,16 +22,8 @@ def show(browser, reports):
     pages = []
 
     def show(kind, width):
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        page.complaints, page.fetched = [], []
-        page.on("console", lambda message: page.complaints.append(message.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on("request", lambda request: page.fetched.append(request.url.partition(":")[0]))
-        page.goto(reports[kind].as_uri())
-        page.eval_on_selector_all("details", "all => all.forEach(each => each.open = true)")
-        page.wait_for_timeout(100)
-        pages.append(page)
-        return page
+        pages.append(open_page(browser, reports[kind], width))
+        return pages[-1]
 
     yield show
     for page in pages:
@@ -60,18 +33,9 @@ def show(browser, reports):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("width", [1200, 400])
 def test_nothing_overflows_and_every_column_can_be_reached(show, kind, width):
-    page = show(kind, width)
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    found = page.eval_on_selector_all(".scroll", SCROLLED)
-    assert found
-    for box in found:
-        assert box["says"] == box["focusable"] == box["wide"]
-        assert box["firstStays"] and box["lastShows"]
-        assert box["single"] or box["lastIsFree"], "the last column is hidden by the first"
+    found = check_boxes(show(kind, width), width)
     if kind == "twenty" and width == 400:
         assert any(box["wide"] for box in found)
-    assert page.complaints == []
-    assert set(page.fetched) <= {"file", "data"}
 
 
 def test_a_click_or_the_enter_key_sorts_the_runs(show):

@@ -82,7 +82,9 @@ def test_text_of_a_run_is_escaped(make_run, text, parse_html, markdown_renderers
         in_markdown = ".md" in template
         shown = printable(" ".join(text.split()) if in_markdown else text)
         for kind in markdown_renderers.values() if in_markdown else [lambda content: content]:
-            assert parse_html(kind(found)).elements == parse_html(kind(plain)).elements
+            expected, elements = (parse_html(kind(each)).elements for each in (plain, found))
+            # Names may break after their marks.
+            assert [e for e in elements if e[0] != "wbr"] == [e for e in expected if e[0] != "wbr"]
             assert shown in " ".join(parse_html(kind(found)).text.split())
 
 

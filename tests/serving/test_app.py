@@ -57,9 +57,14 @@ def test_an_image_is_encoded_and_decoded(served, model):
     assert ask(served, "GET", "/codes.png")[1].startswith(b"\x89PNG")
     response, content = ask(served, "POST", "/tokens", asked)
     assert response.status == 200 and content.startswith(b"PK")
+    response, content = ask(served, "POST", "/open-tokens", content)
+    assert response.status == 200
+    assert json.loads(content) == {**answer, "number": 0, "pictures": 1}
+    assert json.loads(ask(served, "GET", "/progress?search=7")[1]) == {"share": 0}
     about = json.loads(ask(served, "GET", "/about")[1])
     assert [model["codebook_size"] for model in about["models"]] == [30]
-    assert about["photographs"] == ["china", "flower"] and ".tiff" in about["accepted"]
+    assert about["photographs"] == ["china", "flower"]
+    assert {".tiff", ".npz"} <= {*about["accepted"]}
 
 
 def test_each_model_has_its_own_tokens(served_all):
@@ -100,6 +105,8 @@ def test_a_prior_draws_and_counts_bits(served_all):
         ("/decode", b'{"height": 8, "width": 8, "indices": [1]}', "expected 4 indices; got 1"),
         ("/decode", b"\xff", "expected JSON"),
         ("/open", b"no picture", "expected an image"),
+        ("/open-tokens", b"no tokens", "tokens: expected a token file written by rotvq encode"),
+        ("/encode?search=-1", b"", "search: expected an integer from 0 to"),
         ("/tokens", b"{}", "expected JSON with height, width and indices"),
         ("/encode?model=1", b"", "model: expected an integer from 0 to 0; got 1"),
         ("/encode?effort=10", b"", "effort: expected an integer from 0 to 9; got 10"),

@@ -5,21 +5,19 @@ from __future__ import annotations
 import base64
 import io
 import re
-import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from in_browser import launched, needs_browser, violations
 from PIL import Image
+from scipy import ndimage
 
-from rotvq.tokens.file import load_tokens
+from rotvq.tokens.file import load_tokens, to_npz
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed"),
-]
+pytestmark = [pytest.mark.slow, needs_browser]
 playwright.expect.set_options(timeout=30_000)
 expect = playwright.expect
 
@@ -33,13 +31,25 @@ RESET = """() => import('/state.js').then(({ $, say }) => {
   document.querySelector('[name=model]').click();
   document.querySelector('#photographs button').click();
 })"""
-DECODED = "() => import('/state.js').then((s) => s.state.sheets.every((each) => each?.decoded))"
+DECODED = """async () => {
+  const { state } = await import('/state.js');
+  while (!state.sheets.every((each) => each?.decoded)) await new Promise((r) => setTimeout(r, 20));
+}"""
+JOINED = """async () => {
+  const { line } = await import('/stroke.js'), wrong = [];
+  for (let x = -20; x <= 20; x++) for (let y = -20; y <= 20; y++) {
+    const cells = line([3, 4], [3 + x, 4 + y]), [first, last] = [cells[0], cells.at(-1)];
+    const joined = cells.every(([a, b], i) =>
+      !i || Math.max(Math.abs(a - cells[i - 1][0]), Math.abs(b - cells[i - 1][1])) <= 1);
+    if (!joined || `${first} ${last}` !== `3,4 ${3 + x},${4 + y}`) wrong.push([x, y]);
+  }
+  return wrong;
+}"""
 
 
 @pytest.fixture(scope="module")
 def opened(served_all):
-    with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+    with launched() as browser:
         page = browser.new_page()
         page.set_default_timeout(30_000)
         page.complaints = []
@@ -48,7 +58,6 @@ def opened(served_all):
         page.goto(served_all)
         ready(page)
         yield page
-        browser.close()
 
 
 @pytest.fixture
@@ -65,7 +74,7 @@ def page(opened):
 def ready(page):
     """The photograph is decoded."""
     expect(page.locator("#message")).to_contain_text("192×128 pixels are 48×32 tokens")
-    page.wait_for_function(DECODED)
+    page.evaluate(DECODED)
 
 
 def tokens(page):
@@ -132,6 +141,24 @@ def test_a_fast_stroke_leaves_no_gap_and_is_one_step_of_undo(page):
     assert np.array_equal(tokens(page), after.flatten())
 
 
+def test_every_line_of_tokens_is_joined(page):
+    assert page.evaluate(JOINED) == []
+
+
+@pytest.mark.parametrize("points", [3, 12, 150])
+def test_a_stroke_at_any_speed_leaves_no_gap(page, points):
+    before, brush = codes(page)
+    along = np.linspace(0.03, 0.97, points)
+    path = [*zip(along, 0.5 + 0.4 * np.sin(9 * along), strict=True)]
+    stroke(page, *path)
+    painted = codes(page)[0] == brush
+    parts = ndimage.label(painted, np.ones((3, 3)))[0]
+    ends = {parts[int(y * 32), int(x * 48)] for x, y in (path[0], path[-1])}
+    assert painted.any(0)[2:46].all() and len(ends) == 1 and ends != {0}
+    page.keyboard.press("Control+z")
+    assert np.array_equal(codes(page)[0], before), "a stroke is one step"
+
+
 def test_brush_sizes_eraser_and_clear(page):
     before, brush = codes(page)
     stroke(page, (0.5, 0.5), size="5")
@@ -159,6 +186,9 @@ def test_picking_from_the_palette_and_from_the_picture(page):
     box = page.locator("#codes").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 2.5 / columns, box["y"] + box["height"] * 1.5 / 6)
     code = order[columns + 2]
+    page.mouse.move(box["x"] + 1, box["y"] + 1)
+    expect(page.locator("#code")).to_have_text(f"Code {order[0]}: click to pick")
+    page.mouse.move(0, 0)
     expect(page.locator("#code")).to_contain_text(f"Code {code}")
     assert codes(page)[1] == code
     page.check("input[value=pick]", force=True)
@@ -254,6 +284,33 @@ def test_the_picture_and_its_tokens_are_saved(page, tmp_path):
         assert np.array_equal(np.asarray(image), pixels(page, "decoded"))
 
 
+def test_saved_tokens_are_opened_again(page, tmp_path):
+    page.locator(".card").nth(1).click()
+    stroke(page, (0.2, 0.2), (0.8, 0.9))
+    grid, _ = codes(page)
+    with page.expect_download() as saved:
+        page.click("#save-tokens")
+    saved.value.save_as(tmp_path / "mine.npz")
+    page.locator("#photographs button").nth(1).click()
+    page.wait_for_function("() => document.getElementById('left').width !== 192")
+    page.set_input_files("#file", tmp_path / "mine.npz")
+    expect(page.locator("#error-note")).to_have_text("there is no original")
+    expect(page.locator("input[name=model]").nth(1)).to_be_checked()
+    assert np.array_equal(codes(page)[0], grid)
+    tokens = load_tokens(tmp_path / "mine.npz")
+    strange = replace(tokens, codec=replace(tokens.codec, model="0" * 16))
+    for name, content, message in (
+        ("strange.npz", to_npz(strange), "got tokens of the model 0000000000000000. Serve that"),
+        ("damaged.npz", b"PK", "expected a token file written by rotvq encode"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        page.set_input_files("#file", tmp_path / name)
+        expect(page.locator("#message")).to_contain_text(message)
+        assert "status of 400" in page.complaints.pop()
+    expect(page.locator("#progress")).to_be_hidden()
+    assert np.array_equal(codes(page)[0], grid)
+
+
 def test_effort_lowers_the_error_and_keeps_the_paint(page):
     unpainted = page.text_content("#error")
     stroke(page, (0.1, 0.5), (0.9, 0.5), size="9")
@@ -268,6 +325,20 @@ def test_effort_lowers_the_error_and_keeps_the_paint(page):
     after, _ = codes(page)
     assert (after != before).sum() > 20
     assert (before[12:21] == brush).all() and (after[12:21] == brush).all()
+
+
+def test_a_search_shows_how_far_it_is_and_stops(page):
+    before = codes(page)[0]
+    page.locator("#effort").fill("9")
+    page.wait_for_function(
+        "() => [document.getElementById('progress').value].some((v) => 0 < v && v < 1)"
+    )
+    page.click("#stop")
+    expect(page.locator("#message")).to_have_text("Stopped the search.")
+    for part in ("#progress", "#stop"):
+        expect(page.locator(part)).to_be_hidden()
+    expect(page.locator("#effort")).to_have_value("0")
+    assert np.array_equal(codes(page)[0], before)
 
 
 def test_models_are_compared_and_taken_in_turn(page):
@@ -347,36 +418,4 @@ def test_every_size_and_scheme(page, width, scheme):
     boxes = [page.locator(f".{name}").bounding_box() for name in ("pick", "paint", "compare")]
     axis = "x" if width > 960 else "y"
     assert boxes[0][axis] < boxes[1][axis] < boxes[2][axis]
-    assert [*unreadable(page)] == []
-
-
-LABELS = """() => [...document.querySelectorAll('button, input, select, canvas, [role]')]
-  .filter((e) => e.checkVisibility() && !e.ariaHidden && e.type !== 'file'
-    && !e.matches('button canvas'))
-  .map((e) => [e.id || e.outerHTML.slice(0, 80),
-    e.ariaLabel || e.labels?.[0]?.textContent || e.textContent || e.querySelector?.('img')?.alt])"""
-COLORS = """() => [...document.querySelectorAll('body *')]
-  .filter((e) => e.checkVisibility() && !e.closest(':disabled, :has(> :disabled), canvas')
-    && [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()))
-  .map((e) => {
-    const behind = (e) => {
-      const { backgroundColor } = getComputedStyle(e);
-      return backgroundColor === 'rgba(0, 0, 0, 0)' ? behind(e.parentElement) : backgroundColor;
-    };
-    return [e.id || e.textContent, getComputedStyle(e).color, behind(e)];
-  })"""
-
-
-def unreadable(page):
-    """Elements without a name for screen readers, or whose text has too little contrast (WCAG)."""
-    yield from (where for where, name in page.evaluate(LABELS) if not (name or "").strip())
-    for where, *colors in page.evaluate(COLORS):
-        dark, light = sorted(luminance(color) for color in colors)
-        if (light + 0.05) / (dark + 0.05) < 4.5:
-            yield where, *colors
-
-
-def luminance(color):
-    c = np.array([int(v) for v in re.findall(r"\d+", color)[:3]]) / 255
-    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
-    return linear @ [0.2126, 0.7152, 0.0722]
+    assert violations(page) == []

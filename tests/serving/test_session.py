@@ -109,8 +109,18 @@ def test_effort_finds_better_tokens_as_encode_does(session, model):
 
 
 def test_a_search_stops_when_nobody_waits(session):
-    with pytest.raises(Stopped):
-        session.encode(picture(16, 16), 9, lambda: True)
+    def step(share):
+        raise Stopped("nobody waits")
+
+    with pytest.raises(Stopped, match="nobody waits"):
+        session.encode(picture(16, 16), 9, step)
+
+
+def test_a_search_tells_how_far_it_is(session):
+    shares = []
+    session.encode(picture(16, 16), 4, shares.append)
+    assert len(shares) >= 10 and 0 < shares[0] <= 0.1 and shares[-1] == 1
+    assert shares == sorted(shares)
 
 
 @pytest.mark.parametrize("effort", [-1, 10])

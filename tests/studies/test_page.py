@@ -95,5 +95,5 @@ def test_the_ablations_open_with_their_result(make_results):
         values=lambda run: {"mse": values.get(run.variant.name, 0.015)},
     )
     page = build_page(ablations.SUITE, ablations.contents(), results)
-    assert "from 0.0200 to 0.0100, 50 % of it." in page.result
+    assert page.result.endswith("reduce the test MSE from 0.0200 to 0.0100, by 50 %.")
     assert page.opening[0].name == "steps.png"

@@ -180,7 +180,7 @@ def draw_panel(
     axes.set_title(panel.title)
     axes.set_ylabel(panel.unit)
     axes.set_xlabel("minutes of training" if panel.over_time else "epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=not panel.over_time))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=not panel.over_time))
     if not drawn:
         axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center")
         axes.set_xticks([])

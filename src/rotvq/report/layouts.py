@@ -14,7 +14,7 @@ from rotvq.errors import UserError
 from rotvq.report import metrics, pictures, sections, sentences, tables
 from rotvq.report.codebook import Looks
 from rotvq.report.page import Page, Picture, Section, Table, write_page
-from rotvq.report.tables import Cell, Row
+from rotvq.report.tables import MISSING, Cell, Row
 from rotvq.run_record import RunRecord, load_runs
 
 MOST_COLUMNS = 4
@@ -111,7 +111,8 @@ def _comparison(runs: Sequence[RunRecord]) -> Page:
 
 def _sweep(runs: Sequence[RunRecord]) -> Page:
     runs = metrics.ranked(runs)
-    differing, _ = tables.config_rows(runs)
+    # Settings that older runs do not record come last.
+    differing = sorted(tables.config_rows(runs)[0], key=lambda row: Cell(MISSING) in row.cells)
     names = tables.short_names([row.name for row in differing])
     parameters = [(n, [c.text for c in row.cells]) for n, row in zip(names, differing, strict=True)]
     chosen = (runs[0], runs[len(runs) // 2], runs[-1])

@@ -1,11 +1,12 @@
 """Rendering of pages as HTML and Markdown, through the package's templates."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from rotvq.text import markdown, printable
 
@@ -31,7 +32,13 @@ def _environment(for_markdown: bool) -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters["code_line"] = lambda text: Markup(printable(text))
+    environment.filters["breakable"] = _breakable
     return environment
+
+
+def _breakable(text: str) -> Markup:
+    """A name whose lines may end after the marks that join its words."""
+    return Markup(re.sub(r"([_/.])(?=[A-Za-z])", r"\1<wbr>", str(escape(printable(text)))))
 
 
 def _printable(value: Any) -> Any:

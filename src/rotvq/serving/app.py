@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from rotvq.names import EFFORTS
-from rotvq.serving import pictures, requests
+from rotvq.serving import pictures, requests, token_file
 from rotvq.serving.requests import HEADERS, Answer, answering
-from rotvq.serving.session import Session
+from rotvq.serving.session import Session, Stopped
 from rotvq.serving.worker import Worker
 
 T = TypeVar("T")
@@ -35,6 +35,7 @@ def make(sessions: Sequence[Session], hosts: list[str]) -> Starlette:
     """
     # Drawing and searching take seconds, during which painting goes on.
     quick, slow = workers = Worker(), Worker()
+    shares: dict[int, float] = {}  # of the searches under way, by the numbers that pages chose
     # Palettes take a second or two: ready when the browser is.
     quick.prepare(lambda: [(session.about, session.codes) for session in sessions])
 
@@ -46,7 +47,7 @@ def make(sessions: Sequence[Session], hosts: list[str]) -> Starlette:
             {
                 "models": await quick.do(lambda: [session.about for session in sessions]),
                 "photographs": pictures.photographs(),
-                "accepted": pictures.ACCEPTED,
+                "accepted": [*pictures.ACCEPTED, token_file.SUFFIX],
                 "largest": requests.LARGEST,
                 "efforts": len(EFFORTS),
             }
@@ -64,14 +65,32 @@ def make(sessions: Sequence[Session], hosts: list[str]) -> Starlette:
         content = await requests.body(request, requests.LARGEST)
         return _png(await quick.do(lambda: pictures.png(pictures.read(content, 3))))
 
+    async def open_tokens(request: Request) -> Response:
+        content = await requests.body(request, requests.LARGEST)
+        return JSONResponse(await quick.do(lambda: token_file.opened(content, sessions)))
+
     async def encode(request: Request) -> Response:
         session, effort = chosen(request), requests.number(request, "effort", len(EFFORTS))
+        search = requests.number(request, "search", requests.SEARCHES)
         content = await requests.body(request, requests.LARGEST)
         if not effort:
             return JSONResponse(await quick.do(lambda: session.encode(content)))
         left = Event()
-        call = slow.do(lambda: session.encode(content, effort, left.is_set))
-        return JSONResponse(await _while_connected(request, call, left))
+
+        def step(share: float) -> None:
+            if left.is_set():
+                raise Stopped
+            shares[search] = share
+
+        call = slow.do(lambda: session.encode(content, effort, step))
+        try:
+            return JSONResponse(await _while_connected(request, call, left))
+        finally:
+            shares.pop(search, None)
+
+    async def progress(request: Request) -> Response:
+        search = requests.number(request, "search", requests.SEARCHES)
+        return JSONResponse({"share": shares.get(search, 0)})
 
     async def decode(request: Request) -> Response:
         session, asked = chosen(request), await requests.tokens(request)
@@ -97,7 +116,9 @@ def make(sessions: Sequence[Session], hosts: list[str]) -> Starlette:
             Route("/codes.png", answering(codes)),
             Route("/photographs/{name}.png", answering(photograph)),
             Route("/open", answering(open_picture), methods=["POST"]),
+            Route("/open-tokens", answering(open_tokens), methods=["POST"]),
             Route("/encode", answering(encode), methods=["POST"]),
+            Route("/progress", answering(progress)),
             Route("/decode", answering(decode), methods=["POST"]),
             Route("/tokens", answering(tokens), methods=["POST"]),
             Route("/bits", answering(bits), methods=["POST"]),

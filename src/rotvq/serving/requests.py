@@ -17,6 +17,9 @@ from rotvq.serving.session import Stopped
 LARGEST, LARGEST_GRID = 10 * 2**20, 2**20
 """Bytes of an image, and of a grid of tokens as JSON, at most."""
 
+SEARCHES = 10**9
+"""Numbers of searches are below it."""
+
 PATIENCE = 30
 """Seconds for a request to arrive completely."""
 

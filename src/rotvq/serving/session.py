@@ -112,21 +112,22 @@ class Session:
 
     @torch.no_grad()
     def encode(
-        self, content: bytes, effort: int = 0, stopped: Callable[[], bool] = lambda: False
+        self, content: bytes, effort: int = 0, step: Callable[[float], object] = lambda share: None
     ) -> dict[str, Any]:
         """Encode an image.
 
         Args:
             content: of an image file, such as PNG, JPEG or WebP.
             effort: 0 to 9, as in `VQVAE.encode`.
-            stopped: whether to give up, asked now and then.
+            step: called after each step of a search with the share of it that is done; may raise
+                Stopped.
 
         Returns:
             height and width in pixels, rows and columns of tokens, and the indices row by row.
 
         Raises:
             UserError: it is not such an image, or it is too large, or there is no such effort.
-            Stopped: if it was to give up.
+            Stopped: by `step`.
         """
         steps = iterations(effort)
         pixels = torch.from_numpy(read(content, self.codec.channels)).to(self.device)
@@ -134,8 +135,8 @@ class Session:
         indices = self.model.encode(x)
         height, width = pixels.shape[1:]
         if steps:
-            error = within(slice(height), slice(width))
-            indices = self._search(x, indices, steps, _stoppable(error, stopped))
+            error = _followed(within(slice(height), slice(width)), steps, step)
+            indices = self._search(x, indices, steps, error)
         return {
             "height": height,
             "width": width,
@@ -203,15 +204,17 @@ class Session:
         return torch.tensor(indices, device=self.device).view(1, rows, columns)
 
 
-def _stoppable(error: ErrorFunction, stopped: Callable[[], bool]) -> ErrorFunction:
-    """The error, which a search evaluates in each of its iterations."""
+def _followed(error: ErrorFunction, steps: int, step: Callable[[float], object]) -> ErrorFunction:
+    """The error, which a search evaluates in each of its iterations and a few times besides."""
+    done = 0
 
-    def stoppable(y: Tensor, x: Tensor) -> Tensor:
-        if stopped():
-            raise Stopped
+    def followed(y: Tensor, x: Tensor) -> Tensor:
+        nonlocal done
+        done += 1
+        step(min(1.0, done / steps))
         return error(y, x)
 
-    return stoppable
+    return followed
 
 
 def _principal(e: NDArray[np.float32]) -> NDArray[np.float32]:

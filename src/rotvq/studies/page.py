@@ -14,7 +14,7 @@ from rotvq.report.page import Picture, write_page
 from rotvq.report.pictures import several_runs
 from rotvq.report.tables import Fact, facts
 from rotvq.run_record import RunRecord, load_runs
-from rotvq.studies.claim import Claim, Group, grouped
+from rotvq.studies.claim import VERDICTS, Claim, Group, grouped
 from rotvq.studies.plan import Run
 from rotvq.studies.results import Result, Results, read
 from rotvq.studies.study import Study, Suite
@@ -61,6 +61,11 @@ class Section:
     tables: tuple[Table, ...]
     pictures: tuple[Picture, ...]
     claims: tuple[Claim, ...]
+
+    @property
+    def is_shown_elsewhere(self) -> bool:
+        """Whether other studies show its runs beside theirs."""
+        return not (self.tables or self.pictures or self.claims)
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ def build_page(
             )
         )
     verdicts = Counter(claim.verdict for section in sections for claim in section.claims)
-    counts = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common())
+    counts = ", ".join(f"{verdicts[v]} {v}" for v in VERDICTS if verdicts[v])
     opening = contents.opening(results)
     drawn = {picture.name: picture for section in sections for picture in section.pictures}
     names = [f"{name}.png" for name in opening.first if f"{name}.png" in drawn]

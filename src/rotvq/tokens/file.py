@@ -94,16 +94,20 @@ def reading(path: Path, read: Callable[[Path], T]) -> T:
     """
     if not path.is_file():
         raise UserError(f"{path}: expected a token file; there is no such file.")
+    return _guarded(str(path), lambda: read(path))
+
+
+def _guarded(name: str, read: Callable[[], T]) -> T:
     try:
-        return read(path)
+        return read()
     except ModuleNotFoundError:  # pyarrow
         raise
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{name}: {error}") from None
     # A crafted file can make its library raise anything.
     except Exception as error:
         raise UserError(
-            f"{path}: expected a token file written by rotvq encode; got something else, or a "
+            f"{name}: expected a token file written by rotvq encode; got something else, or a "
             f"damaged file ({first_line(error)}). Encode the images again."
         ) from None
 
@@ -121,6 +125,15 @@ def to_npz(tokens: Tokens) -> bytes:
     return content.getvalue()
 
 
+def from_npz(content: bytes) -> Tokens:
+    """The tokens in the content of an `.npz` token file.
+
+    Raises:
+        UserError: it is damaged, or not a token file.
+    """
+    return _guarded("tokens", lambda: _loadz(BytesIO(content)))
+
+
 def _write_npz(path: Path, tokens: Tokens, header: Header) -> None:
     with path.open("wb") as file:
         _savez(file, tokens, header)
@@ -132,10 +145,16 @@ def _savez(file: IO[bytes], tokens: Tokens, header: Header) -> None:
 
 
 def _read_npz(path: Path) -> Tokens:
-    with zipfile.ZipFile(path) as archive:
+    with path.open("rb") as opened:
+        return _loadz(opened)
+
+
+def _loadz(opened: IO[bytes]) -> Tokens:
+    with zipfile.ZipFile(opened) as archive:
         if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
             raise ValueError("its arrays are compressed")
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+    opened.seek(0)
+    with np.load(opened, allow_pickle=False) as file:
         # An array whose items have no size could claim any length.
         arrays = {key: file[key] for key in file.files if key in ("header", *ARRAYS)}
         return from_arrays(json.loads(arrays["header"].tobytes()), arrays)

@@ -1,5 +1,5 @@
 // The page: its models, then a picture, or the tokens of a link.
-import { $, attempt, emit, model, say, state } from "./state.js";
+import { $, attempt, busy, emit, model, say, state } from "./state.js";
 import "./painting.js";
 import "./zoom.js";
 import "./compare.js";
@@ -41,5 +41,8 @@ attempt(async () => {
   addEventListener("hashchange", () => attempt(openLink));
   if (await attempt(openLink)) return;
   if (names.length) await open(await server.photograph(names[0]));
-  else say(`Drop a picture on this page, or open one, to see it in the codes of ${model().name}.`);
+  else {
+    busy(null);
+    say(`Drop a picture on this page, or open one, to see it in the codes of ${model().name}.`);
+  }
 });

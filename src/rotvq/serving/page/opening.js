@@ -1,11 +1,11 @@
 // Pictures become tokens: opened files and photographs, and tokens that have no original.
-import { $, attempt, emit, on, say, sheet, state } from "./state.js";
+import { $, attempt, busy, emit, on, say, sheet, state } from "./state.js";
 import { refresh } from "./decoding.js";
 import { cropped, toCanvas, toPng } from "./pixels.js";
 import { Sheet } from "./sheet.js";
 import * as server from "./server.js";
 
-let opened = 0, search = new AbortController();
+let opened = 0, reached = 0, search = new AbortController();
 
 const effort = () => Number($("effort").value);
 
@@ -22,9 +22,18 @@ export const open = (file) => attempt(async () => {
   }
   const mine = start();
   say("Opening …");
+  busy(0);
+  if (file.name?.toLowerCase().endsWith(".npz")) { await openTokenFile(file, mine); return; }
   const png = await server.openPicture(file);
   await show(png, await toCanvas(png), mine);
 });
+
+async function openTokenFile(file, mine) {
+  const { number, pictures, ...answer } = await server.openTokens(file);
+  if (mine !== opened) return;
+  openTokens(number, answer);
+  if (pictures > 1) say(`This is the first of the ${pictures.toLocaleString("en")} pictures in the file.`);
+}
 
 async function show(png, canvas, mine) {
   const sheets = await Promise.all(state.models.map((_, i) => server.encode(i, png)));
@@ -49,6 +58,8 @@ export function openTokens(number, answer) {
 
 function arrived() {
   state.selected = 0;
+  reached = 0;
+  busy(null);
   const { width, height, rows, columns } = sheet();
   say(`${width}×${height} pixels are ${columns}×${rows} tokens. Pick a code, then paint with it.`);
   emit("opened");
@@ -75,21 +86,48 @@ export const improve = () => attempt(async () => {
   const { signal } = search, chosen = effort(), { picture } = state;
   if (!picture) return;
   const order = [state.active, ...state.models.keys()].filter((n, i, all) => all.indexOf(n) === i);
-  const since = Date.now();
-  const clock = chosen ? setInterval(() => say(`Searching for better tokens at effort ${chosen}: ` +
-    `${Math.round((Date.now() - since) / 1000)} s … Move the slider to stop.`), 250) : 0;
+  const followed = follow(chosen, order.length, signal);
   try {
     for (const number of order) {
-      const answer = await server.encode(number, picture.png, chosen, signal);
+      const answer = await server.encode(number, picture.png, chosen, followed.number, signal);
       if (signal.aborted) return;
       state.sheets[number].base = Int32Array.from(answer.indices);
+      followed.done++;
       emit("painted");
       refresh(number);
     }
+    reached = chosen;
     say(chosen ? `Found better tokens at effort ${chosen}.` : "The encoder's first guess, without search.");
-  } finally { clearInterval(clock); }
+  } finally { followed.end(); }
 });
 
+// Show how far a search with each of some models is.
+function follow(chosen, models, signal) {
+  const followed = { number: Math.floor(Math.random() * 1e9), done: 0, end: () => {} };
+  if (!chosen) return followed;
+  say(`Searching for better tokens at effort ${chosen} …`);
+  busy(0);
+  $("stop").hidden = false;
+  let running = true;
+  const clock = setInterval(async () => {
+    const share = await server.progress(followed.number).catch(() => 0);
+    if (running) busy((followed.done + share) / models);
+  }, 250);
+  followed.end = () => {
+    running = false;
+    clearInterval(clock);
+    if (signal !== search.signal) return; // another search has begun
+    busy(null);
+    $("stop").hidden = true;
+  };
+  return followed;
+}
+
+$("stop").addEventListener("click", () => {
+  search.abort();
+  $("effort").value = $("effort-value").value = reached;
+  say("Stopped the search.");
+});
 $("effort").addEventListener("input", () => {
   search.abort();
   $("effort-value").value = $("effort").value;

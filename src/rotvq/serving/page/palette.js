@@ -13,13 +13,22 @@ export function tile(context, code, x, y, side, { atlas, columns, stride } = mod
 export function pick(code) {
   state.brush = code;
   place = model().order.indexOf(code);
+  showPicked();
+  draw();
+  emit("picked");
+}
+
+// A code large, above the palette.
+function show(code, note) {
   const context = $("swatch").getContext("2d");
   context.imageSmoothingEnabled = false;
   tile(context, code, 0, 0, 32);
-  const use = model().use[code];
-  $("code").textContent = `Code ${code}` + (use > 0.3 ? ", used often" : use > 0 ? "" : ", never used");
-  draw();
-  emit("picked");
+  $("code").textContent = `Code ${code}${note}`;
+}
+
+function showPicked() {
+  const use = model().use[state.brush];
+  show(state.brush, use > 0.3 ? ", used often" : use > 0 ? "" : ", never used");
 }
 
 function draw() {
@@ -57,18 +66,27 @@ $("codes").addEventListener("keydown", (event) => {
   const { order, columns } = model(), to = moved(place, event.key, columns, order.length);
   if (to !== undefined) {
     place = to;
-    $("code").textContent = `Code ${order[place]}: Enter picks it`;
+    show(order[place], ": Enter picks it");
     draw();
   } else if (event.key === "Enter" || event.key === " ") pick(order[place]);
   else return;
   event.preventDefault();
 });
 for (const event of ["focus", "blur"]) $("codes").addEventListener(event, () => model() && draw());
-$("codes").addEventListener("click", (event) => {
+function codeAt(event) {
   const box = $("codes").getBoundingClientRect(), { order, columns } = model();
   const x = Math.floor((event.clientX - box.left) / box.width * columns);
   const y = Math.floor((event.clientY - box.top) / box.height * Math.ceil(order.length / columns));
-  const code = order[y * columns + x];
+  return order[y * columns + x];
+}
+
+$("codes").addEventListener("click", (event) => {
+  const code = model() && codeAt(event);
   if (code !== undefined) pick(code);
 });
+$("codes").addEventListener("pointermove", (event) => {
+  const code = model() && codeAt(event);
+  if (code !== undefined) show(code, ": click to pick");
+});
+$("codes").addEventListener("pointerleave", () => model() && showPicked());
 on("model", () => pick(model().vivid));

@@ -1,5 +1,5 @@
 // The prior: new pictures, and the rest of a painted one.
-import { $, attempt, emit, model, on, say, sheet, state } from "./state.js";
+import { $, attempt, busy, emit, model, on, say, sheet, state } from "./state.js";
 import { crop, openTokens } from "./opening.js";
 import { refresh } from "./decoding.js";
 import { toCanvas } from "./pixels.js";
@@ -32,6 +32,7 @@ const draw = (grid, given, use) => attempt(async () => {
   const { rows, columns, height, width } = grid, number = state.active;
   for (const id of ["draw", "complete"]) $(id).disabled = true;
   say("The prior paints …");
+  busy(0);
   try {
     const asked = wishes(rows, columns, given), found = await server.draw(number, asked);
     const pictures = found.map((indices) => ({ rows, columns, height, width, indices }));
@@ -48,6 +49,7 @@ const draw = (grid, given, use) => attempt(async () => {
     }));
     $("drawn").firstChild.click();
     say("Click a picture to go on with it.");
+    busy(null);
   } finally { ready(); }
 });
 

@@ -12,7 +12,7 @@ function download(blob, name) {
 $("save").addEventListener("click", () => download(sheet().png, "decoded.png"));
 $("save-tokens").addEventListener("click", () => attempt(async () => {
   download(await server.tokenFile(state.active, sheet()), "tokens.npz");
-  say("Saved tokens.npz: rotvq decode tokens.npz turns it into the picture.");
+  say("Saved tokens.npz. Open it here again, or decode it with rotvq decode tokens.npz.");
 }));
 $("share").addEventListener("click", () => attempt(async () => {
   history.replaceState(null, "", toFragment(model(), sheet()));

@@ -21,8 +21,11 @@ export const about = () => ask("about").then(json);
 export const codes = (model) => ask(`codes.png?model=${model}`).then(blob).then(createImageBitmap);
 export const photograph = (name) => ask(`photographs/${name}.png`).then(blob);
 export const openPicture = (file) => post("open", file).then(blob);
-export const encode = (model, png, effort = 0, signal) =>
-  post(`encode?model=${model}&effort=${effort}`, png, signal).then(json);
+export const openTokens = (file) => post("open-tokens", file).then(json);
+export const encode = (model, png, effort = 0, search = 0, signal) =>
+  post(`encode?model=${model}&effort=${effort}&search=${search}`, png, signal).then(json);
+export const progress = (search) =>
+  ask(`progress?search=${search}`).then(json).then((answer) => answer.share);
 export const decode = (model, sheet) => post(`decode?model=${model}`, grid(sheet)).then(blob);
 export const tokenFile = (model, sheet) => post(`tokens?model=${model}`, grid(sheet)).then(blob);
 export const bits = (model, sheet) =>

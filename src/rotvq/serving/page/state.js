@@ -31,8 +31,19 @@ export function say(text, error = false) {
   $("message").classList.toggle("error", error);
 }
 
+// A bar while something takes long: the share of it that is done, 0 if that is not known, or null.
+export function busy(share) {
+  $("progress").hidden = share === null;
+  if (share) $("progress").value = share;
+  else $("progress").removeAttribute("value");
+}
+
 // Run an action of the user; what goes wrong is shown.
 export async function attempt(action) {
   try { return await action(); }
-  catch (error) { if (error.name !== "AbortError") say(error.message, true); }
+  catch (error) {
+    if (error.name === "AbortError") return undefined;
+    busy(null);
+    return say(error.message, true);
+  }
 }

@@ -27,16 +27,7 @@ from rotvq.studies.ablations.tables import (
     paired,
     validation,
 )
-from rotvq.studies.claim import (
-    Claim,
-    Verdict,
-    compare,
-    mean,
-    mean_tested,
-    open_claim,
-    seeds,
-    verdict,
-)
+from rotvq.studies.claim import Claim, compare, mean, mean_tested, open_claim, seeds, verdict
 from rotvq.studies.curves import GUIDANCE, curve
 from rotvq.studies.results import Result, Results
 from rotvq.studies.table import Metric, decimals, percent, ratio
@@ -75,7 +66,7 @@ def claims(study: str, results: Results) -> tuple[Claim, ...]:
 def steps(results: Results) -> list[Claim]:
     """On each step, against the one before it."""
     return [
-        _lowers(label, runs, before)
+        _lowers(label, runs, before, than="the step before")
         for (_, before), (label, runs) in pairwise(results.rows("steps").items())
     ]
 
@@ -150,24 +141,27 @@ def codebooks(results: Results) -> tuple[Claim, ...]:
 def best(results: Results) -> list[Claim]:
     """On the best recipe, against plain straight-through at equal training time."""
     ours, plain = results.of("best"), results.of("plain")
-    found = []
-    for share in SHARES:
-        statement = f"The best recipe's test MSE is below {share} times plain straight-through's."
-        if not plain:
-            found.append(open_claim(statement, "plain straight-through"))
-            continue
+    family = "Test MSE of the best recipe, as a share of plain straight-through's"
+    if plain:
         errors, others = ([r.metric("mse") for r in runs] for runs in (ours, plain))
-        times = ratio(fmean(errors), fmean(others))
-        found.append(
-            Claim(
-                statement,
-                verdict([max(errors) < share * min(others)]),
-                f"Test MSE {MSE(fmean(errors))} vs. {MSE(fmean(others))}, "
-                f"{decimals(2)(times)} times as much (means over {seeds(ours, plain)}). Confirmed "
-                "only if the worst seed of the best recipe is below that share of "
-                "straight-through's best seed.",
-            )
+        share = ratio(fmean(errors), fmean(others))
+        evidence = (
+            f"Test MSE {MSE(fmean(errors))} vs. {MSE(fmean(others))}, {decimals(2)(share)} times "
+            f"as much (means over {seeds(ours, plain)}). Confirmed only if the worst seed of the "
+            "best recipe is below that share of straight-through's best seed."
         )
+    found = [
+        Claim(
+            f"{family}: below {most}.",
+            verdict([max(errors) < most * min(others)]),
+            evidence,
+            family,
+            f"below {most}",
+        )
+        if plain
+        else open_claim(f"{family}: below {most}.", "plain straight-through")
+        for most in SHARES
+    ]
     perplexity, usage = (mean_tested(ours, metric) for metric in ("perplexity", "usage"))
     found.append(
         Claim(
@@ -268,9 +262,13 @@ def _guided(rows: Rows) -> Claim:
 
 
 def _lowers(
-    label: str, runs: Sequence[Result], before: Sequence[Result], metric: Metric = VALIDATION
+    label: str,
+    runs: Sequence[Result],
+    before: Sequence[Result],
+    metric: Metric = VALIDATION,
+    than: str = "without it",
 ) -> Claim:
-    family = f"Lower {metric.name}"
+    family = f"Lower {metric.name} than {than}"
     statement = f"{family}: {label}."
     pairs = paired(runs, before, metric.value)
     if not pairs:
@@ -278,12 +276,10 @@ def _lowers(
         return claim._replace(family=family, member=label)
     lower = [a < b for a, b in pairs]
     after, until = (fmean(values) for values in zip(*pairs, strict=True))
-    outcome: Verdict = "not confirmed"
-    if after < until:
-        outcome = "confirmed" if all(lower) and len(lower) >= SEEDS else "partly confirmed"
+    at_every_seed = all(lower) and len(lower) >= SEEDS
     return Claim(
         statement,
-        outcome,
+        verdict([after < until, after < until and at_every_seed]),
         f"{metric.name[:1].upper()}{metric.name[1:]} {metric.text(after)} vs. {metric.text(until)} "
         f"without it; lower for {sum(lower)} of {counted(len(lower), 'seed')}.",
         family,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import fmean
+from textwrap import fill
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -12,7 +13,7 @@ from matplotlib.lines import Line2D
 from rotvq.report import style
 from rotvq.report.page import Picture
 from rotvq.report.pictures import several_runs
-from rotvq.studies.ablations.studies import BASELINE
+from rotvq.studies.ablations.studies import BASELINE, SHARPEST
 from rotvq.studies.ablations.tables import (
     MEAN_BITS,
     MEAN_BOUND,
@@ -26,12 +27,15 @@ from rotvq.studies.figure import REFERENCE, Panel, draw_panel, filled, plot
 from rotvq.studies.page import Opening
 from rotvq.studies.results import Result, Results
 from rotvq.studies.table import ratio
+from rotvq.text import counted
 
 _PANELS = (
     Panel("MSE ↓", "mean squared error, validation", validation),
     Panel("SSIM ↑", "structural similarity, test split", lambda r: r.metric("ssim")),
     Panel("Perplexity ↑", "codes, test split", lambda r: r.metric("perplexity")),
 )
+_LABEL = 32
+"""Characters in a line of a row's label."""
 
 
 def figures(study: str, results: Results) -> tuple[Picture, ...]:
@@ -66,10 +70,13 @@ def figures(study: str, results: Results) -> tuple[Picture, ...]:
 
 
 def opening(results: Results) -> Opening:
-    """The page opens with the error of each step, and pictures of the first, plain and last."""
+    """The page opens with the error of each step, and pictures of the recipes that have any."""
     rows = [runs for runs in results.rows("steps").values() if runs]
-    best = results.of("best") or (rows[-1] if rows else [])
-    named = {"the paper's recipe": rows[0] if rows else [], "best": best}
+    named = {
+        "the paper's recipe": rows[0] if rows else (),
+        "best": results.of("best") or (rows[-1] if rows else ()),
+        "sharp": results.of("sharp", SHARPEST),
+    }
     drawn = {label: runs[0].record for label, runs in named.items() if runs}
     pictures = several_runs(tuple(drawn.values()), tuple(drawn))
     return Opening(_gain(rows), ("steps",), pictures)
@@ -80,14 +87,14 @@ def _gain(rows: Sequence[Sequence[Result]]) -> str:
         return ""
     first, last = (fmean(r.metric("mse") for r in runs) for runs in (rows[0], rows[-1]))
     return (
-        f"{len(rows) - 1} changes lower the test error of the paper's recipe from {first:.4f} to "
-        f"{last:.4f}, {100 * ratio(last, first):.0f} % of it."
+        f"Starting from the paper's recipe, {counted(len(rows) - 1, 'change')} in turn reduce the "
+        f"test MSE from {first:.4f} to {last:.4f}, by {100 - 100 * ratio(last, first):.0f} %."
     )
 
 
 def _rows(results: Results, study: str, without: Sequence[Result] = ()) -> bytes:
     """Three metrics of every row of a study, with a dashed line at the mean of other runs."""
-    rows = {label: [(runs, filled(0))] for label, runs in results.rows(study).items()}
+    rows = {fill(label, _LABEL): [(runs, filled(0))] for label, runs in results.rows(study).items()}
     with style.look():
         figure = Figure(figsize=(style.WIDTH, 1.1 + 0.3 * len(rows)), layout="constrained")
         for axes, panel in zip(figure.subplots(1, 3, sharey=True), _PANELS, strict=True):

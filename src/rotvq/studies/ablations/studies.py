@@ -158,6 +158,10 @@ def sharp_name(*parts: Part) -> str:
     return "_".join(part.name for part in parts)
 
 
+SHARPEST = sharp_name(SHARP_CODEBOOKS[0], SHARP_LOSSES[-1], SHARP_ESTIMATORS[0])
+"""The variant with the preset's own settings."""
+
+
 def _sharp() -> tuple[Variant, ...]:
     return tuple(
         Variant(

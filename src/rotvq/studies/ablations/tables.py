@@ -283,4 +283,7 @@ def _spread(values: Sequence[float], text: Callable[[float], str]) -> str:
 def _improvement(runs: Sequence[Result], before: Sequence[Result]) -> str:
     """By how much the validation MSE is lower, over the seeds that both have."""
     pairs = paired(runs, before)
-    return f"{100 * (1 - fmean(ratio(a, b) for a, b in pairs)):.1f} %" if pairs else ""
+    if not pairs:
+        return ""
+    lower = 100 * (1 - fmean(ratio(a, b) for a, b in pairs))
+    return f"{lower:.1f} %".replace("-", "−")
