@@ -87,6 +87,7 @@ def seen(site):
                 }
         browser.close()
     server.shutdown()
+    server.server_close()
     found["elsewhere"] = [url for url in elsewhere if not url.startswith((home, "data:"))]
     return found
 
