@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,6 +34,18 @@ def test_every_public_name_is_listed_once_and_comes_from_its_module():
     for module, names in rotvq._MODULES.items():
         for name in names:
             assert getattr(rotvq, name) is getattr(import_module(f"rotvq.{module}"), name)
+
+
+def test_type_checkers_see_every_public_name_from_the_same_module():
+    tree = ast.parse(Path(rotvq.__file__).read_text())
+    (checked,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        (str(each.module), name.name)
+        for each in checked.body
+        if isinstance(each, ast.ImportFrom)
+        for name in each.names
+    }
+    assert seen == {(f"rotvq.{m}", name) for m, names in rotvq._MODULES.items() for name in names}
 
 
 def test_the_public_surface_is_complete():

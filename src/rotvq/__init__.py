@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         GroupedQuantizer,
         LinearMap,
         LookupFreeQuantizer,
+        MultiScaleQuantizer,
         Quantized,
         Quantizer,
         ResidualQuantizer,
