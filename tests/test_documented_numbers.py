@@ -410,3 +410,17 @@ def test_the_trials_say_what_the_record_says():
         cells = f"{trial['epochs']} | {mse:.2f} | {perplexity:.0f} | {trial['step_time']} |"
         row = f"| {trial['change']} | {cells}"
         assert row in (line.replace(" (`best`)", "") for line in lines), row
+
+
+def test_the_table_of_bits_under_a_prior_says_what_its_record_says():
+    (bits,) = runs("prior")
+    page = (ROOT / "docs/generation.md").read_text()
+    coded = bits["bits_per_image_without_class"]
+    for label, per_token, per_image in (
+        ("frequencies of the codes", bits["entropy_per_token"], 64 * bits["entropy_per_token"]),
+        ("prior", bits["bits_per_token_without_class"], coded),
+        ("prior that knows the class", bits["bits_per_token"], bits["bits_per_image"]),
+    ):
+        assert f"| {label} | {per_token:.2f} | {per_image:.1f} |" in page
+    assert f"At a mean of {coded:.1f} bits" in page
+    assert f"{coded:.0f} of these 640 bits under a prior" in (ROOT / "docs/results.md").read_text()

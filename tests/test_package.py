@@ -53,7 +53,7 @@ def test_the_public_surface_is_complete():
     for name in ("encode_images", "decode_images", "load_tokens", "save_tokens", "VQVAE"):
         assert name in rotvq.__all__
     quantizers = {name for name in dir(quantization) if name.endswith("Quantizer")}
-    assert len(quantizers) == 7 and quantizers <= set(rotvq.__all__)
+    assert len(quantizers) == 8 and quantizers <= set(rotvq.__all__)
 
 
 def test_dir_shows_the_public_names_alone_before_and_after_they_are_used():
