@@ -28,7 +28,7 @@ BETWEEN = b"\n=====\n"
 
 ELEMENTS = {
     ".html": "html head meta title style body header main section h1 h2 p dl dt dd div b code "
-    "details summary table thead tbody tr th td figure img figcaption label input pre script",
+    "details summary table thead tbody tr th td figure img figcaption label input pre script wbr",
     ".md": "h1 h2 p table thead tbody tr th td strong br blockquote details summary img ul li "
     "pre code",
 }

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tiny_tokens import draw_indices
+from tiny_tokens import CODECS, draw_indices
 
 from rotvq.errors import UserError
 from rotvq.generation.rate import PriorRate
@@ -13,6 +13,12 @@ from rotvq.model.objective import own
 from rotvq.tokens.coding import codec, encode
 
 GRID = (2, 3)
+
+
+@pytest.fixture(params=[name for name, codec in CODECS.items() if not codec.scales])
+def any_codec(request):
+    """Tokens with an index at every position; a search refuses a rate over others."""
+    return CODECS[request.param]
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from rotvq.quantization import (
     nearest,
 )
 from rotvq.quantization.estimators import ESTIMATORS
-from rotvq.quantization.scales import cells, gathered
+from rotvq.quantization.scales import gathered
+from rotvq.scales import cells
 
 SCALES, D = (1, 2, 4), 6
 

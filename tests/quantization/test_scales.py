@@ -4,16 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rotvq.quantization.scales import (
-    cells,
-    enlarged,
-    gathered,
-    number_of_tokens,
-    positions,
-    raster,
-    reduced,
-    spread,
-)
+from rotvq.quantization.scales import enlarged, gathered, positions, reduced, spread
+from rotvq.scales import cells, number_of_tokens, raster
 
 GRIDS = [(8, 8), (5, 7), (1, 1), (16, 24), (13, 3)]
 SCALES = (1, 2, 3, 5, 8)

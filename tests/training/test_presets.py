@@ -26,6 +26,7 @@ def test_the_paper_preset_has_the_papers_settings():
         "restart": 0.0,
         "levels": None,
         "residual": 1,
+        "scales": None,
         "dropout": 0.0,
         "groups": 1,
         "metric": "euclidean",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.quantization import MultiScaleQuantizer, Quantizer
-from rotvq.quantization.scales import number_of_tokens as tokens_of_scales
+from rotvq.scales import number_of_tokens as tokens_of_scales
 
 T = TypeVar("T")
 Indices = TypeVar("Indices", Tensor, NDArray[np.int64])

@@ -18,8 +18,9 @@ from rotvq.quantization.estimators import reflection
 from rotvq.quantization.interface import Quantized, Quantizer
 from rotvq.quantization.processes import drawn
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.scales import LARGEST, Phi, enlarged, gathered, positions, reduced, spread
+from rotvq.quantization.scales import Phi, enlarged, gathered, positions, reduced, spread
 from rotvq.quantization.tensors import channels_last, exporting, whole_precision
+from rotvq.scales import LARGEST
 
 
 class MultiScaleQuantizer(Quantizer):

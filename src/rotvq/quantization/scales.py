@@ -1,24 +1,18 @@
-"""Maps of rising resolution over one grid: where their tokens lie, and how to resize them.
+"""Resizes maps of rising resolution over one grid (see `rotvq.scales`).
 
-Scale s of S, the last one, divides a grid of h rows into ⌈h·s/S⌉, and its columns likewise. A token
-stands at the position of the grid where the area that it covers begins. Resizing is linear in rows
-and in columns, so it is written as one matrix for each, from positions to positions: a tensor with
-the size of a map, which may be 1, would tie an exported graph to that size.
+Resizing is linear in rows and in columns, so it is written as one matrix for each, from positions
+to positions: a tensor with the size of a map, which may be 1, would tie an exported graph to that
+size.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, Shaped
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-LARGEST = 10**4
-"""All scales are below it."""
+from rotvq.scales import cells
 
 RATIO = 0.5
 """Share of the convolution in φ, as in VAR."""
@@ -43,34 +37,6 @@ class Phi(nn.Module):
 
     def forward(self, x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
         return (1 - RATIO) * x + RATIO * F.conv2d(x, self.weight.to(x.dtype), padding=1)
-
-
-def cells(side: int, scale: int, last: int) -> int:
-    """Rows of a scale's map, for a grid of `side` rows; columns likewise."""
-    # Without the negative numbers of -(-a // b), which ONNX divides otherwise.
-    return (side * scale + last - 1) // last
-
-
-def number_of_tokens(scales: tuple[int, ...], levels: int, grid: tuple[int, int]) -> int:
-    """Tokens of the maps of the first levels."""
-    rows, columns = grid
-    last = scales[-1]
-    return sum(cells(rows, s, last) * cells(columns, s, last) for s in scales[:levels])
-
-
-@lru_cache(64)
-def raster(scales: tuple[int, ...], levels: int, grid: tuple[int, int]) -> NDArray[np.int64]:
-    """Where the tokens of the first levels are in a flattened (rows, columns, levels).
-
-    In the order of a prior (VAR, arXiv 2404.02905): one map after the other, each row by row.
-    """
-    columns, parts = grid[1], []
-    for level, scale in enumerate(scales[:levels]):
-        down, right = (
-            np.arange(cells(side, scale, scales[-1])) * scales[-1] // scale for side in grid
-        )
-        parts.append(((down[:, None] * columns + right) * levels + level).ravel())
-    return np.concatenate(parts)
 
 
 def spread(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rotvq.quantization.scales import number_of_tokens, raster
+from rotvq.scales import number_of_tokens, raster
 from rotvq.tokens.packing import bit_width, packed_bytes
 
 Size = tuple[int, int]

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from rotvq.errors import UserError
-from rotvq.quantization.scales import LARGEST
+from rotvq.scales import LARGEST
 from rotvq.tokens.collection import Codec, Tokens
 
 FORMAT, VERSION, MULTI_SCALE = "rotvq tokens", 3, 4

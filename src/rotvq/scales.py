@@ -1,0 +1,43 @@
+"""Maps of rising resolution over one grid: how many tokens they have, and where those stand.
+
+Scale s of S, the last one, divides a grid of h rows into ⌈h·s/S⌉, and its columns likewise. A token
+stands at the position of the grid where the area that it covers begins.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST = 10**4
+"""All scales are below it."""
+
+
+def cells(side: int, scale: int, last: int) -> int:
+    """Rows of a scale's map, for a grid of `side` rows; columns likewise."""
+    # Without the negative numbers of -(-a // b), which ONNX divides otherwise.
+    return (side * scale + last - 1) // last
+
+
+def number_of_tokens(scales: tuple[int, ...], levels: int, grid: tuple[int, int]) -> int:
+    """Tokens of the maps of the first levels."""
+    rows, columns = grid
+    last = scales[-1]
+    return sum(cells(rows, s, last) * cells(columns, s, last) for s in scales[:levels])
+
+
+@lru_cache(64)
+def raster(scales: tuple[int, ...], levels: int, grid: tuple[int, int]) -> NDArray[np.int64]:
+    """Where the tokens of the first levels are in a flattened (rows, columns, levels).
+
+    In the order of a prior (VAR, arXiv 2404.02905): one map after the other, each row by row.
+    """
+    columns, parts = grid[1], []
+    for level, scale in enumerate(scales[:levels]):
+        down, right = (
+            np.arange(cells(side, scale, scales[-1])) * scales[-1] // scale for side in grid
+        )
+        parts.append(((down[:, None] * columns + right) * levels + level).ravel())
+    return np.concatenate(parts)
