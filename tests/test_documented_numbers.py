@@ -203,6 +203,27 @@ def test_the_rate_of_best_says_what_the_records_say(n):
     )
 
 
+@pytest.mark.parametrize("n", [0])
+def test_the_rate_of_best_long_says_what_the_records_say(n):
+    name = f"evaluation-effort-{n}.json" if n else "evaluation.json"
+    long = json.loads((RECORDS / "best_long" / name).read_text())
+    quality = cells(long, "psnr_per_image:.2f", "ssim:.3f", "ssim_uniform_7x7:.3f")
+    row = f"effort {n}, one seed | 640 | fixed | {1000 * long['metrics']['mse']:.2f} | {quality} |"
+    assert f"| preset `best_long`, {row}" in page("docs/results.md")
+
+
+def test_the_rows_of_best_long_say_what_the_record_says():
+    long = json.loads((RECORDS / "best_long/evaluation.json").read_text())
+    use = cells(long, "usage:.0%", "perplexity:.0f").replace("%", " %")
+    ssim = ("ssim_uniform_7x7:.3f", "ssim:.3f")
+    quality = cells(long, "psnr_per_image:.2f", *ssim)
+    row = f"| RotVQ, preset `best_long`, 2.1 M parameters | {quality} | {use} |"
+    assert row in page("README.md")
+    quality = cells(long, "psnr_per_image:.2f", "psnr:.2f", *ssim)
+    row = f"| preset `best_long` (64 epochs, one seed) | 2.1 M | {quality} | {use} |"
+    assert row in page("docs/results.md")
+
+
 def test_the_table_of_efforts_says_what_the_records_say():
     first = effort(0)["metrics"]["mse"]
     timed = json.loads((RECORDS / "benchmarks/effort_cpu.json").read_text())["efforts"]
