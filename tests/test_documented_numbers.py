@@ -203,7 +203,7 @@ def test_the_rate_of_best_says_what_the_records_say(n):
     )
 
 
-@pytest.mark.parametrize("n", [0])
+@pytest.mark.parametrize("n", [0, 2, 4])
 def test_the_rate_of_best_long_says_what_the_records_say(n):
     name = f"evaluation-effort-{n}.json" if n else "evaluation.json"
     long = json.loads((RECORDS / "best_long" / name).read_text())
