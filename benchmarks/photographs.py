@@ -65,7 +65,7 @@ PROTOCOL = {
     "psnr_per_image": "10 log10(4 / mse) in dB, mse on [-1, 1] of the 8-bit RGB image",
     "ssim": GAUSSIAN,
     "ssim_uniform_7x7": UNIFORM,
-    "mean": "of the five everyday photographs, and of all eight",
+    "mean": "the mean over the five everyday photographs, and over all eight",
 }
 COLUMNS = {"psnr_per_image": 2, "ssim": 4, "ssim_uniform_7x7": 4}
 """Metrics in tables, and their decimals."""

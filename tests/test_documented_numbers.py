@@ -166,10 +166,10 @@ def test_the_published_row_says_what_was_published(name):
     assert f"{published['perplexity']:.0f}" in cells
 
 
-def effort(n: int) -> dict:
-    """The evaluation of the preset best on the test split."""
+def effort(n: int, run: str = "best") -> dict:
+    """The evaluation of a run on the test split."""
     name = f"evaluation-effort-{n}.json" if n else "evaluation.json"
-    return json.loads((RECORDS / "best" / name).read_text())
+    return json.loads((RECORDS / run / name).read_text())
 
 
 def cells(record: dict, *formats: str) -> str:
@@ -205,15 +205,14 @@ def test_the_rate_of_best_says_what_the_records_say(n):
 
 @pytest.mark.parametrize("n", [0, 2, 4])
 def test_the_rate_of_best_long_says_what_the_records_say(n):
-    name = f"evaluation-effort-{n}.json" if n else "evaluation.json"
-    long = json.loads((RECORDS / "best_long" / name).read_text())
+    long = effort(n, "best_long")
     quality = cells(long, "psnr_per_image:.2f", "ssim:.3f", "ssim_uniform_7x7:.3f")
     row = f"effort {n}, one seed | 640 | fixed | {1000 * long['metrics']['mse']:.2f} | {quality} |"
     assert f"| preset `best_long`, {row}" in page("docs/results.md")
 
 
 def test_the_rows_of_best_long_say_what_the_record_says():
-    long = json.loads((RECORDS / "best_long/evaluation.json").read_text())
+    long = effort(0, "best_long")
     use = cells(long, "usage:.0%", "perplexity:.0f").replace("%", " %")
     ssim = ("ssim_uniform_7x7:.3f", "ssim:.3f")
     quality = cells(long, "psnr_per_image:.2f", *ssim)

@@ -96,8 +96,8 @@ def _plan(varied: Sequence[str], rest: Sequence[str], out: Path) -> list[Planned
     """All runs of the sweep; each configuration is checked before anything is trained.
 
     Raises:
-        UserError: no option is varied, an option or value is invalid, or a run's folder holds a run
-            with another configuration.
+        UserError: no option is varied, an option or value is invalid, or a folder already
+            contains a run with another configuration.
     """
     if not varied:
         raise UserError("--vary: expected OPTION=A,B; got none. See rotvq sweep --help.")
