@@ -104,6 +104,7 @@ def stroke(page, *places, size="1"):
         if not i:
             page.mouse.down()
     page.mouse.up()
+    expect(page.locator("#decoded")).to_have_attribute("aria-busy", "false")
 
 
 def test_it_opens_on_an_encoded_picture_and_says_what_to_do(page):

@@ -1,14 +1,16 @@
 // Tokens become pixels, and pixels an error. One request for each model at a time: what changes
 // meanwhile is sent together in the next one.
-import { attempt, emit, state } from "./state.js";
+import { $, attempt, emit, state } from "./state.js";
 import { psnr, toCanvas } from "./pixels.js";
 import * as server from "./server.js";
 
 const running = new Set(), waiting = new Set();
+const busy = () => { $("decoded").ariaBusy = running.size > 0; };
 
 export async function refresh(number) {
   if (running.has(number)) { waiting.add(number); return; }
   running.add(number);
+  busy();
   do {
     waiting.delete(number);
     await attempt(async () => {
@@ -21,4 +23,5 @@ export async function refresh(number) {
     });
   } while (waiting.has(number));
   running.delete(number);
+  busy();
 }
