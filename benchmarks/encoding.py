@@ -1,6 +1,6 @@
-"""Encoding a data set to shards, beside the model alone on a tensor in memory; and reading tokens.
+"""Encoding a dataset to shards, beside the model alone on a tensor in memory; and reading tokens.
 
-The data set is one Parquet file of PNGs. Besides wall time, which other work on the machine
+The dataset is one Parquet file of PNGs. Besides wall time, which other work on the machine
 disturbs, the record has the processor time of the process with the model and that of the workers
 that decode images. Adds a row to encoding_cpu.json (or _cuda).
 
@@ -43,7 +43,7 @@ from rotvq.training.build import build_model
 from rotvq.training.presets import PRESETS
 
 BATCH, SHARD, DIFFERENT, TIMED = 128, 10_000, 2048, 10_000
-"""Images in a batch, in a shard, different ones in the data set, and for the model alone."""
+"""Images in a batch, in a shard, different ones in the dataset, and for the model alone."""
 READ_SECONDS = 3.0
 
 

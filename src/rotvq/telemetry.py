@@ -1,7 +1,7 @@
 """Switches off the telemetry of dependencies before they are imported.
 
 onnxruntime sends events and keeps an identifier of the device in the user's cache. The clients of
-the Hugging Face Hub report the machine, its packages and transfers, and count how often a data set
+the Hugging Face Hub report the machine, its packages and transfers, and count how often a dataset
 is loaded. To enable one of them again, set its environment variable yourself.
 """
 

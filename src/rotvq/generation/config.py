@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from rotvq.errors import UserError
-from rotvq.training.checks import check_types, require
+from rotvq.training.checks import check_fields, check_types, require
 from rotvq.training.config import OptimizationConfig
 
 
@@ -32,9 +31,8 @@ class TokensConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("train_images", "test_images"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"tokens.{name}", "a positive number", value)
+        limits = ("train_images", "test_images")
+        check_fields(self, "tokens", "a positive number", lambda n: n >= 1, *limits)
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,7 @@ class Sampling:
             ("top_p", 0 < self.top_p <= 1, "above 0, to 1"),
             ("seed", 0 <= self.seed < 2**31, "0 to 2147483647"),
         ):
-            if not holds:
-                raise UserError(f"{name}: expected {expected}; got {getattr(self, name)}.")
+            require(holds, name, expected, getattr(self, name))
 
 
 _CPU = OptimizationConfig(

@@ -100,7 +100,7 @@ def load(config: TokensConfig) -> PriorData:
         if image.label >= max(1, len(classes)):
             raise UserError(
                 f"tokens.test: expected labels below {len(classes)}, as in the training tokens; "
-                f"got {image.label}. Encode both from one data set."
+                f"got {image.label}. Encode both from one dataset."
             )
     return PriorData(
         vocabulary, _packed(vocabulary, train), _packed(vocabulary, test), tuple(notes)

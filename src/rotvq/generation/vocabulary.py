@@ -101,7 +101,7 @@ class Vocabulary:
         if not self.classes:
             raise UserError(
                 f"label: expected none, because this prior was trained on tokens without labels; "
-                f"got {name}. Encode a data set that has labels."
+                f"got {name}. Encode a dataset that has labels."
             )
         listed = ", ".join(self.classes[:20]) + (", …" if len(self.classes) > 20 else "")
         raise UserError(f"label: expected one of {listed}; got {name}.")

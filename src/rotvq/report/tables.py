@@ -139,7 +139,7 @@ def _data(run: RunRecord) -> str:
 
 
 def data_name(run: RunRecord) -> str:
-    """The name of the data set."""
+    """The name of the dataset."""
     return _text(lookup(run.run, "data.name"))
 
 
