@@ -40,6 +40,14 @@ LAST = Variant("wide", "wider network", {}, base="last_step")
 _ROTATION: Changes = {"quantizer": {"estimator": "rotation"}}
 _NORMALIZED: Changes = {"model": {"normalized_latents": True}}
 
+
+def _binary(codes: str) -> Changes:
+    return {
+        "model": {"dim": 10},
+        "quantizer": {"codebook_size": 1024, "codes": codes, "restart": 0.0},
+    }
+
+
 OPTIONS: tuple[tuple[str, str, tuple[Changes, ...]], ...] = (
     ("rotation", "rotation", (_ROTATION,)),
     (
@@ -85,6 +93,9 @@ OPTIONS: tuple[tuple[str, str, tuple[Changes, ...]], ...] = (
             },
         ),
     ),
+    ("cosine", "cosine codes", ({"quantizer": {"metric": "cosine"}},)),
+    ("lookup_free", "lookup-free quantization, 10 bits", (_binary("lookup_free"),)),
+    ("spherical", "binary spherical quantization, 10 bits", (_binary("spherical"),)),
     ("averaged_weights", "averaged weights, decay 0.999", ({"training": {"ema_decay": 0.999}},)),
     ("muon", "Muon", ({"training": {"optimizer": "muon"}},)),
 )
