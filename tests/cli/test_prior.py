@@ -93,7 +93,7 @@ def test_samples_are_pictures_a_grid_a_token_file_and_a_record(rotvq, made, tmp_
         assert grid.size == (3 * 16 + 2 * 2, 2 * 16 + 2)
     record = json.loads((out / "samples.json").read_text())
     assert record["sampling"] == {
-        "guidance": 1.5, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 3,
+        "guidance": 1.5, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 3, "batch_size": 256,
     }  # fmt: skip
 
 
@@ -247,6 +247,7 @@ def test_samples_are_measured_in_one_record(rotvq, made, tmp_path, make_images):
     done = rotvq("sample", made / "run", "-n", 8, *words)
     assert done.status == 0, done
     record = json.loads((tmp_path / "out/samples.json").read_text())
+    assert f"in {record['sampling_seconds']:.1f} s" in done.out
     assert {"classifier_frechet_distance", "class_accuracy", "nearest_pixels"} <= set(
         record["metrics"]
     )

@@ -60,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
             batch_size=options.batch_size,
             progress=advance,
         )
-    seconds = time.perf_counter() - since
+    seconds = round(time.perf_counter() - since, 2)
     images = [pixels for _, pixels in decode(model, tokens, options.batch_size)]
     pngs = PngFolder(options.out / "images")
     for pixels in images:
@@ -70,9 +70,8 @@ def run(argv: Sequence[str]) -> int:
     record: dict[str, Any] = {
         "prior": str(options.prior),
         "images": len(images),
-        "sampling": vars(options.sampling),
-        "batch_size": options.batch_size,
-        "seconds": round(seconds, 2),
+        "sampling": vars(options.sampling) | {"batch_size": options.batch_size},
+        "sampling_seconds": seconds,
     }
     if options.measure:
         record |= _measured(options, data, tokens, images, terminal)
