@@ -54,6 +54,7 @@ PARSED = (
     "--preset sharp",
     "--classifier",
     "--measure",
+    "--guidance 4",
     "torchrun ",
     "accelerate launch ",
 )

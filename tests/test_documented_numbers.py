@@ -444,3 +444,24 @@ def test_the_table_of_bits_under_a_prior_says_what_its_record_says():
         assert f"| {label} | {per_token:.2f} | {per_image:.1f} |" in page
     assert f"At a mean of {coded:.1f} bits" in page
     assert f"{coded:.0f} of these 640 bits under a prior" in (ROOT / "docs/results.md").read_text()
+
+
+def test_the_table_of_guidance_and_its_choice_say_what_their_records_say():
+    folder = ROOT / "results/prior/guidance"
+    scan = json.loads((folder / "scan.json").read_text())["rows"]
+    found = {row["guidance"]: row for row in scan if row["temperature"] == 1 and not row["top_k"]}
+    best = min(found, key=lambda scale: found[scale]["classifier_frechet_distance"])
+    measured = json.loads((folder / "samples.json").read_text())
+    assert measured["sampling"]["guidance"] == best
+    page = (ROOT / "docs/generation.md").read_text().replace("**", "").replace("\n", " ")
+    for name, text in (
+        ("classifier_frechet_distance", lambda value: f"{value:.2f}"),
+        ("class_accuracy", lambda value: f"{100 * value:.0f} %"),
+    ):
+        assert " | ".join(text(found[scale][name]) for scale in sorted(found)) in page
+    distance, accuracy = (
+        measured["metrics"][name] for name in ("classifier_frechet_distance", "class_accuracy")
+    )
+    text = f"a Fréchet distance of {distance:.2f} to the test split, and {100 * accuracy:.1f} %"
+    assert text in page
+    assert f"{100 * accuracy:.0f} % of its samples" in (ROOT / "README.md").read_text()

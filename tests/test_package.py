@@ -81,6 +81,8 @@ def test_the_version_is_the_installed_ones():
     from importlib.metadata import version
 
     assert rotvq.__version__ == version("rotvq")
+    citation = (Path(__file__).parents[1] / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {rotvq.__version__}\n" in citation
 
 
 @pytest.mark.parametrize("thing", [quantization.VectorQuantizer, model.VQVAE])
