@@ -39,7 +39,7 @@ def test_an_option_is_confirmed_only_if_each_of_three_seeds_is_lower(made, error
 
     results = made(["steps", "options"], mse, seeds=len(errors))
     found = verdicts(claims.options(results))
-    assert found["Lower validation MSE than without it: rotation."] == answer
+    assert found["The validation MSE falls with rotation."] == answer
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_a_sharper_estimator_is_one_of_lower_frechet_distance(make_results, dist
 
     results = make_results(suite=SUITE, studies=["sharp"], seeds=3, classifier=seen)
     found = claims.claims("sharp", results)
-    by_label = {re.sub("^.*: ", "", claim.statement): claim for claim in found}
+    by_label = {re.sub("^.* falls with ", "", claim.statement): claim for claim in found}
     assert len(by_label) == len(found) == 2 + 2 * 3 * 2
-    claim = by_label.pop("rotation (adversarial losses, plain EMA).")
+    claim = by_label.pop("rotation (perceptual and adversarial losses, plain EMA).")
     assert claim.verdict == answer
-    assert claim.statement.startswith("Lower Fréchet distance than without it: ")
+    assert claim.statement.startswith("The Fréchet distance falls with ")
     assert "vs. 10.00 without it" in claim.evidence
     assert {claim.verdict for claim in by_label.values()} == {"not confirmed"}

@@ -66,7 +66,7 @@ def claims(study: str, results: Results) -> tuple[Claim, ...]:
 def steps(results: Results) -> list[Claim]:
     """On each step, against the one before it."""
     return [
-        _lowers(label, runs, before, than="the step before")
+        _lowers(label, runs, before, family="Step by step, the validation MSE falls with")
         for (_, before), (label, runs) in pairwise(results.rows("steps").items())
     ]
 
@@ -178,13 +178,13 @@ def sharp(results: Results) -> list[Claim]:
     codes, straight = SHARP_CODEBOOKS[0], SHARP_ESTIMATORS[0]
     mse, *others = (_sharp(results, codes, losses, straight) for losses in SHARP_LOSSES)
     found = [
-        _lowers(f"{losses.label} losses, straight-through, {codes.label}", runs, mse, FRECHET)
+        _lowers(f"{losses.label} ({straight.label}, {codes.label})", runs, mse, FRECHET)
         for losses, runs in zip(SHARP_LOSSES[1:], others, strict=True)
     ]
     for codes, losses in product(SHARP_CODEBOOKS, SHARP_LOSSES):
         before, *rotations = (_sharp(results, codes, losses, e) for e in SHARP_ESTIMATORS)
         for estimator, runs in zip(SHARP_ESTIMATORS[1:], rotations, strict=True):
-            label = f"{estimator.label} ({losses.label} losses, {codes.label})"
+            label = f"{estimator.label} ({losses.label}, {codes.label})"
             found.append(_lowers(label, runs, before, FRECHET))
     return found
 
@@ -266,10 +266,10 @@ def _lowers(
     runs: Sequence[Result],
     before: Sequence[Result],
     metric: Metric = VALIDATION,
-    than: str = "without it",
+    family: str = "",
 ) -> Claim:
-    family = f"Lower {metric.name} than {than}"
-    statement = f"{family}: {label}."
+    family = family or f"The {metric.name} falls with"
+    statement = f"{family} {label}."
     pairs = paired(runs, before, metric.value)
     if not pairs:
         claim = open_claim(statement, "runs without this change at the same seeds")

@@ -121,8 +121,8 @@ SHARP_ESTIMATORS = (
 _OFF = dict.fromkeys(("perceptual_weight", "adversarial_weight"), 0.0)
 SHARP_LOSSES = (
     Part("mse", "MSE", {"training": {**_OFF, "perceptual": None}}),
-    Part("perceptual", "perceptual", {"training": {"adversarial_weight": 0.0}}),
-    Part("adversarial", "adversarial", {}),
+    Part("perceptual", "perceptual loss", {"training": {"adversarial_weight": 0.0}}),
+    Part("adversarial", "perceptual and adversarial losses", {}),
 )
 _PLAIN = {"init": "uniform", "restart": 0.0, "decay": 0.99, "final_decay": None}
 SHARP_CODEBOOKS = (
