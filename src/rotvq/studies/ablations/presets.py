@@ -51,7 +51,7 @@ PRESETS: dict[str, Preset] = {
         seeds=2,
         generation=Generation(PRIORS["smoke"], 16),
     ),
-    # A few minutes per row on 2 cores; `best` and `plain` take half an hour per run, and `priors` a
+    # A few minutes per run on 2 cores; `best` and `plain` take half an hour per run, and `priors` a
     # quarter of an hour more per row.
     "cpu": Preset(
         bases={
@@ -60,7 +60,7 @@ PRESETS: dict[str, Preset] = {
             "best": _all_steps,
             "plain": _cpu.replace(quantizer=_straight),
             "sharp": _sharp.replace(
-                data={"train_images": 16384}, model={"width": 64}, training={"epochs": 6}
+                data={"train_images": 8192}, model={"width": 64}, training={"epochs": 6}
             ),
         },
         seeds=3,
