@@ -87,7 +87,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
     parser = Parser(
         prog="rotvq sample",
         description="Draw new images from a prior, or complete a picture from its upper rows.",
-        epilog="examples: rotvq sample runs/prior -n 64 --label cat --guidance 1.5 -o cats; "
+        epilog="examples: rotvq sample runs/prior -n 64 --label cat --guidance 3 -o cats; "
         "rotvq sample runs/prior --complete picture.png --keep-rows 4 -n 8 -o completed",
     )
     parser.add_argument("prior", type=Path, help="folder written by rotvq prior")
