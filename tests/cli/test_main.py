@@ -204,3 +204,9 @@ def test_a_run_may_have_a_name_that_is_not_text(rotvq, tiny, tmp_path):
         assert rotvq(*words).status == 0
     names = {name[:3] for name in os.listdir(os.fsencode(str(tmp_path)))}
     assert names == {b"caf"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_place_to_write_to_has_the_same_short_option_everywhere(rotvq, command):
+    said = rotvq(command, "--help").out
+    assert ("--out" in said) == ("-o " in said)

@@ -28,7 +28,11 @@ def run(argv: Sequence[str]) -> int:
         "--data", default="cifar10", help="source of labeled images (default: cifar10)"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("classifier"), help="output folder (default: classifier)"
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("classifier"),
+        help="output folder (default: classifier)",
     )
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument(

@@ -29,7 +29,7 @@ def run(argv: Sequence[str]) -> int:
         "photographs that come with scikit-learn, and write a report that compares them.",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("demo"), help="output folder (default: demo)"
+        "-o", "--out", type=Path, default=Path("demo"), help="output folder (default: demo)"
     )
     parser.add_argument(
         "--preset", choices=["demo", "smoke"], default="demo", help="size of the demo"

@@ -118,7 +118,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
         "rotvq classifier wrote to FOLDER",
     )
     parser.add_argument(
-        "--out", type=Path, help="JSON file to write (default: the record of the run)"
+        "-o", "--out", type=Path, help="JSON file to write (default: the record of the run)"
     )
     options = parser.parse_args(argv)
     check_positive(options, "batch_size")

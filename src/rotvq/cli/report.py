@@ -23,6 +23,7 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument("runs", type=Path, nargs="+", help="run folders written by rotvq train")
     parser.add_argument(
+        "-o",
         "--out",
         type=Path,
         help="output folder (default: the run's folder, or report for several runs)",

@@ -144,7 +144,9 @@ def _parse(
         help="size of the studies (default: cpu)",
     )
     parser.add_argument("--data", help="source of the images (default: the preset's)")
-    parser.add_argument("--out", type=Path, help=f"output folder (default: {suite.name}/PRESET)")
+    parser.add_argument(
+        "-o", "--out", type=Path, help=f"output folder (default: {suite.name}/PRESET)"
+    )
     parser.add_argument(
         "--variants", nargs="+", default=[], metavar="NAME", help="run only these variants"
     )

@@ -31,7 +31,7 @@ def add_run_options(parser: argparse.ArgumentParser, presets: Iterable[str], fol
         folder: the default of --out, for the help.
     """
     parser.add_argument("--preset", choices=[*presets], help="configuration to start from")
-    parser.add_argument("--out", help=f"run folder (default: {folder})")
+    parser.add_argument("-o", "--out", help=f"run folder (default: {folder})")
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in --out, or start it"
     )

@@ -56,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
         help="values of an option of rotvq train (repeatable: every combination is a run)",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("sweep"), help="output folder (default: sweep)"
+        "-o", "--out", type=Path, default=Path("sweep"), help="output folder (default: sweep)"
     )
     options, rest = parser.parse_known_args(argv)
     terminal = Terminal()
