@@ -465,3 +465,12 @@ def test_the_table_of_guidance_and_its_choice_say_what_their_records_say():
     text = f"a Fréchet distance of {distance:.2f} to the test split, and {100 * accuracy:.1f} %"
     assert text in page
     assert f"{100 * accuracy:.0f} % of its samples" in (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_error_and_bits_says_what_its_record_says():
+    page = (ROOT / "docs/generation.md").read_text().replace(" (default)", "")
+    rows = json.loads((ROOT / "results/benchmarks/rate_search_cpu.json").read_text())["rows"]
+    for row in rows:
+        label = f"effort {row['effort']}" + (f", λ = {row['weight']:g}" if row["weight"] else "")
+        values = (1e3 * row["mse"], row["bits_per_image"], 1e3 * row["gaussian_distortion"])
+        assert "| {} | {:.2f} | {:.0f} | {:.2f} | ".format(label, *values) in page
