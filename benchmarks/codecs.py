@@ -6,7 +6,8 @@ tuned for squared error and without chroma subsampling where it has the choice. 
 applies to all images of a layout, so easy images take fewer bits than hard ones.
 
     apt-get install ffmpeg      # with libaom and libx265, as Debian builds it
-    python benchmarks/codecs.py [--data data/cifar10] [--out results/codecs]
+    python benchmarks/codecs.py [--data data/cifar10] [--out results/codecs/cifar10.json]
+    python benchmarks/codecs.py --bits 500 --codecs x265/mosaic AV1/mosaic --out FILE
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -37,6 +38,7 @@ from rotvq.files import write_json
 from rotvq.training import environment
 
 BITS = (640, 768)
+"""Of 64 tokens with 1,024 and 4,096 codes."""
 SIDE = 64
 """Images along each edge of the mosaic."""
 
@@ -182,8 +184,10 @@ CODECS = [
 ]
 
 
-def measured(codec: Codec, images: Pictures, singles: int) -> dict[str, Any]:
-    """A codec at every rate of BITS, on a mosaic or on a number of single images."""
+def measured(
+    codec: Codec, images: Pictures, singles: int, targets: Sequence[int]
+) -> dict[str, Any]:
+    """A codec at some rates, in bits per image, on a mosaic or on a number of single images."""
     mosaic = codec.layout == "mosaic"
     images = images[: SIDE**2 if mosaic else singles]
     levels = LEVELS[codec.name]
@@ -202,7 +206,7 @@ def measured(codec: Codec, images: Pictures, singles: int) -> dict[str, Any]:
         return run(place)["bits_per_image"]
 
     rates: dict[str, Any] = {}
-    for bits in BITS:
+    for bits in targets:
         settings = [run(place) for place in bracket(rate, len(levels), codec.start, bits)]
         rates[str(bits)] = {"settings": settings}
         if len(settings) == 2:
@@ -216,15 +220,15 @@ def measured(codec: Codec, images: Pictures, singles: int) -> dict[str, Any]:
     }
 
 
-def bounds(train: Any, test: Any) -> dict[str, dict[str, float]]:
-    """The Gaussian rate-distortion bound at every rate of BITS."""
+def bounds(train: Any, test: Any, rates: Sequence[int]) -> dict[str, dict[str, float]]:
+    """The Gaussian rate-distortion bound at some rates, in bits per image."""
     fitted, held_out = variances(train), held_out_variances(train, test)
     return {
         str(bits): {
             "training": gaussian_distortion(fitted, bits),
             "held_out": gaussian_distortion(held_out, bits),
         }
-        for bits in BITS
+        for bits in rates
     }
 
 
@@ -268,7 +272,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", default="data/cifar10", help="CIFAR-10")
     parser.add_argument("--singles", type=int, default=1024, help="images in frames and files")
-    parser.add_argument("--out", type=Path, default=Path("results/codecs"))
+    parser.add_argument("--bits", type=int, nargs="+", default=BITS, help="rates, per image")
+    named = {f"{codec.name}/{codec.layout}": codec for codec in CODECS}
+    parser.add_argument("--codecs", nargs="+", choices=named, default=[*named])
+    parser.add_argument("--out", type=Path, default=Path("results/codecs/cifar10.json"))
     options = parser.parse_args()
     if lack := missing():
         sys.exit(f"{lack} On Debian and Ubuntu: apt-get install ffmpeg; pip install -U pillow")
@@ -276,21 +283,21 @@ def main() -> None:
     data = load(options.data)
     images = data.test.images.transpose(0, 2, 3, 1)
     record: dict[str, Any] = {
-        "what": "image codecs on CIFAR-10 test images at the rates of 64 tokens of 10 and 12 bits",
+        "what": "image codecs on CIFAR-10 test images",
         "command": shlex.join(["python", *sys.argv]),
         "protocol": PROTOCOL,
         "layouts": LAYOUTS,
-        "gaussian_bound": bounds(data.train.images, data.test.images),
+        "gaussian_bound": bounds(data.train.images, data.test.images, options.bits),
         "codecs": [],
         "data": {"name": data.name, "notes": data.notes},
         "hardware": environment.hardware(torch.device("cpu")),
         "versions": environment.versions() | versions(),
         "git": git,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    for codec in CODECS:
-        record["codecs"].append(measured(codec, images, options.singles))
-        write_json(options.out / "cifar10.json", record)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    for name in options.codecs:
+        record["codecs"].append(measured(named[name], images, options.singles, options.bits))
+        write_json(options.out, record)
 
 
 if __name__ == "__main__":
