@@ -38,7 +38,6 @@ SMALLER = {
     "--training.epochs 4": "",
     "rotvq sweep --preset smoke": f"rotvq sweep --preset smoke {TINY}",
     "FOLDER-OF-PICTURES": "photos",
-    "FOLDER-OF-A-RUN": "runs/tokens",
     "FOLDER": "photos",
     "cifar-10-python.tar.gz": "embedded:photos",
 }

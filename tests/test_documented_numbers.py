@@ -263,7 +263,7 @@ def test_the_bundled_models_are_as_good_as_the_records_say(model):
         row = f"| {label} | {each} | {means} | {mean_of_all['psnr_per_image']:.2f} |"
         assert row in page("docs/results.md")
     short = [f"{everyday[c]['psnr_per_image']:.2f}" for c in ("effort 4", "JPEG", "WEBP")]
-    (line,) = (r for r in page("docs/tokens.md").splitlines() if r.startswith(f"| `{model}` | one"))
+    (line,) = (r for r in page("docs/models.md").splitlines() if r.startswith(f"| `{model}` | one"))
     assert line.endswith(f"| {' | '.join(short)} |")
 
 

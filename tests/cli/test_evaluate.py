@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from rotvq.model import VQVAE
 from rotvq.names import DEFAULT_EFFORT
 from rotvq.report import tiles
 from rotvq.run_record import load_run
@@ -58,6 +59,34 @@ def test_other_data_goes_to_a_file_of_its_own(rotvq, trained, tmp_path, make_ima
     assert read(trained / "evaluation.json")["images"] == 12
 
 
+def test_a_saved_model_is_measured_like_the_run_that_trained_it(
+    rotvq, trained, tmp_path, make_images
+):
+    other = make_images(tmp_path / "others", {"train": 3, "test": 5}, 24, 16)
+    saved, words = tmp_path / "saved", ["--data", other, "-o"]
+    VQVAE.from_pretrained(trained).save_pretrained(saved)
+    error = rotvq("evaluate", saved).error
+    assert "--data: expected images" in error and str(saved) in error
+    records = []
+    for model, out in ((trained, tmp_path / "run.json"), (saved, tmp_path / "saved.json")):
+        assert rotvq("evaluate", model, *words, out).status == 0
+        records.append(read(out))
+    assert records[0]["metrics"] == records[1]["metrics"]
+    assert records[0]["counts"] == records[1]["counts"]
+
+
+def test_a_bundled_model_is_measured_on_images_of_a_size(rotvq, tmp_path, make_images):
+    data = make_images(tmp_path / "data", {"train": 1, "test": 3}, 40, 48)
+    out = tmp_path / "out.json"
+    assert "--data: expected images" in rotvq("evaluate", "rotvq-f4").error
+    assert "--size: expected --data" in rotvq("evaluate", "rotvq-f4", "--size", 32).error
+    bad = rotvq("evaluate", "rotvq-f4", "--data", data, "--size", "big", "-o", out).error
+    assert "big" in bad and not out.exists()
+    assert rotvq("evaluate", "rotvq-f4", "--data", data, "--size", 32, "-o", out).status == 0
+    assert sum(read(out)["counts"]) == 3 * 64
+    assert read(out)["metrics"]["bits_per_image"] == 640
+
+
 def test_changed_images_are_refused(rotvq, trained, tmp_path, make_images):
     other = make_images(tmp_path / "others", {"train": 40, "test": 11})
     config = (trained / "config.yaml").read_text()
@@ -88,7 +117,7 @@ def test_bad_options_are_one_line(rotvq, trained, words, named):
 def test_a_folder_without_a_run_is_refused(rotvq, tmp_path):
     assert str(tmp_path) in rotvq("evaluate", tmp_path).error
     assert "nowhere" in rotvq("evaluate", tmp_path / "nowhere").error
-    assert "run" in rotvq("evaluate").error
+    assert "model" in rotvq("evaluate").error
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,15 @@
-"""rotvq evaluate: compute every metric of a trained run over a whole split."""
+"""rotvq evaluate: compute every metric of a trained model over a whole split."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rotvq import run_folder
+from rotvq import bundled, run_folder
+from rotvq.cli.coding import load_model
 from rotvq.cli.images import load_images
 from rotvq.cli.options import Parser, add_effort, check_positive
 from rotvq.cli.progress import summary
@@ -16,7 +17,7 @@ from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 from rotvq.guarded import read_json
 from rotvq.run_record import lookup
-from rotvq.training.config import DataConfig
+from rotvq.training.config import Config, DataConfig
 from rotvq.training.folder import check_same_data, read_config
 
 if TYPE_CHECKING:
@@ -27,28 +28,31 @@ if TYPE_CHECKING:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Evaluate a run and write the record. Returns the exit status."""
+    """Evaluate a model and write the record. Returns the exit status."""
     options = _parse(argv)
-    config = read_config(options.run)
-    if options.data:
-        config = replace(config, data=DataConfig(source=options.data, size=config.data.size))
+    folder = Path(options.model)
+    saved = bool(bundled.find(options.model)) or not run_folder.is_run(folder)
+    config = _config(options, folder, saved)
     terminal = Terminal()
+    model = load_model(options.model).cpu() if saved else None
+    if model:
+        config = config.replace(model={"channels": model.channels})
     data = load_images(config)
     # Imported late, because torch is slow to import: bad input is reported first.
     from rotvq.evaluation import classifier_metrics, perceptual
     from rotvq.evaluation.evaluate import evaluate
     from rotvq.files import write_json
     from rotvq.model.level_search import LevelSearch
-    from rotvq.training.build import load_model
+    from rotvq.training.build import load_model as load_run
     from rotvq.training.images import limited, on_device, sizes
 
-    model = load_model(options.run)
+    model = model or load_run(folder)
     images = {
         "train": on_device(data.train, config.data.train_images, "cpu"),
         "test": on_device(data.test, config.data.test_images, "cpu"),
     }
     if not options.data:
-        check_same_data(options.run, sizes(images))
+        check_same_data(folder, sizes(images))
     wanted = images[options.split]
     asked = {name: getattr(options, name) for name in perceptual.NETWORKS}
     networks = {
@@ -61,7 +65,7 @@ def run(argv: Sequence[str]) -> int:
         split = data.train if training else data.test
         limit = config.data.train_images if training else config.data.test_images
         meters.append(_classifier_metrics(options.classifier, limited(split, limit)))
-        classifiers = _classifiers(options.classifier, options.run)
+        classifiers = _classifiers(options.classifier, folder)
     search = LevelSearch(model, options.effort)
     with terminal.counting(len(wanted), "evaluating") as advance:
         record = evaluate(
@@ -79,11 +83,11 @@ def run(argv: Sequence[str]) -> int:
     record["metrics"] |= found
     record["protocol"] |= {name: protocol[name] for name in found}
     record |= {"data": data.name, **classifiers}
-    out = options.out or options.run / run_folder.evaluation(options.split, options.effort)
+    out = options.out or folder / run_folder.evaluation(options.split, options.effort)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, record)
     if options.effort and options.split == "test" and not options.out:
-        _draw(options.run, model, search)
+        _draw(folder, model, search)
     for line in summary(record):
         terminal.say(line)
     for name, value in found.items():
@@ -95,11 +99,23 @@ def run(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> Namespace:
     parser = Parser(
         prog="rotvq evaluate",
-        description="Compute every metric of a trained run over a whole split.",
+        description="Compute every metric of a trained model over a whole split.",
+        epilog="examples: rotvq evaluate runs/mine --effort 4; "
+        "rotvq evaluate rotvq-f4 --data FOLDER --size 64 -o evaluation.json",
     )
-    parser.add_argument("run", type=Path, help="folder written by rotvq train")
+    parser.add_argument(
+        "model",
+        help="folder written by rotvq train; with --data also a bundled model "
+        f"({bundled.listed()}), the folder of a saved model, or owner/name on the Hub",
+    )
     parser.add_argument("--split", choices=["test", "train"], default="test")
-    parser.add_argument("--data", help="evaluate on this data source instead; requires --out")
+    parser.add_argument("--data", help="evaluate on this data source; requires --out")
+    parser.add_argument(
+        "--size",
+        metavar="N",
+        help="with --data: side in pixels, or HEIGHTxWIDTH, to resize and crop images to (default: "
+        "that of the run; their own)",
+    )
     parser.add_argument("--batch-size", type=int, default=128, help="images per batch")
     add_effort(parser)
     for metric, what in (("rfid", "Inception"), ("lpips", "VGG16")):
@@ -127,9 +143,29 @@ def _parse(argv: Sequence[str]) -> Namespace:
             "--data: expected --out with it, because the run's record is only for its own data; "
             "got none. Pass --out FILE."
         )
+    if options.size and not options.data:
+        raise UserError("--size: expected --data SOURCE with it; got none.")
     if options.out:
         _check_record(options.out)
     return options
+
+
+def _config(options: Namespace, folder: Path, saved: bool) -> Config:
+    """The configuration of the run, or the default one of a saved model, with the images asked for.
+
+    Raises:
+        UserError: there is no run, or a saved model without --data.
+    """
+    if not options.data:
+        if bundled.find(options.model) or (saved and (folder / run_folder.MODEL).exists()):
+            raise UserError(
+                f"--data: expected images to evaluate {options.model} on, which is no run with "
+                "images of its own; got none. Pass --data SOURCE --out FILE."
+            )
+        return read_config(folder)
+    config = Config() if saved else read_config(folder)
+    size = int(options.size) if (options.size or "").isdecimal() else options.size
+    return config.replace(data=asdict(DataConfig(options.data, size or config.data.size)))
 
 
 def _classifier_metrics(folder: Path, split: ImageSplit) -> ClassifierMetrics:
@@ -151,7 +187,7 @@ def _classifiers(folder: Path, run: Path) -> dict[str, Any]:
     from rotvq.evaluation.classifier import describe_classifier
 
     described = describe_classifier(folder)
-    before = run_folder.read_record(run, run_folder.RUN)
+    before = run_folder.read_record(run, run_folder.RUN) if run_folder.is_run(run) else {}
     if lookup(before, "perceptual.weights") == described["weights"]:
         raise UserError(
             f"--classifier: expected another classifier than the one of the run's perceptual loss; "
