@@ -358,8 +358,8 @@ CODEC_NAMES = {"WEBP": "WebP"}
 QUALITY = {"psnr_per_image": 2, "ssim": 3, "ssim_uniform_7x7": 3}
 
 
-def codecs() -> dict:
-    return json.loads((RECORDS / "codecs" / "cifar10.json").read_text())
+def codecs(name: str = "cifar10") -> dict:
+    return json.loads((RECORDS / f"codecs/{name}.json").read_text())
 
 
 def test_the_rows_of_the_codecs_say_what_their_records_say():
@@ -443,6 +443,15 @@ def test_the_table_of_bits_under_a_prior_says_what_its_record_says():
     ):
         assert f"| {label} | {per_token:.2f} | {per_image:.1f} |" in page
     assert f"At a mean of {coded:.1f} bits" in page
+    found = codecs("mean_bits")
+    rows = {f"{c['codec']}, {c['layout']}": c["bits"]["500"]["mse"] for c in found["codecs"]}
+    for name, bound in found["gaussian_bound"]["500"].items():
+        rows[f"Gaussian bound, {name.replace('_', '-')} images"] = bound
+    for label, mse in rows.items():
+        assert f"| {label} | 500 | {1e3 * mse:.2f} |" in page
+    best = effort(0)["metrics"]["mse"]
+    assert f"| preset `best` | {coded:.1f} | **{1e3 * best:.2f}** |" in page
+    assert best < min(rows.values())
     assert f"{coded:.0f} of these 640 bits under a prior" in (ROOT / "docs/results.md").read_text()
 
 
