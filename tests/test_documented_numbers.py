@@ -483,3 +483,21 @@ def test_the_table_of_error_and_bits_says_what_its_record_says():
         label = f"effort {row['effort']}" + (f", λ = {row['weight']:g}" if row["weight"] else "")
         values = (1e3 * row["mse"], row["bits_per_image"], 1e3 * row["gaussian_distortion"])
         assert "| {} | {:.2f} | {:.0f} | {:.2f} | ".format(label, *values) in page
+
+
+def test_the_table_of_sharp_pictures_says_what_the_records_say():
+    text = page("docs/sharp.md").replace("**", "")
+    for name in ("best", "sharp"):
+        (found,) = runs(name)
+        values = (
+            f"{found['frechet_distance']:.2f}",
+            *(f"{100 * found[key]:.1f} %" for key in ("accuracy_reconstruction", "agreement")),
+            f"{found['sharpness']:.2f}",
+            f"{1e3 * found['mse']:.2f}",
+            f"{found['ssim']:.3f}",
+            f"{found['perplexity']:.0f}",
+        )
+        assert f"| `{name}` | {' | '.join(values)} |" in text
+        assert f"it classifies {100 * found['accuracy_original']:.1f} % of the" in text
+    record = json.loads((RECORDS / "sharp/evaluation.json").read_text())
+    assert record["classifier"]["weights"] != record["perceptual"]["weights"]

@@ -170,7 +170,7 @@ def test_two_runs_are_shown_side_by_side_with_the_change(make_run, tmp_path):
     html, md = _report(tmp_path / "out", a, b)
 
     assert "a and b compared" in Outline(html).headings
-    assert "b is best: 26.02 dB, against 23.01 dB of a." in html
+    assert "b has the smaller error: 26.02 dB, against 23.01 dB of a." in html
     assert "they differ in quantizer.codebook_size." in html
     assert "| quantizer.codebook_size | 64 | 32 |  |" in md
     assert "| MSE | 0.02 | **0.01** | −50.0 % |" in md

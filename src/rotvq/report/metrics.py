@@ -75,6 +75,10 @@ def _decimals(digits: int) -> Callable[[float], str]:
     return lambda value: f"{value:,.{digits}f}"
 
 
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
 def _significant(value: float) -> str:
     return f"{value:.4g}"
 
@@ -107,6 +111,29 @@ METRICS = (
         "SSIM, uniform 7x7 window", _evaluated("ssim_uniform_7x7"), _decimals(4), max,
         differs=_points(4),
     ),
+    Metric("Sharpness, energy of edges / originals'", _evaluated("sharpness"), _decimals(2)),
+    Metric(
+        "Fréchet distance, evaluating classifier",
+        _evaluated("frechet_distance"),
+        _decimals(2),
+        min,
+        "Fréchet distance",
+    ),
+    Metric(
+        "Classified correctly",
+        _evaluated("accuracy_reconstruction"),
+        _percent,
+        max,
+        "Classified correctly",
+        _points(1, 100, " points"),
+    ),
+    Metric(
+        "Classified as their originals",
+        _evaluated("agreement"),
+        _percent,
+        max,
+        differs=_points(1, 100, " points"),
+    ),
     Metric("rFID", _evaluated("rfid"), _decimals(2), min, "rFID"),
     Metric("LPIPS", _evaluated("lpips"), _decimals(4), min, "LPIPS"),
     Metric("Perplexity", _evaluated("perplexity"), _decimals(1), max, "Perplexity"),
@@ -115,7 +142,7 @@ METRICS = (
     Metric(
         "Usage, codes used / K",
         _evaluated("usage"),
-        lambda value: f"{100 * value:.1f} %",
+        _percent,
         max,
         "Usage",
         _points(1, 100, " points"),

@@ -19,10 +19,12 @@ def one(run: RunRecord) -> str:
 
 
 def comparison(runs: Sequence[RunRecord]) -> str:
-    """Which run is best by how much, and how the runs differ."""
+    """Which run has the smallest error, by how much, and how the runs differ."""
     best, *others = ranked(runs)
     rest = tables.listed([f"{_score(run)} of {run.label}" for run in others])
-    answer = f"{best.label} is best: {_score(best)}, against {rest}."
+    least = "smaller" if len(runs) == 2 else "smallest"
+    what = f"takes the {least} number of bits" if best.is_prior else f"has the {least} error"
+    answer = f"{best.label} {what}: {_score(best)}, against {rest}."
     if not tables.comparable(runs) or not math.isfinite(error(best)):
         said = tables.listed([f"{run.label} ({tables.describe(run)})" for run in runs])
         answer = f"A comparison of {said}."
