@@ -95,6 +95,11 @@ OPTIONS: tuple[tuple[str, str, tuple[Changes, ...]], ...] = (
     ),
     ("cosine", "cosine codes", ({"quantizer": {"metric": "cosine"}},)),
     ("lookup_free", "lookup-free quantization, 10 bits", (_binary("lookup_free"),)),
+    (
+        "lookup_free_entropy",
+        "lookup-free quantization, 10 bits, entropy loss 0.01",
+        (_binary("lookup_free"), {"training": {"entropy_weight": 0.01}}),
+    ),
     ("spherical", "binary spherical quantization, 10 bits", (_binary("spherical"),)),
     ("averaged_weights", "averaged weights, decay 0.999", ({"training": {"ema_decay": 0.999}},)),
     ("muon", "Muon", ({"training": {"optimizer": "muon"}},)),
