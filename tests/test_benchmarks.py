@@ -34,6 +34,17 @@ def test_the_speed_page_says_what_was_measured(record):
         assert re.search(rf"{k:,}.*{times:.1f}", speed), (k, times)
 
 
+def test_the_rows_of_one_thread_say_what_their_record_says():
+    record = json.loads((RESULTS / "one_thread/quantizer_cpu.json").read_text())
+    assert record["hardware"]["threads"] == 1
+    speed = (RESULTS.parents[1] / "docs/speed.md").read_text()
+    for row in record["rows"]:
+        _, d, k, _, ours, peer, product, memory, of_peer = page.cells(row)
+        ours, peer = f"{float(ours.split()[0]):.0f}", peer.split()[0]
+        cells = (k, d, f"{ours} ms", peer, product, f"{memory} MiB", f"{of_peer} MiB")
+        assert f"| {' | '.join(cells)} |" in speed
+
+
 def test_the_speed_page_says_how_fast_data_sets_are_encoded():
     record = json.loads((RESULTS / "encoding_cpu.json").read_text())
     (row,) = (row for row in record["rows"] if row["preset"] == "best")
