@@ -113,8 +113,8 @@ def _parse(argv: Sequence[str]) -> Namespace:
     parser.add_argument(
         "--size",
         metavar="N",
-        help="with --data: side in pixels, or HEIGHTxWIDTH, to resize and crop images to (default: the "
-        "run's, or the size they have)",
+        help="with --data: side in pixels, or HEIGHTxWIDTH, to resize and crop images to (default: "
+        "the run's, or the size they have)",
     )
     parser.add_argument("--batch-size", type=int, default=128, help="images per batch")
     add_effort(parser)
