@@ -95,6 +95,7 @@ OPTIONS = {
     "cosine codes, as in ViT-VQGAN": "options/cosine",
     "finite scalar quantization, 4x4x4x4x4": "options/fsq",
     "binary spherical quantization, 10 bits": "options/spherical",
+    "lookup-free quantization, 10 bits, entropy loss 0.01": "options/lookup_free_entropy",
     "lookup-free quantization, 10 bits": "options/lookup_free",
     "rotation, β = 4": "options/rotation_beta",
     "averaged weights, decay 0.999": "options/averaged_weights",
