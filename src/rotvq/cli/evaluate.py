@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def run(argv: Sequence[str]) -> int:
     """Evaluate a model and write the record. Returns the exit status."""
     options = _parse(argv)
-    folder = Path(options.model)
-    saved = bool(bundled.find(options.model)) or not run_folder.is_run(folder)
+    folder = bundled.find(options.model) or Path(options.model)
+    saved = not run_folder.is_run(folder)
     config = _config(options, folder, saved)
     terminal = Terminal()
     model = load_model(options.model).cpu() if saved else None
@@ -157,15 +157,14 @@ def _config(options: Namespace, folder: Path, saved: bool) -> Config:
         UserError: there is no run, or a saved model without --data.
     """
     if not options.data:
-        if bundled.find(options.model) or (saved and (folder / run_folder.MODEL).exists()):
+        if saved and (folder / run_folder.MODEL).exists():
             raise UserError(
                 f"--data: expected images to evaluate {options.model} on, which is no run with "
                 "images of its own; got none. Pass --data SOURCE --out FILE."
             )
         return read_config(folder)
     config = Config() if saved else read_config(folder)
-    size = int(options.size) if (options.size or "").isdecimal() else options.size
-    return config.replace(data=asdict(DataConfig(options.data, size or config.data.size)))
+    return replace(config, data=DataConfig(options.data, options.size or config.data.size))
 
 
 def _classifier_metrics(folder: Path, split: ImageSplit) -> ClassifierMetrics:

@@ -5,12 +5,12 @@ import { psnr, toCanvas } from "./pixels.js";
 import * as server from "./server.js";
 
 const running = new Set(), waiting = new Set();
-const busy = () => { $("decoded").ariaBusy = running.size > 0; };
+const tell = () => { $("decoded").ariaBusy = running.size > 0; };
 
 export async function refresh(number) {
   if (running.has(number)) { waiting.add(number); return; }
   running.add(number);
-  busy();
+  tell();
   do {
     waiting.delete(number);
     await attempt(async () => {
@@ -23,5 +23,5 @@ export async function refresh(number) {
     });
   } while (waiting.has(number));
   running.delete(number);
-  busy();
+  tell();
 }
