@@ -26,7 +26,7 @@ from rotvq.model.levels import number_of_bits
 PROTOCOL = {
     "images": "every image of the split, once, in order, at its own size",
     "range": "pixels x/127.5 - 1 in [-1, 1]; the decoder's output is neither rounded nor clipped",
-    "precision": "float32 throughout, the model in evaluation mode; nothing in it changes",
+    "precision": "float32; the model is in evaluation mode and is not modified",
     "mse": "mean squared error on [-1, 1] of images decoded from their indices alone",
     "forward_mse": "the same for the forward pass; differs from mse if the quantizer's output is "
     "not a code (the released reflection)",
@@ -60,8 +60,8 @@ SEVERAL_LEVELS = {
 """Added to the protocol for a residual quantizer."""
 
 SEARCHED = {
-    "precision": "float32 throughout, except that the search for tokens decodes in bf16 where the "
-    "processor computes in bf16; the model in evaluation mode; nothing in it changes",
+    "precision": "float32, except that the search for tokens decodes in bf16 where the processor "
+    "computes in bf16; the model is in evaluation mode and is not modified",
     "effort": "the tokens that images are decoded from, and whose use is counted, were searched "
     "for at this effort to lower the squared error of each image (rotvq.model.token_search); "
     "forward_mse, losses and relative_error are those of the nearest codes",

@@ -156,8 +156,8 @@ def codes(looks: Looks | None) -> tuple[Picture, ...]:
     content = BytesIO()
     sheet = codebook.sheet(looks.codes)
     sheet.save(content, format="PNG", optimize=True)
-    alt = "Every code, decoded in the middle of a mid-gray image."
-    caption = "Every code, decoded in the middle of a mid-gray image; similar codes side by side."
+    alt = "Every code, decoded at the center of a mid-gray image."
+    caption = f"{alt.rstrip('.')}, with similar codes next to each other."
     return (Picture("codebook.png", content.getvalue(), sheet.width // 2, alt, caption),)
 
 
