@@ -11,6 +11,7 @@ import pytest
 from rotvq.cli.study_progress import StudyProgress, _Work
 from rotvq.data_processing import ImageData, ImageSplit
 from rotvq.errors import UserError
+from rotvq.studies.ablations import SUITE as ABLATIONS
 from rotvq.studies.paper import SUITE
 from rotvq.studies.plan import make_plan
 
@@ -110,6 +111,39 @@ def test_each_end_is_a_line_and_failures_are_counted(capsys, clock, plan, data):
         "60 s left",
         "table3/beta_0.5/seed_0 failed: training: the [loss] is nan.",
     ]
+
+
+def test_a_prior_is_followed_and_counted_like_the_training_before_it(clock, tmp_path, data):
+    (run,) = make_plan(ABLATIONS, "smoke", tmp_path, studies=["priors"], variants=["fsq"])
+    work = _Work([run], images=600)
+    size = 512 + 2 * 512
+    assert run.prior and work.total == size
+    finish(run)
+    assert work.done() == 512, "the prior is left"
+    progress = StudyProgress([run])
+    with progress.following(data) as callback:
+        callback.on_run_begin(run)
+        clock.now += 10
+        callback.on_images(128, SimpleNamespace(bits_per_token=7.654))
+        assert callback.work.done() == 512 + 128
+        assert callback.work.time_left() == "70 s left", "896 images at 12.8 a second"
+        assert callback.bar.details.endswith("prior, 7.65 bits per token")
+    finish(run, run.measures)
+    assert work.done() == size
+
+
+def test_a_prior_that_was_stopped_is_not_faster_than_it_is(clock, tmp_path):
+    (run,) = make_plan(ABLATIONS, "smoke", tmp_path, studies=["priors"], variants=["fsq"])
+    finish(run)
+    (run.folder / "prior").mkdir()
+    (run.folder / "prior/config.yaml").write_text("")
+    work = _Work([run], images=600)
+    work.start(run)
+    clock.now += 10
+    work.update(run, 256)
+    assert (work.done(), work.time_left()) == (768, "time left unknown")
+    work.update(run, 384)
+    assert work.time_left() == "50 s left", "640 images at 12.8 a second"
 
 
 def test_a_metric_that_is_not_finite_is_shown_as_nan(capsys, plan, data, monkeypatch):

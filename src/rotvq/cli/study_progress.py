@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rich.progress import BarColumn, TextColumn
 
@@ -19,10 +19,7 @@ from rotvq.data_processing import ImageData
 from rotvq.errors import UserError
 from rotvq.run_record import load_evaluation
 from rotvq.studies.callbacks import StudyCallback
-from rotvq.studies.plan import Run
-
-if TYPE_CHECKING:
-    from rotvq.evaluation.metrics import Means
+from rotvq.studies.plan import PRIOR, Run
 
 
 class StudyProgress(Terminal):
@@ -69,10 +66,10 @@ class _Following(StudyCallback):
         self.work.start(run)
         self.bar.details = run.name
 
-    def on_images(self, images: int, means: Means) -> None:
+    def on_images(self, images: int, means: Any) -> None:
         bar, work = self.bar, self.work
         work.update(self.run, images)
-        bar.details = f"{self.run.name}  mse {means.reconstruction_loss:.4f}"
+        bar.details = f"{self.run.name}  {_value(means)}"
         bar.update(bar.task_ids[0], completed=work.done(), left=work.time_left())
         if self.progress.live:
             percent = f"{work.done() / work.total:.0%}"
@@ -98,10 +95,12 @@ class _Work:
 
     def __init__(self, plan: Sequence[Run], images: int) -> None:
         self.runs = {run.folder: run for run in plan}
-        self.sizes = {
-            folder: run.config.training.epochs * min(images, run.config.data.train_images or images)
-            for folder, run in self.runs.items()
-        }
+        self.models, self.sizes = {}, {}
+        for folder, run in self.runs.items():
+            own = min(images, run.config.data.train_images or images)
+            self.models[folder] = run.config.training.epochs * own
+            prior = run.prior.training.epochs * own if run.prior else 0
+            self.sizes[folder] = self.models[folder] + prior
         self.total = sum(self.sizes.values())
         self.seen: dict[Path, int] = {}
         self.resumed: set[Path] = set()
@@ -110,23 +109,26 @@ class _Work:
 
     def start(self, run: Run) -> None:
         """Note that a run starts or resumes."""
-        if run_folder.is_run(run.folder) and not run.trained:
+        if run_folder.is_run(run.folder / PRIOR if run.trained else run.folder):
             self.resumed.add(run.folder)
 
     def update(self, run: Run, images: int) -> None:
-        """Note how many images a run has been trained on in total."""
+        """Note how many images a run, or then its prior, has been trained on in total."""
         if run.folder in self.resumed:
             # Images from before it was stopped do not count towards the current speed.
             self.resumed.remove(run.folder)
             self.before += images
-        self.seen[run.folder] = images
+        self.seen[run.folder] = images + (self.models[run.folder] if run.trained else 0)
 
     def done(self) -> int:
         """Images trained on by this process and, in finished runs, by other processes."""
-        return sum(
-            self.sizes[folder] if run.trained else self.seen.get(folder, 0)
-            for folder, run in self.runs.items()
-        )
+        return sum(self._done(run) for run in self.runs.values())
+
+    def _done(self, run: Run) -> int:
+        if run.done:
+            return self.sizes[run.folder]
+        trained = self.models[run.folder] if run.trained else 0
+        return max(trained, self.seen.get(run.folder, 0))
 
     def time_left(self) -> str:
         """The time left as text, from the speed since the start."""
@@ -134,6 +136,13 @@ class _Work:
         if done == self.before:
             return "time left unknown"
         return f"{duration((self.total - done) * elapsed / (done - self.before))} left"
+
+
+def _value(means: Any) -> str:
+    """The quality so far, of a tokenizer or of a prior."""
+    if hasattr(means, "bits_per_token"):
+        return f"prior, {means.bits_per_token:.2f} bits per token"
+    return f"mse {means.reconstruction_loss:.4f}"
 
 
 def _result(run: Run) -> str:

@@ -18,7 +18,7 @@ from rotvq.generation.config import Sampling
 from rotvq.model import VQVAE
 from rotvq.studies.classifier import weights_of
 from rotvq.studies.curves import GUIDANCE, TEMPERATURES, curve
-from rotvq.studies.plan import Run
+from rotvq.studies.plan import PRIOR, Run
 from rotvq.studies.shared import CLASSIFIER, Shared
 from rotvq.training.build import load_model
 from rotvq.training.images import limited, on_device
@@ -26,9 +26,6 @@ from rotvq.training.images import limited, on_device
 if TYPE_CHECKING:
     from rotvq.generation import Prior
     from rotvq.generation.data import PriorData
-
-PRIOR = "prior"
-"""The folder of the prior's run, in that of the model's."""
 
 _BITS = (
     "bits_per_token",
@@ -67,7 +64,7 @@ def generation(run: Run, shared: Shared) -> dict[str, Any]:
         trainer.resume()
     else:
         trainer.begin(f"the prior of {run.name}")
-    found = trainer.run()["metrics"]
+    found = trainer.run([shared.callback])["metrics"]
     metrics = {name: found[name] for name in _BITS if name in found}
     bound = gaussian_distortion(shared.variances, metrics["bits_per_image"])
     metrics["gaussian_distortion"] = bound

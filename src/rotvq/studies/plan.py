@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from rotvq import __version__, run_folder
 from rotvq.errors import UserError
+from rotvq.generation.config import PriorConfig
 from rotvq.studies.study import Generation, Preset, Study, Suite, Variant
 from rotvq.training.config import Config, differing
 from rotvq.training.folder import read_config
@@ -17,6 +18,9 @@ T = TypeVar("T")
 
 PERCEPTUAL = "perceptual"
 """In the folder of all records: the classifier of the perceptual loss."""
+
+PRIOR = "prior"
+"""In a run's folder: the run of the prior over its tokens."""
 
 GRADIENTS = "gradients.json"
 """In a run's folder: the gradient norm of each parameter after each epoch."""
@@ -58,6 +62,13 @@ class Run:
     def missing(self) -> tuple[str, ...]:
         """The measurements that are not made yet."""
         return tuple(name for name in self.measures if not (self.folder / f"{name}.json").exists())
+
+    @property
+    def prior(self) -> PriorConfig | None:
+        """The prior that is trained on the run's tokens, if one is."""
+        if self.generation is None or "generation" not in self.measures:
+            return None
+        return self.generation.prior
 
     @property
     def done(self) -> bool:

@@ -73,7 +73,7 @@ def run_plan(
     for run in plan:
         check(run)
     (out / LOCKS).mkdir(parents=True, exist_ok=True)
-    shared = Shared(data, plan[0].config.data.test_images, out)
+    shared = Shared(data, plan[0].config.data.test_images, out, callback)
     if any(run.config.training.perceptual for run in plan if not run.trained):
         with FileLock(out / LOCKS / PERCEPTUAL):
             obtain(data, out / PERCEPTUAL, shared.device, seed=SEED, width=WIDTH)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from rotvq.evaluation.classifier import Classifier
 from rotvq.evaluation.classifier_metrics import Reference, originals
 from rotvq.evaluation.rate_distortion import variances
 from rotvq.studies.classifier import obtain
+from rotvq.training.callbacks import Callback
 from rotvq.training.environment import accelerator
 from rotvq.training.images import on_device
 
@@ -32,11 +33,13 @@ class Shared:
         data: images in memory.
         test_images: number of test images to use; None uses all.
         out: folder of all records, which also holds the classifier.
+        callback: follows the training of priors.
     """
 
     data: ImageData
     test_images: int | None
     out: Path
+    callback: Callback = field(default_factory=Callback)
 
     @cached_property
     def device(self) -> torch.device:
