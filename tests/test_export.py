@@ -106,10 +106,9 @@ def test_several_codebooks(way, tmp_path):
 @pytest.mark.parametrize("way", WAYS)
 def test_several_scales(way, tmp_path):
     write, read = WAYS[way]
-    quantizer = MultiScaleQuantizer(VectorQuantizer(50, 8, channel_dim=1), (2, 3))
-    torch.nn.init.normal_(quantizer.codebook.embeddings)
-    for phi in quantizer.phi:
-        torch.nn.init.normal_(phi.weight, std=0.1)
+    quantizer = MultiScaleQuantizer(VectorQuantizer(50, 8, channel_dim=1), (2, 4))
+    for codebook in quantizer.codebooks:
+        torch.nn.init.normal_(codebook.embeddings)
     net = model(quantizer=quantizer, network="patches", depth=0)
     encode, decode = map(read, write(net, tmp_path))
     for n, height, width in ((1, 8, 8), (2, 20, 12)):

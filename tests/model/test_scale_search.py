@@ -17,9 +17,8 @@ def model():
     torch.manual_seed(0)
     quantizer = MultiScaleQuantizer(VectorQuantizer(16, 8, channel_dim=1), (1, 2, 4))
     net = VQVAE(width=8, dim=8, depth=0, quantizer=quantizer, network="patches").eval()
-    torch.nn.init.normal_(quantizer.codebook.embeddings, std=0.3)
-    for phi in quantizer.phi:
-        torch.nn.init.normal_(phi.weight, std=0.1)
+    for codebook in quantizer.codebooks:
+        torch.nn.init.normal_(codebook.embeddings, std=0.3)
     return net
 
 

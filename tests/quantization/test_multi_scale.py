@@ -22,7 +22,7 @@ from rotvq.quantization.estimators import ESTIMATORS
 from rotvq.quantization.scales import gathered
 from rotvq.scales import cells
 
-SCALES, D = (1, 2, 4), 6
+SCALES, D = (1, 2, 6), 6
 
 
 def quantizer(dropout=0.0, **more):
@@ -30,45 +30,60 @@ def quantizer(dropout=0.0, **more):
     one = VectorQuantizer(40, D, channel_dim=1, **{"update": EMA(0.5), **more})
     found = MultiScaleQuantizer(one, SCALES, dropout)
     with torch.no_grad():
-        one.codebook.embeddings.copy_(normal(40, D, seed=1))
-        for level, phi in enumerate(found.phi):
-            phi.weight.copy_(0.2 * normal(D, D, 3, 3, seed=level))
+        for level, codebook in enumerate(found.codebooks):
+            codebook.set_codes(normal(*codebook.embeddings.shape, seed=level))
     return found
 
 
+def as_blocks(small, g):
+    """(b, d, r·g, c·g) as (b, g·g·d, r, c), past the edge with the outermost cell."""
+    down, right = -small.shape[2] % g, -small.shape[3] % g
+    small = F.pad(small, (0, right, 0, down), mode="replicate")
+    parts = [small[:, :, i::g, j::g] for i in range(g) for j in range(g)]
+    return torch.cat(parts, 1)
+
+
 def algorithm(whole, z):
-    """Algorithm 1 of VAR: the sum, the tokens of each scale, and the losses of each scale."""
-    e, total, tokens, losses = whole.codebook.embeddings, torch.zeros_like(z), [], []
-    for scale, phi in zip(SCALES, whole.phi, strict=True):
-        size = cells(z.shape[2], scale, SCALES[-1]), cells(z.shape[3], scale, SCALES[-1])
-        small = F.interpolate(z - total, size=size, mode="area")
-        index = nearest(small.movedim(1, -1).flatten(0, 2), e)
-        codes = e[index].view(len(z), *size, D).movedim(-1, 1)
-        large = F.interpolate(codes, size=z.shape[2:], mode="bicubic")
-        total = total + 0.5 * large + 0.5 * F.conv2d(large, phi.weight, padding=1)
-        tokens.append(index.view(len(z), *size))
-        losses.append((z - total).square().mean())
-    return total, tokens, losses
+    """Algorithm 1 of VAR over blocks: the sum, and vectors and tokens of each scale."""
+    total, vectors, tokens, last = torch.zeros_like(z), [], [], SCALES[-1]
+    for level, scale in enumerate(SCALES):
+        finer = SCALES[min(level + 1, len(SCALES) - 1)]
+        g = finer // scale
+        size = [cells(side, finer, last) for side in z.shape[2:]]
+        blocks = as_blocks(F.interpolate(z - total, size=size, mode="area"), g)
+        vectors.append(blocks.movedim(1, -1).flatten(0, 2))
+        e = whole.codebooks[level].embeddings
+        tokens.append(nearest(vectors[-1], e).view(len(z), *blocks.shape[2:]))
+        small = z.new_empty(len(z), D, *(g * side for side in blocks.shape[2:]))
+        for part in range(g * g):
+            i, j = divmod(part, g)
+            small[:, :, i::g, j::g] = e[tokens[-1]][..., part * D : (part + 1) * D].movedim(-1, 1)
+        small = small[:, :, : size[0], : size[1]]
+        total = total + F.interpolate(small, size=z.shape[2:], mode="bicubic")
+    return total, vectors, tokens
 
 
-@pytest.mark.parametrize("grid", [(4, 4), (6, 8), (1, 3)])
+@pytest.mark.parametrize("grid", [(6, 6), (9, 12), (1, 4)])
 @torch.no_grad()
 def test_the_algorithm(grid):
     whole, z = quantizer().eval(), normal(3, D, *grid)
-    out, (total, tokens, losses) = whole(z), algorithm(whole, z)
+    out, (total, vectors, tokens) = whole(z), algorithm(whole, z)
     torch.testing.assert_close(out.z_q, total)
+    torch.testing.assert_close(out.commitment_loss, (z - total).square().mean())
+    losses = []
     for level, expected in enumerate(tokens):
         assert torch.equal(whole.tokens(out.indices, level), expected)
         assert (out.indices[..., level] >= 0).sum() == expected.numel()
-    for found in (out.commitment_loss, out.codebook_loss):
-        torch.testing.assert_close(found, torch.stack(losses).mean())
+        codes = whole.codebooks[level].embeddings[expected.flatten()]
+        losses.append((vectors[level] - codes).square().mean())
+    torch.testing.assert_close(out.codebook_loss, torch.stack(losses).mean())
     assert torch.equal(whole.encode(z), out.indices)
     assert torch.equal(whole.lookup(out.indices), out.z_q), "to the same bits"
 
 
 @torch.no_grad()
 def test_the_first_scales_decode_alone():
-    whole, z = quantizer().eval(), normal(2, D, 4, 8)
+    whole, z = quantizer().eval(), normal(2, D, 6, 12)
     indices = whole.encode(z)
     for levels in (1, 2, 3):
         others = indices.clone()
@@ -76,16 +91,10 @@ def test_the_first_scales_decode_alone():
         assert torch.equal(whole.lookup(indices[..., :levels]), whole.lookup(others))
 
 
-def test_phi_starts_as_the_identity():
-    x = normal(2, D, 4, 4)
-    fresh = MultiScaleQuantizer(VectorQuantizer(8, D, channel_dim=1), (1, 2))
-    assert torch.equal(fresh.phi[0](x), x)
-
-
 @pytest.mark.parametrize("estimator", ["straight_through", "rotation", "lifted_rotation"])
 def test_the_gradient_is_that_of_one_quantizer(estimator):
     whole = quantizer(estimator=estimator).eval()
-    z, g = normal(2, D, 4, 4).requires_grad_(), normal(2, D, 4, 4, seed=9)
+    z, g = normal(2, D, 6, 6).requires_grad_(), normal(2, D, 6, 6, seed=9)
     out = whole(z)
     (found,) = torch.autograd.grad(out.z_q, z, g)
     rows, codes, slopes = (t.movedim(1, -1) for t in (z, out.z_q.detach(), g))
@@ -93,56 +102,48 @@ def test_the_gradient_is_that_of_one_quantizer(estimator):
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("update", [EMA(), GradientLearned()])
-def test_the_codebook_loss_teaches_phi_and_learned_codes(update):
-    whole = quantizer(update=update)
-    whole(normal(4, D, 4, 4)).loss().backward()
-    assert all(phi.weight.grad.abs().sum() > 0 for phi in whole.phi)
-    codes = dict(whole.named_parameters()).get("quantizer.codebook.embeddings")
-    assert (codes is not None) == update.learned
-    assert codes is None or codes.grad.abs().sum() > 0
+def test_every_scale_learns_codes_of_its_own():
+    whole = quantizer(update=GradientLearned())
+    whole(normal(4, D, 6, 6)).loss().backward()
+    assert len(whole.codebooks) == 3
+    assert all(codebook.embeddings.grad.abs().sum() > 0 for codebook in whole.codebooks)
 
 
-def test_one_step_moves_the_shared_codebook_by_the_vectors_of_all_scales():
-    whole, z = quantizer(), normal(8, D, 4, 4)
-    alone = copy.deepcopy(whole.codebook)
+def test_one_step_moves_each_codebook_by_the_vectors_of_its_scale():
+    whole, z = quantizer(), normal(8, D, 6, 6)
+    before = copy.deepcopy(whole)
     with torch.no_grad():
-        _, tokens, _ = algorithm(whole, z)
-        total = torch.zeros_like(z)
-        out = whole(z)
-        for level, scale in enumerate(SCALES):
-            size = scale, scale
-            small = F.interpolate(z - total, size=size, mode="area").movedim(1, -1).flatten(0, 2)
-            every = torch.ones(len(small), dtype=torch.bool)
-            alone.accumulate(small, tokens[level].flatten(), every)
-            codes = alone.embeddings[tokens[level]].movedim(-1, 1)
-            large = F.interpolate(codes, size=(4, 4), mode="bicubic")
-            total = total + whole.phi[level](large)
+        _, vectors, tokens = algorithm(before, z)
+        whole(z)
+    for level, alone in enumerate(before.codebooks):
+        every = torch.ones(len(vectors[level]), dtype=torch.bool)
+        alone.accumulate(vectors[level], tokens[level].flatten(), every)
         alone.step()
-    assert out.indices.shape == (8, 4, 4, 3)
-    for name in ("embeddings", "cluster_size", "embed_sum", "idle"):
-        torch.testing.assert_close(getattr(whole.codebook, name), getattr(alone, name))
+        for name in ("embeddings", "cluster_size", "embed_sum", "idle"):
+            torch.testing.assert_close(
+                getattr(whole.codebooks[level], name), getattr(alone, name), rtol=1e-4, atol=1e-5
+            )
 
 
-def test_codes_start_from_vectors_of_all_scales_and_dead_ones_restart():
-    whole = quantizer(init="data", restart=Restart(0.1))
-    whole.phi = MultiScaleQuantizer(whole.quantizer, SCALES).phi
-    whole.codebook.initialized.zero_()
-    z = 3 + normal(16, D, 4, 4)
-    out = whole(z)
-    assert whole.codebook.ready and out.commitment_loss < 2
-    # One code is near the means of images, which no vector of a finer scale is.
-    means = z.mean((2, 3))
-    assert torch.cdist(means, whole.codebook.embeddings).min(1).values.max() < 2
-    with torch.no_grad():
-        whole.codebook.embeddings[:5] = 1e3
+def test_codes_start_from_the_vectors_of_their_scale_and_dead_ones_restart():
+    options = {"init": "data", "restart": Restart(0.1), "update": EMA(0.5)}
+    one = VectorQuantizer(20, D, channel_dim=1, **options)
+    whole, z = MultiScaleQuantizer(one, SCALES), 3 + normal(64, D, 6, 6)
+    again = copy.deepcopy(whole)
+    again.initialize_codebook(z)
+    for found in (whole(z), again.eval()(z)):
+        assert found.commitment_loss < 1
+    assert all(codebook.ready for codebook in (*whole.codebooks, *again.codebooks))
+    for codebook in whole.codebooks:
+        with torch.no_grad():
+            codebook.embeddings[:5] = 1e3
     for _ in range(20):
         whole(z)
-    assert whole.codebook.embeddings.abs().max() < 100
+    assert all(codebook.embeddings.abs().max() < 100 for codebook in whole.codebooks)
 
 
 def test_dropout_leaves_out_the_last_scales_of_some_images():
-    whole, z = quantizer(dropout=1.0), normal(300, D, 4, 4)
+    whole, z = quantizer(dropout=1.0), normal(300, D, 6, 6)
     alone = copy.deepcopy(whole).eval()
     out = whole(z)
     numbers = (gathered(out.indices[:, 0, 0], 1, 1) >= 0).sum(-1)
@@ -150,18 +151,16 @@ def test_dropout_leaves_out_the_last_scales_of_some_images():
     assert (found - 1 / 3).abs().max() < 0.1
     assert torch.equal(alone.lookup(out.indices), out.z_q), "−1 adds nothing"
     expected = alone.encode(z)
-    losses = []
     for level in range(3):
         own = numbers > level
         assert torch.equal(out.indices[own][..., level], expected[own][..., level])
         assert (out.indices[~own][..., level] == -1).all()
-        losses.append((z - alone.lookup(expected[..., : level + 1]))[own].square().mean())
-    torch.testing.assert_close(out.commitment_loss, torch.stack(losses).mean())
+    torch.testing.assert_close(out.commitment_loss, (z - out.z_q).square().mean())
     assert torch.equal(whole.eval().encode(z), whole(z).indices)
 
 
 def test_autocast_changes_no_index():
-    whole, z = quantizer().eval(), normal(4, D, 4, 4)
+    whole, z = quantizer().eval(), normal(4, D, 6, 6)
     expected = whole(z)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(whole(z).indices, expected.indices)
@@ -170,7 +169,7 @@ def test_autocast_changes_no_index():
 
 def test_what_does_not_fit_is_refused():
     one = VectorQuantizer(8, D, channel_dim=1)
-    for scales in ((), (2, 1), (1, 1), (0, 1), (1, 2.5), (1, 10**4)):
+    for scales in ((), (2, 1), (1, 1), (0, 1), (1, 2.5), (1, 10**4), (1, 2, 3)):
         with pytest.raises(UserError, match="scales: expected increasing integers"):
             MultiScaleQuantizer(one, scales)
     for other in (VectorQuantizer(8, D), FiniteScalarQuantizer([3] * D, channel_dim=1)):
@@ -188,7 +187,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match="expected 6 channels"):
         whole(normal(4, 5, 4, 4))
     with pytest.raises(UserError, match="mask: expected None"):
-        whole(normal(4, D, 4, 4), torch.ones(4, 4, 4, dtype=torch.bool))
+        whole(normal(4, D, 6, 6), torch.ones(4, 4, 4, dtype=torch.bool))
     with pytest.raises(UserError, match="with 1 to 3 scales; got"):
         whole.lookup(torch.zeros(2, 4, 4, 4, dtype=torch.int64))
     with pytest.raises(UserError, match="whose maps overlap"):

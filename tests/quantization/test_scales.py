@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rotvq.quantization.scales import enlarged, gathered, positions, reduced, spread
+from rotvq.quantization.scales import blocks, gathered, positions, spread, unfolded
 from rotvq.scales import cells, number_of_tokens, raster
 
 GRIDS = [(8, 8), (5, 7), (1, 1), (16, 24), (13, 3)]
@@ -18,16 +18,25 @@ def test_the_last_scale_has_a_token_everywhere_and_the_others_in_proportion():
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("scale", SCALES)
-def test_maps_are_resized_as_torch_does(grid, scale):
+@pytest.mark.parametrize("scale, finer", [(1, 2), (2, 4), (1, 8), (4, 8), (3, 6)])
+def test_maps_are_resized_as_torch_does(grid, scale, finer):
+    last, g = (8 if finer != 6 else 6), finer // scale
     z = torch.randn(2, 3, *grid, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    size = cells(grid[0], scale, 8), cells(grid[1], scale, 8)
+    size = [cells(side, finer, last) for side in grid]
     small = F.adaptive_avg_pool2d(z, size)
-    at_positions = reduced(z, scale, 8)
-    torch.testing.assert_close(gathered(at_positions, scale, 8), small)
-    assert torch.equal(at_positions, spread(gathered(at_positions, scale, 8), grid, scale, 8, 0.0))
+    found = gathered(blocks(z, scale, finer, last), scale, last)
+    assert found.shape == (2, 3 * g * g, *(cells(side, scale, last) for side in grid))
+    for row in range(found.shape[2]):
+        for column in range(found.shape[3]):
+            for part in range(g * g):
+                i = min(g * row + part // g, size[0] - 1)
+                j = min(g * column + part % g, size[1] - 1)
+                cell = found[:, 3 * part : 3 * part + 3, row, column]
+                torch.testing.assert_close(cell, small[:, :, i, j])
+    at_positions = spread(found, grid, scale, last, 0.0)
+    torch.testing.assert_close(at_positions, blocks(z, scale, finer, last))
     large = F.interpolate(small, size=grid, mode="bicubic")
-    torch.testing.assert_close(enlarged(at_positions, scale, 8), large)
+    torch.testing.assert_close(unfolded(at_positions, scale, finer, last), large)
 
 
 @pytest.mark.parametrize("grid", GRIDS)

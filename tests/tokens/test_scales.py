@@ -16,7 +16,8 @@ from rotvq.tokens.header import header, read_codec
 def model(scales=(1, 2, 4)):
     torch.manual_seed(0)
     quantizer = MultiScaleQuantizer(VectorQuantizer(9, 8, channel_dim=1), scales)
-    torch.nn.init.normal_(quantizer.codebook.embeddings, std=0.3)
+    for codebook in quantizer.codebooks:
+        torch.nn.init.normal_(codebook.embeddings, std=0.3)
     return VQVAE(width=8, dim=8, depth=0, quantizer=quantizer, network="patches").eval()
 
 
@@ -48,12 +49,12 @@ def test_files_hold_one_map_after_the_other(tmp_path, suffix, levels, tokens):
     assert int(read_header(path)["version"]) == 4
 
 
-def test_scales_and_phi_are_part_of_the_fingerprint():
+def test_scales_and_all_their_codes_are_part_of_the_fingerprint():
     net = model()
     before = fingerprint(net)
-    assert before != fingerprint(model((1, 3, 4)))
+    assert before != fingerprint(model((1, 2, 8)))
     with torch.no_grad():
-        net.quantizer.phi[1].weight[0, 0, 0, 0] += 1
+        net.quantizer.codebooks[1].embeddings[0, 0] += 1
     assert fingerprint(net) != before
 
 

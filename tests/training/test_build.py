@@ -187,11 +187,11 @@ def test_scales_are_built(tiny):
     quantizer = build_model(config).quantizer
     assert isinstance(quantizer, MultiScaleQuantizer)
     assert (quantizer.scales, quantizer.dropout) == ((1, 2, 4), 0.5)
-    assert quantizer.codebook_sizes == (config.quantizer.codebook_size,)
+    assert quantizer.codebook_sizes == (config.quantizer.codebook_size,) * 3
 
 
-@pytest.mark.parametrize("scales", ["8", "4,2", "2,2", "0,2", "1,-2", "1,x", "", "1,2,"])
-def test_scales_that_do_not_increase_are_refused(scales):
+@pytest.mark.parametrize("scales", ["8", "4,2", "2,2", "0,2", "1,-2", "1,x", "", "1,2,", "1,2,3"])
+def test_scales_that_are_no_multiples_are_refused(scales):
     with pytest.raises(UserError, match=r"scales: expected 2 to 64 increasing integers"):
         QuantizerConfig(scales=scales)
 

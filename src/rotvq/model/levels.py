@@ -69,5 +69,9 @@ def number_of_tokens(quantizer: Quantizer, grid: tuple[int, int], levels: int | 
 
 def number_of_bits(quantizer: Quantizer, grid: tuple[int, int], levels: int | None = None) -> float:
     """Bits of the tokens of a grid: of all levels, or of the first ones."""
-    sizes = of_first_levels(quantizer, quantizer.codebook_sizes, levels)
-    return number_of_tokens(quantizer, grid, levels) * sum(map(math.log2, sizes))
+    if isinstance(quantizer, MultiScaleQuantizer):
+        bits = math.log2(quantizer.codebook_size)
+    else:
+        sizes = of_first_levels(quantizer, quantizer.codebook_sizes, levels)
+        bits = sum(map(math.log2, sizes))
+    return number_of_tokens(quantizer, grid, levels) * bits

@@ -43,7 +43,7 @@ def describe(quantizer: Quantizer) -> dict[str, Any]:
             "kind": "multi-scale",
             "scales": list(quantizer.scales),
             "dropout": quantizer.dropout,
-            "quantizer": describe(quantizer.quantizer),
+            "quantizer": describe(quantizer.of(-1)),
         }
     for kind, make in BINARY.items():
         if type(quantizer) is make:
@@ -90,11 +90,9 @@ def _name(estimator: Estimator) -> str:
 
 def leaves(quantizer: Quantizer) -> list[Quantizer]:
     """The quantizers that a quantizer is made of, in the order of its flattened indices."""
-    if isinstance(quantizer, ResidualQuantizer | GroupedQuantizer):
+    if isinstance(quantizer, ResidualQuantizer | GroupedQuantizer | MultiScaleQuantizer):
         inner: list[Any] = list(quantizer.quantizers)
         return [leaf for q in inner for leaf in leaves(q)]
-    if isinstance(quantizer, MultiScaleQuantizer):
-        return [quantizer.quantizer]
     return [quantizer]
 
 

@@ -61,7 +61,7 @@ class ScaleSearch:
 
 
 class _View(nn.Module):
-    """A model whose tokens are those of one scale, each with a code of the shared codebook."""
+    """A model whose tokens are those of one scale."""
 
     base: Float[Tensor, "b d h w"] | None = None
     """What the scales before add up to; None for nothing."""
@@ -71,14 +71,14 @@ class _View(nn.Module):
     def __init__(self, model: Model, quantizer: MultiScaleQuantizer, level: int) -> None:
         super().__init__()
         self.whole, self.scales, self.level = quantizer, quantizer.scales, level
-        self.quantizer, self.network = quantizer.quantizer, model.decoder
+        self.quantizer, self.network = quantizer.of(level), model.decoder
         self.stride = model.stride * self.scales[-1] // self.scales[level]
 
     @property
     def decoder(self) -> nn.Module:
         return self
 
-    def forward(self, codes: Float[Tensor, "b d r c"]) -> Float[Tensor, "b k i j"]:
+    def forward(self, codes: Float[Tensor, "b d*g*g r c"]) -> Float[Tensor, "b k i j"]:
         rows, columns = (n * self.scales[-1] // self.scales[self.level] for n in codes.shape[2:])
         with torch.autocast(codes.device.type, enabled=False):
             grid = self.grid or (rows, columns)

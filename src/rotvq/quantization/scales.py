@@ -8,35 +8,13 @@ size.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from rotvq.scales import cells
 
-RATIO = 0.5
-"""Share of the convolution in φ, as in VAR."""
-
 _CUBIC = -0.75
 """The slope at 1 of the bicubic kernel (Keys 1981), as in `torch.nn.functional.interpolate`."""
-
-
-class Phi(nn.Module):
-    """φ(x) = ½x + ½conv(x), which corrects a map after its enlargement; starts as the identity.
-
-    Without a bias, so that a map of zeros adds nothing.
-
-    Args:
-        dim: channels.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(dim, dim, 3, 3))
-        nn.init.dirac_(self.weight)
-
-    def forward(self, x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
-        return (1 - RATIO) * x + RATIO * F.conv2d(x, self.weight.to(x.dtype), padding=1)
 
 
 def spread(
@@ -65,19 +43,32 @@ def positions(like: Tensor, scale: int, last: int) -> Bool[Tensor, "h w"]:
     return rows.unsqueeze(1) & columns
 
 
-def reduced(z: Float[Tensor, "b d h w"], scale: int, last: int) -> Float[Tensor, "b d h w"]:
-    """The map of a scale, spread over the grid, and 0 elsewhere.
+def blocks(
+    z: Float[Tensor, "b d h w"], scale: int, finer: int, last: int
+) -> Float[Tensor, "b d*g*g h w"]:
+    """The map of a scale, each cell of it a block of g×g cells of a finer scale; 0 elsewhere.
 
-    It holds means over areas, as `torch.nn.functional.adaptive_avg_pool2d` computes them.
+    A cell of the finer scale holds the mean over its area, as
+    `torch.nn.functional.adaptive_avg_pool2d` computes it. Past the edge of the grid, the outermost
+    is repeated.
+
+    Args:
+        z: a map over the grid.
+        scale: of the blocks.
+        finer: a multiple of it, g times as large.
+        last: the scale of the grid.
     """
-    rows, columns = (_means(side, scale, last, z) for side in z.shape[2:])
-    return rows @ z @ columns.T
+    rows, columns = (_block_means(side, scale, finer, last, z) for side in z.shape[2:])
+    return torch.cat([r @ z @ c.T for r in rows for c in columns], 1)
 
 
-def enlarged(codes: Float[Tensor, "b d h w"], scale: int, last: int) -> Float[Tensor, "b d h w"]:
-    """A map, spread over the grid, as bicubic interpolation enlarges it."""
-    rows, columns = (_bicubic(side, scale, last, codes) for side in codes.shape[2:])
-    return rows @ codes @ columns.T
+def unfolded(
+    codes: Float[Tensor, "b d*g*g h w"], scale: int, finer: int, last: int
+) -> Float[Tensor, "b d h w"]:
+    """A map over the grid, by bicubic interpolation between the cells of all blocks."""
+    rows, columns = (_block_bicubic(side, scale, finer, last, codes) for side in codes.shape[2:])
+    parts = iter(codes.chunk(len(rows) * len(columns), 1))
+    return torch.stack([r @ next(parts) @ c.T for r in rows for c in columns]).sum(0)
 
 
 def _cells(
@@ -87,6 +78,38 @@ def _cells(
     position = torch.arange(side, device=device)
     cell = (position * scale + last - 1) // last
     return cell, cell * last // scale == position
+
+
+def _block_means(side: int, scale: int, finer: int, last: int, like: Tensor) -> list[Tensor]:
+    """For each of the g cells of a block, a matrix from positions to the positions of blocks."""
+    means = _means(side, finer, last, like)
+    _, there = _cells(side, scale, last, like.device)
+    return [
+        means.index_select(0, position) * there.unsqueeze(1)
+        for position, _ in _in_blocks(side, scale, finer, last, like.device)
+    ]
+
+
+def _block_bicubic(side: int, scale: int, finer: int, last: int, like: Tensor) -> list[Tensor]:
+    """For each of the g cells of a block, a matrix from positions of blocks to positions."""
+    weights = _bicubic(side, finer, last, like)
+    return [
+        weights.index_select(1, position) * inside
+        for position, inside in _in_blocks(side, scale, finer, last, like.device)
+    ]
+
+
+def _in_blocks(
+    side: int, scale: int, finer: int, last: int, device: torch.device
+) -> list[tuple[Int64[Tensor, " s"], Bool[Tensor, " s"]]]:
+    """Where the g cells of each block stand, and which of them are in the grid.
+
+    Cells past its edge are replaced by the outermost; positions without a block have no cells.
+    """
+    cell, there = _cells(side, scale, last, device)
+    g, number = finer // scale, cells(side, finer, last)
+    wanted = [g * cell + i for i in range(g)]
+    return [(n.clamp_max(number - 1) * last // finer, there & (n < number)) for n in wanted]
 
 
 def _means(side: int, scale: int, last: int, like: Tensor) -> Float[Tensor, "s s"]:

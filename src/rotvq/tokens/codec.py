@@ -21,7 +21,8 @@ class Codec:
 
     Args:
         model: fingerprint of that model.
-        codebook_sizes: number of codes for each index of a token; one for a single codebook.
+        codebook_sizes: number of codes for each index of a token; one for a single codebook, and
+            for several scales, which all have as many.
         stride: height and width in pixels that one token covers.
         channels: of the images, 1 or 3.
         index_shape: shape of the indices of one token; () for a single codebook.

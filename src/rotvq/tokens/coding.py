@@ -54,8 +54,6 @@ def fingerprint(model: VQVAE) -> str:
     }
     if isinstance(model.quantizer, MultiScaleQuantizer):
         parts["scales"] = torch.tensor(model.quantizer.scales)
-        for name, t in model.quantizer.phi.state_dict().items():
-            parts[f"phi.{name}"] = t
     found = leaves(model.quantizer)
     for number, quantizer in enumerate(found):
         name = f"codebook.{number}" if len(found) > 1 else "codebook"
@@ -77,14 +75,14 @@ def fingerprint(model: VQVAE) -> str:
 def codec(model: VQVAE, levels: int | None = None) -> Codec:
     """The codec of a model's tokens, with the first levels of a residual quantizer or all."""
     quantizer, shape = model.quantizer, model.quantizer.index_shape
-    return Codec(
-        fingerprint(model),
-        of_first_levels(quantizer, quantizer.codebook_sizes, levels),
-        model.stride,
-        model.channels,
-        shape if levels is None or quantizer.residual_levels == 1 else (*shape[:-1], levels),
-        quantizer.scales if isinstance(quantizer, MultiScaleQuantizer) else (),
-    )
+    sizes = of_first_levels(quantizer, quantizer.codebook_sizes, levels)
+    scales: tuple[int, ...] = ()
+    if isinstance(quantizer, MultiScaleQuantizer):
+        # A token has one index, whatever its scale.
+        sizes, scales = sizes[:1], quantizer.scales
+    if levels is not None and quantizer.residual_levels > 1:
+        shape = (*shape[:-1], levels)
+    return Codec(fingerprint(model), sizes, model.stride, model.channels, shape, scales)
 
 
 def is_of(model: VQVAE, tokens: Codec) -> bool:

@@ -102,9 +102,9 @@ class QuantizerConfig:
             codebook.
         residual: number of levels of residual quantization; each level quantizes what the previous
             ones left over.
-        scales: maps of rising resolution with one codebook, each of which quantizes the residual of
-            those before (VAR), such as "1,2,4,8" for the 8x8 tokens of a 32x32 image; images of
-            other sizes have maps in the same proportions.
+        scales: maps of rising resolution, each of which quantizes the residual of those before (as
+            in VAR), such as "1,2,4,8" for the 8x8 tokens of a 32x32 image; each number is a
+            multiple of the one before. Images of other sizes have maps in the same proportions.
         dropout: with residual or scales, share of the training images that use a random number of
             levels (quantizer dropout), so that the first levels alone decode well; 0.5 is a good
             start.
@@ -162,8 +162,9 @@ class QuantizerConfig:
         digits = all(part.strip().isdecimal() and len(part) < 5 for part in parts)
         numbers = [0, *map(int, parts)] if digits else [0, 0]
         rising = all(a < b for a, b in pairwise(numbers)) and 1 < len(parts) <= 64
-        wanted = "2 to 64 increasing integers, such as 1,2,4,8"
-        require(rising, "quantizer.scales", wanted, SHORT.repr(self.scales))
+        multiples = rising and all(b % a == 0 for a, b in pairwise(numbers[1:]))
+        wanted = "2 to 64 increasing integers, each a multiple of the one before, such as 1,2,4,8"
+        require(multiples, "quantizer.scales", wanted, SHORT.repr(self.scales))
         for which in ("residual", "groups"):
             value = getattr(self, which)
             require(value == 1, f"quantizer.{which}", "1 with scales", value)
