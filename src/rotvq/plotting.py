@@ -77,9 +77,8 @@ def looks(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> Looks:
 def _check_number(model: VQVAE, most: int, remedy: str = "") -> None:
     if isinstance(model.quantizer, MultiScaleQuantizer):
         raise UserError(
-            "codebook: expected codes that look alike wherever they occur; got those of a "
-            "MultiScaleQuantizer, which mean something else at each scale. To see what its tokens "
-            "keep, use rotvq reconstruct --levels."
+            "codebook: expected codes of single positions; got those of a MultiScaleQuantizer, "
+            "which cover areas. To see what its tokens keep, use rotvq reconstruct --levels."
         )
     number = sum(model.quantizer.codebook_sizes)
     if number > most:

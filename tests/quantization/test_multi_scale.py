@@ -155,8 +155,19 @@ def test_dropout_leaves_out_the_last_scales_of_some_images():
         own = numbers > level
         assert torch.equal(out.indices[own][..., level], expected[own][..., level])
         assert (out.indices[~own][..., level] == -1).all()
-    torch.testing.assert_close(out.commitment_loss, (z - out.z_q).square().mean())
+    complete = numbers == 3
+    expected = (z - out.z_q)[complete].square().mean()
+    torch.testing.assert_close(out.commitment_loss, expected)
     assert torch.equal(whole.eval().encode(z), whole(z).indices)
+
+
+def test_images_with_fewer_scales_do_not_teach_the_encoder():
+    whole, z = quantizer(dropout=1.0), normal(30, D, 6, 6).requires_grad_()
+    out = whole(z)
+    (out.z_q.sum() + out.commitment_loss).backward()
+    complete = (out.indices[:, 0, 0] >= 0).all(-1)
+    assert 0 < complete.sum() < 30
+    assert torch.equal(z.grad.flatten(1).any(1), complete)
 
 
 def test_autocast_changes_no_index():

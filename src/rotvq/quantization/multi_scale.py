@@ -44,7 +44,8 @@ class MultiScaleQuantizer(Composite):
             other scales are made like it.
         scales: increasing integers, each a multiple of the one before.
         dropout: in training, share of the images that are coded with a random number of scales; as
-            in a `ResidualQuantizer`.
+            in a `ResidualQuantizer`. Those with fewer than all teach the decoder and the codes, but
+            not the encoder.
 
     Raises:
         UserError: a quantizer of another kind, scales that are not multiples, or a dropout outside
@@ -113,26 +114,29 @@ class MultiScaleQuantizer(Composite):
 
         Returns:
             As from a `VectorQuantizer`. `indices` (b, h, w, scales) has a scale's tokens where the
-            areas that they cover begin, and −1 elsewhere. The commitment loss is that of the sum;
-            the others are the means over the scales. (A commitment to the sum after each scale, as
-            in VAR, raises the error by 11 %: it draws z towards the coarse maps.)
+            areas that they cover begin, and −1 elsewhere. The commitment loss is that of the sum,
+            over images with all scales; the others are the means over the scales. (A commitment to
+            the sum after each scale, as in VAR, draws z towards the coarse maps, which raises the
+            error by 11 %.)
 
         Raises:
             UserError: z of another shape or dtype, or a mask.
         """
         x, grid = self._checked(z, mask), (z.shape[2], z.shape[3])
-        total, found, losses = torch.zeros_like(x), [], []
+        total, found, losses, kept = torch.zeros_like(x), [], [], self._kept(x)
         with whole_precision(z), one_step(self):
-            for level, kept in enumerate(self._kept(x)):
+            for level, own in enumerate(kept):
                 small = self._gathered(self._blocks(x.detach() - total, level), level)
-                masked = kept.view(-1, 1, 1).expand(small[:, 0].shape)
+                masked = own.view(-1, 1, 1).expand(small[:, 0].shape)
                 part = self.of(level)(small, masked if self._drops() else None)
                 found.append(spread(part.indices, grid, self.scales[level], self.scales[-1], -1))
                 total = total + self.added(self.of(level).lookup(found[-1]), level).detach()
                 losses.append(torch.stack([part.codebook_loss, part.entropy_loss]))
-            estimator = self.of(-1).estimator
-            z_q = estimator(x.movedim(1, -1), total.movedim(1, -1)).movedim(-1, 1)
-            commitment = F.mse_loss(x, total).float()
+            # A gradient from far away would be no use to z.
+            x = x.where(kept[-1].view(-1, 1, 1, 1), x.detach())
+            z_q = self.of(-1).estimator(x.movedim(1, -1), total.movedim(1, -1)).movedim(-1, 1)
+            errors = F.mse_loss(x, total, reduction="none").mean((1, 2, 3))
+            commitment = (errors * kept[-1]).sum().float() / kept[-1].sum().clamp_min(1)
         means = torch.stack(losses).mean(0)
         return Quantized(z_q.to(z.dtype), torch.stack(found, -1), commitment, *means.unbind())
 
