@@ -437,26 +437,30 @@ def test_the_trials_say_what_the_record_says():
 
 
 def test_the_table_of_bits_under_a_prior_says_what_its_record_says():
-    (bits,) = runs("prior")
-    page = (ROOT / "docs/generation.md").read_text()
-    coded = bits["bits_per_image_without_class"]
-    for label, per_token, per_image in (
-        ("frequencies of the codes", bits["entropy_per_token"], 64 * bits["entropy_per_token"]),
-        ("prior", bits["bits_per_token_without_class"], coded),
-        ("prior that knows the class", bits["bits_per_token"], bits["bits_per_image"]),
+    small, large = runs("prior") + runs("prior_4096")
+    text = page("docs/generation.md")
+    for label, name in (
+        ("frequencies of the codes", "entropy_per_token"),
+        ("prior", "bits_per_token_without_class"),
+        ("prior that knows the class", "bits_per_token"),
     ):
-        assert f"| {label} | {per_token:.2f} | {per_image:.1f} |" in page
-    assert f"At a mean of {coded:.1f} bits" in page
+        cells = [f"{bits[name]:.2f} | {64 * bits[name]:.1f}" for bits in (small, large)]
+        assert f"| {label} | {' | '.join(cells)} |" in text
     found = codecs("mean_bits")
-    rows = {f"{c['codec']}, {c['layout']}": c["bits"]["500"]["mse"] for c in found["codecs"]}
-    for name, bound in found["gaussian_bound"]["500"].items():
-        rows[f"Gaussian bound, {name.replace('_', '-')} images"] = bound
-    for label, mse in rows.items():
-        assert f"| {label} | 500 | {1e3 * mse:.2f} |" in page
-    best = effort(0)["metrics"]["mse"]
-    assert f"| preset `best` | {coded:.1f} | **{1e3 * best:.2f}** |" in page
-    assert best < min(rows.values())
-    assert f"{coded:.0f} of these 640 bits under a prior" in (ROOT / "docs/results.md").read_text()
+    for rate, bits, model, label in (
+        ("500", small, effort(0)["metrics"], "preset `best`"),
+        ("610", large, runs("best_4096")[0], "preset `best`, K = 4,096"),
+    ):
+        rows = {f"{c['codec']}, {c['layout']}": c["bits"][rate]["mse"] for c in found["codecs"]}
+        for name, bound in found["gaussian_bound"][rate].items():
+            rows[f"Gaussian bound, {name.replace('_', '-')} images"] = bound
+        for other, mse in rows.items():
+            assert f"| {other} | {rate} | {1e3 * mse:.2f} |" in text
+        coded = bits["bits_per_image_without_class"]
+        assert f"| {label} | {coded:.1f} | {1e3 * model['mse']:.2f} |" in text
+        assert model["mse"] < min(rows.values()) and abs(coded - int(rate)) < 1
+    coded = small["bits_per_image_without_class"]
+    assert f"{coded:.0f} of these 640 bits under a prior" in page("docs/results.md")
 
 
 def test_the_table_of_guidance_and_its_choice_say_what_their_records_say():
@@ -478,11 +482,16 @@ def test_the_table_of_guidance_and_its_choice_say_what_their_records_say():
     text = f"a Fréchet distance of {distance:.2f} to the test split, and {100 * accuracy:.1f} %"
     assert text in text_of_page
     assert f"{100 * accuracy:.0f} % of its samples" in page("README.md")
+    metrics = json.loads((RECORDS / "prior_4096/samples.json").read_text())["metrics"]
+    distance = metrics["classifier_frechet_distance"]
+    text = f"a distance of {distance:.2f}, and {100 * metrics['class_accuracy']:.1f} % are put"
+    assert text in text_of_page
 
 
-def test_the_table_of_error_and_bits_says_what_its_record_says():
+@pytest.mark.parametrize("record", ["rate_search_cpu", "rate_search_4096_cpu"])
+def test_the_tables_of_error_and_bits_say_what_their_records_say(record):
     text = page("docs/generation.md").replace(" (default)", "")
-    rows = json.loads((RECORDS / "benchmarks/rate_search_cpu.json").read_text())["rows"]
+    rows = json.loads((RECORDS / f"benchmarks/{record}.json").read_text())["rows"]
     for row in rows:
         label = f"effort {row['effort']}" + (f", λ = {row['weight']:g}" if row["weight"] else "")
         values = (1e3 * row["mse"], row["bits_per_image"], 1e3 * row["gaussian_distortion"])
