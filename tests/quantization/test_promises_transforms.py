@@ -33,6 +33,7 @@ def test_transforms_of_torch_func(make):
     assert torch.func.jacrev(lambda z: quantizer(z).z_q)(z[0]).isfinite().all()
 
 
+@pytest.mark.slow
 @each(COMPILED)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_training_and_evaluation_are_one_graph(make):

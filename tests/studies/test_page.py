@@ -15,6 +15,7 @@ def write(results_or_plan, out, command=(), suite=paper):
     return write_report(suite.SUITE, suite.contents(), plan, out, command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("twin", "pictures"), [(paper, 10), (ablations, 5)])
 def test_every_study_has_its_section_and_every_picture_its_file(
     make_results, tmp_path, twin, pictures

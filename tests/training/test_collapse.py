@@ -106,6 +106,7 @@ def patches():
     return load("photos", size=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{}, {"quantizer.restart": 0.03}, {"quantizer.update": "gradient"}]
 )
