@@ -170,6 +170,17 @@ def test_images_with_fewer_scales_do_not_teach_the_encoder():
     assert torch.equal(z.grad.flatten(1).any(1), complete)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_training_is_one_graph():
+    eager, z = quantizer(), normal(4, D, 6, 6)
+    whole = copy.deepcopy(eager)
+    found = torch.compile(whole, fullgraph=True, backend="aot_eager")(z)
+    assert torch.equal(found.indices, eager(z).indices)
+    for codebook, expected in zip(whole.codebooks, eager.codebooks, strict=True):
+        torch.testing.assert_close(codebook.embeddings, expected.embeddings)
+
+
 def test_autocast_changes_no_index():
     whole, z = quantizer().eval(), normal(4, D, 6, 6)
     expected = whole(z)
