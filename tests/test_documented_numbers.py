@@ -514,3 +514,14 @@ def test_the_table_of_sharp_pictures_says_what_the_records_say():
         assert f"it classifies {100 * found['accuracy_original']:.1f} % of the" in text
     record = json.loads((RECORDS / "sharp/evaluation.json").read_text())
     assert record["classifier"]["weights"] != record["perceptual"]["weights"]
+
+
+def test_efforts_of_the_gradients_are_those_of_their_record():
+    text = page("docs/results.md").replace("\n", " ")
+    rows = json.loads((RECORDS / "recipe/effort_gradients.json").read_text())["rows"]
+    found = {
+        row["gradient"]: tuple(f"{1e3 * row[f'effort_{n}']['mse']:.2f}" for n in (0, 4))
+        for row in rows
+    }
+    for gradient in ("straight-through", "rotation", "rotation, normalized latents"):
+        assert "from {} to {} with".format(*found[gradient]) in text
