@@ -6,13 +6,21 @@ stands at the position of the grid where the area that it covers begins.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 LARGEST = 10**4
 """All scales are below it."""
+
+
+def are_multiples(scales: Sequence[int]) -> bool:
+    """Whether scales increase from 1 or more, and each is a multiple of the one before."""
+    rising = all(a < b for a, b in pairwise((0, *scales, LARGEST)))
+    return len(scales) > 0 and rising and all(b % a == 0 for a, b in pairwise(scales))
 
 
 def cells(side: int, scale: int, last: int) -> int:

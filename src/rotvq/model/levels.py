@@ -60,6 +60,15 @@ def of_first_levels(quantizer: Quantizer, values: Sequence[T], levels: int | Non
     return tuple(v for i, v in enumerate(values) if levels is None or i % most < levels)
 
 
+def sizes_of_token(quantizer: Quantizer, levels: int | None = None) -> tuple[int, ...]:
+    """Number of codes for each index of a token, of all levels or of the first ones.
+
+    A token of several scales has one index; all scales have as many codes.
+    """
+    sizes = of_first_levels(quantizer, quantizer.codebook_sizes, levels)
+    return sizes[:1] if isinstance(quantizer, MultiScaleQuantizer) else sizes
+
+
 def number_of_tokens(quantizer: Quantizer, grid: tuple[int, int], levels: int | None = None) -> int:
     """Tokens of a grid: one for each position, or those of the maps of the first scales."""
     if isinstance(quantizer, MultiScaleQuantizer):
@@ -69,9 +78,5 @@ def number_of_tokens(quantizer: Quantizer, grid: tuple[int, int], levels: int | 
 
 def number_of_bits(quantizer: Quantizer, grid: tuple[int, int], levels: int | None = None) -> float:
     """Bits of the tokens of a grid: of all levels, or of the first ones."""
-    if isinstance(quantizer, MultiScaleQuantizer):
-        bits = math.log2(quantizer.codebook_size)
-    else:
-        sizes = of_first_levels(quantizer, quantizer.codebook_sizes, levels)
-        bits = sum(map(math.log2, sizes))
-    return number_of_tokens(quantizer, grid, levels) * bits
+    sizes = sizes_of_token(quantizer, levels)
+    return number_of_tokens(quantizer, grid, levels) * sum(map(math.log2, sizes))

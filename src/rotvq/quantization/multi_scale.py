@@ -19,17 +19,17 @@ from rotvq.quantization.processes import drawn
 from rotvq.quantization.quantizer import VectorQuantizer
 from rotvq.quantization.scales import blocks, gathered, positions, spread, unfolded
 from rotvq.quantization.tensors import channels_last, exporting, whole_precision
-from rotvq.scales import LARGEST
+from rotvq.scales import LARGEST, are_multiples
 
 
 class MultiScaleQuantizer(Composite):
     """Quantize in maps of rising resolution, each of which codes the residual of those before.
 
-    After VAR (Tian et al., arXiv 2404.02905, algorithms 1 and 2), with codes that say more. There,
-    all scales share the codes of single vectors, each of which stands for the mean of its area.
-    Here, every scale has a codebook of its own, and its codes are blocks of the next finer map: at
-    scales 2 and 4, a token of the 2×2 map chooses 2×2 vectors of a 4×4 map, which is then enlarged
-    (bicubic) and added. At equal bits, this lowers the error by 20 %.
+    Based on VAR (Tian et al., arXiv 2404.02905, algorithms 1 and 2), where all scales share one
+    codebook, and each code represents the mean of its area. Here, each scale has its own codebook,
+    whose codes are blocks of the next finer map: with scales 2 and 4, a token of the 2×2 map
+    selects 2×2 vectors of a 4×4 map, which is then upsampled (bicubic) and added. At equal bits,
+    this lowers the error by about 20 %.
 
     The gradient crosses in one step, by the estimator between z and the sum, as in a
     `ResidualQuantizer`.
@@ -44,8 +44,7 @@ class MultiScaleQuantizer(Composite):
             other scales are made like it.
         scales: increasing integers, each a multiple of the one before.
         dropout: in training, share of the images that are coded with a random number of scales; as
-            in a `ResidualQuantizer`. Those with fewer than all teach the decoder and the codes, but
-            not the encoder.
+            in a `ResidualQuantizer`. Those with fewer scales update only the decoder and the codes.
 
     Raises:
         UserError: a quantizer of another kind, scales that are not multiples, or a dropout outside
@@ -76,7 +75,7 @@ class MultiScaleQuantizer(Composite):
                 "metric: expected euclidean, because the residuals of later scales are shorter; "
                 f"got {quantizer.codebook.metric}."
             )
-        if not _are_multiples(scales):
+        if not (all(type(scale) is int for scale in scales) and are_multiples(scales)):
             raise UserError(
                 f"scales: expected increasing integers below {LARGEST:,}, each a multiple of the "
                 f"one before, such as 1, 2, 4, 8; got {scales}."
@@ -132,7 +131,7 @@ class MultiScaleQuantizer(Composite):
                 found.append(spread(part.indices, grid, self.scales[level], self.scales[-1], -1))
                 total = total + self.added(self.of(level).lookup(found[-1]), level).detach()
                 losses.append(torch.stack([part.codebook_loss, part.entropy_loss]))
-            # A gradient from far away would be no use to z.
+            # The sum of a few scales is too far from z for its gradient to be useful.
             x = x.where(kept[-1].view(-1, 1, 1, 1), x.detach())
             z_q = self.of(-1).estimator(x.movedim(1, -1), total.movedim(1, -1)).movedim(-1, 1)
             errors = F.mse_loss(x, total, reduction="none").mean((1, 2, 3))
@@ -254,12 +253,6 @@ class MultiScaleQuantizer(Composite):
 
     def extra_repr(self) -> str:
         return f"scales={self.scales}, dropout={self.dropout}"
-
-
-def _are_multiples(scales: Sequence[int]) -> bool:
-    whole = len(scales) > 0 and all(type(scale) is int for scale in scales)
-    rising = whole and all(a < b for a, b in pairwise((0, *scales, LARGEST)))
-    return rising and all(b % a == 0 for a, b in pairwise(scales))
 
 
 def _wider(quantizer: VectorQuantizer, times: int) -> VectorQuantizer:

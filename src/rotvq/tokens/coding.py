@@ -25,7 +25,7 @@ from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
 from rotvq.model.error_functions import within as error_within
 from rotvq.model.level_search import LevelSearch
-from rotvq.model.levels import check_levels, first_levels, of_first_levels
+from rotvq.model.levels import check_levels, first_levels, sizes_of_token
 from rotvq.model.objective import Rate, free_of_charge
 from rotvq.model.quantizers import leaves
 from rotvq.quantization import MultiScaleQuantizer, VectorQuantizer
@@ -75,14 +75,14 @@ def fingerprint(model: VQVAE) -> str:
 def codec(model: VQVAE, levels: int | None = None) -> Codec:
     """The codec of a model's tokens, with the first levels of a residual quantizer or all."""
     quantizer, shape = model.quantizer, model.quantizer.index_shape
-    sizes = of_first_levels(quantizer, quantizer.codebook_sizes, levels)
-    scales: tuple[int, ...] = ()
-    if isinstance(quantizer, MultiScaleQuantizer):
-        # A token has one index, whatever its scale.
-        sizes, scales = sizes[:1], quantizer.scales
-    if levels is not None and quantizer.residual_levels > 1:
-        shape = (*shape[:-1], levels)
-    return Codec(fingerprint(model), sizes, model.stride, model.channels, shape, scales)
+    return Codec(
+        fingerprint(model),
+        sizes_of_token(quantizer, levels),
+        model.stride,
+        model.channels,
+        shape if levels is None or quantizer.residual_levels == 1 else (*shape[:-1], levels),
+        quantizer.scales if isinstance(quantizer, MultiScaleQuantizer) else (),
+    )
 
 
 def is_of(model: VQVAE, tokens: Codec) -> bool:

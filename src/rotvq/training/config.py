@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any, Literal
 
 from rotvq.data_processing.resizing import parse_size
 from rotvq.names import EFFORTS, CodesName, EstimatorName, MetricName, NetworkName, UpdateName
+from rotvq.scales import are_multiples
 from rotvq.training.checks import SHORT, check_fields, check_types, require
 from rotvq.training.loss_config import LossConfig
 
@@ -160,11 +160,9 @@ class QuantizerConfig:
     def _check_scales(self, fixed: bool) -> None:
         parts = str(self.scales).split(",")
         digits = all(part.strip().isdecimal() and len(part) < 5 for part in parts)
-        numbers = [0, *map(int, parts)] if digits else [0, 0]
-        rising = all(a < b for a, b in pairwise(numbers)) and 1 < len(parts) <= 64
-        multiples = rising and all(b % a == 0 for a, b in pairwise(numbers[1:]))
+        fits = digits and 1 < len(parts) <= 64 and are_multiples([*map(int, parts)])
         wanted = "2 to 64 increasing integers, each a multiple of the one before, such as 1,2,4,8"
-        require(multiples, "quantizer.scales", wanted, SHORT.repr(self.scales))
+        require(fits, "quantizer.scales", wanted, SHORT.repr(self.scales))
         for which in ("residual", "groups"):
             value = getattr(self, which)
             require(value == 1, f"quantizer.{which}", "1 with scales", value)
