@@ -6,6 +6,7 @@ from PIL import Image
 from rotvq.data_processing import pictures
 from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.skipped import Skipped
+from rotvq.data_processing.sources import open_source
 from rotvq.errors import UserError
 
 
@@ -61,3 +62,28 @@ def test_several_words_are_read_in_order(tmp_path):
     reader = pictures.open_pictures([str(tmp_path)], None, Target())
     assert [item.name for item in reader] == ["a.png", "b.png"]
     assert reader.skipped == (Skipped("c.txt", "not an image file"),)
+
+
+@pytest.mark.parametrize("separate", [True, False])
+def test_the_split_of_a_folder_is_the_one_that_training_uses(tmp_path, separate):
+    names = [f"{i:02}.png" for i in range(20)]
+    for i, name in enumerate(names):
+        part = ("test" if i < 3 else "train") if separate else ""
+        draw(tmp_path / part / name)
+    own = {
+        split: [item.name for item in pictures.open_pictures([str(tmp_path)], split, Target())]
+        for split in ("train", "test", "all")
+    }
+    source = open_source(str(tmp_path), Target())
+    assert own["test"] == [item.name for item in source.reader("test")]
+    assert len(own["test"]) == (3 if separate else 2)
+    assert sorted(own["train"] + own["test"]) == sorted(own["all"])
+    assert not {*own["train"]} & {*own["test"]}
+
+
+def test_a_split_of_image_files_or_of_several_folders_is_refused(tmp_path):
+    one, two = draw(tmp_path / "a/1.png"), draw(tmp_path / "b/1.png")
+    for words in ([str(one)], [str(one.parent), str(two.parent)]):
+        with pytest.raises(UserError, match="--split train: expected one folder of images, or"):
+            pictures.open_pictures(words, "train", Target())
+        assert len([*pictures.open_pictures(words, "all", Target())]) == len(words)

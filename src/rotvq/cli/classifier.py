@@ -28,6 +28,12 @@ def run(argv: Sequence[str]) -> int:
         "--data", default="cifar10", help="source of labeled images (default: cifar10)"
     )
     parser.add_argument(
+        "--size",
+        metavar="N",
+        help="side in pixels, or HEIGHTxWIDTH, to resize and crop images to (default: the size "
+        "they have)",
+    )
+    parser.add_argument(
         "-o",
         "--out",
         type=Path,
@@ -52,7 +58,7 @@ def run(argv: Sequence[str]) -> int:
             f"--out: expected a folder; got the file {options.out}. Choose another name."
         )
     terminal = Terminal()
-    data = load_images(Config(data=DataConfig(source=options.data)))
+    data = load_images(Config(data=DataConfig(source=options.data, size=options.size)))
     # Imported late, because torch is slow to import: bad options or data are reported first.
     from rotvq.evaluation.classifier import RECORD
     from rotvq.studies.classifier import images_to_see, obtain

@@ -53,7 +53,8 @@ def add_pictures(parser: Parser) -> None:
     parser.add_argument(
         "--split",
         choices=SPLITS,
-        help="split of a data source (default: test, or all images if there is none)",
+        help="which images (default: the test split of a data source, or all if there is none; all "
+        "images in a folder)",
     )
     parser.add_argument(
         "--bits", type=int, help="bits used by gray images stored in 16 bits, such as 12"
@@ -95,7 +96,7 @@ class Source:
 
     Args:
         words: paths or data sources.
-        split: the split of a data source; None for its test split, or all images if it has none.
+        split: "train", "test", "all" or None, as for `open_pictures`.
         channels: the channels of the model.
         bits: bits used by gray images stored in 16 bits.
 

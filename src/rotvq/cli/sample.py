@@ -33,8 +33,6 @@ IN_GRID = 64
 def run(argv: Sequence[str]) -> int:
     """Draw images and write them. Returns the exit status."""
     options = _parse(argv)
-    if options.measure:
-        data = load_images(Config(data=DataConfig(source=options.measure)))
     # Imported late, because torch is slow to import: bad options are reported first.
     from rotvq.files import write_json
     from rotvq.generation.pictures import save_grid
@@ -49,6 +47,10 @@ def run(argv: Sequence[str]) -> int:
     model = _tokenizer(options, prior)
     labels = _labels(prior, options)
     grid, given = _start(prior, model, options, len(labels))
+    if options.measure:  # first, as it may be refused
+        rows, columns = grid or prior.vocabulary.grids[0]
+        size = f"{rows * model.stride}x{columns * model.stride}"
+        data = load_images(Config(data=DataConfig(options.measure, size)))
     since = time.perf_counter()
     with terminal.counting(len(labels), "sampling") as advance:
         tokens = sample(

@@ -154,7 +154,8 @@ def decode_split(
         if pixels.shape != images.shape[1:]:
             raise UserError(
                 f"data: expected images of one shape; {first} is {_shape(images[0])} and "
-                f"{item.name} is {_shape(pixels)}. Pass --data.size to resize and crop them."
+                f"{item.name} is {_shape(pixels)}. Pass --data.size, or --size "
+                "in commands that have it, to resize and crop them."
             )
         images[len(labels)] = pixels
         labels.append(item.label)

@@ -2,40 +2,79 @@
 
 import os
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from rotvq import run_folder
 from rotvq.data_processing.arrow import TEST_NAMES
+from rotvq.data_processing.decoding import Encoded
 from rotvq.data_processing.image_formats import why_not
-from rotvq.data_processing.reader import ImageSource, Reader, of_files
+from rotvq.data_processing.reader import ImageSource, Reader, Rows, of_files
 from rotvq.data_processing.skipped import Skipped
 
 _OF_A_RUN = {
     run_folder.RUN, run_folder.EPOCHS, run_folder.CHECKPOINT, run_folder.RECONSTRUCTIONS,
 }  # fmt: skip
+NAMED = 20
+"""Maximum number of classes that a note lists."""
 
 
 def open_folder(folder: Path) -> ImageSource:
-    """Open the images in a folder, recursively, without labels.
+    """Open the images in a folder, recursively.
 
     The splits are train/ and test/ (or validation/, valid/, val/). Without them, a tenth of the
-    files is held out, chosen by a hash of their paths inside the folder.
+    files is held out, chosen by a hash of their paths inside the folder. Images have labels if they
+    lie in a subfolder for each class (see `of_classes`); both splits number the classes alike.
     """
     test = next((folder / name for name in TEST_NAMES if (folder / name).is_dir()), None)
     parts = {"all": folder}
     if test is not None and (folder / "train").is_dir():
         parts = {"train": folder / "train", "test": test}
-    splits = {split: partial(_reader, folder, part) for split, part in parts.items()}
+    classes = classes_in(parts.values())
+    splits = {split: partial(_reader, folder, part, classes) for split, part in parts.items()}
     return ImageSource(folder.resolve().name, splits)
 
 
-def _reader(folder: Path, part: Path) -> Reader:
+def _reader(folder: Path, part: Path, classes: Sequence[str]) -> Reader:
     paths, skipped = images_below(part)
     inside = _name(part, folder)
-    return of_files(
+    reader = of_files(
         [(_name(path, folder), path) for path in paths],
         [each._replace(path=PurePosixPath(inside, each.path).as_posix()) for each in skipped],
+    )
+    return of_classes(reader, [_name(path.parent, part) for path in paths], classes)
+
+
+def classes_in(folders: Iterable[Path]) -> list[str]:
+    """Names of the subfolders that hold images and are no splits, in alphabetical order."""
+    names = set()
+    for folder in folders:
+        with suppress(OSError):  # reading the images reports it
+            with os.scandir(folder) as entries:
+                names |= {entry.name for entry in entries if _holds_images(entry)}
+    return sorted(names - {"train", *TEST_NAMES})
+
+
+def of_classes(reader: Reader, subfolders: Sequence[str], classes: Sequence[str]) -> Reader:
+    """The reader with labels, if all images are in subfolders of classes, and directly in them.
+
+    Args:
+        reader: reads image files.
+        subfolders: of each image, inside the folder that holds the classes.
+        classes: names of subfolders; a label is the index of one. A single one is not a class.
+    """
+    number = {name: index for index, name in enumerate(classes)}
+    if len(classes) < 2 or not number.keys() >= {*subfolders}:
+        return reader
+    labels = [number[name] for name in subfolders]
+    listed = ", ".join(classes[:NAMED]) + (", …" if len(classes) > NAMED else "")
+    return replace(
+        reader,
+        items=partial(_labeled, reader.items, labels),
+        notes=(*reader.notes, f"{len(classes):,} classes, one for each subfolder: {listed}"),
     )
 
 
@@ -90,6 +129,24 @@ def _why_not(entry: os.DirEntry[str]) -> str | None:
     except OSError as error:
         return "broken link" if entry.is_symlink() else _unreadable(error)  # a link to itself
     return why_not(Path(entry.name).suffix)
+
+
+# Worker processes get it: it is no closure.
+def _labeled(
+    items: Callable[[Rows | None], Iterator[Encoded]], labels: Sequence[int], rows: Rows | None
+) -> Iterator[Encoded]:
+    chosen = labels if rows is None else (labels[row] for row in rows)
+    for item, label in zip(items(rows), chosen, strict=True):
+        yield item._replace(label=label)
+
+
+def _holds_images(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, not hidden, with an image directly in it."""
+    with suppress(OSError):
+        if not entry.name.startswith(".") and entry.is_dir():
+            with os.scandir(entry.path) as inside:
+                return any(why_not(Path(each.name).suffix) is None for each in inside)
+    return False
 
 
 def _is_run(names: set[str]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from rotvq.data_processing import cifar10, parquet, shards, sources
-from rotvq.data_processing.folder import images_below
+from rotvq.data_processing.folder import classes_in, images_below, of_classes
 from rotvq.data_processing.image_formats import SUFFIXES, why_not
 from rotvq.data_processing.reader import Reader, joined, of_files
 from rotvq.data_processing.resizing import Target
@@ -24,18 +24,32 @@ def open_pictures(words: Sequence[str], split: str | None, target: Target) -> Re
 
     Args:
         words: paths, or names of data sources.
-        split: "train", "test" or "all" of a data source; None for its test split, if it has one.
+        split: "train", "test" or "all"; None for the test split of data sources, if they have one,
+            and for all images in folders.
         target: what to convert the images to.
 
     Raises:
-        UserError: a word names nothing, there are no images, or a source is damaged.
+        UserError: a word names nothing, there are no images, a source is damaged, or image files
+            or several folders are to be split.
     """
-    if all(map(is_source, words)):
+    plain = [word for word in words if not is_source(word)]
+    if split in ("train", "test") and plain:
+        if len(words) > 1 or not Path(words[0]).expanduser().is_dir():
+            raise UserError(
+                f"--split {split}: expected one folder of images, or data sources; got "
+                f"{', '.join(words)}. Leave out --split, or pass one folder."
+            )
+        plain = []
+    if not plain:
         opened = [sources.open_source(word, target).reader(split) for word in words]
         return joined(opened) if len(opened) > 1 else opened[0]
     skipped: list[Skipped] = []
     found = find(words, skipped)
-    return of_files(found, skipped)
+    reader, folder = of_files(found, skipped), Path(words[0]).expanduser()
+    if len(words) > 1 or not folder.is_dir():
+        return reader
+    subfolders = [path.parent.relative_to(folder).as_posix() for _, path in found]
+    return of_classes(reader, subfolders, classes_in([folder]))
 
 
 def find(words: Sequence[str], skipped: list[Skipped]) -> list[Picture]:

@@ -106,7 +106,8 @@ def load(
     if train != test:
         raise UserError(
             f"{source}: expected images of one size; training images are {train[1]}x{train[2]} and "
-            f"test images {test[1]}x{test[2]}. Pass --data.size to resize and crop them."
+            f"test images {test[1]}x{test[2]}. Pass --data.size, or --size in "
+            "commands that have it, to resize and crop them."
         )
     return for_choosing(data, validation) if validation else data
 

@@ -1,0 +1,92 @@
+"""Labels from subfolders: one class each, if every image is directly in one."""
+
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rotvq.data_processing.pictures import open_pictures
+from rotvq.data_processing.resizing import Target
+from rotvq.data_processing.sources import load, open_source
+
+
+@pytest.fixture
+def make(tmp_path):
+    def made(*names):
+        for i, name in enumerate(names):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (i, i, i)).save(tmp_path / name)
+        return str(tmp_path)
+
+    return made
+
+
+def labels(reader, rows=None):
+    """The labels by name, as another process reads them."""
+    items = pickle.loads(pickle.dumps(reader.items))
+    return {item.name: item.label for item in items(rows)}
+
+
+def test_both_splits_number_the_classes_alike(make):
+    folder = make(
+        "train/dog/1.png", "train/cat/2.png", "train/cat/3.png", "test/ant/4.png", "test/dog/5.png"
+    )
+    source = open_source(folder, Target())
+    train = source.reader("train")
+    assert labels(train) == {"train/cat/2.png": 1, "train/cat/3.png": 1, "train/dog/1.png": 2}
+    assert labels(train, np.array([0, 2])) == {"train/cat/2.png": 1, "train/dog/1.png": 2}
+    assert labels(source.reader("test")) == {"test/ant/4.png": 0, "test/dog/5.png": 2}
+    assert train.notes == ("3 classes, one for each subfolder: ant, cat, dog",)
+    data = load(folder)
+    assert data.train.labels.tolist() == [1, 1, 2] and data.test.labels.tolist() == [0, 2]
+    assert data.notes == train.notes
+    for split, reader in (("train", train), ("test", source.reader("test"))):
+        assert labels(open_pictures([folder], split, Target())) == labels(reader)
+
+
+def test_encoded_images_have_the_labels_that_training_sees(make):
+    folder = make(*(f"{name}/{i}.png" for name in "ab" for i in range(10)))
+    read = labels(open_pictures([folder], None, Target()))
+    assert read == {f"{name}/{i}.png": "ab".index(name) for name in "ab" for i in range(10)}
+    data = load(folder)
+    assert sorted([*data.train.labels, *data.test.labels]) == [0] * 10 + [1] * 10
+    source = open_source(folder, Target())
+    assert labels(source.reader("test")).items() <= read.items()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a/1.png", "b/2.png", "3.png"),
+        ("a/1.png", "b/c/2.png", "b/3.png"),
+        ("a/1.png", "a/2.png"),
+        ("train/1.png", "test/2.png"),
+        ("train/a/1.png", "test/a/2.png"),
+    ],
+)
+def test_other_folders_have_no_labels(make, names):
+    folder = make(*names)
+    for reader in (
+        open_pictures([folder], None, Target()),
+        open_source(folder, Target()).reader("all"),
+    ):
+        assert {*labels(reader).values()} == {None} and reader.notes == ()
+
+
+def test_hidden_and_empty_subfolders_are_no_classes(make, tmp_path):
+    folder = make("b/1.png", "c/2.png", ".a/3.png")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "notes.txt").touch()
+    assert labels(open_pictures([folder], None, Target())) == {"b/1.png": 0, "c/2.png": 1}
+
+
+def test_several_folders_have_no_labels(make, tmp_path):
+    make("a/1.png", "b/2.png")
+    reader = open_pictures([str(tmp_path / "a"), str(tmp_path / "b")], None, Target())
+    assert labels(reader) == {"a/1.png": None, "b/2.png": None}
+
+
+def test_a_class_whose_name_is_not_utf8(make):
+    folder = make("a/1.png", "b\udce9/2.png")
+    assert labels(open_pictures([folder], None, Target())) == {"a/1.png": 0, "b%E9/2.png": 1}
