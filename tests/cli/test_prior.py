@@ -108,7 +108,7 @@ def test_a_picture_is_completed_below_the_rows_that_are_kept(rotvq, made, tmp_pa
     pixels = np.random.default_rng(0).integers(256, size=(16, 16, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "picture.png")
     words = ["--complete", tmp_path / "picture.png", "-n", 6]
-    for keep, out in ((3, "three"), (None, "half")):
+    for keep, out in ((3, "three"), (None, "half"), (0, "none")):
         option = [] if keep is None else ["--keep-rows", keep]
         done = rotvq("sample", made / "run", *words, *option, "-o", tmp_path / out)
         assert done.status == 0, done
@@ -116,7 +116,7 @@ def test_a_picture_is_completed_below_the_rows_that_are_kept(rotvq, made, tmp_pa
                  tmp_path / "picture.npz")  # fmt: skip
     assert done.status == 0
     own = load_tokens(tmp_path / "picture.npz")[0]
-    for out, keep in (("three", 3), ("half", 2)):
+    for out, keep in (("three", 3), ("half", 2), ("none", 0)):
         completed = np.stack([*load_tokens(tmp_path / out / "tokens.npz")])
         assert (completed[:, :keep] == own[:keep]).all()
         assert (completed[:, keep:] != completed[:1, keep:]).any()
@@ -206,6 +206,7 @@ def test_bad_options_for_bits_take_one_line(rotvq, made, tmp_path):
         ([fits, "--rate-weight", 1, *prior], "--rate-weight: expected --prior and --effort"),
         ([fits, "--rate-weight", -1, *prior, *effort], "rate weight: expected a finite number"),
         ([fits, *prior, "--shard-size", 2], "--prior: expected a single token file"),
+        ([fits, *prior, "--levels", 1], "--prior: expected tokens of all levels"),
         ([fits, "--prior", made / "model"], "got 'rotvq model'"),
         ([fits, tmp_path / "wide.png", *prior], "wide.png: grid: expected one that the prior was"),
         ([tmp_path / "wide.png", *prior, *effort], "wide.png: grid: expected one that the prior"),
@@ -253,9 +254,12 @@ def test_samples_are_measured_in_one_record(rotvq, made, tmp_path, make_images):
     )
     assert record["samples"] == 8 and record["reference"] == {"split": "test", "images": 6}
     assert (tmp_path / "out/nearest.png").is_file()
-    words[3] = tmp_path / "absent"
-    words[-1] = tmp_path / "out2"
+    larger = make_images(tmp_path / "larger", {"train": 4, "test": 6}, 40, 48)
+    words[1], words[-1] = larger, tmp_path / "out2"
+    assert rotvq("sample", made / "run", "-n", 4, *words).status == 0
+    words[3], words[-1] = tmp_path / "absent", tmp_path / "out3"
     assert "Train the classifier again" in rotvq("sample", made / "run", *words).error
+    assert not (tmp_path / "out3").exists()  # refused before anything is drawn
 
 
 def test_a_report_shows_bits_and_samples(rotvq, run, trained):

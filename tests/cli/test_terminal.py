@@ -40,6 +40,7 @@ def test_durations_are_readable(seconds, said):
         ((1200, 5000, 3.0), "1,200 of 5,000 images, 400 images/s, 10 s left"),
         ((1200, 5000, 1.0, 800), "1,200 of 5,000 images, 400 images/s, 10 s left"),
         ((1200, None, 3.0), "1,200 images, 400 images/s"),
+        ((128, 5000, 0.0), "128 of 5,000 images, 128,000 images/s, 0 s left"),
     ],
 )
 def test_progress_counts_the_speed_since_the_start(values, said):

@@ -505,3 +505,14 @@ def test_projected_vectors_are_normalized():
     z = vq.project_in(torch.randn(20, 8))
     torch.testing.assert_close(z.mean(-1), torch.zeros(20), rtol=0, atol=1e-5)
     assert vq(torch.randn(2, 5, 8))[0].shape == (2, 5, 8)
+
+
+@pytest.mark.parametrize("still", [{"freeze_codebook": True}, {"ema_update": False}])
+def test_a_pass_without_an_update_has_no_weights(still):
+    vq = VectorQuantize(8, 16)
+    vq(torch.randn(50, 8))
+    before = {name: value.clone() for name, value in vq.state_dict().items()}
+    for _ in range(3):
+        vq(torch.randn(50, 8), ema_update_weight=torch.ones(16), **still)
+    for name, value in vq.state_dict().items():
+        assert torch.equal(value, before[name]), name

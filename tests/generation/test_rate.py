@@ -116,6 +116,9 @@ def test_bits_of_tokens_are_those_of_their_images(residual_tokenizer, make_prior
     tokens = encode(residual_tokenizer, images, effort=2, rate=rate)
     costs = [rate(torch.from_numpy(each)[None].movedim(3, 1))[0].item() for each in tokens]
     assert rate.bits(tokens, 2) == pytest.approx(sum(costs) / 0.01 / 5, rel=1e-5)
+    first = encode(residual_tokenizer, images, levels=1)
+    with pytest.raises(UserError, match=r"expected tokens of model .*, with all of its levels"):
+        rate.bits(first)
 
 
 def test_what_does_not_fit_is_refused(tokenizer, residual_tokenizer, make_prior):

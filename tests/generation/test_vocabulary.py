@@ -76,3 +76,10 @@ def test_images_of_too_many_indices_are_refused():
         Vocabulary(CODECS["residual"], ((side, side),))
     with pytest.raises(UserError, match=r"at most 65,536 classes; got 65,537\."):
         replace(Vocabulary(CODECS["single"], ((1, 1),)), classes=("a",) * 65537)
+
+
+def test_a_number_is_not_taken_for_a_name():
+    vocabulary = Vocabulary(CODECS["single"], ((1, 1),), ("1", "2", "3"))
+    assert [vocabulary.label(2), vocabulary.label("2"), vocabulary.label("0")] == [2, 1, 0]
+    with pytest.raises(UserError, match="expected one of 1, 2, 3; got 3"):
+        vocabulary.label(3)

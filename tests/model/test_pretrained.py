@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from rotvq.quantization import (
     MultiScaleQuantizer,
     ResidualQuantizer,
     Restart,
+    Update,
     VectorQuantizer,
 )
 
@@ -300,3 +302,17 @@ def test_importing_the_model_neither_loads_the_hub_nor_changes_the_environment()
         "assert 'huggingface_hub' not in sys.modules and dict(os.environ) == before"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_path_is_never_looked_for_on_the_hub(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("asked"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="runs/typo: expected the folder of a saved model"):
+        VQVAE.from_pretrained(Path("runs/typo"))
+
+
+def test_an_update_of_ones_own_is_not_saved(tmp_path):
+    quantizer = VectorQuantizer(20, 6, update=Update(), channel_dim=1)
+    net = VQVAE(width=8, dim=6, depth=0, quantizer=quantizer)
+    with pytest.raises(UserError, match=r"save: expected an update of rotvq .*; got a Update"):
+        net.save_pretrained(tmp_path)

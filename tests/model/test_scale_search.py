@@ -64,3 +64,13 @@ def test_the_search_decodes_as_the_model_does(model, x, levels):
 def test_a_rate_is_refused(model, x):
     with pytest.raises(UserError, match="rate: expected a quantizer with a token for each posit"):
         LevelSearch(model, 1)(x, model.encode(x), rate=lambda indices: (0, ()))
+
+
+def test_only_free_tokens_change(model, x):
+    indices = model.encode(x)
+    free = torch.zeros(indices.shape[1:3], dtype=torch.bool)
+    free[:2] = True
+    for level in range(3):
+        found = ScaleSearch(model, level + 1)(x, indices[..., : level + 1], 2, free=free)
+        changed = (found != indices[..., : level + 1])[..., level]
+        assert changed[:, :2].any() and not changed[:, 2:].any()

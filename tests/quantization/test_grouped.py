@@ -7,7 +7,7 @@ import torch
 from several_quantizers import grouped, layer, normal, residual
 
 from rotvq.errors import UserError
-from rotvq.quantization import FiniteScalarQuantizer, GroupedQuantizer
+from rotvq.quantization import FiniteScalarQuantizer, GroupedQuantizer, VectorQuantizer
 
 
 def test_groups_are_quantizers_of_their_channels():
@@ -73,6 +73,8 @@ def test_quantizers_that_do_not_fit_are_refused():
 def test_inputs_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match=r"expected 11 channels .* sum of the dims \[8, 3\]"):
         grouped()(normal(4, 8))
+    with pytest.raises(UserError, match=r"channels at dimension 1, .* got shape \(5,\)"):
+        GroupedQuantizer([VectorQuantizer(8, 4, channel_dim=1)])(torch.zeros(5))
     for shape in ((4, 1), (4, 3), ()):
         with pytest.raises(UserError, match="expected 2 in dimension -1, one for each quantizer"):
             grouped().lookup(torch.zeros(shape, dtype=torch.int64))

@@ -216,3 +216,11 @@ def test_what_does_not_fit_is_refused():
         _ = whole.tables
     with pytest.raises(UserError, match="got a MultiScaleQuantizer"):
         GroupedQuantizer([whole, whole])
+
+
+@pytest.mark.parametrize("update", [EMA(0.9), GradientLearned()])
+def test_the_entropy_loss_moves_the_encoder(update):
+    z = normal(3, D, 12, 6).requires_grad_()
+    out = quantizer(update=update, entropy_loss=True)(z)
+    (gradient,) = torch.autograd.grad(out.entropy_loss, z)
+    assert gradient.isfinite().all() and gradient.abs().max() > 0

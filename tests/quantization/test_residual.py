@@ -83,6 +83,9 @@ def test_quantizers_that_do_not_fit_are_refused():
 def test_inputs_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match="expected 8 channels"):
         residual()(normal(4, 9))
+    for method in (residual(), residual().encode, residual().initialize_codebook):
+        with pytest.raises(UserError, match=r"z: expected a floating dtype; got torch\.int64"):
+            method(torch.zeros(4, 8, dtype=torch.int64))
     with pytest.raises(UserError, match="mask: expected bool"):
         residual()(normal(4, 8), torch.ones(4))
     with pytest.raises(UserError, match="expected 1 to 3 in dimension -1, one for each quantizer"):

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,10 +98,9 @@ def test_nothing_is_loaded_until_it_is_used(tmp_path):
     assert not dataset._open
     dataset[15]
     assert [*dataset._open] == [1]
-    base = dataset._open[1].packed
-    while base.base is not None and not isinstance(base, np.memmap):
-        base = base.base
-    assert isinstance(base, np.memmap)
+    if sys.platform == "linux":
+        mapped = Path("/proc/self/maps").read_text()
+        assert str(shards.path(1)) in mapped and str(shards.path(0)) not in mapped
     assert pickle.loads(pickle.dumps(dataset))._open == {} and len(dataset._open) == 1
     assert len(pickle.dumps(dataset)) < shards.path(0).stat().st_size + 2000
 
@@ -162,3 +163,17 @@ def test_missing_files_and_shards_are_reported(tmp_path):
         UserError, match=r"expected 3 shards; tokens-00001-of-00003\.s.* is missing"
     ):
         TokenDataset(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_files_are_mapped_without_keeping_them_open(tmp_path):
+    every = [*expected(write(tmp_path))]
+    dataset = TokenDataset(tmp_path)
+    found = dataset.__getitems__(range(len(dataset)))
+    assert len(dataset._open) == 3
+    assert not any(
+        str(tmp_path) in os.readlink(each)
+        for each in Path("/proc/self/fd").iterdir()
+        if each.is_symlink()
+    )
+    assert all(map(equal, found, every))

@@ -47,6 +47,11 @@ def check_rate(options: Namespace) -> None:
         raise UserError("--rate-weight: expected --prior and --effort with it; one is missing.")
     if options.prior and options.shard_size is not None:
         raise UserError("--prior: expected a single token file; got --shard-size.")
+    if options.prior and options.levels is not None:
+        raise UserError(
+            "--prior: expected tokens of all levels, which the prior was trained on; got --levels "
+            f"{options.levels}. Leave out one of the two."
+        )
 
 
 def modeled(images: Iterable[Picture], rate: PriorRate) -> Iterator[Picture]:

@@ -47,10 +47,11 @@ def run(argv: Sequence[str]) -> int:
     model = _tokenizer(options, prior)
     labels = _labels(prior, options)
     grid, given = _start(prior, model, options, len(labels))
-    if options.measure:  # first, as it may be refused
+    if options.measure:  # what may be refused, before anything is drawn
         rows, columns = grid or prior.vocabulary.grids[0]
         size = f"{rows * model.stride}x{columns * model.stride}"
         data = load_images(Config(data=DataConfig(options.measure, size)))
+        networks = _networks(options)
     since = time.perf_counter()
     with terminal.counting(len(labels), "sampling") as advance:
         tokens = sample(
@@ -76,7 +77,7 @@ def run(argv: Sequence[str]) -> int:
         "sampling_seconds": seconds,
     }
     if options.measure:
-        record |= _measured(options, data, tokens, images, terminal)
+        record |= _measured(options, networks, data, tokens, images, terminal)
     write_json(options.out / RECORD, record)
     terminal.say(
         f"Drew {counted(len(images), 'image')} in {seconds:.1f} s: {options.out}/images, "
@@ -232,22 +233,33 @@ def _start(prior: Prior, model: VQVAE, options: Namespace, number: int) -> tuple
     keep = rows // 2 if options.keep_rows is None else options.keep_rows
     if not 0 <= keep <= rows:
         raise UserError(f"--keep-rows: expected 0 to {rows}, the picture's rows; got {keep}.")
-    given = indices[:keep].reshape(1, keep * columns, -1)
+    given = indices[:keep].reshape(1, keep * columns, prior.vocabulary.indices_of_token)
     return (rows, columns), np.repeat(given, number, 0)
 
 
+def _networks(options: Namespace) -> tuple[Any, Any]:
+    """The classifier, and the Inception network if it is asked for."""
+    from rotvq.evaluation import perceptual
+    from rotvq.evaluation.classifier import load_classifier
+
+    inception = None if options.gfid is None else perceptual.network("rfid", options.gfid)
+    return load_classifier(options.classifier), inception
+
+
 def _measured(
-    options: Namespace, data: Any, tokens: Tokens, images: list[Any], terminal: Terminal
+    options: Namespace,
+    networks: tuple[Any, Any],
+    data: Any,
+    tokens: Tokens,
+    images: list[Any],
+    terminal: Terminal,
 ) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from rotvq.evaluation import perceptual
-    from rotvq.evaluation.classifier import load_classifier
     from rotvq.generation.measures import measure, save_nearest
 
-    classifier = load_classifier(options.classifier)
-    inception = None if options.gfid is None else perceptual.network("rfid", options.gfid)
+    classifier, inception = networks
     samples, reference, train = (
         torch.from_numpy(each) for each in (np.stack(images), data.test.images, data.train.images)
     )

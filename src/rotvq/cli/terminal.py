@@ -104,7 +104,7 @@ def counted(done: float, total: float | None, seconds: float, before: float = 0)
         total: all images, if known.
         seconds: elapsed time.
     """
-    speed = (done - before) / seconds
+    speed = (done - before) / max(seconds, 1e-3)  # a coarse clock may not have ticked yet
     if total is None:
         return f"{done:,.0f} images, {speed:,.0f} images/s"
     left = duration((total - done) / speed)

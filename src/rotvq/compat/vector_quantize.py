@@ -192,7 +192,7 @@ class VectorQuantize(nn.Module):
         still = fixed or (ema_update is False and not self.learned)
         with (
             alone() if self.sync_codebook is False else nullcontext(),
-            weighted_step(self._levels(), ema_update_weight),
+            weighted_step(self._levels(), None if still else ema_update_weight),
         ):
             out = self._quantize(z, mask, still)
         z_q = out.z_q if self.route_gradients_to_input else out.z_q.detach()

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +96,12 @@ def for_choosing(data: ImageData, images: int) -> ImageData:
 def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order of images in an epoch: a permutation of 0…n-1 that depends on (seed, epoch, n)."""
     return np.random.default_rng([seed, epoch, n]).permutation(n)
+
+
+@lru_cache(2)
+def epoch_coins(n: int, seed: int, epoch: int) -> NDArray[np.float64]:
+    """A number in [0, 1) for each of n samples of an epoch; depends on (seed, epoch)."""
+    return np.random.default_rng((seed, epoch)).random(n)
 
 
 def held_out(keys: Sequence[str]) -> NDArray[np.bool_]:

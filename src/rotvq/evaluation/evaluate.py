@@ -48,16 +48,16 @@ SEVERAL_CODEBOOKS = {
     "codebooks, and `codebooks` lists them",
     "usage": PROTOCOL["usage"] + ", for each codebook; `usage` is the mean over the codebooks, "
     "`codes_used` their sum, and `codebooks` lists them",
-    "bits": "positions per image times the sum of log2 of the codebook sizes, as a fixed-length "
-    "code",
+    "bits": "sum over the indices of an image of log2 of the size of their codebook, as a "
+    "fixed-length code",
 }
 """Replaces entries of the protocol if each position has several indices."""
 
 SEVERAL_LEVELS = {
-    "levels": "image metrics and bits of the first levels of a residual quantizer alone: "
-    "the same tokens, without the indices of the other levels",
+    "levels": "image metrics and bits of the first levels (or scales) alone: the same tokens, "
+    "without the indices of the other levels",
 }
-"""Added to the protocol for a residual quantizer."""
+"""Added to the protocol for a residual or multi-scale quantizer."""
 
 SEARCHED = {
     "precision": "float32, except that the search for tokens decodes in bf16 where the processor "

@@ -87,12 +87,16 @@ def measure(
     if inception is not None:
         metrics["gfid"] = _gfid(inception, reference, samples)
     spread = torch.linspace(0, len(reference) - 1, min(SHOWN, len(reference))).long()
+    closest: dict[str, tuple[list[int], list[int]]] = {}
     for name, images, features in (
         ("nearest", samples[:SHOWN], ours.features[:SHOWN]),
         ("nearest_original", reference[spread], theirs.features[spread]),
     ):
-        metrics[f"{name}_pixels"] = nearest_pixels(images, train)[1].mean().item()
-        metrics[f"{name}_features"] = torch.cdist(features, seen.features).amin(1).mean().item()
+        by_pixels, pixels_apart = nearest_pixels(images, train)
+        features_apart, by_features = torch.cdist(features, seen.features).min(1)
+        metrics[f"{name}_pixels"] = pixels_apart.mean().item()
+        metrics[f"{name}_features"] = features_apart.mean().item()
+        closest[name] = by_pixels.tolist(), by_features.tolist()
     protocol = {
         key: text
         for key, text in PROTOCOL.items()
@@ -104,8 +108,8 @@ def measure(
         "reference": {"split": split, "images": len(reference)},
         "metrics": metrics,
         "protocol": protocol,
-        "nearest_by_pixels": nearest_pixels(samples[:SHOWN], train)[0].tolist(),
-        "nearest_by_features": torch.cdist(ours.features[:SHOWN], seen.features).argmin(1).tolist(),
+        "nearest_by_pixels": closest["nearest"][0],
+        "nearest_by_features": closest["nearest"][1],
         "seconds": round(time.perf_counter() - since, 2),
     }
 

@@ -58,8 +58,15 @@ class PriorRate:
             batch_size: images at a time.
 
         Raises:
-            UserError: the prior was not trained on images of their grids.
+            UserError: the tokens are of another model or lack levels, or the prior was not trained
+                on images of their grids.
         """
+        own, found = self.prior.vocabulary.codec, tokens.codec
+        if own != found:
+            raise UserError(
+                f"tokens: expected tokens of model {own.model}, with all of its levels; got others "
+                f"of model {found.model}. Encode the images with that model."
+            )
         nats, device = 0.0, next(self.prior.parameters()).device
         with evaluating(self.prior), torch.no_grad():
             for _, indices in tokens.batches(batch_size):

@@ -61,7 +61,8 @@ def sample(
     packer = Packer(vocabulary.codec)
     size = grid[0] * vocabulary.codec.stride, grid[1] * vocabulary.codec.stride
     device = next(prior.parameters()).device
-    with evaluating(prior), torch.random.fork_rng(devices=[]), torch.no_grad():
+    devices = [device] if device.type == "cuda" else []
+    with evaluating(prior), torch.random.fork_rng(devices), torch.no_grad():
         for start in range(0, len(labels), batch_size):
             these = labels[start : start + batch_size]
             prefix = None if given is None else given[start : start + batch_size]

@@ -7,12 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rotvq import run_folder
-from rotvq.data_processing import epoch_order
+from rotvq.data_processing import epoch_coins, epoch_order
 from rotvq.errors import UserError
 from rotvq.files import write_json
 from rotvq.generation.config import PriorConfig
@@ -77,8 +76,8 @@ class PriorTrainer(Lifecycle[Prior, Totals]):
         size = self.options.batch_size
         numbers = order[step * size : (step + 1) * size][own]
         sequences = self.train[numbers % len(self.train)].long()
-        coins = np.random.default_rng((self.options.seed, self.position.epoch)).random(self.samples)
-        dropped = torch.from_numpy(coins < self.config.prior.drop_labels)[numbers]
+        coins = epoch_coins(self.samples, self.options.seed, self.position.epoch)[numbers.numpy()]
+        dropped = torch.from_numpy(coins < self.config.prior.drop_labels)
         sequences[dropped, 0] = self.data.vocabulary.no_class
         return sequences.to(self.device)
 

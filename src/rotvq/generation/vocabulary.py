@@ -89,13 +89,13 @@ class Vocabulary:
         return self.codec.tokens_of(grid) * self.indices_of_token
 
     def label(self, name: str | int) -> int:
-        """The number of a class, given by name or number.
+        """The number of a class, given by its name or number as text, or by its number.
 
         Raises:
             UserError: there is no such class.
         """
-        if str(name) in self.classes:
-            return self.classes.index(str(name))
+        if isinstance(name, str) and name in self.classes:
+            return self.classes.index(name)
         if str(name).isdecimal() and int(name) < len(self.classes):
             return int(name)
         if not self.classes:

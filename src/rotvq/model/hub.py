@@ -35,7 +35,7 @@ def local(name: str | Path, revision: str | None = None, **download: Any) -> Pat
     folder = bundled.find(name) or Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if not re.fullmatch(_NAME, str(name)):
+    if isinstance(name, Path) or not re.fullmatch(_NAME, name):
         raise UserError(
             f"{name}: expected the folder of a saved model, owner/name on the Hub, or a bundled "
             f"model ({bundled.listed()}); there is no such folder."
@@ -45,9 +45,7 @@ def local(name: str | Path, revision: str | None = None, **download: Any) -> Pat
 
     try:
         return Path(
-            snapshot_download(
-                str(name), revision=revision, allow_patterns=[CONFIG, WEIGHTS], **download
-            )
+            snapshot_download(name, revision=revision, allow_patterns=[CONFIG, WEIGHTS], **download)
         )
     # The hub's client and the libraries below it raise almost anything.
     except Exception as error:

@@ -19,6 +19,7 @@ from rotvq.quantization import (
     VectorQuantizer,
 )
 from rotvq.quantization.estimators import Estimator
+from rotvq.quantization.updates import Update
 
 _NESTED: dict[str, Any] = {"residual": ResidualQuantizer, "grouped": GroupedQuantizer}
 
@@ -69,12 +70,22 @@ def describe(quantizer: Quantizer) -> dict[str, Any]:
         "codebook_size": size,
         "dim": dim,
         "estimator": _name(quantizer.estimator),
-        "update": next(name for name, update in UPDATES.items() if type(codebook.update) is update),
+        "update": _update(codebook.update),
         "decay": codebook.decay,
         "restart": asdict(codebook.restart) if codebook.restart else None,
         "entropy_loss": quantizer.entropy_loss,
         **cosine,
     }
+
+
+def _update(update: Update) -> str:
+    for name, kind in UPDATES.items():
+        if type(update) is kind:
+            return name
+    raise UserError(
+        f"save: expected an update of rotvq ({', '.join(UPDATES)}); got a {type(update).__name__}. "
+        "Save the state_dict yourself."
+    )
 
 
 def _name(estimator: Estimator) -> str:

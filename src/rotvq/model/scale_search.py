@@ -12,7 +12,6 @@ from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.model.objective import Rate, free_of_charge
 from rotvq.model.token_search import PIXELS, Model, TokenSearch
 from rotvq.quantization import MultiScaleQuantizer
-from rotvq.quantization.scales import spread
 
 
 class ScaleSearch:
@@ -42,21 +41,27 @@ class ScaleSearch:
         free: Bool[Tensor, "h w"] | None = None,
         rate: Rate = free_of_charge,
     ) -> Int64[Tensor, "b h w s"]:
-        """As `TokenSearch`, for tokens that all may change and cost nothing."""
+        """As `TokenSearch`, for tokens that cost nothing; `free` counts where a token stands."""
         some = max(1, PIXELS // (x.shape[2] * x.shape[3]))
         parts = zip(x.split(some), indices.split(some), strict=True)
-        return torch.cat([self._searched(*part, iterations, error) for part in parts])
+        return torch.cat([self._searched(*part, iterations, error, free) for part in parts])
 
     def _searched(
-        self, x: Tensor, indices: Tensor, iterations: int, error: ErrorFunction
+        self,
+        x: Tensor,
+        indices: Tensor,
+        iterations: int,
+        error: ErrorFunction,
+        free: Tensor | None,
     ) -> Int64[Tensor, "b h w s"]:
-        scales, grid = self.quantizer.scales, (indices.shape[1], indices.shape[2])
         before = indices[..., : self.level]
         self.view.base = self.quantizer.lookup(before) if self.level else None
-        self.view.grid = grid
+        self.view.grid = grid = indices.shape[1], indices.shape[2]
         tokens = self.quantizer.tokens(indices, self.level)
-        found = self.search(x, tokens, iterations, error)
-        own = spread(found, grid, scales[self.level], scales[-1], -1)
+        if free is not None:
+            free = self.quantizer.gathered(free, self.level)
+        found = self.search(x, tokens, iterations, error, free)
+        own = self.quantizer.placed(found, grid, self.level)
         return torch.cat([before, own.unsqueeze(3)], 3)
 
 
@@ -82,7 +87,7 @@ class _View(nn.Module):
         rows, columns = (n * self.scales[-1] // self.scales[self.level] for n in codes.shape[2:])
         with torch.autocast(codes.device.type, enabled=False):
             grid = self.grid or (rows, columns)
-            own = spread(codes.float(), grid, self.scales[self.level], self.scales[-1], 0.0)
+            own = self.whole.placed(codes.float(), grid, self.level, 0.0)
             z = self.whole.added(own, self.level)
             z = z if self.base is None else self.base + z
         decoded: Tensor = self.network(z.to(codes.dtype))

@@ -96,7 +96,8 @@ class GroupedQuantizer(Composite):
 
     def _groups(self, z: Tensor) -> list[tuple[Quantizer, Tensor]]:
         dims = self._dims()
-        if z.ndim < 1 or z.shape[self.channel_dim] != self.dim:
+        inside = -z.ndim <= self.channel_dim < z.ndim
+        if not inside or z.shape[self.channel_dim] != self.dim:
             raise UserError(
                 f"z: expected {self.dim} channels at dimension {self.channel_dim}, the sum of the "
                 f"dims {dims}; got shape {tuple(z.shape)}. Match the dims of the quantizers."

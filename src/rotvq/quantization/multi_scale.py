@@ -8,7 +8,7 @@ from typing import NoReturn, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from rotvq.errors import UserError
@@ -125,10 +125,12 @@ class MultiScaleQuantizer(Composite):
         total, found, losses, kept = torch.zeros_like(x), [], [], self._kept(x)
         with whole_precision(z), one_step(self):
             for level, own in enumerate(kept):
-                small = self._gathered(self._blocks(x.detach() - total, level), level)
+                # Of a scale's losses, only the entropy loss has a gradient for z.
+                source = x if self.of(level).entropy_loss else x.detach()
+                small = self.gathered(self._blocks(source - total, level), level)
                 masked = own.view(-1, 1, 1).expand(small[:, 0].shape)
                 part = self.of(level)(small, masked if self._drops() else None)
-                found.append(spread(part.indices, grid, self.scales[level], self.scales[-1], -1))
+                found.append(self.placed(part.indices, grid, level))
                 total = total + self.added(self.of(level).lookup(found[-1]), level).detach()
                 losses.append(torch.stack([part.codebook_loss, part.entropy_loss]))
             # The sum of a few scales is too far from z for its gradient to be useful.
@@ -181,7 +183,17 @@ class MultiScaleQuantizer(Composite):
 
     def tokens(self, indices: Int64[Tensor, "b h w s"], level: int) -> Int64[Tensor, "b r c"]:
         """The map of tokens of one scale."""
-        return self._gathered(indices[..., level], level)
+        return self.gathered(indices[..., level], level)
+
+    def gathered(self, spread: Shaped[Tensor, "*b h w"], level: int) -> Shaped[Tensor, "*b r c"]:
+        """The map of one scale, from values at the positions of its tokens."""
+        return gathered(spread, self.scales[level], self.scales[-1])
+
+    def placed(
+        self, small: Shaped[Tensor, "*b r c"], grid: tuple[int, int], level: int, fill: float = -1
+    ) -> Shaped[Tensor, "*b h w"]:
+        """The values of one scale's map at the positions of its tokens, and `fill` elsewhere."""
+        return spread(small, grid, self.scales[level], self.scales[-1], fill)
 
     def added(self, codes: Float[Tensor, "b d*g*g h w"], level: int) -> Float[Tensor, "b d h w"]:
         """What a scale adds: its blocks, at the positions of their tokens, enlarged."""
@@ -202,17 +214,17 @@ class MultiScaleQuantizer(Composite):
         with whole_precision(z):
             for level, quantizer in enumerate(self._each()):
                 rest = self._blocks(x - total, level)
-                kept = None if mask is None else self._gathered(mask, level)
-                quantizer.initialize_codebook(self._gathered(rest, level), kept)
+                kept = None if mask is None else self.gathered(mask, level)
+                quantizer.initialize_codebook(self.gathered(rest, level), kept)
                 total = total + self.added(quantizer.lookup(self._tokens(rest, level)), level)
 
     def _tokens(self, rest: Float[Tensor, "b d*g*g h w"], level: int) -> Int64[Tensor, "b h w"]:
         """The nearest codes of blocks, both spread over the grid."""
-        scale, last = self.scales[level], self.scales[-1]
         if exporting():
-            return self.of(level).encode(rest).where(positions(rest, scale, last), -1)
-        tokens = self.of(level).encode(self._gathered(rest, level))
-        return spread(tokens, (rest.shape[2], rest.shape[3]), scale, last, -1)
+            there = positions(rest, self.scales[level], self.scales[-1])
+            return self.of(level).encode(rest).where(there, -1)
+        tokens = self.of(level).encode(self.gathered(rest, level))
+        return self.placed(tokens, (rest.shape[2], rest.shape[3]), level)
 
     def _blocks(self, z: Tensor, level: int) -> Float[Tensor, "b d*g*g h w"]:
         finest = level == len(self.scales) - 1
@@ -221,9 +233,6 @@ class MultiScaleQuantizer(Composite):
     def _resolutions(self, level: int) -> tuple[int, int, int]:
         """The scale, that of its blocks' cells, and that of the grid."""
         return self.scales[level], self.scales[level + 1], self.scales[-1]
-
-    def _gathered(self, x: Tensor, level: int) -> Tensor:
-        return gathered(x, self.scales[level], self.scales[-1])
 
     def _drops(self) -> bool:
         return self.training and self.dropout > 0

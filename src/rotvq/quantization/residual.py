@@ -135,6 +135,7 @@ class ResidualQuantizer(Composite):
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Int64[Tensor, "... l"]:
         """The indices alone, one for each level in the last dimension."""
+        channels_last(z, mask, self.dim, self.channel_dim)
         residual = _at_least_float32(z)
         indices = []
         for quantizer in self._each():
@@ -163,6 +164,7 @@ class ResidualQuantizer(Composite):
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> None:
         """Place the codes by k-means, those of each level over the residual of z that it sees."""
+        channels_last(z, mask, self.dim, self.channel_dim)
         residual = _at_least_float32(z)
         for quantizer in self._each():
             quantizer.initialize_codebook(residual, mask)

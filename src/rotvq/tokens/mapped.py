@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rotvq.tokens.arrays import ARRAYS, Arrays, check_ends, check_labels, checked_runs, to_arrays
@@ -83,7 +84,7 @@ def _opened(path: Path) -> tuple[Codec, Arrays]:
 
 def _mapped(path: Path, table: dict[str, Any]) -> tuple[Codec, Arrays]:
     codec = read_codec(table.get("__metadata__", {}))
-    content = np.memmap(path, np.uint8, "r")
+    content = _mapping(path)
     start = 8 + int.from_bytes(content[:8].tobytes(), "little")
     arrays: Arrays = {}
     for name in ARRAYS:
@@ -94,11 +95,24 @@ def _mapped(path: Path, table: dict[str, Any]) -> tuple[Codec, Arrays]:
                 raise ValueError("its arrays lie outside the file")
             if math.prod(shape) * kind.itemsize != last - first:
                 raise ValueError("the shape of an array does not match its bytes")
-            # Views as plain arrays, whose indexing is quicker.
-            arrays[name] = np.asarray(content)[first:last].view(kind).reshape(shape)
+            arrays[name] = content[first:last].view(kind).reshape(shape)
     images = sum(count for count, _ in checked_runs(codec, arrays))
     if "labels" in arrays and len(check_labels(arrays)) != images:
         raise ValueError("its labels do not match its images")
     if "names" in arrays and len(check_ends(arrays)) != images:
         raise ValueError("its names do not match its images")
     return codec, arrays
+
+
+def _mapping(path: Path) -> NDArray[np.uint8]:
+    """The bytes of a file.
+
+    Unlike `np.memmap`, torch keeps no file descriptor open, of which a process usually has 1,024: a
+    dataset may have more shards.
+    """
+    try:
+        content = torch.from_file(str(path), size=path.stat().st_size, dtype=torch.uint8).numpy()
+    except UnicodeEncodeError:  # torch takes only paths in UTF-8
+        return np.asarray(np.memmap(path, np.uint8, "r"))
+    content.flags.writeable = False
+    return content

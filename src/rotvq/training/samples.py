@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from rotvq.data_processing import ImageSplit, crops, epoch_order
+from rotvq.data_processing import ImageSplit, crops, epoch_coins, epoch_order
 
 THREADS = 8
 
@@ -40,7 +40,6 @@ class Samples:
         self.times = max(each, -(-batch_size // len(images)))
         """Samples of each image in an epoch."""
         self.pool = ThreadPoolExecutor(THREADS) if split.pictures else None
-        self._drawn = (-1, torch.empty(0, dtype=torch.bool))
 
     def __len__(self) -> int:
         return self.times * len(self.images)
@@ -55,15 +54,9 @@ class Samples:
         samples = self._upright(numbers, epoch)
         if not self.flip:
             return samples
-        flipped = self._flips(epoch)[numbers].view(-1, 1, 1, 1)
+        coins = epoch_coins(len(self), self.seed, epoch)[numbers.cpu().numpy()]
+        flipped = torch.from_numpy(coins < 0.5).to(samples.device).view(-1, 1, 1, 1)
         return torch.where(flipped, samples.flip(3), samples)
-
-    def _flips(self, epoch: int) -> Bool[Tensor, " n"]:
-        """Which samples of an epoch are flipped; drawn once, on first use."""
-        if self._drawn[0] != epoch:
-            coins = np.random.default_rng((self.seed, epoch)).random(len(self))
-            self._drawn = (epoch, torch.from_numpy(coins < 0.5).to(self.images.device))
-        return self._drawn[1]
 
     def _upright(self, numbers: Int64[Tensor, " b"], epoch: int) -> UInt8[Tensor, "b c h w"]:
         if self.pictures is None or self.pool is None:
