@@ -346,3 +346,13 @@ def test_effort_without_a_number_is_the_default(rotvq, model, photos, tmp_path):
 def test_efforts_out_of_range_are_refused(rotvq, model, photos, tmp_path, command, effort):
     words = ("--model", model, "-o", tmp_path / "t.npz", "--effort", effort)
     assert "--effort" in rotvq(command, photos, *words).error
+
+
+def test_images_are_resized_and_cropped_on_request(rotvq, model, photos, tmp_path):
+    words = [photos, "--model", model, "--size", "16x24", "-o"]
+    assert rotvq("encode", *words, tmp_path / "t.npz").status == 0
+    assert {*load_tokens(tmp_path / "t.npz").sizes} == {(16, 24)}
+    assert rotvq("reconstruct", *words, tmp_path / "r").status == 0
+    assert {pixels_of(each).shape[:2] for each in (tmp_path / "r").glob("*.png")} == {(16, 24)}
+    error = rotvq("encode", *words[:-2], "2", "-o", tmp_path / "u.npz").error
+    assert "size: expected a side in pixels or HEIGHTxWIDTH" in error

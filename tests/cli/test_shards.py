@@ -114,6 +114,7 @@ def test_processes_share_the_shards(rotvq, model, photos, tmp_path, monkeypatch)
         (("--shard-size", "4"), "shard_size 3 instead of 4. Choose another --out, or replace"),
         (("--shard-size", "3", "--effort", "1"), "effort 0 instead of 1"),
         (("--shard-size", "3", "--bits", "12"), "source "),
+        (("--shard-size", "3", "--size", "16"), "source "),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -12,7 +12,7 @@ from rotvq.cli.terminal import Terminal
 from rotvq.data_processing import pictures, skipped
 from rotvq.data_processing.decoding import Findings, decoded
 from rotvq.data_processing.reader import SPLITS
-from rotvq.data_processing.resizing import Target
+from rotvq.data_processing.resizing import Target, parse_size
 from rotvq.errors import UserError
 from rotvq.tokens.collection import Picture, Tokens
 
@@ -57,6 +57,12 @@ def add_pictures(parser: Parser) -> None:
         "images in a folder)",
     )
     parser.add_argument(
+        "--size",
+        metavar="N",
+        help="side in pixels, or HEIGHTxWIDTH, to resize and crop images to (default: the size "
+        "they have)",
+    )
+    parser.add_argument(
         "--bits", type=int, help="bits used by gray images stored in 16 bits, such as 12"
     )
 
@@ -99,17 +105,23 @@ class Source:
         split: "train", "test", "all" or None, as for `open_pictures`.
         channels: the channels of the model.
         bits: bits used by gray images stored in 16 bits.
+        size: a side or HEIGHTxWIDTH to resize and crop to; None keeps the size of each image.
 
     Raises:
-        UserError: there are no such images.
+        UserError: there are no such images, or the bits or the size are out of range.
     """
 
     def __init__(
-        self, words: list[str], split: str | None, channels: int, bits: int | None = None
+        self,
+        words: list[str],
+        split: str | None,
+        channels: int,
+        bits: int | None = None,
+        size: str | None = None,
     ) -> None:
         if bits is not None and not 1 <= bits <= 16:
             raise UserError(f"--bits: expected 1 to 16; got {bits}.")
-        self.target = Target(None, channels, bits)
+        self.target = Target(parse_size(size), channels, bits)
         self.reader = pictures.open_pictures(words, split, self.target)
         self.findings = Findings([*self.reader.skipped])
         self.count = self.reader.count
@@ -126,8 +138,10 @@ class Source:
     @property
     def fingerprint(self) -> str:
         """Changes with the images, and with how they are read."""
-        bits = self.target.bits
-        return self.reader.fingerprint() + ("" if bits is None else f", {bits} bits")
+        bits, sides = self.target.bits, self.target.sides
+        depth = "" if bits is None else f", {bits} bits"
+        size = "" if sides is None else f", {sides[0]}x{sides[1]}"
+        return self.reader.fingerprint() + depth + size
 
     def check_any(self, coded: int) -> None:
         """Check that at least one image was encoded.

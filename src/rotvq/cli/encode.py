@@ -67,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
     terminal = Terminal()
     model = load_model(options.model)
     rate = load_rate(options, model) if options.prior else None
-    source = Source(options.images, options.split, model.channels, options.bits)
+    source = Source(options.images, options.split, model.channels, options.bits, options.size)
     since = time.perf_counter()
     with terminal.counting(source.count, "encoding") as advance:
         images = codable(model, source, source.findings.skipped)

@@ -54,7 +54,7 @@ def run(argv: Sequence[str]) -> int:
 
     terminal = Terminal()
     model = load_model(options.model)
-    source = Source(options.images, options.split, model.channels, options.bits)
+    source = Source(options.images, options.split, model.channels, options.bits, options.size)
     squares = pixels = bits = coded = 0
 
     def measured(images: list[Picture], back: Iterator[Named]) -> Iterator[Named]:

@@ -70,7 +70,7 @@ def encode_to_shards(options: Any) -> int:
     model = load_model(options.model)
     check_levels(model.quantizer, options.levels)
     meaning = codec(model, options.levels)
-    source = Source(options.images, options.split, model.channels, options.bits)
+    source = Source(options.images, options.split, model.channels, options.bits, options.size)
     recipe = token_shards.recipe(
         meaning, options.effort, source.count, source.fingerprint, options.shard_size, suffix
     )

@@ -54,7 +54,7 @@ class Vocabulary:
         if longest > LONGEST:
             raise UserError(
                 f"tokens: expected images of at most {LONGEST:,} indices; got one of {longest:,}. "
-                "Encode smaller images, or crops of them."
+                "Encode them at a smaller size, with --size."
             )
         for what, number, most in (
             ("classes", len(self.classes), CLASSES),
