@@ -94,6 +94,16 @@ def check_not_linked(folder: Path) -> None:
         )
 
 
+def check_not_file(folder: Path) -> None:
+    """Check that a folder to write to is not a file; it need not exist yet.
+
+    Raises:
+        UserError: it is one.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out: expected a folder; {folder} is a file. Choose another name.")
+
+
 def read_json(path: Path, within: Path | None = None) -> Any:
     """The value in a JSON file; raises like `parse_json` and `read_bytes`."""
     return parse_json(read_bytes(path, within=within), str(path))

@@ -1,7 +1,7 @@
-"""Maps of rising resolution over one grid: how many tokens they have, and where those stand.
+"""Maps of increasing resolution over one grid: how many tokens they have, and at which positions.
 
-Scale s of S, the last one, divides a grid of h rows into ⌈h·s/S⌉, and its columns likewise. A token
-stands at the position of the grid where the area that it covers begins.
+With S the last scale, scale s divides a grid of h rows into ⌈h·s/S⌉ rows of tokens, and its
+columns likewise. A token is stored at the first position of the area that it covers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Maps of rising resolution, from training to samples of a prior, on the command line."""
+"""Maps of increasing resolution, from training to samples of a prior, on the command line."""
 
 from __future__ import annotations
 

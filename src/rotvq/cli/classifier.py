@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rotvq.cli.images import load_images
-from rotvq.cli.options import Parser
+from rotvq.cli.options import Parser, add_out
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
+from rotvq.guarded import check_not_file
 from rotvq.training.config import Config, DataConfig
 
 LARGEST_WIDTH = 64
@@ -33,13 +34,7 @@ def run(argv: Sequence[str]) -> int:
         help="side in pixels, or HEIGHTxWIDTH, to resize and crop images to (default: the size "
         "they have)",
     )
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        default=Path("classifier"),
-        help="output folder (default: classifier)",
-    )
+    add_out(parser, "output folder", Path("classifier"))
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument(
         "--width",
@@ -53,10 +48,7 @@ def run(argv: Sequence[str]) -> int:
         raise UserError(f"--seed: expected 0 to 2147483647; got {options.seed}.")
     if not 1 <= options.width <= LARGEST_WIDTH:
         raise UserError(f"--width: expected 1 to {LARGEST_WIDTH}; got {options.width}.")
-    if options.out.exists() and not options.out.is_dir():
-        raise UserError(
-            f"--out: expected a folder; got the file {options.out}. Choose another name."
-        )
+    check_not_file(options.out)
     terminal = Terminal()
     data = load_images(Config(data=DataConfig(source=options.data, size=options.size)))
     # Imported late, because torch is slow to import: bad options or data are reported first.

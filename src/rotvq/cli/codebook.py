@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from rotvq.cli.coding import add_positional_model, load_model
-from rotvq.cli.options import Parser
+from rotvq.cli.options import Parser, add_out
 from rotvq.cli.png_folder import check_png
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
@@ -24,13 +24,7 @@ def run(argv: Sequence[str]) -> int:
         epilog="example: rotvq codebook runs/mine -o codebook.png",
     )
     add_positional_model(parser)
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        default=Path("codebook.png"),
-        help="PNG to write (default: codebook.png)",
-    )
+    add_out(parser, "PNG to write", Path("codebook.png"))
     parser.add_argument("--overwrite", action="store_true", help="replace the file")
     options = parser.parse_args(argv)
     if options.out.suffix.lower() != ".png":

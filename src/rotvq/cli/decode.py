@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from rotvq.cli.coding import add_model, load_bundled, load_model
-from rotvq.cli.options import Parser, add_levels, check_positive
+from rotvq.cli.options import Parser, add_levels, add_out, check_positive
 from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing.skipped import summary
@@ -28,7 +28,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("tokens", type=Path, metavar="TOKENS", help="written by rotvq encode")
     add_model(parser, default="")
     add_levels(parser)
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the images")
+    add_out(parser, "folder for the images", required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace images of the same name")
     options = parser.parse_args(argv)
     check_positive(options, "batch_size")

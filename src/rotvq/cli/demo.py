@@ -7,7 +7,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from rotvq.cli import reconstruct
-from rotvq.cli.options import Parser
+from rotvq.cli.options import Parser, add_out
 from rotvq.cli.train import Options, execute
 from rotvq.text import printable
 from rotvq.training.presets import PRESETS
@@ -28,9 +28,7 @@ def run(argv: Sequence[str]) -> int:
         "with the straight-through estimator and with the rotation trick, on patches of two "
         "photographs that come with scikit-learn, and write a report that compares them.",
     )
-    parser.add_argument(
-        "-o", "--out", type=Path, default=Path("demo"), help="output folder (default: demo)"
-    )
+    add_out(parser, "output folder", Path("demo"))
     parser.add_argument(
         "--preset", choices=["demo", "smoke"], default="demo", help="size of the demo"
     )

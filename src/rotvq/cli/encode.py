@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
 from rotvq.cli.coding import Source, add_model, add_pictures, load_model
-from rotvq.cli.options import Parser, add_effort, add_levels, check_positive
+from rotvq.cli.options import Parser, add_effort, add_levels, add_out, check_positive
 from rotvq.cli.rate import add_rate, check_rate, load_rate, modeled
 from rotvq.cli.shards import add_shards, encode_to_shards
 from rotvq.cli.terminal import Terminal
@@ -29,13 +28,8 @@ def run(argv: Sequence[str]) -> int:
     add_model(parser)
     add_effort(parser)
     add_levels(parser)
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        help=f"file, ending in {', '.join(KINDS)}; or, with --shard-size, a folder",
-    )
+    what = f"file, ending in {', '.join(KINDS)}; or, with --shard-size, a folder"
+    add_out(parser, what, required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace the file or the shards")
     add_rate(parser)
     add_shards(parser)

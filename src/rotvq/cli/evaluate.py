@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rotvq import bundled, run_folder
 from rotvq.cli.coding import load_model
 from rotvq.cli.images import load_images
-from rotvq.cli.options import Parser, add_effort, check_positive
+from rotvq.cli.options import Parser, add_effort, add_out, check_positive
 from rotvq.cli.progress import summary
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
@@ -133,9 +133,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
         help="also compute accuracy, agreement and a Fréchet distance with the classifier that "
         "rotvq classifier wrote to FOLDER",
     )
-    parser.add_argument(
-        "-o", "--out", type=Path, help="JSON file to write (default: the record of the run)"
-    )
+    add_out(parser, "JSON file to write (default: the record of the run)")
     options = parser.parse_args(argv)
     check_positive(options, "batch_size")
     if options.data and not options.out:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rotvq.cli.coding import add_positional_model, load_model
-from rotvq.cli.options import Parser
+from rotvq.cli.options import Parser, add_out
 from rotvq.cli.png_folder import check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing import load
@@ -27,7 +27,7 @@ def run(argv: Sequence[str]) -> int:
     )
     add_positional_model(parser)
     parser.add_argument("--to", choices=["onnx", "torch", "model"], required=True)
-    parser.add_argument("-o", "--out", type=Path, required=True, help="output folder")
+    add_out(parser, "output folder", required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same names")
     parser.add_argument(
         "--push", metavar="OWNER/NAME", help="upload to the Hub; requires --to model"

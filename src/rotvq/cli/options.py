@@ -28,6 +28,16 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}. See {self.prog} --help.")
 
 
+def add_out(
+    parser: Parser, what: str, default: Path | None = None, *, required: bool = False
+) -> None:
+    """Add the option for what the command writes."""
+    known = f" (default: {default})" if default else ""
+    parser.add_argument(
+        "-o", "--out", type=Path, default=default, required=required, help=what + known
+    )
+
+
 def check_positive(options: argparse.Namespace, *names: str) -> None:
     """Check that options are 1 or more, if they are given.
 

@@ -15,6 +15,7 @@ from rotvq.data_processing.image_formats import SUFFIXES
 from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
 from rotvq.files import write_atomically
+from rotvq.guarded import check_not_file
 from rotvq.text import encodable
 
 _LONGEST = 255
@@ -29,8 +30,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     Raises:
         UserError: it is not empty, is a file, or has the name of an image file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out: expected a folder; {folder} is a file. Choose another name.")
+    check_not_file(folder)
     if not folder.exists() and folder.suffix.lower() in SUFFIXES:
         raise UserError(
             f"--out: expected a folder for the PNGs; got the image file name {folder}. Pass "

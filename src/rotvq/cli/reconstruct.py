@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotvq.cli.coding import Source, add_model, add_pictures, load_model
-from rotvq.cli.options import Parser, add_effort, add_levels, check_positive
+from rotvq.cli.options import Parser, add_effort, add_levels, add_out, check_positive
 from rotvq.cli.png_folder import PngFile, PngFolder, check_folder, check_png, default_png
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing.pictures import is_source
@@ -36,11 +36,9 @@ def run(argv: Sequence[str]) -> int:
     add_model(parser)
     add_effort(parser)
     add_levels(parser)
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        help="folder for the PNGs, or a PNG for a single image file (default for cat.jpg: "
+    add_out(
+        parser,
+        "folder for the PNGs, or a PNG for a single image file (default for cat.jpg: "
         "cat.rotvq.png in the working directory)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace images of the same name")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotvq import run_folder
-from rotvq.cli.options import Parser
+from rotvq.cli.options import Parser, add_out
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 
@@ -22,12 +22,7 @@ def run(argv: Sequence[str]) -> int:
         prog="rotvq report", description="Write report.html and report.md with figures."
     )
     parser.add_argument("runs", type=Path, nargs="+", help="run folders written by rotvq train")
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        help="output folder (default: the run's folder, or report for several runs)",
-    )
+    add_out(parser, "output folder (default: the run's folder, or report for several runs)")
     options = parser.parse_args(argv)
     for folder in options.runs:
         if not folder.is_dir():

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotvq.cli.images import load_images
-from rotvq.cli.options import Parser, check_positive
+from rotvq.cli.options import Parser, add_out, check_positive
 from rotvq.cli.side_by_side import side_by_side
 from rotvq.cli.study_progress import StudyProgress
-from rotvq.errors import UserError
+from rotvq.guarded import check_not_file
 from rotvq.studies import paper
 from rotvq.studies.plan import Run, check, make_plan
 from rotvq.studies.study import Suite
@@ -61,8 +61,7 @@ def run_suite(
     """
     options = _parse(suite, argv, description, examples)
     out = options.out or Path(suite.name) / options.preset
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out: expected a folder; {out} is a file. Choose another name.")
+    check_not_file(out)
     named = [name for name in options.studies if name != ALL]
     studies = [*suite.studies, *named] if ALL in options.studies else named
     planned = partial(
@@ -144,9 +143,7 @@ def _parse(
         help="size of the studies (default: cpu)",
     )
     parser.add_argument("--data", help="source of the images (default: the preset's)")
-    parser.add_argument(
-        "-o", "--out", type=Path, help=f"output folder (default: {suite.name}/PRESET)"
-    )
+    add_out(parser, f"output folder (default: {suite.name}/PRESET)")
     parser.add_argument(
         "--variants", nargs="+", default=[], metavar="NAME", help="run only these variants"
     )

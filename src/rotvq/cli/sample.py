@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rotvq import run_folder
 from rotvq.cli.coding import Source, load_model
 from rotvq.cli.images import load_images
-from rotvq.cli.options import Parser, check_positive
+from rotvq.cli.options import Parser, add_out, check_positive
 from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
@@ -141,7 +141,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
         metavar="FILE",
         help="with --measure: also the gFID with the Inception network in FILE (default: download)",
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
+    add_out(parser, "folder to write to", required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same name")
     options = parser.parse_args(argv)
     if options.grid:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rotvq import run_folder
 from rotvq.cli import runs, train
-from rotvq.cli.options import Parser
+from rotvq.cli.options import Parser, add_out
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 from rotvq.run_record import load_run
@@ -55,9 +55,7 @@ def run(argv: Sequence[str]) -> int:
         metavar="OPTION=A,B,...",
         help="values of an option of rotvq train (repeatable: every combination is a run)",
     )
-    parser.add_argument(
-        "-o", "--out", type=Path, default=Path("sweep"), help="output folder (default: sweep)"
-    )
+    add_out(parser, "output folder", Path("sweep"))
     options, rest = parser.parse_known_args(argv)
     terminal = Terminal()
     planned = _plan(options.vary, rest, options.out)

@@ -16,7 +16,7 @@ Weight = Tensor | Callable[[Tensor, Tensor], Tensor]
 
 @contextmanager
 def frozen(quantizer: Quantizer, z: Tensor, mask: Tensor | None) -> Iterator[None]:
-    """Quantize as in evaluation inside, but place the codes by the first training batch z first."""
+    """Quantize as in evaluation inside; codes that still wait for data are first placed over z."""
     training = quantizer.training
     if training and not all(codebook.ready for codebook in quantizer.codebooks):
         quantizer.initialize_codebook(z, mask)

@@ -97,7 +97,7 @@ class FSQ(Codes):
 
 
 class ResidualFSQ(ResidualLayer):
-    """Grids of rising resolution, each of which codes what the ones before it left over.
+    """Grids of increasing resolution, each of which codes what the ones before it left over.
 
     Args:
         levels: number of levels of each channel.

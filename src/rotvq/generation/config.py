@@ -74,7 +74,7 @@ class Sampling:
         temperature: divides the logits; below 1 prefers likely codes.
         top_k: draw from the most likely codes only; 0 for all.
         top_p: draw from the smallest set of codes with this probability.
-        seed: of the draws; the same seed and batch size give the same images on one machine.
+        seed: random seed; the same seed and batch size give the same images on one machine.
 
     Raises:
         UserError: a value is not allowed.

@@ -31,10 +31,10 @@ class PriorData:
     """The tokens of a run.
 
     Args:
-        vocabulary: of the sequences.
-        train: sequences to train on.
-        test: sequences to test on.
-        notes: sentences for the user.
+        vocabulary: what the integers of the sequences mean.
+        train: the sequences to train on.
+        test: the sequences to test on.
+        notes: sentences to print.
     """
 
     vocabulary: Vocabulary

@@ -35,8 +35,8 @@ PROTOCOL = {
     "nearest": f"of the first {SHOWN} samples, the root mean squared difference on [-1, 1] to the "
     "nearest training image, and the Euclidean distance to the nearest one in the classifier's "
     "features, means over samples; `nearest_original` is the same of as many images of the "
-    "reference split, spread evenly over it. Samples that were copies would be much nearer than "
-    "those",
+    "reference split, spread evenly over it. Copies of training images would be much nearer than "
+    "these",
 }
 
 

@@ -82,9 +82,9 @@ class PriorTrainer(Lifecycle[Prior, Totals]):
         return sequences.to(self.device)
 
     def loss(self, samples: Tensor) -> Tensor:
-        """The negative log-likelihood in nats per token, were all images of the largest grid.
+        """The negative log-likelihood in nats over the number of tokens of the padded batch.
 
-        So each token counts the same, however the batch is split.
+        Each token therefore counts the same, however the batch is split.
         """
         with self.autocast():
             nats = self.wrapped(samples)

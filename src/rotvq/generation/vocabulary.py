@@ -1,9 +1,9 @@
 """The tokens of an image as a sequence of integers, and back.
 
-A sequence is its class, the shape of its grid, and then the tokens row by row; of several scales,
-one map after the other, as in VAR. The indices of a token (of a residual or grouped quantizer)
-follow each other. Codes, classes and grids have numbers
-of their own, in this order: the codes of each codebook, the classes, no class, the grids.
+A sequence holds the class of the image, the shape of its grid, and its tokens row by row; with
+several scales, map by map, as in VAR. If a token has several indices (of a residual or grouped
+quantizer), they follow each other. Integers are assigned in this order: the codes of each codebook,
+the classes, no class, the grids.
 """
 
 from __future__ import annotations

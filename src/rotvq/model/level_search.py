@@ -61,7 +61,7 @@ class LevelSearch:
 
         Args:
             x: images.
-            indices: the tokens to start from, with all levels searched for.
+            indices: the tokens to start from, with every level that is searched.
             error: as in `TokenSearch`.
             free: which tokens may change; None for all.
             rate: as in `TokenSearch`, for tokens with all levels.

@@ -55,7 +55,7 @@ def first_levels(quantizer: Quantizer, indices: Indices, levels: int | None) -> 
 
 
 def of_first_levels(quantizer: Quantizer, values: Sequence[T], levels: int | None) -> tuple[T, ...]:
-    """Select those of the first levels from values (such as tables) for each index of a token."""
+    """Of values for each index of a token (such as tables), those of the first levels."""
     most = quantizer.residual_levels
     return tuple(v for i, v in enumerate(values) if levels is None or i % most < levels)
 

@@ -11,8 +11,8 @@ proposals and doubles when one fails (Levenberg-Marquardt).
 
 Between two grids, token t raised the error by ½(g + g')_t · (q' − q)_t. Over all tokens this adds
 up to the whole difference if the error is quadratic in q. So an iteration takes one forward and one
-backward pass of the decoder, whatever its receptive field and the error. Tokens may also have
-a cost (see `Rate`): a step raised it by the mean of its prices before and after the step.
+backward pass of the decoder, whatever its receptive field and the error. Tokens may also have a
+cost (see `Rate`): a step changes it by the mean of the prices before and after the step.
 """
 
 from __future__ import annotations

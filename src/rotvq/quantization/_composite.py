@@ -1,4 +1,4 @@
-"""What residual and grouped quantizers share: several quantizers at work on one vector."""
+"""The base class of quantizers made of others: residual, grouped and multi-scale."""
 
 from __future__ import annotations
 

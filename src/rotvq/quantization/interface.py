@@ -74,7 +74,7 @@ class Quantizer(nn.Module):
 
     @property
     def residual_levels(self) -> int:
-        """Length of the last dimension of `index_shape` in which indices refine each other, or 1.
+        """Number of levels that refine each other, the last dimension of `index_shape`; else 1.
 
         `lookup` also takes the indices of the first few levels.
         """

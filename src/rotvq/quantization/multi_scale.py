@@ -1,4 +1,4 @@
-"""Multi-scale residual quantization: maps of rising resolution that add up."""
+"""Multi-scale residual quantization: maps of increasing resolution that add up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rotvq.scales import LARGEST, are_multiples
 
 
 class MultiScaleQuantizer(Composite):
-    """Quantize in maps of rising resolution, each of which codes the residual of those before.
+    """Quantize in maps of increasing resolution, each of which codes the residual of those before.
 
     Based on VAR (Tian et al., arXiv 2404.02905, algorithms 1 and 2), where all scales share one
     codebook, and each code represents the mean of its area. Here, each scale has its own codebook,
@@ -39,9 +39,9 @@ class MultiScaleQuantizer(Composite):
     and 16×24. So a token covers the same area in images of any size.
 
     Args:
-        quantizer: that of the last scale: a `VectorQuantizer` with channel_dim=1, the Euclidean
-            metric and any estimator whose value is the code (all but the reflection). Those of the
-            other scales are made like it.
+        quantizer: the quantizer of the last scale: a `VectorQuantizer` with channel_dim=1, the
+            Euclidean metric and any estimator but the reflection. The other scales get quantizers
+            with the same settings.
         scales: increasing integers, each a multiple of the one before.
         dropout: in training, share of the images that are coded with a random number of scales; as
             in a `ResidualQuantizer`. Those with fewer scales update only the decoder and the codes.
@@ -112,11 +112,11 @@ class MultiScaleQuantizer(Composite):
             mask: not supported.
 
         Returns:
-            As from a `VectorQuantizer`. `indices` (b, h, w, scales) has a scale's tokens where the
-            areas that they cover begin, and −1 elsewhere. The commitment loss is that of the sum,
-            over images with all scales; the others are the means over the scales. (A commitment to
-            the sum after each scale, as in VAR, draws z towards the coarse maps, which raises the
-            error by 11 %.)
+            As from a `VectorQuantizer`. `indices` (b, h, w, scales) holds each token at the first
+            position of its area, and −1 elsewhere. The commitment loss compares z with the sum of
+            all scales, over the images that are coded with all of them; the other losses are means
+            over the scales. (Committing to the sum after each scale, as VAR does, pulls z towards
+            the coarse maps and raises the error by 11 %.)
 
         Raises:
             UserError: z of another shape or dtype, or a mask.

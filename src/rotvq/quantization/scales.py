@@ -1,4 +1,4 @@
-"""Resizes maps of rising resolution over one grid (see `rotvq.scales`).
+"""Resizes maps of increasing resolution over one grid (see `rotvq.scales`).
 
 Resizing is linear in rows and in columns, so it is written as one matrix for each, from positions
 to positions: a tensor with the size of a map, which may be 1, would tie an exported graph to that
@@ -46,11 +46,11 @@ def positions(like: Tensor, scale: int, last: int) -> Bool[Tensor, "h w"]:
 def blocks(
     z: Float[Tensor, "b d h w"], scale: int, finer: int, last: int
 ) -> Float[Tensor, "b d*g*g h w"]:
-    """The map of a scale, each cell of it a block of g×g cells of a finer scale; 0 elsewhere.
+    """The map of a scale whose cells are blocks of g×g cells of a finer scale.
 
-    A cell of the finer scale holds the mean over its area, as
-    `torch.nn.functional.adaptive_avg_pool2d` computes it. Past the edge of the grid, the outermost
-    is repeated.
+    It is 0 at positions where no block begins. A cell of the finer scale holds the mean over its
+    area, as `torch.nn.functional.adaptive_avg_pool2d` computes it. Past the edge of the grid, the
+    outermost cell is repeated.
 
     Args:
         z: a map over the grid.

@@ -86,8 +86,8 @@ class Suite:
     """Studies that are planned, run and reported together.
 
     Args:
-        command: of the command line, as "reproduce".
-        name: of the default folder and of the report's files, as "reproduction".
+        command: the rotvq command that runs the suite, such as "reproduce".
+        name: the name of the default folder and of the report's files, such as "reproduction".
         title: of the report.
         summary: one sentence under the title.
         studies: by name, in order.

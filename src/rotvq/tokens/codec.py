@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rotvq.errors import UserError
 from rotvq.scales import number_of_tokens, raster
-from rotvq.tokens.packing import bit_width, packed_bytes
+from rotvq.tokens.packing import bit_width, packed_bytes, unpack
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -21,13 +22,13 @@ class Codec:
 
     Args:
         model: fingerprint of that model.
-        codebook_sizes: number of codes for each index of a token; one for a single codebook, and
-            for several scales, which all have as many.
+        codebook_sizes: number of codes for each index of a token. With several scales, a token has
+            one index, and all scales have the same number of codes.
         stride: height and width in pixels that one token covers.
         channels: of the images, 1 or 3.
         index_shape: shape of the indices of one token; () for a single codebook.
-        scales: of a `MultiScaleQuantizer`; index_shape is then the number of those that there are
-            tokens of, from the first one. Empty without.
+        scales: the scales of a `MultiScaleQuantizer`, otherwise empty. index_shape is then the
+            number of scales, from the first, that have tokens here.
     """
 
     model: str
@@ -99,6 +100,20 @@ class Codec:
         indices = np.full((n, math.prod(shape)), -1, np.int64)
         indices[:, self._raster(grid)] = sequence.reshape(n, -1)
         return indices.reshape(n, *shape)
+
+    def unpacked(self, rows: NDArray[np.uint8], grid: Size) -> NDArray[np.int64]:
+        """Indices (n, *grid, *index_shape) from the bytes of n images of one grid.
+
+        Raises:
+            UserError: an index is beyond its codebook.
+        """
+        found = unpack(rows, self.tokens_of(grid), self.widths)
+        if (found >= np.array(self.codebook_sizes)).any():
+            sizes = ", ".join(map(str, dict.fromkeys(self.codebook_sizes)))
+            raise UserError(
+                f"tokens: expected indices below {sizes}; got {found.max()}. The file is damaged."
+            )
+        return self.in_grid(found, grid)
 
     def _raster(self, grid: Size) -> NDArray[np.int64]:
         return raster(self.scales, self.index_shape[0], grid)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rotvq.errors import UserError
 from rotvq.tokens.codec import Codec as Codec
 from rotvq.tokens.codec import Size as Size
-from rotvq.tokens.packing import pack, unpack
+from rotvq.tokens.packing import pack
 
 T = TypeVar("T")
 
@@ -135,13 +135,7 @@ class Tokens:
         n, start = these.stop - these.start, self._ends[these.start]
         length = self._ends[these.stop] - start
         flat = np.frombuffer(self.packed, np.uint8, length, start).reshape(n, length // n)
-        indices = unpack(flat, self.codec.tokens_of(grid), self.codec.widths)
-        if (indices >= np.array(self.codec.codebook_sizes)).any():
-            raise UserError(
-                f"tokens: expected indices below {_listed(self.codec.codebook_sizes)}; got "
-                f"{indices.max()}. The file is damaged."
-            )
-        return self.codec.in_grid(indices, grid)
+        return self.codec.unpacked(flat, grid)
 
     def _take(self, chosen: range) -> Tokens:
         parts = (self.packed[self._ends[i] : self._ends[i + 1]] for i in chosen)

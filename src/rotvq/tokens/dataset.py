@@ -18,7 +18,6 @@ from rotvq.tokens.collection import Codec, Size
 from rotvq.tokens.file import read_header, reading
 from rotvq.tokens.header import read_codec
 from rotvq.tokens.mapped import MappedTokens
-from rotvq.tokens.packing import unpack
 from rotvq.tokens.shards import finished
 
 Item = tuple[Int64[Tensor, "..."], int, str]
@@ -101,14 +100,7 @@ class TokenDataset(Dataset[Item]):
         for where, source, offsets in parts:
             own = here[where]
             packed[row[where[own]]] = source[offsets[own, None] + length]
-        grid = codec.grid(size)
-        found = unpack(packed, codec.tokens_of(grid), codec.widths)
-        if (found >= np.array(codec.codebook_sizes)).any():
-            raise UserError(
-                f"tokens: expected indices below {max(codec.codebook_sizes)}; got {found.max()}. "
-                "A file is damaged."
-            )
-        return torch.from_numpy(codec.in_grid(found, grid))
+        return torch.from_numpy(codec.unpacked(packed, codec.grid(size)))
 
     def _mapped(self, shard: int) -> MappedTokens:
         if shard not in self._open:

@@ -17,6 +17,7 @@ from typing import Any
 
 from rotvq import files
 from rotvq.errors import UserError
+from rotvq.guarded import check_not_file
 from rotvq.tokens.collection import Codec
 from rotvq.tokens.file import KINDS, Header, read_header
 
@@ -111,8 +112,7 @@ def prepare(shards: Shards, overwrite: bool) -> None:
         UserError: the folder is a file, or holds anything else and `overwrite` is off.
     """
     folder = shards.folder
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out: expected a folder; {folder} is a file. Choose another name.")
+    check_not_file(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_abandoned(folder)
     before = _index(folder)

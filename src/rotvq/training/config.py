@@ -102,8 +102,8 @@ class QuantizerConfig:
             codebook.
         residual: number of levels of residual quantization; each level quantizes what the previous
             ones left over.
-        scales: maps of rising resolution, each of which quantizes the residual of those before (as
-            in VAR), such as "1,2,4,8" for the 8x8 tokens of a 32x32 image; each number is a
+        scales: maps of increasing resolution, each of which quantizes the residual of those before
+            (as in VAR), such as "1,2,4,8" for the 8x8 tokens of a 32x32 image; each number is a
             multiple of the one before. Images of other sizes have maps in the same proportions.
         dropout: with residual or scales, share of the training images that use a random number of
             levels (quantizer dropout), so that the first levels alone decode well; 0.5 is a good

@@ -14,7 +14,7 @@ from typing import Any
 from rotvq import run_folder
 from rotvq.errors import UserError, first_line
 from rotvq.files import TEMPORARY, remove_abandoned
-from rotvq.guarded import check_not_linked
+from rotvq.guarded import check_not_file, check_not_linked
 from rotvq.training.config import Config
 
 
@@ -28,8 +28,7 @@ def check_free(folder: Path, overwrite: bool = False) -> None:
     Raises:
         UserError: the folder holds a run or other files.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out: expected a folder; {folder} is a file. Choose another name.")
+    check_not_file(folder)
     if run_folder.is_run(folder) and not overwrite:
         raise UserError(
             f"--out: expected a new folder; {folder} already holds a run. Continue it (--resume), "
