@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-GUIDANCE = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+GUIDANCE = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0)
 """Scales of classifier-free guidance, at temperature 1."""
 
 TEMPERATURES = (0.8, 0.9)
