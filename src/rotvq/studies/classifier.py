@@ -71,7 +71,8 @@ def obtain(
         return classifier.to(device)
     if data.train.labels is None or data.test.labels is None:
         raise UserError(
-            f"{data.name}: expected images with labels; got none. Choose labelled images."
+            f"{data.name}: expected images with labels; got none. Sort them into a subfolder for "
+            "each class, or choose other images."
         )
     labels, test_labels = (
         torch.from_numpy(split.labels).to(device) for split in (data.train, data.test)
