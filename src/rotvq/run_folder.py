@@ -77,6 +77,19 @@ def is_run(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
+def was_written(folder: Path) -> bool:
+    """Whether rotvq wrote the run in a folder; other programs use the name config.yaml too."""
+    own = (LOCK, RUN, EPOCHS, CHECKPOINT)
+    return is_run(folder) and any((folder / name).exists() for name in own)
+
+
+def forget_evaluations(folder: Path) -> None:
+    """Remove what was measured of weights that are being replaced."""
+    for effort in range(len(EFFORTS)):
+        for name in (evaluation("test", effort), evaluation("train", effort), searched(effort)):
+            (folder / name).unlink(missing_ok=True)
+
+
 def reconstruction(epoch: int) -> str:
     """The picture of an epoch's reconstructions, relative to the folder; epochs count from 1."""
     return f"{RECONSTRUCTIONS}/epoch_{epoch:04d}.png"

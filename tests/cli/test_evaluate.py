@@ -226,3 +226,22 @@ def test_a_search_has_records_of_its_own(rotvq, trained):
     assert (train["effort"], train["split"], train["images"]) == (DEFAULT_EFFORT, "train", 40)
     assert test["metrics"]["mse"] <= plain["metrics"]["mse"]
     assert "effort" not in plain and "effort" not in plain["protocol"]
+
+
+def test_accuracies_need_the_classes_of_the_classifier(rotvq, trained, tmp_path, make_images):
+    for folder, names in (("same", "ab"), ("other", "bc")):
+        for name in names:
+            make_images(tmp_path / "made" / folder / name, {"train": 6, "test": 3})
+            for split in ("train", "test"):
+                to = tmp_path / folder / split / name
+                to.parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / "made" / folder / name / split).rename(to)
+    words = ["--data", tmp_path / "same", "--width", 2, "--out", tmp_path / "classifier"]
+    assert rotvq("classifier", *words).status == 0
+    found = {}
+    for folder in ("same", "other"):
+        words = ["--data", tmp_path / folder, "--classifier", tmp_path / "classifier"]
+        assert rotvq("evaluate", trained, *words, "-o", tmp_path / f"{folder}.json").status == 0
+        found[folder] = read(tmp_path / f"{folder}.json")["metrics"]
+    assert "accuracy_original" in found["same"] and "agreement" in found["other"]
+    assert not any(name.startswith("accuracy") for name in found["other"])

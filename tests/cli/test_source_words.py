@@ -83,3 +83,19 @@ def test_terminal_escapes_in_names_are_shown_as_text(rotvq, _trained, tmp_path):
     ):
         error = rotvq(*words).error
         assert "\\x1b" in error and "\x1b" not in error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("reconstruct", "~nosuch/x.png", "-o", "out"),
+        ("encode", "photos", "--model", "~nosuch/run", "-o", "t.npz"),
+        ("train", "--from", "~nosuch/run", "--out", "run"),
+    ],
+)
+def test_the_home_of_an_unknown_user_is_a_path_that_does_not_exist(
+    rotvq, tmp_path, monkeypatch, words
+):
+    monkeypatch.chdir(tmp_path)
+    answer = rotvq(*words)
+    assert answer.status == 2 and "there is no such" in answer.error

@@ -135,3 +135,10 @@ def test_images_of_the_exact_size_are_the_same_without_crops(tmp_path, size):
 def test_a_picture_that_is_too_small_is_enlarged_to_cover_the_size(photographs):
     data = load(str(photographs), size="24x16", crops=True)
     assert all(p.shape[0] >= 24 and p.shape[1] >= 16 for p in data.train.pictures)
+
+
+def test_a_long_thin_picture_is_not_enlarged_as_a_whole():
+    strip = crops.whole(Image.new("RGB", (4, 60000)), 32, 32, 4)
+    assert strip.width == 32 and 32 <= strip.height <= 4 * 32
+    small = Image.fromarray(noise(30, 20, 3))
+    assert crops.whole(small, 32, 32, 4).size == (32, 48)

@@ -177,3 +177,13 @@ def test_a_damaged_second_frame_does_not_matter() -> None:
     items = [Encoded(str(n), whole[:-n]) for n in range(1, 24)]
     assert decode_split(items, len(items), Target(), "test", findings).images.min() == 50
     assert {each.reason for each in findings.skipped} <= {"frames after the first"}
+
+
+@pytest.mark.parametrize("bits", [None, 12])
+def test_the_byte_order_of_a_tiff_does_not_matter(tmp_path, bits):
+    pixels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 60
+    found = []
+    for order in "<>":
+        Image.fromarray(pixels.astype(f"{order}u2")).save(tmp_path / "a.tif")
+        found.append(decode(tmp_path / "a.tif", Target(None, 1, bits)))
+    assert np.array_equal(*found) and found[0].max() > 0

@@ -78,6 +78,9 @@ def test_hidden_and_empty_subfolders_are_no_classes(make, tmp_path):
     folder = make("b/1.png", "c/2.png", ".a/3.png")
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "notes.txt").touch()
+    (tmp_path / "a" / "._1.png").touch()
+    (tmp_path / "a" / "folder.png").mkdir()
+    (tmp_path / "a" / "link.png").symlink_to("nowhere")
     assert labels(open_pictures([folder], None, Target())) == {"b/1.png": 0, "c/2.png": 1}
 
 

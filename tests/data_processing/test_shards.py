@@ -200,3 +200,14 @@ def test_a_long_caption_is_truncated(tmp_path):
     path = shard(tmp_path / "s.tar", {"a.png": png(1), "a.txt": b"x" * 2**20})
     (item,) = open_source(str(path), Target()).reader()
     assert item.caption == "x" * 2**16
+
+
+@pytest.mark.parametrize(
+    ("name", "test"),
+    [("test-0", True), ("val_0", True), ("val2017", True), ("validation", True),
+     ("valley-0", False), ("testimony", False), ("value", False)],
+)  # fmt: skip
+def test_only_whole_words_name_the_test_split(tmp_path, name, test):
+    shard(tmp_path / "a-0.tar", {"0.png": png(0)})
+    shard(tmp_path / f"{name}.tar", {"1.png": png(1)})
+    assert ("test" in shards.open_shards(shards.find_shards(tmp_path), "x").splits) == test

@@ -38,7 +38,7 @@ def test_pixels_are_normalized_to_one():
 
 def test_batches_are_all_images_in_order(make_images):
     images = make_images(7)
-    parts = list(batches(images, 3))
+    parts = list(batches(images, 3, torch.nn.Linear(2, 2)))
     assert [len(part) for part in parts] == [3, 3, 1]
     assert torch.equal(torch.cat(parts), normalized(images))
 
@@ -208,3 +208,19 @@ def test_the_record_of_a_search(make_model, make_images):
     assert record["protocol"] == PROTOCOL | SEARCHED
     assert record.keys() - plain.keys() == {"effort", "seconds_per_image"}
     assert evaluate(model, images, beta=0.25, search=LevelSearch(model, 3))["metrics"] == metrics
+
+
+def test_a_frozen_part_of_a_model_in_training_stays_frozen(make_model, make_images):
+    model, images = make_model().train(), make_images()
+    model.quantizer.eval()
+    modes = {name: module.training for name, module in model.named_modules()}
+    evaluate(model, images, beta=0.25)
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    before = model.quantizer.codebook.embeddings.clone()
+    model(normalized(images))
+    assert torch.equal(model.quantizer.codebook.embeddings, before)
+
+
+def test_batches_move_to_the_device_of_the_model(make_images):
+    model = torch.nn.Linear(2, 2, device="meta")
+    assert all(x.is_meta for x in batches(make_images(3), 2, model))

@@ -27,7 +27,7 @@ def test_half_the_contrast_is_a_quarter_of_the_energy():
 def test_a_record_has_the_ratio_of_the_whole_split(make_model, make_images):
     model, images = make_model(), make_images()
     record = evaluate(model, images, beta=0.25, batch_size=5)
-    (x,) = batches(images, len(images))
+    (x,) = batches(images, len(images), model)
     ratio = edge_energy(model.eval().decode(model.encode(x))).sum() / edge_energy(x).sum()
     assert record["metrics"]["sharpness"] == pytest.approx(ratio.item(), rel=1e-4)
     assert math.isnan(evaluate(model, 0 * images, beta=0.25)["metrics"]["sharpness"])

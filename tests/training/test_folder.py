@@ -227,6 +227,7 @@ LEFT = ".rotvq-0123456789abcdef.part"
 def link(tmp_path, tiny):
     """Replace a subfolder of a run by a link to a folder of two files; returns that folder."""
     prepare(tmp_path / "run", tiny())
+    (tmp_path / "run" / run_folder.LOCK).touch()
     (tmp_path / "elsewhere").mkdir()
     for name in ("mine.png", LEFT):
         (tmp_path / "elsewhere" / name).write_text("mine")
@@ -265,3 +266,14 @@ def test_configurations_differ_by_content_not_by_folder(tmp_path, tiny):
     prepare(tmp_path / "a", a)
     prepare(tmp_path / "b", b)
     assert read_config(tmp_path / "a") == read_config(tmp_path / "b")
+
+
+def test_the_files_of_another_program_are_never_replaced(tmp_path):
+    folder = tmp_path / "project"
+    (folder / "figures").mkdir(parents=True)
+    (folder / "config.yaml").write_text("lr: 1")
+    (folder / "figures" / "paper.pdf").touch()
+    with pytest.raises(UserError, match="holds other files"):
+        prepare(folder, Config(), overwrite=True)
+    assert (folder / "figures" / "paper.pdf").exists()
+    assert (folder / "config.yaml").read_text() == "lr: 1"

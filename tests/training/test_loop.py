@@ -11,6 +11,7 @@ import torch
 
 from rotvq.data_processing import epoch_order
 from rotvq.errors import UserError
+from rotvq.evaluation import evaluate as evaluation
 from rotvq.evaluation.pixels import normalized
 from rotvq.training.build import load_model
 
@@ -162,3 +163,20 @@ def test_a_model_is_fine_tuned_on_tokens_that_are_searched_for(tmp_path, data, t
     trainer.run()
     moved = (trainer.model.quantizer.codebook.embeddings != before).any(1)
     assert moved[searched.unique()].all()
+
+
+@pytest.mark.parametrize(("micro", "most"), [(2, 2), (None, 8)])
+def test_no_pass_takes_more_images_than_training(
+    tmp_path, data, tiny, begin, monkeypatch, micro, most
+):
+    sizes = []
+    original = evaluation.batches
+
+    def counted(images, batch_size, model):
+        sizes.append(batch_size)
+        return original(images, batch_size, model)
+
+    monkeypatch.setattr(evaluation, "batches", counted)
+    config = tiny(training={"epochs": 1, "batch_size": 8, "micro_batch_size": micro})
+    begin(config, data, tmp_path / "run").run()
+    assert sizes == [most, most]  # the test of the epoch, and the evaluation

@@ -215,3 +215,21 @@ def test_a_run_cannot_be_shortened_to_fewer_epochs_than_it_has_started(
     for epochs in range(allowed, 6):
         Trainer(tiny(training={"epochs": epochs}), data, folder).resume()
         assert read_config(folder).training.epochs == epochs
+
+
+def test_more_epochs_remove_what_was_measured_of_the_weights_before(
+    tmp_path, data, tiny, begin, resumed
+):
+    folder = tmp_path / "run"
+    begin(tiny(training={"epochs": 1}), data, folder).run()
+    stale = [
+        folder / name
+        for name in ("evaluation-effort-4.json", "evaluation-train.json", run_folder.searched(4))
+    ]
+    for path in stale:
+        path.touch()
+    resumed(tiny(training={"epochs": 1}), data, folder).run()
+    assert all(path.exists() for path in stale)
+    resumed(tiny(training={"epochs": 2}), data, folder).run()
+    assert not any(path.exists() for path in stale)
+    assert (folder / "evaluation.json").exists()

@@ -201,3 +201,9 @@ def test_a_saved_model_gives_its_configuration(kind, tiny, tmp_path):
     built.load_state_dict(start.weights)
     x = torch.rand(2, 3, 8, 8) * 2 - 1
     assert torch.equal(built.eval().encode(x), model.eval().encode(x))
+
+
+def test_the_decay_is_that_of_the_end_of_the_training(tiny, data, begin, tmp_path):
+    config = tiny(quantizer={"decay": 0.5, "final_decay": 0.9}, training={"epochs": 1})
+    begin(config, data, tmp_path / "run").run()
+    assert like(config, str(tmp_path / "run")).quantizer.decay == 0.9

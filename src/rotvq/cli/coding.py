@@ -14,6 +14,7 @@ from rotvq.data_processing.decoding import Findings, decoded
 from rotvq.data_processing.reader import SPLITS
 from rotvq.data_processing.resizing import Target, parse_size
 from rotvq.errors import UserError
+from rotvq.paths import expanded
 from rotvq.tokens.collection import Picture, Tokens
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def load_model(name: str) -> VQVAE:
     from rotvq.training.build import load_model as load_run
     from rotvq.training.environment import accelerator
 
-    folder = bundled.find(name) or Path(name).expanduser()
+    folder = bundled.find(name) or expanded(name)
     saved = not run_folder.is_run(folder) or (folder / run_folder.MODEL).exists()
     model = VQVAE.from_pretrained(name) if saved else load_run(folder)
     return model.to(accelerator())

@@ -64,7 +64,7 @@ def run(argv: Sequence[str]) -> int:
         training = options.split == "train"
         split = data.train if training else data.test
         limit = config.data.train_images if training else config.data.test_images
-        meters.append(_classifier_metrics(options.classifier, limited(split, limit)))
+        meters.append(_classifier_metrics(options.classifier, limited(split, limit), data.classes))
         classifiers = _classifiers(options.classifier, folder)
     search = LevelSearch(model, options.effort)
     with terminal.counting(len(wanted), "evaluating") as advance:
@@ -165,14 +165,18 @@ def _config(options: Namespace, folder: Path, saved: bool) -> Config:
     return replace(config, data=DataConfig(options.data, options.size or config.data.size))
 
 
-def _classifier_metrics(folder: Path, split: ImageSplit) -> ClassifierMetrics:
+def _classifier_metrics(
+    folder: Path, split: ImageSplit, classes: tuple[str, ...]
+) -> ClassifierMetrics:
+    """The metrics of a classifier; accuracies only where the labels are those of its classes."""
     import torch
 
-    from rotvq.evaluation.classifier import load_classifier
+    from rotvq.evaluation.classifier import load_classifier, names_of_classes
     from rotvq.evaluation.classifier_metrics import ClassifierMetrics
 
-    labels = None if split.labels is None else torch.from_numpy(split.labels)
-    return ClassifierMetrics(load_classifier(folder), labels)
+    classifier = load_classifier(folder)
+    same = split.labels is not None and names_of_classes(folder) == [*classes]
+    return ClassifierMetrics(classifier, torch.from_numpy(split.labels) if same else None)
 
 
 def _classifiers(folder: Path, run: Path) -> dict[str, Any]:

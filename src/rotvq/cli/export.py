@@ -12,6 +12,7 @@ from rotvq.cli.png_folder import check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing import load
 from rotvq.errors import UserError
+from rotvq.paths import expanded
 
 CHECKED, SIDE, PATCH = 64, 32, 160
 """The number of photographs for the check, and their minimum and maximum side in pixels."""
@@ -52,7 +53,7 @@ def run(argv: Sequence[str]) -> int:
     model = load_model(options.model).cpu()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.to == "model":
-        text = card(model, Path(options.model).expanduser(), options.push or "owner/name")
+        text = card(model, expanded(options.model), options.push or "owner/name")
         model.save_pretrained(options.out)
         write_text(options.out / "README.md", text)
         terminal.say(

@@ -15,6 +15,7 @@ from rotvq.cli.png_folder import PngFile, PngFolder, check_folder, check_png, de
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing.pictures import is_source
 from rotvq.errors import UserError
+from rotvq.paths import expanded
 from rotvq.text import counted
 from rotvq.tokens.collection import Picture
 
@@ -92,7 +93,7 @@ def _output(images: Sequence[str], out: Path | None, overwrite: bool) -> PngFile
     Raises:
         UserError: something is there already, or several images have no folder.
     """
-    source = Path(images[0]).expanduser()
+    source = expanded(images[0])
     if len(images) == 1 and source.is_file() and not is_source(images[0]):
         path = out or default_png(source)
         if path.suffix.lower() == ".png" and not path.is_dir():

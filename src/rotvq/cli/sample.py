@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
         rows, columns = grid or prior.vocabulary.grids[0]
         size = f"{rows * model.stride}x{columns * model.stride}"
         data = load_images(Config(data=DataConfig(options.measure, size)))
-        networks = _networks(options)
+        networks = _networks(options, prior)
     since = time.perf_counter()
     with terminal.counting(len(labels), "sampling") as advance:
         tokens = sample(
@@ -237,18 +237,22 @@ def _start(prior: Prior, model: VQVAE, options: Namespace, number: int) -> tuple
     return (rows, columns), np.repeat(given, number, 0)
 
 
-def _networks(options: Namespace) -> tuple[Any, Any]:
-    """The classifier, and the Inception network if it is asked for."""
+def _networks(options: Namespace, prior: Prior) -> tuple[Any, bool, Any]:
+    """The classifier, whether its classes are the prior's, and the Inception network, if any."""
     from rotvq.evaluation import perceptual
-    from rotvq.evaluation.classifier import load_classifier
+    from rotvq.evaluation.classifier import load_classifier, names_of_classes
 
     inception = None if options.gfid is None else perceptual.network("rfid", options.gfid)
-    return load_classifier(options.classifier), inception
+    classifier, classes = load_classifier(options.classifier), prior.vocabulary.classes
+    names = names_of_classes(options.classifier)
+    unnamed = not names or all(name.isdecimal() for name in classes)
+    same = classifier.classes == len(classes) and (unnamed or names == [*classes])
+    return classifier, same, inception
 
 
 def _measured(
     options: Namespace,
-    networks: tuple[Any, Any],
+    networks: tuple[Any, bool, Any],
     data: Any,
     tokens: Tokens,
     images: list[Any],
@@ -259,11 +263,11 @@ def _measured(
 
     from rotvq.generation.measures import measure, save_nearest
 
-    classifier, inception = networks
+    classifier, same_classes, inception = networks
     samples, reference, train = (
         torch.from_numpy(each) for each in (np.stack(images), data.test.images, data.train.images)
     )
-    labels = None if tokens.labels is None else torch.tensor(tokens.labels)
+    labels = torch.tensor(tokens.labels) if tokens.labels and same_classes else None
     total = len(samples) + len(reference) + len(train)
     with terminal.counting(total, "measuring") as advance:
         record = measure(

@@ -17,6 +17,7 @@ from rotvq.cli.images import load_images
 from rotvq.cli.options import Parser, parsed, with_configs
 from rotvq.cli.progress import TrainingProgress
 from rotvq.errors import UserError
+from rotvq.paths import expanded
 from rotvq.training.config import GROUPS, Config
 from rotvq.training.folder import check_free, read_config
 from rotvq.training.presets import FINETUNE, PRESETS
@@ -100,7 +101,7 @@ def execute(config: Config, options: Options, command: str) -> int:
 
 def _check_apart(folder: Path, start: str | None) -> None:
     """Refuse to replace the model that a run starts from."""
-    if start and folder.is_dir() and folder.resolve() == Path(start).expanduser().resolve():
+    if start and folder.is_dir() and folder.resolve() == expanded(start).resolve():
         raise UserError(
             f"--from {start}: expected a model outside --out; got the run in --out itself. Choose "
             "another --out, or continue the run with --resume and more --training.epochs."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,11 +45,20 @@ class Store:
 def whole(image: Image.Image, height: int, width: int, keep: int) -> Image.Image:
     """The image, reduced to at most `keep` times a size or enlarged to cover it."""
     fit = min(image.height / height, image.width / width)
+    if fit < 1:  # a long thin image is not enlarged as a whole
+        image = _centre(image, math.ceil(keep * height * fit), math.ceil(keep * width * fit))
     scale = min(max(fit, 1), keep) / fit
     if scale == 1:
         return image
     sides = max(width, round(image.width * scale)), max(height, round(image.height * scale))
     return image.resize(sides, Image.Resampling.LANCZOS)
+
+
+def _centre(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The central part of an image, of at most a size."""
+    h, w = min(image.height, height), min(image.width, width)
+    left, top = (image.width - w) // 2, (image.height - h) // 2
+    return image.crop((left, top, left + w, top + h))
 
 
 def crops_each(pictures: Sequence[Pixels], sides: tuple[int, int]) -> int:

@@ -96,7 +96,7 @@ def _convert(image: Image.Image, target: Target) -> _Decoded:
     plain = image
     if bits == 16 and image.format in ("PNG", "TIFF"):
         if target.bits is None:
-            used = int(image.getextrema()[1]).bit_length()  # type: ignore[arg-type]
+            used = int(np.asarray(image).max()).bit_length()  # getextrema knows one byte order
         bits = target.bits or 16
     if bits is not None:
         plain = scaled(image, bits)

@@ -74,6 +74,7 @@ def of_classes(reader: Reader, subfolders: Sequence[str], classes: Sequence[str]
     return replace(
         reader,
         items=partial(_labeled, reader.items, labels),
+        classes=tuple(classes),
         notes=(*reader.notes, f"{len(classes):,} classes, one for each subfolder: {listed}"),
     )
 
@@ -145,7 +146,7 @@ def _holds_images(entry: os.DirEntry[str]) -> bool:
     with suppress(OSError):
         if not entry.name.startswith(".") and entry.is_dir():
             with os.scandir(entry.path) as inside:
-                return any(why_not(Path(each.name).suffix) is None for each in inside)
+                return any(_why_not(each) is None and not each.is_dir() for each in inside)
     return False
 
 

@@ -13,6 +13,7 @@ from rotvq.data_processing.reader import Reader, joined, of_files
 from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.skipped import Skipped, summary
 from rotvq.errors import UserError
+from rotvq.paths import expanded
 from rotvq.text import encodable
 
 Picture = tuple[str, Path]
@@ -34,7 +35,7 @@ def open_pictures(words: Sequence[str], split: str | None, target: Target) -> Re
     """
     plain = [word for word in words if not is_source(word)]
     if split in ("train", "test") and plain:
-        if len(words) > 1 or not Path(words[0]).expanduser().is_dir():
+        if len(words) > 1 or not expanded(words[0]).is_dir():
             raise UserError(
                 f"--split {split}: expected one folder of images, or data sources; got "
                 f"{', '.join(words)}. Leave out --split, or pass one folder."
@@ -45,7 +46,7 @@ def open_pictures(words: Sequence[str], split: str | None, target: Target) -> Re
         return joined(opened) if len(opened) > 1 else opened[0]
     skipped: list[Skipped] = []
     found = find(words, skipped)
-    reader, folder = of_files(found, skipped), Path(words[0]).expanduser()
+    reader, folder = of_files(found, skipped), expanded(words[0])
     if len(words) > 1 or not folder.is_dir():
         return reader
     subfolders = [path.parent.relative_to(folder).as_posix() for _, path in found]
@@ -68,7 +69,7 @@ def find(words: Sequence[str], skipped: list[Skipped]) -> list[Picture]:
     found: list[Picture] = []
     passed_over: list[Skipped] = []
     for word in words:
-        path = Path(word).expanduser()
+        path = expanded(word)
         if path.is_dir():
             paths, others = images_below(path)
             first = f"{path.resolve().name}/" if len(words) > 1 else ""
@@ -104,7 +105,7 @@ def is_source(word: str) -> bool:
     Raises:
         UserError: it names nothing.
     """
-    if why_not(Path(word).suffix) is None and not Path(word).expanduser().exists():
+    if why_not(Path(word).suffix) is None and not expanded(word).exists():
         return False
     path = sources.resolve(word).path
     if path is None:

@@ -43,6 +43,7 @@ class Reader:
             of contents tell.
         skipped: what was skipped before any image was opened.
         notes: remarks for the user.
+        classes: names of the classes by label; empty if they have none.
     """
 
     count: int
@@ -51,6 +52,7 @@ class Reader:
     fingerprint: Callable[[], str]
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Encoded]:
         return self.items(None)
@@ -123,20 +125,21 @@ class ImageSource:
             UserError: a split has no readable image, or its images differ in shape.
         """
         findings = Findings()
-        notes: list[str] = []
+        readers = {split: self.reader(split) for split in ("train", "test")}
 
         def decoded(split: str, called: str, target: Target) -> ImageSplit:
-            reader = self.reader(split)
+            reader = readers[split]
             findings.skipped += reader.skipped
-            notes.extend(reader.notes)
             return decode_split(reader, reader.count, target, called, findings)
 
         train = decoded("train", "training", target)
         test = decoded("test", "test", target._replace(keep=1))
+        notes = [note for reader in readers.values() for note in reader.notes]
         # With a held-out part, both splits come from the same reader.
         findings.skipped = [*dict.fromkeys(findings.skipped)]
         all_notes = (*dict.fromkeys(notes), *findings.notes)
-        data = ImageData(self.name, train, test, all_notes, skipped=tuple(findings.skipped))
+        classes, skipped = readers["train"].classes, tuple(findings.skipped)
+        data = ImageData(self.name, train, test, all_notes, skipped=skipped, classes=classes)
         return self.finished(data, target)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -35,6 +36,9 @@ LARGEST = 2**30
 Files = dict[str, Member]
 """The files of a sample by field: .jpg, .cls, .txt."""
 
+_TEST = re.compile(rf"({'|'.join(TEST_NAMES)})(?![A-Za-z])")
+"""Matches the names of shards of the test split."""
+
 
 def find_shards(folder: Path) -> list[Path]:
     """The folder's tar files, in order."""
@@ -53,7 +57,7 @@ def open_shards(paths: Sequence[Path], name: str) -> ImageSource:
     number in its .cls file, its caption the text in its .txt file. Without a test split, a hash of
     each key decides which tenth is held out.
     """
-    test = [path for path in paths if path.name.startswith(TEST_NAMES)]
+    test = [path for path in paths if _TEST.match(path.name)]
     train = [path for path in paths if path not in test]
     splits: dict[str, Callable[[], Reader]] = {}
     if train:

@@ -62,7 +62,8 @@ class ImageSplit:
 class ImageData:
     """A dataset: its displayed name, splits of one image shape, and notes for the user.
 
-    `skipped` lists the items of the source that are not in the splits.
+    `skipped` lists the items of the source that are not in the splits; `classes` the names of the
+    classes by label, if they have names.
     """
 
     name: str
@@ -71,6 +72,7 @@ class ImageData:
     notes: tuple[str, ...] = ()
     validation: ImageSplit | None = None
     skipped: tuple[Skipped, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def for_choosing(data: ImageData, images: int) -> ImageData:

@@ -109,6 +109,7 @@ def train_classifier(
     widths: Sequence[int] = WIDTHS,
     batch_size: int = 256,
     precision: torch.dtype = torch.float32,
+    device: torch.device | None = None,
     progress: Callable[[int], object] = lambda images: None,
 ) -> Classifier:
     """Train a classifier on the given images alone; no epoch is selected.
@@ -119,13 +120,14 @@ def train_classifier(
     different images each time.
 
     Args:
-        images: uint8, at least 2, on the device to train on.
-        labels: int64 in [0, classes), on the same device; the largest decides `classes`.
+        images: uint8, at least 2.
+        labels: int64 in [0, classes); the largest decides `classes`.
         seed: seed of weights, order and augmentation; the global generator does not change.
         epochs: passes over the images, 1 or more.
         widths: as in `Classifier`.
         batch_size: images per step, 2 or more.
         precision: autocast precision (float32 disables it); the weights are always float32.
+        device: to train on; None for that of the images.
         progress: called after each step with its number of images.
 
     Raises:
@@ -140,7 +142,7 @@ def train_classifier(
         raise UserError(
             f"classifier: expected epochs >= 1 and batch_size >= 2; got {epochs} and {batch_size}."
         )
-    device = images.device
+    device = device or images.device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         classifier = Classifier(int(labels.max()) + 1, widths)
@@ -151,11 +153,12 @@ def train_classifier(
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cycle(step, steps))
     generator = torch.Generator().manual_seed(seed)
     for chosen in _order(len(images), batch_size, epochs, generator):
-        chosen = chosen.to(device)
-        x = normalized(augmented(images[chosen], generator))
+        some = images[chosen.to(images.device)]
+        x = normalized(augmented(some, generator).to(device))
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             logits = classifier(x)
-        loss = F.cross_entropy(logits.float(), labels[chosen], label_smoothing=SMOOTHING)
+        own = labels[chosen.to(labels.device)].to(device)
+        loss = F.cross_entropy(logits.float(), own, label_smoothing=SMOOTHING)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -189,8 +192,9 @@ def accuracy(
 ) -> float:
     """Share of the images whose class is predicted correctly, in float32 and evaluation mode."""
     with evaluating(classifier):
-        predicted = torch.cat([classifier(x).argmax(1) for x in batches(images, batch_size)])
-    return (predicted == labels).double().mean().item()
+        each = batches(images, batch_size, classifier)
+        predicted = torch.cat([classifier(x).argmax(1) for x in each])
+    return (predicted == labels.to(predicted.device)).double().mean().item()
 
 
 def save_classifier(folder: Path, classifier: Classifier, record: Mapping[str, Any]) -> None:
@@ -240,6 +244,11 @@ def load_classifier(folder: Path) -> Classifier:
             "classifier again."
         ) from None
     return classifier.eval()
+
+
+def names_of_classes(folder: Path) -> list[str]:
+    """The names of the classes of a saved classifier by label; empty if they have none."""
+    return [*read_json(folder / RECORD).get("class_names", [])]
 
 
 def describe_classifier(folder: Path) -> dict[str, Any]:

@@ -83,11 +83,11 @@ def originals(
 
     Args:
         classifier: put in evaluation mode during the call.
-        images: uint8, on the classifier's device.
+        images: uint8, on any device.
         batch_size: images per batch.
         progress: called after each batch with its number of images.
     """
-    return _seen(classifier, batches(images, batch_size), progress)
+    return _seen(classifier, batches(images, batch_size, classifier), progress)
 
 
 def measure(
@@ -106,7 +106,7 @@ def measure(
         model: put in evaluation mode during the call.
         classifier: put in evaluation mode too.
         reference: `originals` of the same classifier and images.
-        images: uint8, at least 2, on the device of model and classifier.
+        images: uint8, at least 2, on any device.
         labels: int64, true classes.
         batch_size: images per batch.
         progress: called after each batch with its number of images.
@@ -121,7 +121,8 @@ def measure(
             f"{len(images)}, {len(labels)} and {len(reference.predicted)}."
         )
     with evaluating(model):
-        decoded = (model.decode(model.encode(x)).float() for x in batches(images, batch_size))
+        each = batches(images, batch_size, model)
+        decoded = (model.decode(model.encode(x)).float() for x in each)
         ours = _seen(classifier, decoded, progress)
     return {
         "format": FORMAT,

@@ -70,16 +70,21 @@ SEARCHED = {
 """Added to the protocol if tokens were searched for."""
 
 
-def batches(images: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """The images in order, normalized, a batch at a time."""
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a model's weights."""
+    return next(model.parameters()).device
+
+
+def batches(images: Tensor, batch_size: int, model: nn.Module) -> Iterator[Tensor]:
+    """The images in order, normalized, a batch at a time on the device of a model."""
     for part in images.split(batch_size):
-        yield normalized(part)
+        yield normalized(part.to(device_of(model)))
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode and full float32 convolutions (no TF32) inside the context."""
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.backends.cudnn.flags(
@@ -89,16 +94,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             allow_tf32=False,
         ):
             yield
-    finally:
-        model.train(training)
+    finally:  # each module: a quantizer in evaluation mode has a frozen codebook
+        for module, training in modes:
+            module.training = training
 
 
 @torch.no_grad()
 def totals_over(model: VQVAE, images: UInt8[Tensor, "n c h w"], batch_size: int) -> Totals:
     """Losses and code use of the forward pass over images, with the model in evaluation mode."""
-    totals = Totals(model.quantizer.codebook_sizes, model.quantizer.dim, images.device)
+    totals = Totals(model.quantizer.codebook_sizes, model.quantizer.dim, device_of(model))
     with evaluating(model):
-        for x in batches(images, batch_size):
+        for x in batches(images, batch_size, model):
             totals.add(model(x))
     return totals
 
@@ -148,7 +154,7 @@ def evaluate(
 
     Args:
         model: put in evaluation mode during the call.
-        images: uint8, on the model's device.
+        images: uint8, on any device.
         beta: weight of the commitment loss in `loss`.
         split: name of the split in the record.
         batch_size: images per batch.
@@ -169,11 +175,11 @@ def evaluate(
     """
     started, searching = time.perf_counter(), 0.0
     search = search or LevelSearch(model, 0)
-    totals = Totals(model.quantizer.codebook_sizes, model.quantizer.dim, images.device)
+    totals = Totals(model.quantizer.codebook_sizes, model.quantizer.dim, device_of(model))
     quantizer = model.quantizer
     by_level = [_ImageMetrics() for _ in range(quantizer.residual_levels)]
     with evaluating(model):
-        for x in batches(images, batch_size):
+        for x in batches(images, batch_size, model):
             output = model(x)
             if search.effort:
                 since = time.perf_counter()

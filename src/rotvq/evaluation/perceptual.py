@@ -19,6 +19,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from rotvq.errors import UserError, first_line
 from rotvq.evaluation.pixels import to_uint8
+from rotvq.paths import expanded
 
 _FROM = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics"
 NETWORKS = {"rfid": f"{_FROM}/inception-2015-12-05.pt", "lpips": f"{_FROM}/vgg16.pt"}
@@ -68,7 +69,7 @@ def network_file(metric: str, path: str = "") -> Path:
     Raises:
         UserError: the file is missing, or the download fails.
     """
-    found = Path(path).expanduser() if path else _fetched(metric)
+    found = expanded(path) if path else _fetched(metric)
     if not found.is_file():
         raise UserError(f"--{metric}: expected the file of the network; there is no {found}.")
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from rotvq.errors import UserError
 from rotvq.generation.config import TokensConfig
 from rotvq.generation.vocabulary import CLASSES, PREFIX, Grid, Vocabulary
+from rotvq.paths import expanded
 from rotvq.tokens.collection import Codec
 from rotvq.tokens.dataset import TokenDataset
 
@@ -120,7 +120,7 @@ class _Image:
 def _read(path: str, name: str) -> tuple[list[_Image], Codec]:
     if not path:
         raise UserError(f"tokens.{name}: expected a token file or a folder of shards; got none.")
-    dataset = TokenDataset(Path(path).expanduser())
+    dataset = TokenDataset(expanded(path))
     images = []
     for start in range(0, len(dataset), _AT_A_TIME):
         numbers = range(start, min(start + _AT_A_TIME, len(dataset)))

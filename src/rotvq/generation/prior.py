@@ -22,6 +22,7 @@ from rotvq.generation.config import TransformerConfig
 from rotvq.generation.vocabulary import LONGEST, PREFIX, Vocabulary
 from rotvq.guarded import read_json, shown
 from rotvq.model.weights import encode_weights, load_weights
+from rotvq.paths import expanded
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT, VERSION = "rotvq prior", 1
@@ -127,7 +128,7 @@ class Prior(nn.Module):
         Raises:
             UserError: it holds no prior, or a damaged one.
         """
-        path = Path(folder).expanduser() / CONFIG
+        path = expanded(folder) / CONFIG
         vocabulary, config = _read(path)
         return load_weights(lambda: cls(vocabulary, config), path.with_name(WEIGHTS))
 

@@ -13,6 +13,7 @@ from typing import Any
 from rotvq import bundled, telemetry
 from rotvq.errors import UserError, first_line
 from rotvq.model.levels import number_of_bits
+from rotvq.paths import expanded
 from rotvq.quantization import MultiScaleQuantizer, Quantizer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -32,7 +33,7 @@ def local(name: str | Path, revision: str | None = None, **download: Any) -> Pat
     Raises:
         UserError: there is no such folder or model, or the Hub cannot be reached.
     """
-    folder = bundled.find(name) or Path(name).expanduser()
+    folder = bundled.find(name) or expanded(name)
     if folder.is_dir():
         return folder
     if isinstance(name, Path) or not re.fullmatch(_NAME, name):

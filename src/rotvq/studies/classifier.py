@@ -87,6 +87,7 @@ def obtain(
         epochs=EPOCHS,
         widths=[width * 2**stage for stage in range(len(WIDTHS))],
         precision=_DTYPES[precision],
+        device=device,
         progress=progress,
     )
     seconds = time.perf_counter() - started
@@ -104,6 +105,7 @@ def obtain(
         "epochs": EPOCHS,
         "accuracy": accuracy(classifier, test, test_labels),
         "seconds": round(seconds, 1),
+        "class_names": list(data.classes),
     }
     folder.mkdir(parents=True, exist_ok=True)
     save_classifier(folder, classifier, record)

@@ -100,7 +100,7 @@ def _tokens(model: VQVAE, run: Run, shared: Shared) -> PriorData:
 @torch.no_grad()
 def _indices(model: VQVAE, images: Any, shared: Shared) -> Iterator[Any]:
     with evaluating(model):
-        for x in batches(torch.from_numpy(images).to(shared.device), 128):
+        for x in batches(torch.from_numpy(images), 128, model):
             yield model.encode(x).cpu().numpy()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rotvq import run_folder
 from rotvq.errors import UserError, first_line
-from rotvq.evaluation.evaluate import batches, evaluating
+from rotvq.evaluation.evaluate import batches, device_of, evaluating
 from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_bytes, write_json
 from rotvq.guarded import read_bytes
@@ -110,13 +110,13 @@ def gradient_norms(model: VQVAE, images: UInt8[Tensor, "b c h w"], beta: float) 
 def uses(model: VQVAE, images: UInt8[Tensor, "n c h w"]) -> Int64[Tensor, " k"]:
     """How often the images use each code."""
     with evaluating(model):
-        indices = [model.encode(x).flatten() for x in batches(images, 128)]
+        indices = [model.encode(x).flatten() for x in batches(images, 128, model)]
     return torch.bincount(torch.cat(indices), minlength=model.quantizer.codebook_size)
 
 
 def _write_codebook(file: Path, model: VQVAE, images: Tensor) -> None:
     file.parent.mkdir(exist_ok=True)
-    codes = torch.arange(model.quantizer.codebook_size, device=images.device)
+    codes = torch.arange(model.quantizer.codebook_size, device=device_of(model))
     state = {"e": model.quantizer.lookup(codes).detach(), "uses": uses(model, images)}
     content = {name: t.cpu().numpy() for name, t in state.items()}
     write_bytes(file, save(content))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from rotvq.data_processing.resizing import Pixels, Target
 from rotvq.errors import UserError, first_line
 from rotvq.model import VQVAE
 from rotvq.model.objective import Rate, free_of_charge
+from rotvq.paths import expanded
 from rotvq.tokens.coding import decode, encode
 from rotvq.tokens.collection import Tokens
 
@@ -116,7 +116,7 @@ def _pixels(images: Iterable[AnyImage], channels: int) -> Iterator[tuple[str, Pi
 
 def _converted(image: Any, target: Target) -> Pixels:
     if isinstance(image, str | PathLike):
-        return decode_file(Path(image).expanduser(), target)
+        return decode_file(expanded(image), target)
     if isinstance(image, np.ndarray):
         image = _from_array(image)
     if not isinstance(image, Image.Image):

@@ -61,6 +61,7 @@ def _test(
     state: TrainingState[VQVAE, TrainingTotals], config: Config, images: Tensor
 ) -> dict[str, float]:
     options = config.training
-    means = asdict(totals_over(state.eval_model, images, options.batch_size).means(options.beta))
+    size = options.micro_batch_size or options.batch_size
+    means = asdict(totals_over(state.eval_model, images, size).means(options.beta))
     del means["batch_perplexity"]
     return {**means, "psnr": psnr(means["reconstruction_loss"])}

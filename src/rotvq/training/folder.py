@@ -34,7 +34,8 @@ def check_free(folder: Path, overwrite: bool = False) -> None:
             f"--out: expected a new folder; {folder} already holds a run. Continue it (--resume), "
             "replace it (--overwrite) or choose another folder."
         )
-    if folder.is_dir() and not run_folder.is_run(folder) and any(map(_foreign, folder.iterdir())):
+    ours = run_folder.was_written(folder)
+    if folder.is_dir() and not ours and any(map(_foreign, folder.iterdir())):
         raise UserError(
             f"--out: expected a new or empty folder or a run; {folder} holds other files. Choose "
             "another folder."

@@ -121,9 +121,14 @@ class Lifecycle(TrainingRun[M, S]):
                 evaluation is completed and written too.
             UserError: the loss or too many gradients in a row are not finite.
         """
+        trains = self.accelerator.is_main_process and self.position.epoch < self.options.epochs
         try:
+            if trains:
+                run_folder.forget_evaluations(self.folder)
             with Interrupt() as interrupt:
                 train(self, callbacks, interrupt)
+                if trains:  # also those made while it trained
+                    run_folder.forget_evaluations(self.folder)
                 record = self._evaluate()
             if self.accelerator.is_main_process:
                 run_folder.write_epochs(self.folder, self.position.history)

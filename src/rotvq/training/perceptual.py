@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from rotvq.errors import UserError
 from rotvq.evaluation import perceptual
 from rotvq.evaluation.classifier import Classifier, describe_classifier, load_classifier
+from rotvq.paths import expanded
 
 EPSILON = 1e-3
 """Added to squared norms, so that the gradient stays small where a network sees nothing."""
@@ -93,7 +93,7 @@ def load_embedding(source: str) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         UserError: there is no such folder or file, or it is damaged.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     embedding: nn.Module
     if source == "lpips" or path.is_file():
         file = perceptual.network_file("lpips", "" if source == "lpips" else source)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from rotvq.evaluation.evaluate import evaluating
+from rotvq.evaluation.evaluate import device_of, evaluating
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.files import write_atomically
 from rotvq.model import VQVAE
@@ -34,7 +34,7 @@ def save_reconstructions(
     path: Path, model: VQVAE, images: UInt8[Tensor, "n c h w"], search: LevelSearch | None = None
 ) -> None:
     """Write a PNG of images and their reconstructions, from the tokens of a search if given."""
-    x = normalized(images)
+    x = normalized(images.to(device_of(model)))
     with evaluating(model):
         output = model(x)
         found = model.decode(search(x, output.indices)) if search else output.reconstruction

@@ -166,7 +166,9 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
         return sizes(self.images.splits) | self.samples.record
 
     def _evaluate(self) -> dict[str, Any]:
-        return evaluate(self.eval_model, self.images.test, beta=self.config.training.beta)
+        options = self.config.training
+        size = min(128, options.micro_batch_size or options.batch_size)
+        return evaluate(self.eval_model, self.images.test, beta=options.beta, batch_size=size)
 
 
 def _check_effort(config: Config) -> None:
