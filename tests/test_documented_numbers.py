@@ -488,6 +488,32 @@ def test_the_table_of_guidance_and_its_choice_say_what_their_records_say():
     assert text in text_of_page
 
 
+@pytest.mark.parametrize(
+    ("label", "folder"),
+    [
+        ("straight-through", "steps/batch_64"),
+        ("rotation", "options/rotation"),
+        ("normalized latents", "options/normalized_latents"),
+        ("rotation and normalized latents", "options/rotation_normalized_latents"),
+        ("finite scalar quantization", "options/fsq"),
+        ("K = 4,096", "codebooks/k_4096"),
+    ],
+)
+def test_the_priors_of_tokenizers_say_what_their_records_say(label, folder):
+    run = RECORDS / "ablations/priors" / folder / "seed_0"
+    mse = json.loads((run / "evaluation.json").read_text())["metrics"]["mse"]
+    found = json.loads((run / "generation.json").read_text())["metrics"]
+    values = (
+        f"{1e3 * mse:.2f}",
+        f"{found['bits_per_token']:.2f}",
+        f"{found['bits_per_image']:.0f}",
+        f"{1e3 * found['gaussian_distortion']:.2f}",
+        f"{found['frechet_distance']:.1f}",
+        f"{100 * found['class_accuracy']:.0f} %",
+    )
+    assert f"| {label} | {' | '.join(values)} |" in page("docs/generation.md")
+
+
 @pytest.mark.parametrize("record", ["rate_search_cpu", "rate_search_4096_cpu"])
 def test_the_tables_of_error_and_bits_say_what_their_records_say(record):
     text = page("docs/generation.md").replace(" (default)", "")
