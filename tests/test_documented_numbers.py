@@ -551,3 +551,11 @@ def test_efforts_of_the_gradients_are_those_of_their_record():
     }
     for gradient in ("straight-through", "rotation", "rotation, normalized latents"):
         assert "from {} to {} with".format(*found[gradient]) in text
+
+
+def test_the_decay_of_fine_tuning_says_what_its_record_says():
+    text = page("docs/own-data.md").replace("\n", " ")
+    rows = json.loads((RECORDS / "recipe/finetuning_decay.json").read_text())["rows"]
+    for decay in (0.9, 0.99):
+        errors = [row["mse"] for row in rows if row["decay"] == decay]
+        assert f"{mean(errors):.4f} ± {stdev(errors):.4f}" in text
