@@ -559,3 +559,37 @@ def test_the_decay_of_fine_tuning_says_what_its_record_says():
     for decay in (0.9, 0.99):
         errors = [row["mse"] for row in rows if row["decay"] == decay]
         assert f"{mean(errors):.4f} ± {stdev(errors):.4f}" in text
+
+
+@pytest.mark.parametrize(("codebook", "codes"), [("restarts", "restarts"), ("plain EMA", "ema")])
+@pytest.mark.parametrize(
+    ("loss", "losses"),
+    [("MSE", "mse"), ("+ perceptual", "perceptual"), ("+ adversarial", "adversarial")],
+)
+@pytest.mark.parametrize(
+    ("gradient", "estimator"),
+    [
+        ("straight-through", "straight_through"),
+        ("rotation", "rotation"),
+        ("rotation, normalized latents", "normalized"),
+    ],
+)
+def test_the_study_of_sharp_pictures_says_what_its_records_say(
+    codebook, codes, loss, losses, gradient, estimator
+):
+    folder = RECORDS / "ablations/sharp/sharp" / f"{codes}_{losses}_{estimator}"
+    seeds = [
+        json.loads((seed / "evaluation.json").read_text())["metrics"]
+        | json.loads((seed / "classifier_metrics.json").read_text())["metrics"]
+        for seed in sorted(folder.glob("seed_*"))
+    ]
+    assert len(seeds) == 3
+    cells = [
+        number("frechet_distance", 2, spread=True)(seeds),
+        number("accuracy_reconstruction", 1, times=100, unit=" %")(seeds),
+        number("sharpness", 2)(seeds),
+        number("mse", 2, times=1000, spread=True)(seeds),
+        used(0)(seeds),
+    ]
+    row = f"| {codebook} | {loss} | {gradient} | {' | '.join(cells)} |"
+    assert row in page("docs/sharp.md").replace("**", "")
