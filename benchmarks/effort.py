@@ -99,7 +99,7 @@ def measured(model: VQVAE, images: Tensor, effort: int) -> dict[str, Any]:
     def encode() -> None:
         search = LevelSearch(model, effort)
         with evaluating(model), torch.no_grad():
-            for x in batches(some, BATCH):
+            for x in batches(some, BATCH, model):
                 search(x, model.encode(x))
         if images.is_cuda:
             torch.cuda.synchronize()
@@ -155,7 +155,7 @@ def plain_search(model: VQVAE, images: Tensor) -> Iterator[tuple[float, float]]:
     """Passes per image and MSE after each row of the lattice, for a single codebook."""
     search = TokenSearch(model)
     with counting(model) as passes:
-        parts = [*batches(images, BATCH)]
+        parts = [*batches(images, BATCH, model)]
         states = [state(search, x, model.encode(x)) for x in parts]
         for _ in range(SWEEPS):
             for top in range(STRIDE):

@@ -112,10 +112,10 @@ def write_parquet(path: Path, images: torch.Tensor, n: int) -> None:
 def model_alone(model: VQVAE, images: torch.Tensor, n: int) -> dict[str, float]:
     """Time per image of encoding n images that are in memory."""
     with evaluating(model), torch.no_grad():
-        model.encode(next(batches(images, BATCH)))
+        model.encode(next(batches(images, BATCH, model)))
         cpu, wall, done = time.process_time(), time.perf_counter(), 0
         while done < n:
-            for x in batches(images[: n - done], BATCH):
+            for x in batches(images[: n - done], BATCH, model):
                 model.encode(x).cpu()
                 done += len(x)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall

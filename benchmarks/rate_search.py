@@ -85,7 +85,7 @@ def measured(
     bits, rate = PriorRate(prior, model, 1.0), PriorRate(prior, model, weight)
     search, seconds, squares, total = TokenSearch(model), 0.0, 0.0, 0.0
     with evaluating(model):
-        for x in batches(images, BATCH):
+        for x in batches(images, BATCH, model):
             indices, since = model.encode(x), time.process_time()
             if effort:
                 chosen = rate if weight else free_of_charge
