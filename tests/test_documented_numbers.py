@@ -593,3 +593,13 @@ def test_the_study_of_sharp_pictures_says_what_its_records_say(
     ]
     row = f"| {codebook} | {loss} | {gradient} | {' | '.join(cells)} |"
     assert row in page("docs/sharp.md").replace("**", "")
+
+
+def test_the_photographs_say_what_their_records_say():
+    text = " ".join(page("docs/own-data.md").split())
+    (best,), (sharp,) = runs("photographs"), runs("photographs/sharp")
+    told = f"an MSE of {best['mse']:.4f} ({best['psnr']:.1f} dB) and an SSIM of {best['ssim']:.3f}"
+    assert told in text
+    for name in ("frechet_distance", "sharpness"):
+        assert f"from {best[name]:.2f} to {sharp[name]:.2f}" in text
+    assert f"at an MSE of {sharp['mse']:.4f}" in text
