@@ -436,6 +436,15 @@ def test_the_trials_say_what_the_record_says():
         assert row in (line.replace(" (`best`)", "") for line in lines), row
 
 
+def test_the_trials_of_one_step_say_what_the_record_says():
+    text = page("docs/results.md").replace("**", "")
+    rows = json.loads((RECORDS / "recipe" / "trials.json").read_text())["step_trials"]["rows"]
+    for change in {row["change"] for row in rows}:
+        errors = [1000 * row["validation_mse"] for row in rows if row["change"] == change]
+        spread = f" ± {stdev(errors):.2f}" if len(errors) > 1 else ""
+        assert f"| {mean(errors):.2f}{spread} |" in text, change
+
+
 def test_the_table_of_bits_under_a_prior_says_what_its_record_says():
     small, large = runs("prior") + runs("prior_4096")
     text = page("docs/generation.md")
