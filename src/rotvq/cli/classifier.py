@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rotvq.cli.images import load_images
-from rotvq.cli.options import Parser, add_out
+from rotvq.cli.options import Parser, add_out, add_size
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 from rotvq.guarded import check_not_file
@@ -28,12 +28,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--data", default="cifar10", help="source of labeled images (default: cifar10)"
     )
-    parser.add_argument(
-        "--size",
-        metavar="N",
-        help="side in pixels, or HEIGHTxWIDTH, to resize and crop images to (default: the size "
-        "they have)",
-    )
+    add_size(parser)
     add_out(parser, "output folder", Path("classifier"))
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument(

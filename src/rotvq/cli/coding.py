@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotvq import bundled, run_folder
-from rotvq.cli.options import Parser
+from rotvq.cli.options import Parser, add_size
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing import pictures, skipped
 from rotvq.data_processing.decoding import Findings, decoded
@@ -57,12 +57,7 @@ def add_pictures(parser: Parser) -> None:
         help="which images (default: the test split of a data source, or all if there is none; all "
         "images in a folder)",
     )
-    parser.add_argument(
-        "--size",
-        metavar="N",
-        help="side in pixels, or HEIGHTxWIDTH, to resize and crop images to (default: the size "
-        "they have)",
-    )
+    add_size(parser)
     parser.add_argument(
         "--bits", type=int, help="bits used by gray images stored in 16 bits, such as 12"
     )

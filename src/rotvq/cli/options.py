@@ -38,6 +38,16 @@ def add_out(
     )
 
 
+def add_size(parser: Parser, applies: str = "", otherwise: str = "the size they have") -> None:
+    """Add the option for the size of images; `applies` tells when, `otherwise` the default."""
+    parser.add_argument(
+        "--size",
+        metavar="N",
+        help=f"{applies}side in pixels, or HEIGHTxWIDTH, to resize and crop images to (default: "
+        f"{otherwise})",
+    )
+
+
 def check_positive(options: argparse.Namespace, *names: str) -> None:
     """Check that options are 1 or more, if they are given.
 

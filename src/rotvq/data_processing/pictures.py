@@ -33,15 +33,13 @@ def open_pictures(words: Sequence[str], split: str | None, target: Target) -> Re
         UserError: a word names nothing, there are no images, a source is damaged, or image files
             or several folders are to be split.
     """
-    plain = [word for word in words if not is_source(word)]
-    if split in ("train", "test") and plain:
-        if len(words) > 1 or not expanded(words[0]).is_dir():
-            raise UserError(
-                f"--split {split}: expected one folder of images, or data sources; got "
-                f"{', '.join(words)}. Leave out --split, or pass one folder."
-            )
-        plain = []
-    if not plain:
+    are_sources, divided = all(map(is_source, words)), split in ("train", "test")
+    if divided and not are_sources and (len(words) > 1 or not expanded(words[0]).is_dir()):
+        raise UserError(
+            f"--split {split}: expected one folder of images, or data sources; got "
+            f"{', '.join(words)}. Leave out --split, or pass one folder."
+        )
+    if are_sources or divided:
         opened = [sources.open_source(word, target).reader(split) for word in words]
         return joined(opened) if len(opened) > 1 else opened[0]
     skipped: list[Skipped] = []
