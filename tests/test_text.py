@@ -2,7 +2,12 @@ import re
 
 import pytest
 
-from rotvq.text import encodable, printable
+from rotvq.text import encodable, first_few, printable
+
+
+def test_the_first_few_of_many_names() -> None:
+    assert first_few(["a", "b"], 2) == "a, b"
+    assert first_few(["a", "b", "c"], 2) == "a, b, …"
 
 
 @pytest.mark.parametrize(

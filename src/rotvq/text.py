@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # C0 and C1 control characters start terminal escapes; U+2028 and U+2029 break lines; the
 # bidirectional controls (U+202A-202E, U+2066-2069) display a name in another order;
@@ -34,6 +35,11 @@ def _escaped(code: int) -> str:
 def counted(number: int, noun: str) -> str:
     """A number with its noun, as in "1 image" and "2,000 images"."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def first_few(names: Sequence[str], most: int = 20) -> str:
+    """Names separated by commas; … stands for those after the first ones."""
+    return ", ".join([*names[:most], "…"] if len(names) > most else names)
 
 
 def encodable(name: str) -> str:

@@ -33,6 +33,7 @@ def test_batches_are_read_in_order_as_channel_planes(batches: Path, random_rows:
     assert data.train.labels.tolist() == [0] + [1] * 2 + [2] * 3 + [3] * 4 + [4] * 5
     assert data.test.labels.tolist() == [5] * 6
     assert data.notes == ("15 of 50,000 training images", "6 of 10,000 test images")
+    assert len(data.classes) == 10 and data.classes[3] == "cat"
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w"])

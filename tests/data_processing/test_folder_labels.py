@@ -40,7 +40,7 @@ def test_both_splits_number_the_classes_alike(make):
     assert train.notes == ("3 classes, one for each subfolder: ant, cat, dog",)
     data = load(folder)
     assert data.train.labels.tolist() == [1, 1, 2] and data.test.labels.tolist() == [0, 2]
-    assert data.notes == train.notes
+    assert data.notes == train.notes and data.classes == ("ant", "cat", "dog")
     for split, reader in (("train", train), ("test", source.reader("test"))):
         assert labels(open_pictures([folder], split, Target())) == labels(reader)
 

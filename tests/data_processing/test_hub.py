@@ -60,6 +60,7 @@ def test_the_image_column_is_found_from_the_features(serve: Serve, to_png: ToPng
     assert data.train.labels is not None and data.train.labels.tolist() == [0, 1, 1]
     assert data.test.images[:, 0, 0, 0].tolist() == [6]
     assert data.name == "someone/photos" and data.notes == ()
+    assert data.classes == ("even", "odd")
 
 
 def test_paths_in_rows_are_followed_into_what_was_downloaded_only(

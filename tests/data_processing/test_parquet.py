@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,37 @@ def write(to_png: ToPng) -> Callable[..., None]:
         pq.write_table(pa.table({image: pa.array(cells, kind), **columns}), path)
 
     return write
+
+
+@pytest.mark.parametrize(
+    ("features", "classes"),
+    [
+        ({"label": {"names": ["even", "odd"], "_type": "ClassLabel"}}, ("even", "odd")),
+        ({"label": {"dtype": "int64", "_type": "Value"}}, ()),
+        ({"label": {"names": "even"}}, ()),
+        ({"label": {"names": [0, 1]}}, ()),
+        ({"label": None}, ()),
+        ({}, ()),
+        (["label"], ()),
+    ],
+)
+def test_names_of_classes_come_from_the_metadata(
+    tmp_path: Path, write: Callable[..., None], features: object, classes: tuple[str, ...]
+) -> None:
+    write(path := tmp_path / "train-0.parquet", range(20), label=[n % 2 for n in range(20)])
+    described = json.dumps({"info": {"features": features}})
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"huggingface": described}), path)
+    assert load(str(tmp_path)).classes == classes
+
+
+@pytest.mark.parametrize("metadata", ["no JSON", "[]", "null", "\udce9"])
+def test_other_metadata_names_no_classes(
+    tmp_path: Path, write: Callable[..., None], metadata: str
+) -> None:
+    write(path := tmp_path / "train-0.parquet", range(20), label=[n % 2 for n in range(20)])
+    content = metadata.encode("utf-8", "surrogateescape")
+    pq.write_table(pq.read_table(path).replace_schema_metadata({b"huggingface": content}), path)
+    assert load(str(tmp_path)).classes == ()
 
 
 def _values(images: np.ndarray) -> list[int]:

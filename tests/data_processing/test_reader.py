@@ -16,7 +16,7 @@ from PIL import Image
 from rotvq.data_processing import hub, load
 from rotvq.data_processing.decoding import Findings, decoded
 from rotvq.data_processing.pictures import open_pictures
-from rotvq.data_processing.reader import of_arrays
+from rotvq.data_processing.reader import DIFFERENT_CLASSES, joined, of_arrays
 from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.sources import open_source
 from rotvq.errors import UserError
@@ -248,6 +248,19 @@ def test_several_sources_are_read_one_after_the_other(tmp_path):
     reader = open_pictures([*map(str, words), str(tmp_path / "p.parquet")], None, Target())
     values = [pixels[0, 0, 0] for _, pixels in read(reader)[0]]
     assert values == [10, 11, 12, 20, 21, 22, 50, 51]
+    assert DIFFERENT_CLASSES not in reader.notes
+
+
+def test_classes_of_several_sources_keep_names_that_are_the_same(tmp_path):
+    def named(label, *classes):
+        images = np.zeros((2, 3, 8, 8), np.uint8)
+        return of_arrays(images, np.full(2, label), "some", classes)
+
+    whole = joined([named(0, "cat", "dog"), named(1, "cat", "dog")])
+    assert whole.classes == ("cat", "dog") and whole.notes == ()
+    for other in (named(0, "dog", "cat"), named(0)):
+        mixed = joined([named(0, "cat", "dog"), other])
+        assert mixed.classes == () and mixed.notes == (DIFFERENT_CLASSES,)
 
 
 def test_a_missing_split_is_refused(tmp_path):

@@ -78,10 +78,11 @@ def write_tokens(tmp_path: Path, tokenizer: VQVAE) -> Callable[..., Path]:
         grids: tuple[tuple[int, int], ...] = ((2, 3),),
         labels: bool = True,
         classes: int = 3,
+        names: tuple[str, ...] = (),
         seed: int = 0,
     ) -> Path:
         kind, draw = codec(model), np.random.default_rng(seed)
-        packer = Packer(kind)
+        packer = Packer(kind, names)
         for number in range(n):
             grid = grids[number % len(grids)]
             label = int(draw.integers(classes)) if number >= classes else number

@@ -53,6 +53,20 @@ def test_residual_tokens_are_interleaved(write_tokens, residual_tokenizer):
 def test_classes_can_be_named(write_tokens):
     data = load(TokensConfig(str(write_tokens()), classes="cat, dog,ox"))
     assert data.vocabulary.classes == ("cat", "dog", "ox")
+    data = load(TokensConfig(str(write_tokens(names=("ape", "bee", "cow"))), classes="cat,dog,ox"))
+    assert data.vocabulary.classes == ("cat", "dog", "ox")
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (("ape", "bee", "cow"), ("ape", "bee", "cow")),
+        (("ape", "bee", "cow", "doe"), ("ape", "bee", "cow", "doe")),
+        (("ape", "bee"), ("0", "1", "2")),
+    ],
+)
+def test_names_of_the_token_file_are_used_if_there_are_enough(write_tokens, names, classes):
+    assert load(TokensConfig(str(write_tokens(names=names)))).vocabulary.classes == classes
 
 
 @pytest.mark.parametrize("names", ["cat,dog", "cat,dog,dog", "cat,,ox"])
@@ -71,6 +85,17 @@ def test_test_tokens_must_fit(write_tokens, residual_tokenizer):
         with pytest.raises(UserError, match=words) as error:
             load(TokensConfig(train, str(write_tokens("test.npz", **other))))
         assert "\n" not in str(error.value)
+
+
+def test_test_tokens_must_have_the_same_classes(write_tokens):
+    train = str(write_tokens(names=("ape", "bee", "cow")))
+    with pytest.raises(
+        UserError, match=r"train \(ape, bee, cow\); got ape, cow, doe\. Encode both"
+    ):
+        load(TokensConfig(train, str(write_tokens("test.npz", names=("ape", "cow", "doe")))))
+    for names in (("ape", "bee", "cow"), ()):
+        data = load(TokensConfig(train, str(write_tokens("test.npz", names=names))))
+        assert data.vocabulary.classes == ("ape", "bee", "cow")
 
 
 def test_missing_files_are_named(tmp_path):

@@ -21,14 +21,14 @@ SEVERAL = Codec("0123456789abcdef", (1000, 3, 17, 1), 4, 3, (2, 2))
 ONE, MANY = [(16, 24)], [(16, 24), (16, 24), (5, 9), (40, 4)]
 
 
-def write(folder, sizes=ONE, codec=CODEC, suffix=".safetensors", n=25, bare=False):
+def write(folder, sizes=ONE, codec=CODEC, suffix=".safetensors", n=25, bare=False, classes=()):
     """A folder of shards with ten images each, the second without its third image."""
     generator = np.random.default_rng(0)
     parts = {"effort": 0, "images": n, "source": "feed", "shard_size": 10, "suffix": suffix}
     shards = Shards(folder, recipe(codec, **parts))
     prepare(shards, overwrite=False)
     for number in range(len(shards)):
-        packer = Packer(codec)
+        packer = Packer(codec, classes)
         for row in shards.rows(number):
             if row != 12:
                 size = sizes[row % len(sizes)]
@@ -52,6 +52,13 @@ def expected(shards):
 
 def equal(found, wanted):
     return found[1:] == tuple(wanted[1:]) and np.array_equal(found[0].numpy(), wanted[0])
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_classes_have_their_names(tmp_path, suffix):
+    shards = write(tmp_path, suffix=suffix, classes=("cat", "dog"))
+    assert TokenDataset(tmp_path).classes == ("cat", "dog")
+    assert TokenDataset(shards.path(1)).classes == ("cat", "dog")
 
 
 @pytest.mark.parametrize("suffix", KINDS)

@@ -1,6 +1,7 @@
 """Token files: there and back, their size, and files that are none."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from safetensors.numpy import load_file
 from rotvq.errors import UserError
 from rotvq.tokens.collection import Codec, Packer, Tokens
 from rotvq.tokens.file import KINDS, load_tokens, read_header, save_tokens
+from rotvq.tokens.header import read_classes
 
 CODEC = Codec("0123456789abcdef", (1000,), 4, 3)
 SEVERAL = Codec("0123456789abcdef", (1000, 3, 17, 1), 4, 3, (2, 2))
@@ -73,6 +75,24 @@ def test_tokens_are_a_sequence_of_arrays():
     assert all(np.array_equal(a, b) for a, b in zip(part, indices[1:3], strict=True))
     assert part.names == tokens.names[1:3] and part.captions == CAPTIONS[1:3]
     assert part.labels == LABELS[1:3] and part.sizes == [(5, 9), (5, 9)]
+
+
+def test_names_of_classes_are_kept(path):
+    tokens = replace(some([(32, 32)] * 3, others=True)[0], classes=("cat", 'a "dog"', "猫\n"))
+    save_tokens(tokens, path)
+    assert load_tokens(path).classes == read_classes(read_header(path)) == tokens.classes
+    assert tokens[1:].classes == tokens.classes
+
+
+@pytest.mark.parametrize("classes", [[1, 2], "cat", {"cat": 0}, [["cat"]]])
+def test_classes_that_are_no_names_are_damage(tmp_path, classes):
+    save_tokens(some([(32, 32)])[0], path := tmp_path / "tokens.npz")
+    described = dict(read_header(path)) | {"classes": classes}
+    with np.load(path) as file:
+        arrays = dict(file) | {"header": np.frombuffer(json.dumps(described).encode(), np.uint8)}
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match="damaged file"):
+        load_tokens(path)
 
 
 @pytest.mark.parametrize("names", [True, False])

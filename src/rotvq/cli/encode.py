@@ -74,6 +74,7 @@ def run(argv: Sequence[str]) -> int:
             effort=options.effort,
             rate=rate or free_of_charge,
             levels=options.levels,
+            classes=source.reader.classes,
         )
     source.report(terminal, len(tokens), options.out)
     save_tokens(tokens, options.out)

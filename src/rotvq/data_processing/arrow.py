@@ -1,5 +1,6 @@
 """Images in Arrow tables from any source."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +95,17 @@ def holds_labels(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_integer(kind) and kind != pa.uint64())
+
+
+def class_names(schema: "pa.Schema", label: str | None) -> tuple[str, ...]:
+    """Names of the classes of a column, from the metadata that `datasets` writes; () if none."""
+    try:
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        names = features[label]["names"]
+    except (KeyError, TypeError, ValueError):  # other metadata, or none
+        return ()
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if texts else ()
 
 
 def holds_text(kind: "pa.DataType") -> bool:

@@ -27,6 +27,9 @@ FOLDER = "cifar-10-batches-py"
 COMPLETE = 10_000 * 3072
 """Bytes of pixels in a complete batch."""
 TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000
+CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"
+)  # fmt: skip
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 BATCH_MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -134,7 +137,7 @@ def _source(
         batches = {name: _checked(name, read(name), path) for name in wanted}
         return joined(
             [
-                of_arrays(batch.rows.reshape(-1, 3, 32, 32), batch.labels, name)
+                of_arrays(batch.rows.reshape(-1, 3, 32, 32), batch.labels, name, CLASSES)
                 for name, batch in batches.items()
             ]
         )

@@ -14,12 +14,11 @@ from rotvq.data_processing.decoding import Encoded
 from rotvq.data_processing.image_formats import why_not
 from rotvq.data_processing.reader import ImageSource, Reader, Rows, of_files
 from rotvq.data_processing.skipped import Skipped
+from rotvq.text import encodable, first_few
 
 _OF_A_RUN = {
     run_folder.RUN, run_folder.EPOCHS, run_folder.CHECKPOINT, run_folder.RECONSTRUCTIONS,
 }  # fmt: skip
-NAMED = 20
-"""Maximum number of classes that a note lists."""
 
 
 def open_folder(folder: Path) -> ImageSource:
@@ -70,12 +69,13 @@ def of_classes(reader: Reader, subfolders: Sequence[str], classes: Sequence[str]
     if len(classes) < 2 or not number.keys() >= {*subfolders}:
         return reader
     labels = [number[name] for name in subfolders]
-    listed = ", ".join(classes[:NAMED]) + (", …" if len(classes) > NAMED else "")
+    names = tuple(map(encodable, classes))
+    note = f"{len(names):,} classes, one for each subfolder: {first_few(names)}"
     return replace(
         reader,
         items=partial(_labeled, reader.items, labels),
-        classes=tuple(classes),
-        notes=(*reader.notes, f"{len(classes):,} classes, one for each subfolder: {listed}"),
+        classes=names,
+        notes=(*reader.notes, note),
     )
 
 

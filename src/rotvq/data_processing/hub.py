@@ -13,6 +13,7 @@ from rotvq.data_processing.arrow import (
     CAPTIONS,
     TEST_NAMES,
     Columns,
+    class_names,
     encoded,
     holds_labels,
     holds_text,
@@ -120,6 +121,7 @@ def _reader(split: "datasets.Dataset", identifier: str, name: str) -> Reader:
         partial(_items, table, columns, identifier, name),
         lambda: [*map(str, range(len(table)))],
         lambda: digest([identifier, name, len(table), repr(checksums)]),
+        classes=class_names(split.features.arrow_schema, columns.label),
     )
 
 

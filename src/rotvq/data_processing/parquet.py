@@ -13,6 +13,7 @@ from rotvq.data_processing.arrow import (
     TEST_NAMES,
     Columns,
     Resolve,
+    class_names,
     encoded,
     holds_images,
     holds_labels,
@@ -86,6 +87,7 @@ def _reader(root: Path, paths: Sequence[Path], columns: Columns, resolve: Resolv
         lambda: [*map(str, range(sum(counts)))],
         lambda: digest(part for named_path in named.items() for part in _identity(*named_path)),
         notes=_missing(paths),
+        classes=_classes(paths[0], columns),
     )
 
 
@@ -141,6 +143,11 @@ def _count(path: Path, columns: Columns) -> int:
                 f"{path}: expected the columns {names} of the other files; it lacks them."
             )
         return parquet_pages.count_rows(file, path)
+
+
+def _classes(path: Path, columns: Columns) -> tuple[str, ...]:
+    with _opened(path) as file:
+        return class_names(file.schema_arrow, columns.label)
 
 
 def _first_columns(path: Path) -> Columns:

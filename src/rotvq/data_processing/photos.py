@@ -12,6 +12,8 @@ from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.splits import ImageData, ImageSplit
 from rotvq.errors import UserError
 
+PHOTOS = ("china", "flower")
+"""The photographs; each is a class of patches."""
 SIZE = 32
 # Shares of the width, with part of the pagoda and of the flower; training takes both sides.
 TEST_BAND = (0.325, 0.575)
@@ -29,7 +31,7 @@ def load_photos(target: Target) -> ImageData:
     """
     from sklearn.datasets import load_sample_image
 
-    return patches([load_sample_image(name) for name in ("china.jpg", "flower.jpg")], target)
+    return patches([load_sample_image(f"{name}.jpg") for name in PHOTOS], target)
 
 
 def open_photos(target: Target) -> ImageSource:
@@ -39,7 +41,7 @@ def open_photos(target: Target) -> ImageSource:
         data = load_photos(target)
         part = data.test if split == "test" else data.train
         assert part.labels is not None
-        return of_arrays(part.images, part.labels, split)
+        return of_arrays(part.images, part.labels, split, PHOTOS)
 
     splits = {split: partial(reader, split) for split in ("train", "test")}
     return ImageSource("photo patches", splits)

@@ -21,6 +21,7 @@ from rotvq.data_processing.splits import ImageData, ImageSplit, held_out
 from rotvq.errors import UserError
 
 SPLITS = ("train", "test", "all")
+DIFFERENT_CLASSES = "the sources name their classes differently: labels are numbers of each source"
 NO_TEST_SPLIT = "no test split found: 10 % of the images are held out"
 TEST_SPLIT = "only the test split is read: pass --split all or --split train for other images"
 LONGEST_CAPTION = 2**16
@@ -159,32 +160,42 @@ def of_files(files: Sequence[tuple[str, Path]], skipped: Sequence[Skipped] = ())
     )
 
 
-def of_arrays(images: NDArray[np.uint8], labels: NDArray[np.int64], name: str) -> Reader:
+def of_arrays(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], name: str, classes: tuple[str, ...] = ()
+) -> Reader:
     """A reader of images in memory.
 
     Args:
         images: (n, c, h, w).
         labels: (n,).
         name: the source's name; images are named name/row.
+        classes: names of the classes by label.
     """
     return Reader(
         len(images),
         partial(_array_items, images, labels, name),
         lambda: [f"{name}/{row:06d}" for row in range(len(images))],
         lambda: digest([name, *images.shape, images, labels]),
+        classes=classes,
     )
 
 
 def joined(readers: Sequence[Reader]) -> Reader:
-    """A reader of several readers' images, one after the other."""
+    """A reader of several readers' images, one after the other.
+
+    Names of the classes are kept if they are the same in all of them.
+    """
     counts = [reader.count for reader in readers]
+    classes = {reader.classes for reader in readers}
+    notes = [note for reader in readers for note in reader.notes]
     return Reader(
         sum(counts),
         partial(_joined_items, [reader.items for reader in readers], counts),
         lambda: [key for reader in readers for key in reader.keys()],
         lambda: digest(reader.fingerprint() for reader in readers),
         tuple(each for reader in readers for each in reader.skipped),
-        tuple(note for reader in readers for note in reader.notes),
+        (*notes, DIFFERENT_CLASSES) if len(classes) > 1 else tuple(notes),
+        classes.pop() if len(classes) == 1 else (),
     )
 
 

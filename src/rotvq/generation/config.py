@@ -19,8 +19,8 @@ class TokensConfig:
         test: the same of the test images; null holds out a tenth of `train`.
         train_images: number of training images, spread evenly over the file; null for all.
         test_images: number of test images, spread evenly over the file; null for all.
-        classes: names of the classes, separated by commas, in the order of their numbers; null if
-            they have none.
+        classes: names of the classes, separated by commas, in the order of their numbers; null for
+            the names in `train`, or for numbers if it has none.
     """
 
     train: str = ""

@@ -14,7 +14,7 @@ from rotvq.errors import UserError
 from rotvq.generation.config import TokensConfig
 from rotvq.generation.vocabulary import CLASSES, PREFIX, Grid, Vocabulary
 from rotvq.paths import expanded
-from rotvq.tokens.collection import Codec
+from rotvq.text import first_few
 from rotvq.tokens.dataset import TokenDataset
 
 Sequences = NDArray[np.int32]
@@ -69,7 +69,7 @@ def load(config: TokensConfig) -> PriorData:
         UserError: a file is missing or damaged, its labels do not fit, or the test tokens are of
             another model or have another grid than the training tokens.
     """
-    train, codec = _read(config.train, "train")
+    train, source = _read(config.train, "train")
     notes = []
     if config.test is None:
         train, test = _held_out(train)
@@ -79,20 +79,27 @@ def load(config: TokensConfig) -> PriorData:
         )
     else:
         test, other = _read(config.test, "test")
-        if other != codec:
+        if other.codec != source.codec:
             raise UserError(
-                f"tokens.test: expected tokens of the same model as tokens.train ({codec.model}); "
-                f"got tokens of {other.model}. Encode both with one model."
+                "tokens.test: expected tokens of the same model as tokens.train "
+                f"({source.codec.model}); got tokens of {other.codec.model}. Encode both with one "
+                "model."
+            )
+        if other.classes and source.classes and other.classes != source.classes:
+            raise UserError(
+                f"tokens.test: expected the classes of tokens.train ({first_few(source.classes)}); "
+                f"got {first_few(other.classes)}. Encode both from one dataset, with --split train "
+                "and --split test."
             )
     if not train or not test:
         raise UserError(
             f"tokens: expected images to train and to test on; got {len(train):,} and "
             f"{len(test):,}. Encode more images."
         )
-    classes = _classes(config.classes, [image.label for image in train])
+    classes = _classes(config.classes, source.classes, [image.label for image in train])
     train, test = _limited(train, config.train_images), _limited(test, config.test_images)
     grids = Counter(image.grid for image in train)
-    vocabulary = Vocabulary(codec, tuple(g for g, _ in grids.most_common()), classes)
+    vocabulary = Vocabulary(source.codec, tuple(g for g, _ in grids.most_common()), classes)
     if not classes:
         notes.append("The tokens have no labels: the prior is unconditional.")
     for image in test:
@@ -117,7 +124,7 @@ class _Image:
         return self.indices.shape[0], self.indices.shape[1]
 
 
-def _read(path: str, name: str) -> tuple[list[_Image], Codec]:
+def _read(path: str, name: str) -> tuple[list[_Image], TokenDataset]:
     if not path:
         raise UserError(f"tokens.{name}: expected a token file or a folder of shards; got none.")
     dataset = TokenDataset(expanded(path))
@@ -132,7 +139,7 @@ def _read(path: str, name: str) -> tuple[list[_Image], Codec]:
     bad = next((i.label for i in images if not -1 <= i.label < CLASSES), None)
     if bad is not None:
         raise UserError(f"tokens.{name}: expected labels from 0 to {CLASSES - 1:,}; got {bad}.")
-    return images, dataset.codec
+    return images, dataset
 
 
 def _held_out(images: list[_Image]) -> tuple[list[_Image], list[_Image]]:
@@ -148,10 +155,11 @@ def _limited(images: list[_Image], limit: int | None) -> list[_Image]:
     return [images[i * len(images) // limit] for i in range(limit)]
 
 
-def _classes(names: str | None, labels: list[int]) -> tuple[str, ...]:
+def _classes(names: str | None, own: tuple[str, ...], labels: list[int]) -> tuple[str, ...]:
+    """The names that were given, or those in the token file, or numbers."""
     number = max(labels) + 1
     if names is None:
-        return tuple(map(str, range(number)))
+        return own if 0 < number <= len(own) else tuple(map(str, range(number)))
     found = tuple(name.strip() for name in names.split(","))
     if len(found) < number or len(set(found)) < len(found) or not number or not all(found):
         raise UserError(

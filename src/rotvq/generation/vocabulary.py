@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotvq.errors import UserError
+from rotvq.text import first_few
 from rotvq.tokens.collection import Codec
 
 Grid = tuple[int, int]
@@ -103,8 +104,7 @@ class Vocabulary:
                 f"label: expected none, because this prior was trained on tokens without labels; "
                 f"got {name}. Encode a dataset that has labels."
             )
-        listed = ", ".join(self.classes[:20]) + (", …" if len(self.classes) > 20 else "")
-        raise UserError(f"label: expected one of {listed}; got {name}.")
+        raise UserError(f"label: expected one of {first_few(self.classes)}; got {name}.")
 
     def check_grid(self, grid: Grid) -> None:
         """Check that images of the prior have this grid.
@@ -113,7 +113,7 @@ class Vocabulary:
             UserError: none has.
         """
         if grid not in self.grids:
-            listed = ", ".join(f"{rows}x{columns}" for rows, columns in self.grids[:20])
+            listed = first_few([f"{rows}x{columns}" for rows, columns in self.grids])
             raise UserError(
                 f"grid: expected one that the prior was trained on ({listed}); got "
                 f"{grid[0]}x{grid[1]}."

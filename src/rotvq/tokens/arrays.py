@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotvq.tokens.collection import Codec, Size, Tokens
-from rotvq.tokens.header import read_codec
+from rotvq.tokens.header import read_classes, read_codec
 
 ARRAYS = ("tokens", "sizes", "names", "name_ends", "labels", "captions")
 Arrays = dict[str, NDArray[Any]]
@@ -77,7 +77,8 @@ def from_arrays(described: Mapping[str, Any], arrays: Arrays) -> Tokens:
         array = check_labels(arrays)
         none = np.iinfo(array.dtype).min
         labels = [None if label == none else label for label in array.tolist()]
-    return Tokens(codec, sizes, arrays["tokens"].tobytes(), names, labels, captions)
+    packed, classes = arrays["tokens"].tobytes(), read_classes(described)
+    return Tokens(codec, sizes, packed, names, labels, captions, classes)
 
 
 def checked_runs(codec: Codec, arrays: Arrays) -> list[tuple[int, Size]]:

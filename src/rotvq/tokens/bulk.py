@@ -80,7 +80,15 @@ def encode_shards(
 
     def encode_shard(number: int, images: Iterator[DecodedImage], findings: Findings) -> None:
         pictures = codable(model, _pictures(images, meaning, totals), findings.skipped)
-        tokens = encode(model, pictures, batch_size, progress, effort=effort, levels=levels)
+        tokens = encode(
+            model,
+            pictures,
+            batch_size,
+            progress,
+            effort=effort,
+            levels=levels,
+            classes=reader.classes,
+        )
         totals.images += len(tokens)
         totals.used_bits = max(totals.used_bits, findings.used_bits)
         skipped.write(shards.skipped(number), findings.skipped)

@@ -101,6 +101,7 @@ def encode(
     effort: int = 0,
     rate: Rate = free_of_charge,
     levels: int | None = None,
+    classes: tuple[str, ...] = (),
 ) -> Tokens:
     """Encode images in order; consecutive images of one size share a batch.
 
@@ -114,6 +115,7 @@ def encode(
             rounded, without the padding.
         rate: what tokens cost, as in `VQVAE.encode`; with a rate, no image is searched in tiles.
         levels: how many levels of a residual quantizer to use; None for all.
+        classes: names of the classes by label; empty if they have none.
 
     Raises:
         UserError: an image has another dtype, other channels, or is too large (see `codable`); a
@@ -121,7 +123,7 @@ def encode(
     """
     _check_batch_size(batch_size)
     check_levels(model.quantizer, levels)
-    packer = Packer(codec(model, levels))
+    packer = Packer(codec(model, levels), classes)
     with evaluating(model):
         search = LevelSearch(model, effort, levels)
         for some in batches(_checked(model, images), batch_size, PIXELS):

@@ -48,6 +48,7 @@ class Tokens:
         names: name of each image, or None if no image has one.
         labels: class of each image, None for an image without one; or None if no image has one.
         captions: text of each image, likewise.
+        classes: names of the classes by label; empty if they have none.
 
     Raises:
         UserError: the parts do not match.
@@ -59,6 +60,7 @@ class Tokens:
     names: Sequence[str] | None = None
     labels: Sequence[int | None] | None = None
     captions: Sequence[str | None] | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""
@@ -146,14 +148,20 @@ class Tokens:
             _chosen(self.names, chosen),
             _chosen(self.labels, chosen),
             _chosen(self.captions, chosen),
+            self.classes,
         )
 
 
 class Packer:
-    """Collects batches of indices into `Tokens`."""
+    """Collects batches of indices into `Tokens`.
 
-    def __init__(self, codec: Codec) -> None:
-        self.codec = codec
+    Args:
+        codec: what the tokens mean.
+        classes: names of the classes by label; empty if they have none.
+    """
+
+    def __init__(self, codec: Codec, classes: tuple[str, ...] = ()) -> None:
+        self.codec, self.classes = codec, classes
         self.sizes: list[Size] = []
         self.names: list[str] = []
         self.labels: list[int | None] = []
@@ -194,6 +202,7 @@ class Packer:
             self.names if any(self.names) else None,
             self.labels if any(label is not None for label in self.labels) else None,
             self.captions if any(text is not None for text in self.captions) else None,
+            self.classes,
         )
 
 

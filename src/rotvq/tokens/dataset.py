@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from rotvq.errors import UserError
 from rotvq.tokens.collection import Codec, Size
 from rotvq.tokens.file import read_header, reading
-from rotvq.tokens.header import read_codec
+from rotvq.tokens.header import read_classes, read_codec
 from rotvq.tokens.mapped import MappedTokens
 from rotvq.tokens.shards import finished
 
@@ -39,6 +39,7 @@ class TokenDataset(Dataset[Item]):
     Attributes:
         codec: what the tokens mean: `codebook_sizes`, `index_shape`, `stride`, and the `model`'s
             fingerprint.
+        classes: names of the classes by label; empty if they have none.
 
     Raises:
         UserError: there is no such file, it is damaged, or a folder lacks shards.
@@ -54,6 +55,7 @@ class TokenDataset(Dataset[Item]):
         found = [*finished(path)] if path.is_dir() else [(path, reading(path, read_header))]
         self._paths, headers = zip(*found, strict=True)
         self.codec: Codec = reading(self._paths[0], lambda _: read_codec(headers[0]))
+        self.classes = reading(self._paths[0], lambda _: read_classes(headers[0]))
         self._ends = np.cumsum([int(header["images"]) for header in headers])
         self._open: dict[int, MappedTokens] = {}
 

@@ -4,7 +4,8 @@ All hold the same, version 3 of the format "rotvq tokens", or 4 with scales:
 
 - a header: format, version, model (fingerprint), codebook_sizes, index_shape, bits (of a token),
   stride, channels, images; with a multi-scale quantizer also scales; index_shape is then the
-  number of scales, from the first, that have tokens in the file;
+  number of scales, from the first, that have tokens in the file; and, if the classes have names,
+  classes: those names by label;
 - the packed tokens: ⌈rows·columns·bits/8⌉ bytes per image, highest bit first, row by row; the
   indices of a token follow each other, each in the bits of its own codebook. With scales, one map
   follows the other, each row by row, so the bytes are ⌈tokens·bits/8⌉;

@@ -31,12 +31,15 @@ def header(tokens: Tokens, recipe: str | None = None) -> dict[str, Any]:
         **tokens.codec.header(),
         "images": len(tokens),
     }
-    return described if recipe is None else {**described, "recipe": recipe}
+    optional = {"classes": [*tokens.classes] or None, "recipe": recipe}
+    return described | {key: value for key, value in optional.items() if value is not None}
 
 
 def as_text(header: Mapping[str, Any]) -> dict[str, str]:
     """The header with text values only; lists become JSON."""
-    return {key: str(value) for key, value in header.items()}
+    return {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in header.items()
+    }
 
 
 def read_codec(header: Mapping[str, Any]) -> Codec:
@@ -70,6 +73,18 @@ def read_codec(header: Mapping[str, Any]) -> Codec:
     return Codec(str(header["model"]), sizes, stride, channels, shape)
 
 
+def read_classes(header: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the classes; empty if they have none.
+
+    Raises:
+        ValueError: they are not names.
+    """
+    classes = _list(header.get("classes", []))
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError("its classes are not names")
+    return tuple(classes)
+
+
 def _multi_scale(codec: Codec) -> Codec:
     scales, (levels,) = codec.scales, codec.index_shape
     rising = all(a < b for a, b in pairwise((0, *scales, LARGEST)))
@@ -79,4 +94,9 @@ def _multi_scale(codec: Codec) -> Codec:
 
 
 def _numbers(value: Any) -> tuple[int, ...]:
-    return tuple(map(int, json.loads(value) if isinstance(value, str) else value))
+    return tuple(map(int, _list(value)))
+
+
+def _list(value: Any) -> Any:
+    """A list, which files that hold only text have as JSON."""
+    return json.loads(value) if isinstance(value, str) else value

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from rotvq.data_processing import parquet_pages
 from rotvq.tokens.collection import Tokens
-from rotvq.tokens.header import as_text, read_codec
+from rotvq.tokens.header import as_text, read_classes, read_codec
 
 _COLUMNS = ("tokens", "height", "width", "name", "label", "caption")
 
@@ -65,14 +65,16 @@ def read_parquet(path: Path, expansion: int) -> Tokens:
             raise ValueError("its heights and widths are not integers")
         batches = [batch for _, batch in parquet_pages.batches(file, path, columns, expansion)]
         table = pa.Table.from_batches(batches, pa.schema([schema.field(c) for c in columns]))
-    codec = read_codec(_metadata(schema))
+    header = _metadata(schema)
+    codec = read_codec(header)
     parts = {name: table[name].to_pylist() for name in columns}
     sizes = list(zip(parts["height"], parts["width"], strict=True))
     rows = parts["tokens"]
     if any(len(row) != codec.bytes_of(size) for row, size in zip(rows, sizes, strict=True)):
         raise ValueError("its sizes do not match its tokens")
-    others = (parts.get(name) for name in ("name", "label", "caption"))
-    return Tokens(codec, sizes, b"".join(rows), *others)
+    names, labels, captions = map(parts.get, ("name", "label", "caption"))
+    packed, classes = b"".join(rows), read_classes(header)
+    return Tokens(codec, sizes, packed, names, labels, captions, classes)
 
 
 def read_parquet_header(path: Path) -> dict[str, str]:
