@@ -57,10 +57,10 @@ def main(path: Path = PICTURE) -> None:
         codes = code_pictures(model, 0)[:: 1024 // 64].permute(0, 2, 3, 1).numpy()
     tiles = np.pad(codes[:, 2:-2, 2:-2].repeat(4, 1).repeat(4, 2), ((0, 0), (1, 1), (1, 1), (0, 0)))
     sheet = tiles.reshape(8, 8, 18, 18, 3).swapaxes(1, 2).reshape(144, 144, 3)
-    path.write_text(drawing(detail, *in_colours(z_e, z_q), indices[0].numpy(), sheet, decoded))
+    path.write_text(drawing(detail, *in_colors(z_e, z_q), indices[0].numpy(), sheet, decoded))
 
 
-def in_colours(z_e: Tensor, z_q: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def in_colors(z_e: Tensor, z_q: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The first three principal components of z_e as red, green and blue, and z_q alike."""
     rows, columns = z_e.shape[2:]
     a, b = (z[0].flatten(1).T.double() for z in (z_e, z_q))

@@ -56,9 +56,9 @@ def _draw(axes: Axes, z: np.ndarray, step: np.ndarray, index: np.ndarray, title:
     )  # fmt: skip
     length = np.linalg.norm(step, axis=1, keepdims=True)
     shown = step / length * np.minimum(length, 4.0) ** 0.5 * 0.09
-    colours = [style.colour(i) for i in index]
-    axes.quiver(*z.T, *shown.T, color=colours, angles="xy", scale_units="xy", scale=1, width=0.0035)
-    axes.scatter(*CODES.numpy().T, s=70, c=[style.colour(i) for i in range(len(CODES))],
+    colors = [style.color(i) for i in index]
+    axes.quiver(*z.T, *shown.T, color=colors, angles="xy", scale_units="xy", scale=1, width=0.0035)
+    axes.scatter(*CODES.numpy().T, s=70, c=[style.color(i) for i in range(len(CODES))],
                  edgecolors="black", zorder=3)  # fmt: skip
     axes.plot(0, 0, "+", color="black", markersize=9)
     axes.set(title=title, xlim=(-1.65, 1.65), ylim=(-1.65, 1.65), aspect="equal")
