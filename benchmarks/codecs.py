@@ -43,7 +43,7 @@ SIDE = 64
 """Images along each edge of the mosaic."""
 
 LAYOUTS = {
-    "mosaic": "the images as tiles of one picture of 64x64 images, in order. Favours the codec: "
+    "mosaic": "the images as tiles of one picture of 64x64 images, in order. Favors the codec: "
     "headers count once, adaptive probabilities learn from all images before, and bits move from "
     "easy images to hard ones. Against it: prediction and filters cross the edges of the tiles",
     "frames": "every image a key frame of one stream, decoded without any other. Headers that are "

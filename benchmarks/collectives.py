@@ -77,6 +77,7 @@ def _process(rank: int, options: argparse.Namespace, place: str) -> None:
     device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.processes))
     model = build_model(PRESETS[options.preset]).to(device).to(memory_format=torch.channels_last)
+    model.quantizer.defer_update = True
     codebook = model.quantizer.codebook
     codebook.restart = Restart()  # sends more data than without restarts
     codebook._reset_statistics()

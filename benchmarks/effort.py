@@ -210,7 +210,7 @@ def figure(record: dict[str, Any]) -> bytes:
     with style.look():
         plot = Figure(figsize=(style.WIDTH, 3.6), layout="constrained")
         passes, times = plot.subplots(1, 2)
-        ours = {"color": style.colour(0), "marker": "o"}
+        ours = {"color": style.color(0), "marker": "o"}
         passes.plot(
             [row["passes"] for row in rows[1:]],
             [row["mse"] / first for row in rows[1:]],
@@ -219,7 +219,7 @@ def figure(record: dict[str, Any]) -> bytes:
         passes.plot(
             [point["passes"] for point in record["plain"]],
             [point["mse_ratio"] for point in record["plain"]],
-            color=style.colour(1),
+            color=style.color(1),
             marker="s",
         )
         times.plot(

@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
     torch.manual_seed(0)
-    device = environment.accelerator()
+    device = environment.default_device()
     model = build_model(PRESETS[options.preset]).to(device)
     images = torch.from_numpy(load(options.data).train.images[:DIFFERENT])
     with tempfile.TemporaryDirectory() as place:

@@ -63,8 +63,8 @@ def figure(record: dict[str, Any]) -> bytes:
     """Time and memory of a training step over the codebook size, with the matrix product."""
     rows = [r for r in record["rows"] if r["sweep"] == "k" and r["mode"] == "step"]
     looks: dict[str, dict[str, Any]] = {
-        "rotvq": {"color": style.colour(0), "marker": "o"},
-        PEER: {"color": style.colour(1), "marker": "s"},
+        "rotvq": {"color": style.color(0), "marker": "o"},
+        PEER: {"color": style.color(1), "marker": "s"},
         PRODUCT: {"color": style.REFERENCE, "linestyle": "--"},
     }
     with style.look():

@@ -79,7 +79,7 @@ class Coded(NamedTuple):
 
 
 def photographs() -> dict[str, Pixels]:
-    """The colour photographs in scikit-image's wheel; everyday ones first."""
+    """The color photographs in scikit-image's wheel; everyday ones first."""
     from skimage import data
 
     return {
@@ -121,7 +121,7 @@ def around(bits: Callable[[int], float], levels: Sequence[int], target: float) -
         target: rate.
 
     Returns:
-        Two neighbours, or one level alone at either end.
+        Two neighbors, or one level alone at either end.
     """
     place = bisect_left(levels, target, key=bits)
     return [*levels[max(0, place - 1) : place + 1]]
@@ -219,7 +219,7 @@ def main() -> None:
     }
     everyday = {title: pictures[title] for title in SHOWN}
     record = {
-        "what": "a model on the colour photographs in scikit-image's wheel, beside image codecs",
+        "what": "a model on the color photographs in scikit-image's wheel, beside image codecs",
         "command": shlex.join(["python", *sys.argv]),
         "protocol": PROTOCOL,
         "model": {"name": name, "bits_per_token": tokens_bits(model, originals["cat"][:1, :1])},

@@ -53,7 +53,7 @@ def bracket(bits: Callable[[int], float], levels: int, start: int, target: float
         target: rate.
 
     Returns:
-        Two neighbours; the lowest level alone if it reaches the rate already.
+        Two neighbors; the lowest level alone if it reaches the rate already.
 
     Raises:
         ValueError: no level reaches the rate.

@@ -62,6 +62,7 @@ class WithOurs(nn.Module):
     def __init__(self, model: VQVAE) -> None:
         super().__init__()
         self.model = model
+        model.quantizer.defer_update = True
 
     def loss(self, x: Tensor) -> Tensor:
         return self.model(x).loss()

@@ -16,7 +16,7 @@ within_time() {
 }
 
 rotvq doctor --data "$data"
-[[ -e $out/benchmarks ]] || python benchmarks/training_throughput.py --steps 50 --out "$out/benchmarks"
+[[ -e $out/benchmarks ]] || python benchmarks/training_throughput.py --out "$out/benchmarks"
 within_time rotvq reproduce all --preset paper --data "$data" --out "$out" --jobs "$jobs"
 within_time rotvq ablate best --preset paper --data "$data" --out "$out/ablations" --jobs "$jobs"
 within_time rotvq ablate all --preset paper --data "$data" --out "$out/ablations" --jobs "$jobs"

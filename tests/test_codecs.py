@@ -1,4 +1,4 @@
-"""The benchmark of codecs: tiles, colours, rates, and what a codec returns."""
+"""The benchmark of codecs: tiles, colors, rates, and what a codec returns."""
 
 import importlib.util
 import shutil
@@ -24,7 +24,7 @@ def codecs():
 
 @pytest.fixture
 def images():
-    """Smooth colour images (4, 32, 32, 3)."""
+    """Smooth color images (4, 32, 32, 3)."""
     x, y = np.meshgrid(np.linspace(0, 3, 32), np.linspace(0, 2, 32))
     waves = [np.sin(a * x + b * y) for a, b in ((1, 2), (2, -1), (-1, 1))]
     one = (np.stack(waves, -1) * 110 + 128).astype(np.uint8)
@@ -50,7 +50,7 @@ def test_metrics_are_means_over_images(images):
 
 @pytest.mark.parametrize("start", [0, 3, 8])
 @pytest.mark.parametrize(("target", "places"), [(35, [2, 3]), (40, [2, 3]), (5, [0]), (90, [7, 8])])
-def test_the_rate_lies_between_neighbouring_levels(start, target, places):
+def test_the_rate_lies_between_neighboring_levels(start, target, places):
     asked = []
 
     def bits(place):
@@ -94,7 +94,7 @@ def test_a_codec_of_pillow_counts_whole_files(codecs, images):
     ],
     ids=["x265", "AV1"],
 )
-def test_a_codec_of_ffmpeg_returns_the_colours_and_counts_the_frames(
+def test_a_codec_of_ffmpeg_returns_the_colors_and_counts_the_frames(
     codecs, images, options, kind, counted
 ):
     given = {"options": options, "kind": kind}

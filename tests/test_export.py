@@ -48,7 +48,7 @@ def test_any_batch_and_size(way, network, tmp_path):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_finite_scalar_and_grey(way, tmp_path):
+def test_finite_scalar_and_gray(way, tmp_path):
     write, read = WAYS[way]
     quantizer = FiniteScalarQuantizer([5, 4, 3], channel_dim=1)
     net = model(channels=1, dim=3, quantizer=quantizer, normalized_latents=True)
@@ -155,3 +155,12 @@ def test_outputs_that_differ_from_the_model_are_refused():
         differences(net, lambda x: net.encode(x) + 1, net.decode, images(2, 8, 8))
     with pytest.raises(UserError, match=r"pixels differ by up to 0\.5"):
         differences(net, net.encode, lambda i: net.decode(i) + 0.5, images(2, 8, 8))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_model_in_training_stays_in_training(way, tmp_path):
+    net = model()
+    net.train()
+    net.quantizer.eval()  # a frozen codebook
+    WAYS[way][0](net, tmp_path / "new" / "folder")
+    assert net.training and net.encoder.training and not net.quantizer.training

@@ -26,7 +26,7 @@ def photographs():
 
 @pytest.fixture
 def picture():
-    """A smooth colour picture (61, 70, 3) with some noise."""
+    """A smooth color picture (61, 70, 3) with some noise."""
     x, y = np.meshgrid(np.linspace(0, 3, 70), np.linspace(0, 2, 61))
     waves = [np.sin(a * x + b * y) for a, b in ((1, 2), (2, -1), (-1, 1))]
     noise = np.random.default_rng(0).normal(0, 4, (61, 70, 3))

@@ -42,7 +42,7 @@ LIMITS = """\
   outside the training data.
 - Tokens have a fixed length, so a flat sky takes as many bits as foliage. Image codecs spend them
   where they are needed.
-- Pixels are taken as 8-bit sRGB; transparency is not coded.
+- Images are treated as 8-bit sRGB; transparency is composited over white.
 """
 
 
@@ -62,7 +62,7 @@ def measured(record: dict[str, Any]) -> str:
     lines = [
         "## Photographs",
         "",
-        "PSNR in dB on the colour photographs in scikit-image's wheel, none of which was trained "
+        "PSNR in dB on the color photographs in scikit-image's wheel, none of which was trained "
         "on, beside image codecs at the same bits per pixel. The repository has SSIM and all "
         f"settings in `results/photographs/{record['model']['name']}.json`.",
         "",

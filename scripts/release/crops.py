@@ -177,7 +177,7 @@ def tiles(name: str, content: bytes, key: str, side: int, most: int) -> Iterator
 
 
 def detail(tile: Image.Image) -> float:
-    """Mean squared difference of horizontal and vertical neighbours."""
+    """Mean squared difference of horizontal and vertical neighbors."""
     pixels = np.asarray(tile.convert("L"), np.float32)
     return sum(float(np.square(np.diff(pixels, axis=axis)).mean()) for axis in (0, 1))
 

@@ -21,6 +21,7 @@ from torch.export import Dim, ExportedProgram
 
 from rotvq import telemetry
 from rotvq.errors import UserError, installation
+from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_atomically, write_bytes
 from rotvq.model import VQVAE
@@ -59,7 +60,13 @@ class _Decoder(nn.Module):
 
 
 def to_torch(model: VQVAE, folder: Path) -> tuple[Path, Path]:
-    """Write encoder.pt2 and decoder.pt2, which torch.export.load reads; returns their paths."""
+    """Write encoder.pt2 and decoder.pt2, which torch.export.load reads; returns their paths.
+
+    Args:
+        model: on the CPU; in evaluation mode during the call.
+        folder: created if it does not exist.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "encoder.pt2", folder / "decoder.pt2"
     for path, program in zip(paths, _programs(model), strict=True):
         content = BytesIO()
@@ -76,6 +83,10 @@ def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
     header of a token file: fingerprint, codebook sizes, index shape, bits, stride and channels. The
     encoder refuses images whose height or width is not a multiple of the stride.
 
+    Args:
+        model: on the CPU; in evaluation mode during the call.
+        folder: created if it does not exist.
+
     Raises:
         UserError: onnx or onnxscript is not installed.
     """
@@ -86,6 +97,7 @@ def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
         raise UserError(
             "onnx: expected onnx and onnxscript; they are not installed. " + installation("onnx")
         ) from None
+    folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "encoder.onnx", folder / "decoder.onnx"
     names = ("images", "indices"), ("indices", "images")
     meaning = {f"rotvq.{key}": str(value) for key, value in codec(model).header().items()}
@@ -198,8 +210,8 @@ def _programs(model: VQVAE) -> Iterator[ExportedProgram]:
         (_Decoder(model), model.encode(x), {0: batch, 1: rows, 2: columns}),
     ]
     for module, example, shape in wanted:
-        with _quiet():
-            yield torch.export.export(module.eval(), (example,), dynamic_shapes=(shape,))
+        with _quiet(), evaluating(module):
+            yield torch.export.export(module, (example,), dynamic_shapes=(shape,))
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def plot_codebook(model: VQVAE, title: str = "Codebook") -> Image.Image:
         An RGB image, about 1,600 pixels wide.
 
     Raises:
-        UserError: the model has more than 65,536 codes altogether.
+        UserError: the model has more than 65,536 codes altogether, or several scales.
     """
     _check_number(model, MOST_CODES, " Decode the codes of interest with model.decode.")
     return sheet(_codes(model, title))
@@ -55,7 +55,7 @@ def looks(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> Looks:
         images: RGB, each (n, height, width, 3).
 
     Raises:
-        UserError: the model has more than 4,096 codes altogether.
+        UserError: the model has more than 4,096 codes altogether, or several scales.
     """
     _check_number(model, MOST_IN_REPORT)
     codes = _codes(model, "Codebook")
@@ -113,7 +113,7 @@ def plot_usage(tokens: Tokens, codebook: int = 0) -> Image.Image:
         image have its code. Right: the number of tokens of each code, in descending order.
 
     Raises:
-        UserError: too many images or none, or no such codebook.
+        UserError: too many images or none, no such codebook, or tokens of several scales.
     """
     from rotvq.report.usage import usage
 

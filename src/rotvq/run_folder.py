@@ -53,6 +53,8 @@ CODEBOOKS = "codebooks"
 SAMPLES, TOKENIZER = "samples", "tokenizer"
 """Of a prior: pictures of samples, and the model of its tokens."""
 REPORTS = ("report.html", "report.md")
+MOST_CODES = 2**20
+"""Codes whose use an evaluation records one by one, at most."""
 LOCK = ".rotvq-lock"
 """Stays when the run has ended: a lock file that is removed can be locked twice."""
 

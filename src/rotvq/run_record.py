@@ -16,8 +16,8 @@ from rotvq.guarded import mapping, numbers, parse_json, shown
 from rotvq.names import EFFORTS
 from rotvq.text import printable
 
-MOST_EPOCHS, MOST_CODES = 10**9, 2**20
-_NUMBERS = ("residual", "groups")
+MOST_EPOCHS = 10**9
+_SEVERAL = ("residual", "groups", "scales")
 _PICTURE = re.compile(r"epoch_([0-9]{1,9})\.png")
 
 
@@ -93,7 +93,7 @@ class RunRecord:
     @property
     def codebook_size(self) -> int | None:
         """Codes of a codebook, from the evaluated counts or the configuration."""
-        several = any(lookup(self.config, f"quantizer.{n}") not in (1, None) for n in _NUMBERS)
+        several = any(lookup(self.config, f"quantizer.{n}") not in (1, None) for n in _SEVERAL)
         if self.counts and not several:
             return len(self.counts)
         size = lookup(self.config, "quantizer.codebook_size")
@@ -233,8 +233,9 @@ def _evaluation(folder: Path, name: str = run_folder.EVALUATION) -> Evaluation:
     counts = value.get("counts", [])
     if not isinstance(counts, list) or not all(isinstance(c, int) and c >= 0 for c in counts):
         raise UserError(f"{path}: expected `counts` as a list of integers from 0; got another kind")
-    if len(counts) > MOST_CODES:
-        raise UserError(f"{path}: expected `counts` of at most {MOST_CODES:,} codes; got more")
+    if len(counts) > run_folder.MOST_CODES:
+        most = f"{run_folder.MOST_CODES:,}"
+        raise UserError(f"{path}: expected `counts` of at most {most} codes; got more")
     levels = value.get("levels", [])
     if not isinstance(levels, list):
         raise UserError(f"{path}: expected `levels` as a list; got {shown(levels)}")

@@ -23,7 +23,7 @@ Pixels = NDArray[Any]
 HEIGHT, WIDTH = 40, 56
 BASE: Pixels = load_sample_image("china.jpg")[100 : 100 + HEIGHT, 200 : 200 + WIDTH]
 OTHER: Pixels = load_sample_image("flower.jpg")[200 : 200 + HEIGHT, 300 : 300 + WIDTH]
-GREY: Pixels = np.asarray(Image.fromarray(BASE).convert("L"))
+GRAY: Pixels = np.asarray(Image.fromarray(BASE).convert("L"))
 ALPHA: Pixels = np.tile(np.linspace(0, 255, WIDTH).astype(np.uint8), (HEIGHT, 1))
 
 
@@ -52,8 +52,8 @@ def encoded(image: Image.Image | Pixels, format_: str = "PNG", **options: Any) -
     return stream.getvalue()
 
 
-def colour(grey: Pixels) -> Pixels:
-    return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, 2)
+def color(gray: Pixels) -> Pixels:
+    return np.repeat(np.rint(gray).astype(np.uint8)[..., None], 3, 2)
 
 
 def over_white(pixels: Pixels, alpha: Pixels) -> Pixels:
@@ -61,7 +61,7 @@ def over_white(pixels: Pixels, alpha: Pixels) -> Pixels:
 
 
 def png(rows: bytes, bits: int, kind: int, **chunks: bytes) -> bytes:
-    """A PNG of that bit depth and colour type, which Pillow does not write."""
+    """A PNG of that bit depth and color type, which Pillow does not write."""
     stride = len(rows) // HEIGHT
     lines = b"".join(b"\0" + rows[i * stride : (i + 1) * stride] for i in range(HEIGHT))
     parts = {
@@ -96,7 +96,7 @@ def lossless() -> Iterator[Kind]:
     yield Kind("plain.ico", encoded(rgb.resize((32, 32)), "ICO"), np.asarray(rgb.resize((32, 32))))
     yield Kind("CAPITALS.PNG", encoded(BASE), BASE)
     yield Kind("really_png.jpg", encoded(BASE), BASE)
-    yield Kind("really_gif.png", encoded(GREY, "GIF"), colour(GREY))
+    yield Kind("really_gif.png", encoded(GRAY, "GIF"), color(GRAY))
 
 
 def lossy() -> Iterator[Kind]:
@@ -112,7 +112,7 @@ def lossy() -> Iterator[Kind]:
         yield Kind(name, encoded(BASE, "JPEG", **{"quality": 95, **options}), BASE, None, 11)
     cmyk = Image.fromarray(BASE).convert("CMYK")
     yield Kind("print.jpg", encoded(cmyk, "JPEG", quality=95), BASE, None, 8)
-    yield Kind("grey.jpg", encoded(GREY, "JPEG", quality=95), colour(GREY), None, 4)
+    yield Kind("gray.jpg", encoded(GRAY, "JPEG", quality=95), color(GRAY), None, 4)
     yield Kind("lossy.webp", encoded(BASE, "WEBP", quality=95), BASE, None, 8)
     yield Kind("lossy.avif", encoded(BASE, "AVIF", quality=90), BASE, None, 8)
     stream = encoded(BASE, "JPEG2000", quality_layers=[3], no_jp2=True)
@@ -120,17 +120,17 @@ def lossy() -> Iterator[Kind]:
 
 
 def modes() -> Iterator[Kind]:
-    bits = GREY > 127
+    bits = GRAY > 127
     rgba = np.dstack([BASE, ALPHA])
-    grey16 = np.rint(np.linspace(0, 65535, GREY.size)).reshape(GREY.shape).astype(np.uint16)
+    gray16 = np.rint(np.linspace(0, 65535, GRAY.size)).reshape(GRAY.shape).astype(np.uint16)
     palette = Image.fromarray(OTHER).quantize(64)
     known = np.asarray(palette.convert("RGB"))
     index = np.asarray(palette)
-    yield Kind("bits.png", encoded(Image.fromarray(GREY).point(lambda v: 255 * (v > 127), "1")),
-               colour(bits * 255))  # fmt: skip
-    yield Kind("grey.png", encoded(GREY), colour(GREY))
-    yield Kind("grey_alpha.png", encoded(Image.merge("LA", [*map(Image.fromarray, (GREY, ALPHA))])),
-               over_white(colour(GREY), ALPHA))  # fmt: skip
+    yield Kind("bits.png", encoded(Image.fromarray(GRAY).point(lambda v: 255 * (v > 127), "1")),
+               color(bits * 255))  # fmt: skip
+    yield Kind("gray.png", encoded(GRAY), color(GRAY))
+    yield Kind("gray_alpha.png", encoded(Image.merge("LA", [*map(Image.fromarray, (GRAY, ALPHA))])),
+               over_white(color(GRAY), ALPHA))  # fmt: skip
     yield Kind("palette.png", encoded(palette), known)
     seen = np.where((index == 3)[..., None], 255, known)
     yield Kind("palette_clear.png", encoded(palette, transparency=3), seen)
@@ -141,11 +141,11 @@ def modes() -> Iterator[Kind]:
     yield Kind("rgba.tif", encoded(rgba, "TIFF"), over_white(BASE, ALPHA))
     keyed = np.where((BASE == BASE[0, 0]).all(2, keepdims=True), 255, BASE)
     yield Kind("keyed.png", encoded(BASE, transparency=tuple(map(int, BASE[0, 0]))), keyed)
-    yield Kind("grey16.png", encoded(grey16), colour(grey16 / 257))
-    yield Kind("grey16.tif", encoded(grey16, "TIFF"), colour(grey16 / 257))
-    yield Kind("grey16.pgm", encoded(Image.fromarray(grey16), "PPM"), colour(grey16 / 257))
-    nibbles = (GREY[:, ::2] >> 4 << 4) | (GREY[:, 1::2] >> 4)
-    yield Kind("grey4.png", png(nibbles.tobytes(), 4, 0), colour((GREY >> 4) * 17))
+    yield Kind("gray16.png", encoded(gray16), color(gray16 / 257))
+    yield Kind("gray16.tif", encoded(gray16, "TIFF"), color(gray16 / 257))
+    yield Kind("gray16.pgm", encoded(Image.fromarray(gray16), "PPM"), color(gray16 / 257))
+    nibbles = (GRAY[:, ::2] >> 4 << 4) | (GRAY[:, 1::2] >> 4)
+    yield Kind("gray4.png", png(nibbles.tobytes(), 4, 0), color((GRAY >> 4) * 17))
     rgb16 = BASE.astype(">u2") * 257
     yield Kind("rgb16.png", png(rgb16.tobytes(), 16, 2), BASE)
     cmyk = Image.fromarray(BASE).convert("CMYK")
@@ -157,20 +157,20 @@ def modes() -> Iterator[Kind]:
         outputMode="LAB",
     )
     yield Kind("lab.tif", encoded(lab, "TIFF"), BASE, None, 4)
-    floats = Image.fromarray(GREY.astype(np.float32))
+    floats = Image.fromarray(GRAY.astype(np.float32))
     yield Kind("floats.tif", encoded(floats, "TIFF"), None, "pixels without a known range")
-    whole = Image.fromarray(GREY.astype(np.int32))
+    whole = Image.fromarray(GRAY.astype(np.int32))
     yield Kind("integers.tif", encoded(whole, "TIFF"), None, "pixels without a known range")
 
 
 def frames() -> Iterator[Kind]:
     first, more = Image.fromarray(BASE), [Image.fromarray(OTHER)] * 2
-    few = Image.fromarray(GREY)
+    few = Image.fromarray(GRAY)
     together: dict[str, Any] = {"save_all": True, "append_images": more}
     reason = "frames after the first"
-    yield Kind("still.gif", encoded(few, "GIF"), colour(GREY))
+    yield Kind("still.gif", encoded(few, "GIF"), color(GRAY))
     yield Kind("moving.gif", encoded(few, "GIF", save_all=True, append_images=[few.rotate(90)]),
-               colour(GREY), reason)  # fmt: skip
+               color(GRAY), reason)  # fmt: skip
     yield Kind("moving.png", encoded(first, **together), BASE, reason)
     yield Kind("moving.webp", encoded(first, "WEBP", lossless=True, **together), BASE, reason)
     yield Kind("moving.avif", encoded(first, "AVIF", quality=90, **together), BASE, reason, 8)
@@ -207,9 +207,9 @@ def profiled(profiles: Any) -> Iterator[Kind]:
                seen, None, 9)  # fmt: skip
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     yield Kind("profiles/srgb.png", encoded(BASE, icc_profile=srgb), BASE)
-    grey = profiles.grey_in_srgb(GREY, 1.8)
-    yield Kind("profiles/grey.png", encoded(GREY, icc_profile=profiles.grey(1.8)),
-               colour(grey), None, 1)  # fmt: skip
+    gray = profiles.gray_in_srgb(GRAY, 1.8)
+    yield Kind("profiles/gray.png", encoded(GRAY, icc_profile=profiles.gray(1.8)),
+               color(gray), None, 1)  # fmt: skip
     yield Kind("profiles/broken.png", encoded(BASE, icc_profile=b"none"), BASE,
                "color profile that does not fit, ignored")  # fmt: skip
 

@@ -32,8 +32,8 @@ def png(pixels):
     return {"bytes": stream.getvalue(), "path": None}
 
 
-def write_labelled(folder, seed=0):
-    """Parquet files of 48 training and 30 test images of 8x8: the class is the brightest colour."""
+def write_labeled(folder, seed=0):
+    """Parquet files of 48 training and 30 test images of 8x8: the class is the brightest color."""
     random = np.random.default_rng(seed)
     folder.mkdir()
     for split, n in (("train", 48), ("test", 30)):
@@ -48,15 +48,15 @@ def write_labelled(folder, seed=0):
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    return write_labelled(tmp_path_factory.mktemp("data") / "colours")
+def labeled(tmp_path_factory):
+    return write_labeled(tmp_path_factory.mktemp("data") / "colors")
 
 
 @pytest.fixture(scope="module")
-def trained(labelled, tmp_path_factory):
+def trained(labeled, tmp_path_factory):
     """A folder with a classifier, to look at."""
     out = tmp_path_factory.mktemp("classifier") / "made" / "here"
-    assert main(["classifier", "--data", str(labelled), "--seed", "3", "--out", str(out)]) == 0
+    assert main(["classifier", "--data", str(labeled), "--seed", "3", "--out", str(out)]) == 0
     return out
 
 
@@ -85,9 +85,9 @@ def test_bad_options_are_one_line_and_leave_nothing(rotvq, tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_in_the_place_of_the_folder_is_one_line(rotvq, labelled, tmp_path):
+def test_a_file_in_the_place_of_the_folder_is_one_line(rotvq, labeled, tmp_path):
     (tmp_path / "file").write_text("mine")
-    words = ("--data", labelled, "--out", tmp_path / "file")
+    words = ("--data", labeled, "--out", tmp_path / "file")
     assert "--out: expected a folder" in rotvq("classifier", *words).error
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -98,12 +98,12 @@ def test_images_without_labels_are_one_line_and_leave_nothing(rotvq, images, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_writes_weights_and_their_record(labelled, trained):
+def test_the_command_writes_weights_and_their_record(labeled, trained):
     assert [path.name for path in sorted(trained.iterdir())] == [
         "classifier.json",
         "classifier.safetensors",
     ]
-    data, record = load(str(labelled)), json.loads((trained / "classifier.json").read_text())
+    data, record = load(str(labeled)), json.loads((trained / "classifier.json").read_text())
     expected = {
         "classes": 3,
         "widths": list(Classifier(3).widths),
@@ -118,9 +118,9 @@ def test_the_command_writes_weights_and_their_record(labelled, trained):
     assert record["accuracy"] * 30 == pytest.approx(round(record["accuracy"] * 30))
 
 
-def test_the_seed_decides_the_weights(rotvq, labelled, trained, tmp_path):
+def test_the_seed_decides_the_weights(rotvq, labeled, trained, tmp_path):
     for seed in (3, 4):
-        words = ("--data", labelled, "--seed", seed, "--out", tmp_path / str(seed))
+        words = ("--data", labeled, "--seed", seed, "--out", tmp_path / str(seed))
         answer = rotvq("classifier", *words)
         assert (answer.status, answer.err) == (0, "")
         assert f"seed {seed}). Saved to {tmp_path / str(seed)}." in answer.out
@@ -128,10 +128,10 @@ def test_the_seed_decides_the_weights(rotvq, labelled, trained, tmp_path):
     assert weights[0] == (trained / "classifier.safetensors").read_bytes() != weights[1]
 
 
-def test_an_existing_classifier_is_not_trained_again(rotvq, labelled, trained, monkeypatch):
+def test_an_existing_classifier_is_not_trained_again(rotvq, labeled, trained, monkeypatch):
     monkeypatch.setattr("rotvq.studies.classifier.train_classifier", None)
     before = content(trained)
-    words = ("classifier", "--data", labelled, "--out", trained)
+    words = ("classifier", "--data", labeled, "--out", trained)
     answer = rotvq(*words, "--seed", 3)
     assert (answer.status, answer.err) == (0, "")
     assert f"after {EPOCHS} epochs" in answer.out and "seed 3)" in answer.out
@@ -143,20 +143,20 @@ def test_an_existing_classifier_is_not_trained_again(rotvq, labelled, trained, m
 
 def test_a_classifier_of_other_images_is_refused(rotvq, trained, tmp_path):
     before = content(trained)
-    other = write_labelled(tmp_path / "other", seed=1)
+    other = write_labeled(tmp_path / "other", seed=1)
     error = rotvq("classifier", "--data", other, "--out", trained).error
     assert "trained on others" in error and str(trained) in error
     assert content(trained) == before
 
 
 @pytest.fixture(scope="module")
-def sharp(labelled, trained, tmp_path_factory):
+def sharp(labeled, trained, tmp_path_factory):
     """A run with the perceptual loss of another classifier, as `train --help` has it."""
     folder = tmp_path_factory.mktemp("sharp")
     network = folder / "perceptual"
-    words = ["--data", str(labelled), "--seed", "1", "--width", "4", "--out", str(network)]
+    words = ["--data", str(labeled), "--seed", "1", "--width", "4", "--out", str(network)]
     assert main(["classifier", *words]) == 0
-    words = f"--data {labelled} {TINY} --training.perceptual {network} --out {folder / 'run'}"
+    words = f"--data {labeled} {TINY} --training.perceptual {network} --out {folder / 'run'}"
     words += " --training.perceptual_weight 0.1 --training.adversarial_weight 0.1"
     assert main(["train", *words.split()]) == 0
     return folder / "run"
@@ -168,7 +168,7 @@ def test_the_width_decides_the_channels_of_each_stage(sharp):
 
 
 def test_a_run_is_evaluated_with_another_classifier_than_it_was_trained_with(
-    rotvq, labelled, trained, sharp, tmp_path
+    rotvq, labeled, trained, sharp, tmp_path
 ):
     answer = rotvq("evaluate", sharp, "--classifier", trained, "--out", tmp_path / "e.json")
     assert (answer.status, answer.err) == (0, "")
@@ -176,8 +176,8 @@ def test_a_run_is_evaluated_with_another_classifier_than_it_was_trained_with(
     record = json.loads((tmp_path / "e.json").read_text())
     assert (record["classifier"]["seed"], record["perceptual"]["seed"]) == (3, 1)
     assert record["classifier"]["widths"] == [32, 64, 128]
-    images = torch.from_numpy(load(str(labelled)).test.images)
-    labels = torch.from_numpy(load(str(labelled)).test.labels)
+    images = torch.from_numpy(load(str(labeled)).test.images)
+    labels = torch.from_numpy(load(str(labeled)).test.labels)
     classifier = load_classifier(trained)
     reference = originals(classifier, images)
     expected = measure(load_model(sharp), classifier, reference, images, labels)["metrics"]
@@ -189,9 +189,9 @@ def test_a_run_is_evaluated_with_another_classifier_than_it_was_trained_with(
     assert "expected classifier.safetensors and classifier.json" in error
 
 
-def test_a_preset_without_its_network_says_how_to_make_it(rotvq, labelled, tmp_path, monkeypatch):
+def test_a_preset_without_its_network_says_how_to_make_it(rotvq, labeled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ("--preset", "sharp", "--data", labelled, "--out", tmp_path / "run")
+    words = ("--preset", "sharp", "--data", labeled, "--out", tmp_path / "run")
     error = rotvq("train", *words).error
     assert "rotvq classifier --seed 1 --width 24 --out perceptual" in error
     assert not (tmp_path / "run").exists()

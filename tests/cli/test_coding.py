@@ -32,7 +32,7 @@ def photos(tmp_path_factory):
     for number, size in enumerate([(16, 16), (16, 16), (13, 22)]):
         pixels = generator.integers(0, 256, (*size, 3), np.uint8)
         Image.fromarray(pixels).save(folder / "a" / f"{number}.png")
-    Image.fromarray(pixels[:8, :8, 0]).save(folder / "grey.jpg")
+    Image.fromarray(pixels[:8, :8, 0]).save(folder / "gray.jpg")
     Image.fromarray(np.dstack([pixels, pixels[..., :1]])).save(folder / "see_through.png")
     (folder / "damaged.png").write_bytes(b"no picture")
     return folder
@@ -48,7 +48,7 @@ SIZES = {
     "a/0": (16, 16),
     "a/1": (16, 16),
     "a/2": (22, 13),
-    "grey.jpg": (8, 8),
+    "gray.jpg": (8, 8),
     "see_through": (22, 13),
 }
 SKIPPED = ["path\treason\tdetail", "damaged.png\tnot an image of a known format\t"]
@@ -77,7 +77,7 @@ def test_decoded_images_equal_the_reconstructions(rotvq, model, photos, tmp_path
         "a/0.png",
         "a/1.png",
         "a/2.png",
-        "grey.jpg",
+        "gray.jpg",
         "see_through.png",
     ]
     answer = rotvq("decode", file, "--model", model, "-o", tmp_path / "d")
@@ -187,10 +187,10 @@ def test_a_pngs_name_depends_on_its_source_alone(rotvq, model, photos, tmp_path)
 
 def test_images_of_several_folders_keep_apart(rotvq, model, photos, tmp_path):
     shutil.copytree(photos / "a", tmp_path / "b")
-    words = (photos / "a", tmp_path / "b", photos / "grey.jpg")
+    words = (photos / "a", tmp_path / "b", photos / "gray.jpg")
     rotvq("encode", *words, "--model", model, "-o", tmp_path / "t.npz")
     found = load_tokens(tmp_path / "t.npz").names
-    assert {name.split("/")[0] for name in found} == {"a", "b", "grey.jpg"}
+    assert {name.split("/")[0] for name in found} == {"a", "b", "gray.jpg"}
 
 
 def test_nothing_is_overwritten_without_the_option(rotvq, model, photos, tmp_path):
@@ -213,7 +213,7 @@ def test_tokens_of_another_model_are_refused(rotvq, model, tiny, photos, tmp_pat
     other = ("--training.seed", 1, "--training.epochs", 1, "--out", tmp_path / "run")
     assert rotvq("train", *tiny, *other).status == 0
     words = ("decode", tmp_path / "t.npz", "--model", tmp_path / "run", "-o", tmp_path / "d")
-    assert "expected tokens of this model" in rotvq(*words).error
+    assert "model: expected the model of these tokens" in rotvq(*words).error
     assert not (tmp_path / "d").exists()
 
 
@@ -238,9 +238,9 @@ def test_names_cannot_leave_the_folder(rotvq, model, photos, tmp_path, name):
         (("encode", "{photos}", "-o", "t.zip"), "expected a file ending in .npz"),
         (("encode", "{photos}", "-o", "t.npz", "--batch-size", "0"), "expected 1 or more; got 0"),
         (("encode", "{photos}"), "required: -o/--out"),
-        (("decode", "{photos}/grey.jpg", "-o", "d"), "ending in .npz"),
+        (("decode", "{photos}/gray.jpg", "-o", "d"), "ending in .npz"),
         (("decode", "nothing.npz", "-o", "d"), "there is no such file"),
-        (("decode", "nothing.npz", "-o", "{photos}/grey.jpg"), "is a file"),
+        (("decode", "nothing.npz", "-o", "{photos}/gray.jpg"), "is a file"),
         (("reconstruct", "{photos}", "-o", "{photos}"), "is not empty"),
     ],
 )

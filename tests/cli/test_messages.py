@@ -94,7 +94,7 @@ def blocks(page: Path) -> Iterator[str]:
     """What stands in code on a page: indented or fenced blocks, and between backticks."""
     text = page.read_text(encoding="utf-8")
     for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        yield from block.splitlines()
+        yield from block.replace("\\\n", " ").splitlines()
     yield from re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
 
 

@@ -13,7 +13,7 @@ from rotvq.cli import png_folder
 from rotvq.cli.png_folder import PngFolder, check_folder, png_name
 from rotvq.errors import UserError
 
-GREY = np.zeros((1, 4, 4), np.uint8)
+GRAY = np.zeros((1, 4, 4), np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_no_name_points_outside_the_folder(source: str) -> None:
 
 def test_a_picture_that_would_replace_another_is_listed(tmp_path, monkeypatch) -> None:
     pngs = PngFolder(tmp_path / "out")
-    pngs.save("a.jpg", GREY)
+    pngs.save("a.jpg", GRAY)
     # A file system where capitals do not count finds the first file under the second name.
     monkeypatch.setattr(png_folder, "png_name", lambda source: Path("a.jpg.png"))
-    pngs.save("A.jpg", GREY)
+    pngs.save("A.jpg", GRAY)
     assert [each.path for each in pngs.skipped] == ["A.jpg"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.jpg.png"]
 
@@ -72,7 +72,7 @@ def test_a_picture_that_would_replace_another_is_listed(tmp_path, monkeypatch) -
 def test_a_folder_with_the_name_of_a_picture(tmp_path) -> None:
     pngs = PngFolder(tmp_path)
     for name in ("a.jpg.png/b.png", "a.jpg", "c.png", "c.png/d.png"):
-        pngs.save(name, GREY)
+        pngs.save(name, GRAY)
     assert [each.path for each in pngs.skipped] == ["a.jpg", "c.png/d.png"]
 
 
@@ -80,18 +80,18 @@ def test_files_of_an_earlier_command_are_replaced(tmp_path) -> None:
     for value in (0, 9):
         pngs = PngFolder(tmp_path)
         for name in ("a.png", "b.png"):
-            pngs.save(name, GREY + np.uint8(value))
+            pngs.save(name, GRAY + np.uint8(value))
         assert pngs.skipped == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
     for path in tmp_path.iterdir():
         with Image.open(path) as opened:
-            assert np.array_equal(opened, GREY[0] + 9)
+            assert np.array_equal(opened, GRAY[0] + 9)
 
 
 def test_images_without_a_name_are_numbered(tmp_path) -> None:
     pngs = PngFolder(tmp_path)
     for name in ("", "a.png", ""):
-        pngs.save(name, GREY)
+        pngs.save(name, GRAY)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "000001.png", "000002.png", "a.png",
     ]  # fmt: skip

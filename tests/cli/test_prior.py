@@ -72,7 +72,7 @@ def test_the_output_says_what_was_trained_and_how_to_go_on(rotvq, made, tmp_path
     assert "4 of 40 images are held out" in done.out
     record = json.loads((out / "evaluation.json").read_text())["metrics"]
     assert f"{record['bits_per_token']:.3f} bits per token" in done.out
-    assert f"rotvq sample {out} -n 64" in done.out
+    assert f"rotvq sample {out} --model MODEL -n 64" in done.out
 
 
 def test_samples_are_pictures_a_grid_a_token_file_and_a_record(rotvq, made, tmp_path):
@@ -130,6 +130,30 @@ def test_a_finished_run_is_resumed_for_more_epochs_without_naming_its_tokens(rot
     assert "prior.width: 16 → 32" in error
 
 
+def test_a_resumed_run_saves_the_model_that_it_is_given(rotvq, made, tmp_path):
+    words = ["prior", "--out", tmp_path / "run", *TINY]
+    assert rotvq(*words, made / "train.npz").status == 0
+    assert not (tmp_path / "run/tokenizer").exists()
+    done = rotvq(*words, "--resume", "--model", made / "model")
+    assert done.status == 0 and f"rotvq sample {tmp_path / 'run'} -n 64" in done.out
+    assert rotvq("sample", tmp_path / "run", "-n", 1, "-o", tmp_path / "out").status == 0
+
+
+def test_a_prior_over_grayscale_images_cannot_be_measured(rotvq, tmp_path, make_images):
+    quantizer = VectorQuantizer(16, 8, channel_dim=1)
+    model = VQVAE(channels=1, width=8, dim=8, depth=1, quantizer=quantizer).eval()
+    model.save_pretrained(tmp_path / "model")
+    train = write_tokens(tmp_path / "train.npz", model, 20)
+    words = ["--model", tmp_path / "model", "--out", tmp_path / "run", *TINY]
+    assert rotvq("prior", train, *words).status == 0
+    (tmp_path / "classifier").mkdir()
+    data = make_images(tmp_path / "data", {"train": 4, "test": 4})
+    words = ["--measure", data, "--classifier", tmp_path / "classifier", "-o", tmp_path / "out"]
+    error = rotvq("sample", tmp_path / "run", *words).error
+    assert "--measure: expected a prior over color images" in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_bad_options_of_prior_take_one_line(rotvq, made, tmp_path):
     train, out = made / "train.npz", tmp_path / "out"
     for words, expected in (
@@ -160,7 +184,7 @@ def test_bad_options_of_sample_take_one_line(rotvq, made, tmp_path):
         ([run, "--label", "cow"], "label: expected one of cat, dog; got cow"),
         ([run, "--grid", "8x8"], "grid: expected one that the prior was trained on (4x4); got 8x8"),
         ([run, "--grid", "8"], "--grid: expected ROWSxCOLUMNS"),
-        ([run, "--model", made / "other"], "--model: expected the model of the prior's tokens"),
+        ([run, "--model", made / "other"], "--model: expected the model of these tokens"),
         ([run, "--temperature", 0], "temperature: expected above 0, to 100; got 0"),
         ([run, "--keep-rows", 2], "--keep-rows: expected --complete"),
         ([run, "--complete", tmp_path / "wide.png"], "(4x4); got 4x6"),
@@ -223,6 +247,7 @@ def test_a_prior_without_labels_or_without_its_model_says_so(rotvq, made, tmp_pa
     train = write_tokens(tmp_path / "train.npz", model, 20, labels=False)
     done = rotvq("prior", train, "--out", tmp_path / "run", *TINY)
     assert "The tokens have no labels: the prior is unconditional." in done.out
+    assert f"rotvq sample {tmp_path / 'run'} --model MODEL -n 64" in done.out
     error = rotvq("sample", tmp_path / "run", "-o", tmp_path / "out").error
     assert "none was saved with the prior. Pass --model." in error
     words = ["sample", tmp_path / "run", "--model", made / "model", "-o", tmp_path / "out"]

@@ -37,8 +37,8 @@ def test_twelve_bits(rotvq, images, tmp_path, bits):
     (tmp_path / "scans").mkdir()
     for path in (images / "train").iterdir():
         with Image.open(path) as opened:
-            grey = np.asarray(opened.convert("L"))
-        Image.fromarray(np.uint16(grey) * 16).save(tmp_path / "scans" / path.name)
+            gray = np.asarray(opened.convert("L"))
+        Image.fromarray(np.uint16(gray) * 16).save(tmp_path / "scans" / path.name)
     words = ("--data", tmp_path / "scans", "--model.channels", 1, "--out", tmp_path / "run")
     option = ("--data.bits", bits) if bits else ()
     answer = rotvq("train", *SMALL, *words, *option)

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from rotvq.cli import train
+from rotvq.cli.sweep import _plan
 
 
 @pytest.fixture
@@ -90,3 +91,11 @@ def test_values_with_commas_are_separated_by_semicolons(sweep, tmp_path):
     assert answer.status == 0
     folders = {path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()}
     assert {"levels=4,4", "levels=2,8"} <= folders
+
+
+def test_long_values_have_folders_of_their_own(tmp_path):
+    long = "/".join(["a" * 50] * 4)
+    varied = [f"data.source={long}/b,{long}/c", "training.seed=0,1"]
+    planned = _plan(varied, ["--preset", "smoke"], tmp_path)
+    assert len({each.options.out for each in planned}) == 4
+    assert all(len(each.options.out.name) <= 150 for each in planned)

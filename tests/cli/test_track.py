@@ -130,3 +130,18 @@ def test_other_trackers_get_numbers_only(rotvq, tiny, tmp_path, monkeypatch):
     values = epochs[0][1]
     assert all(isinstance(value, float) for value in values.values())
     assert {"train/loss", "test/psnr", "codebook/dead", "timing/images_per_second"} <= set(values)
+
+
+def test_a_tracker_that_does_not_start_is_named(rotvq, tmp_path, monkeypatch):
+    class Failing:
+        requires_logging_directory = False
+
+        def __init__(self, project):
+            raise RuntimeError("not logged in")
+
+    monkeypatch.setattr(tracking, "check", lambda names: None)
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "wandb", Failing)
+    answer = rotvq("train", "--preset", "smoke", "--track", "wandb", "--out", tmp_path / "run")
+    assert "--track wandb: expected a tracker that starts; got RuntimeError: not logged in" in (
+        answer.error
+    )

@@ -135,6 +135,20 @@ def test_implicit_codebooks_choose_the_nearest_of_codes_that_depend_on_the_level
     assert all(p.grad is not None and p.grad.any() for p in vq.parameters())
 
 
+@pytest.mark.parametrize("implicit", [False, True])
+def test_indices_of_more_levels_than_there_are_are_refused(implicit):
+    vq = layer(implicit_neural_codebook=implicit)
+    with pytest.raises(UserError, match="indices: expected at most 3 in the last dimension"):
+        vq.get_codes_from_indices(torch.zeros(1, 5, 4, dtype=torch.int64))
+
+
+def test_implicit_codebooks_work_in_bfloat16():
+    vq = layer(implicit_neural_codebook=True).bfloat16()
+    quantized, indices, _ = vq(torch.randn(2, 6, 8, dtype=torch.bfloat16))
+    assert quantized.dtype == torch.bfloat16
+    assert vq.get_codes_from_indices(indices).shape == (3, 2, 6, 8)
+
+
 def test_implicit_codebooks_learn_and_leave_masked_tokens_out():
     vq = layer(implicit_neural_codebook=True, mlp_kwargs={"depth": 1})
     optimizer = torch.optim.Adam(vq.parameters(), 0.01)

@@ -105,6 +105,8 @@ def test_arguments_are_translated():
     assert VectorQuantize(1, 16).quantizer.estimator.__name__ == "straight_through"
     learned = VectorQuantize(8, 16, learnable_codebook=True, ema_update=False)
     assert isinstance(learned.quantizer.codebook.update, GradientLearned)
+    learned = VectorQuantize(8, 16, orthogonal_reg_weight=1.0, ema_update=False)
+    assert isinstance(learned.quantizer.codebook.update, GradientLearned)
 
 
 @pytest.mark.parametrize(
@@ -472,6 +474,14 @@ def test_other_losses_equal_the_peers(peer, extra):
     torch.testing.assert_close(found, expected.reshape(()), rtol=1e-4, atol=1e-5)
     for a, b in zip(own, parts, strict=True):
         torch.testing.assert_close(a, b.reshape(()), rtol=1e-4, atol=1e-5)
+
+
+def test_without_active_codes_there_is_no_orthogonality_loss():
+    active = {"orthogonal_reg_weight": 0.3, "orthogonal_reg_active_codes_only": True}
+    vq = VectorQuantize(8, 16, **active)
+    loss = vq(torch.randn(2, 5, 8), mask=torch.zeros(2, 5, dtype=torch.bool))[2]
+    loss.sum().backward()
+    assert loss.sum() == 0
 
 
 def test_orthogonal_codes_have_no_loss_and_it_pushes_codes_apart():

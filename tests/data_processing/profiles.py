@@ -1,4 +1,4 @@
-"""ICC profiles written from scratch, and what their colours are in sRGB, in float64."""
+"""ICC profiles written from scratch, and what their colors are in sRGB, in float64."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def adobe_rgb() -> bytes:
     return _profile(b"RGB ", columns | curves)
 
 
-def grey(gamma: float) -> bytes:
+def gray(gamma: float) -> bytes:
     return _profile(b"GRAY", {b"kTRC": _curve(gamma)})
 
 
@@ -69,5 +69,5 @@ def adobe_in_srgb(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return _encoded(xyz @ np.linalg.inv(SRGB).T)
 
 
-def grey_in_srgb(pixels: NDArray[np.uint8], gamma: float) -> NDArray[np.float64]:
+def gray_in_srgb(pixels: NDArray[np.uint8], gamma: float) -> NDArray[np.float64]:
     return _encoded((pixels / 255) ** gamma)

@@ -57,8 +57,8 @@ def test_the_official_archive_carries_no_note(
 
 def test_size_and_channels_go_through_pillow(batches: Path, random_rows: Rows) -> None:
     image = random_rows(6, seed=5)[3].reshape(3, 32, 32).transpose(1, 2, 0)
-    grey = np.asarray(Image.fromarray(image).convert("L"))
-    assert np.array_equal(open_batches(batches).load(Target(None, 1)).test.images[3, 0], grey)
+    gray = np.asarray(Image.fromarray(image).convert("L"))
+    assert np.array_equal(open_batches(batches).load(Target(None, 1)).test.images[3, 0], gray)
     small = open_batches(batches).load(Target(8)).test.images
     assert small.shape == (6, 3, 8, 8)
     resized = Image.fromarray(image).resize((8, 8), Image.Resampling.LANCZOS)

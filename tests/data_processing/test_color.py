@@ -1,4 +1,4 @@
-"""Modes, ranges and colour profiles, against formulas in float64."""
+"""Modes, ranges and color profiles, against formulas in float64."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ profiles = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(profiles)
 
 RGB = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-GREY = Target(None, 1)
+GRAY = Target(None, 1)
 
 
 def encode(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:
@@ -29,7 +29,7 @@ def encode(image: Image.Image, format_: str = "PNG", **options: object) -> bytes
     return stream.getvalue()
 
 
-def findings_of(*contents: bytes, target: Target = GREY) -> Findings:
+def findings_of(*contents: bytes, target: Target = GRAY) -> Findings:
     findings = Findings()
     items = [Encoded(f"{i}.png", content) for i, content in enumerate(contents)]
     for _ in decoded(items, target, findings):
@@ -59,8 +59,8 @@ def test_transparency_lies_over_white_after_conversion() -> None:
 def test_a_gray_profile(mode: str) -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     image = Image.fromarray(ramp).convert(mode)
-    found = decode(encode(image, icc_profile=profiles.grey(1.0)), GREY)[0]
-    assert np.abs(found - profiles.grey_in_srgb(ramp, 1.0)).max() <= 2
+    found = decode(encode(image, icc_profile=profiles.gray(1.0)), GRAY)[0]
+    assert np.abs(found - profiles.gray_in_srgb(ramp, 1.0)).max() <= 2
 
 
 def test_srgb_profiles_change_no_pixel() -> None:
@@ -69,7 +69,7 @@ def test_srgb_profiles_change_no_pixel() -> None:
     assert np.array_equal(found, RGB.transpose(2, 0, 1))
 
 
-@pytest.mark.parametrize("profile", [b"no profile", profiles.grey(2.2), b"x" * 2**24])
+@pytest.mark.parametrize("profile", [b"no profile", profiles.gray(2.2), b"x" * 2**24])
 def test_a_profile_that_does_not_fit_is_ignored_and_listed(profile: bytes) -> None:
     image = Image.fromarray(RGB)
     stream = io.BytesIO()
@@ -107,7 +107,7 @@ def test_a_tiff_says_which_end_is_white(white_is_zero: bool) -> None:
     values = np.linspace(0, 65535, 400).astype(np.uint16).reshape(20, 20)
     content = encode(Image.fromarray(values), "TIFF", tiffinfo={262: int(not white_is_zero)})
     seen = 65535.0 - values if white_is_zero else values
-    assert np.abs(decode(content, GREY)[0] - seen / 257).max() <= 0.5
+    assert np.abs(decode(content, GRAY)[0] - seen / 257).max() <= 0.5
 
 
 def test_one_bright_image_shows_that_16_bits_are_meant() -> None:

@@ -113,7 +113,7 @@ def test_training_pictures_are_kept_whole_at_up_to_four_times_the_size(photograp
     assert data.test.pictures is None
     plain = load(str(photographs), size=16)
     assert plain.train.pictures is None
-    assert plain.test.fingerprint() == data.test.fingerprint(), "tests stay on the centre"
+    assert plain.test.fingerprint() == data.test.fingerprint(), "tests stay on the center"
 
 
 def test_pictures_go_with_their_images_to_validation_and_limits(photographs):

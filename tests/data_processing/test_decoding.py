@@ -33,10 +33,10 @@ def test_lossless_formats_decode_exactly(format_: str) -> None:
 
 
 def test_gray_becomes_color_and_color_gray() -> None:
-    grey = RGB[..., 0]
-    pixels = decode(_encode(Image.fromarray(grey)), Target())
-    assert np.array_equal(pixels, np.stack([grey] * 3))
-    assert np.array_equal(decode(_encode(Image.fromarray(grey)), Target(None, 1)), grey[None])
+    gray = RGB[..., 0]
+    pixels = decode(_encode(Image.fromarray(gray)), Target())
+    assert np.array_equal(pixels, np.stack([gray] * 3))
+    assert np.array_equal(decode(_encode(Image.fromarray(gray)), Target(None, 1)), gray[None])
     # ITU-R 601: 0.299 R + 0.587 G + 0.114 B, to the nearest integer.
     luma = decode(_encode(Image.fromarray(RGB)), Target(None, 1))[0]
     assert np.abs(luma - RGB @ np.array([0.299, 0.587, 0.114])).max() <= 0.51

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from rotvq.data_processing.pictures import open_pictures
+from rotvq.data_processing.reader import SPLITS
 from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.sources import load, open_source
 
@@ -93,3 +94,24 @@ def test_several_folders_have_no_labels(make, tmp_path):
 def test_a_class_whose_name_is_not_utf8(make):
     folder = make("a/1.png", "b\udce9/2.png")
     assert labels(open_pictures([folder], None, Target())) == {"a/1.png": 0, "b%E9/2.png": 1}
+
+
+def test_names_that_are_not_utf8_are_written_alike_in_every_split(make):
+    folder = make("train/a/1.png", "train/b/caf\udce9.png", "test/a/2.png", "test/b\udce9/3.png")
+    names = {split: [*labels(open_pictures([folder], split, Target()))] for split in SPLITS}
+    assert names["train"] == ["train/a/1.png", "train/b/caf%E9.png"]
+    assert names["test"] == ["test/a/2.png", "test/b%E9/3.png"]
+    assert sorted(names["all"]) == sorted(names["train"] + names["test"])
+
+
+def test_both_splits_read_together_have_the_labels_of_each(make):
+    folder = make("train/dog/1.png", "train/cat/2.png", "val/ant/3.png", "val/dog/4.png")
+    wanted = {"train/cat/2.png": 1, "train/dog/1.png": 2, "val/ant/3.png": 0, "val/dog/4.png": 2}
+    for split in (None, "all"):
+        reader = open_pictures([folder], split, Target())
+        assert labels(reader) == wanted and reader.classes == ("ant", "cat", "dog")
+
+
+def test_an_image_outside_of_both_splits_has_no_class(make):
+    folder = make("train/dog/1.png", "train/cat/2.png", "test/dog/3.png", "dog/4.png")
+    assert set(labels(open_pictures([folder], None, Target())).values()) == {None}

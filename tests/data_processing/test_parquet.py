@@ -90,6 +90,8 @@ def test_a_folder_that_is_not_utf_8(tmp_path: Path, write: Callable[..., None]) 
     write(tmp_path / "plain/train-0.parquet", range(3))
     write(tmp_path / "plain/test-0.parquet", [9])
     data = load(str((tmp_path / "plain").rename(tmp_path / "caf\udce9")))
+    path = (tmp_path / "caf\udce9/train-0.parquet").rename(tmp_path / "t\udce9.parquet")
+    assert next(iter(open_parquet(path).reader("all"))).name == "t%E9.parquet/000000"
     assert _values(data.train.images) == [0, 1, 2] and _values(data.test.images) == [9]
 
 

@@ -292,6 +292,6 @@ def test_pixels_in_memory_are_converted_to_the_target():
     (first, second), _ = read(reader)
     assert np.array_equal(first[1], images[0])
     assert (second[0].name, second[0].label) == ("some/000001", 5)
-    ((_, grey), _), _ = read(reader, Target(4, 1))
+    ((_, gray), _), _ = read(reader, Target(4, 1))
     expected = Image.fromarray(images[0].transpose(1, 2, 0)).resize((4, 4), Image.LANCZOS)
-    assert np.array_equal(grey[0], np.asarray(expected.convert("L")))
+    assert np.array_equal(gray[0], np.asarray(expected.convert("L")))

@@ -211,3 +211,18 @@ def test_only_whole_words_name_the_test_split(tmp_path, name, test):
     shard(tmp_path / "a-0.tar", {"0.png": png(0)})
     shard(tmp_path / f"{name}.tar", {"1.png": png(1)})
     assert ("test" in shards.open_shards(shards.find_shards(tmp_path), "x").splits) == test
+
+
+def test_of_several_test_splits_the_first_is_read(tmp_path):
+    for number, name in enumerate(("train", "val", "test", "validation")):
+        shard(tmp_path / f"{name}-0.tar", {f"{number}.png": png(number)})
+    source = shards.open_shards(shards.find_shards(tmp_path), "x")
+    names = {split: [item.name for item in read()] for split, read in source.splits.items()}
+    assert names == {"train": ["train-0.tar/0.png"], "test": ["test-0.tar/2.png"]}
+
+
+def test_the_name_of_a_shard_may_not_be_utf8(tmp_path):
+    (item,) = open_source(
+        str(shard(tmp_path / "caf\udce9.tar", {"0.png": png(0)})), Target()
+    ).reader()
+    assert item.name == "caf%E9.tar/0.png"

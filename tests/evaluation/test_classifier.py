@@ -16,6 +16,7 @@ from rotvq.evaluation.classifier import (
     _cycle,
     accuracy,
     augmented,
+    has_classes,
     load_classifier,
     save_classifier,
     train_classifier,
@@ -189,3 +190,22 @@ def test_a_pipe_does_not_block(tmp_path):
 def test_impossible_arguments_are_refused(call):
     with pytest.raises(UserError, match="expected"):
         call()
+
+
+@pytest.mark.parametrize(
+    ("own", "number", "names", "same"),
+    [
+        ([], 3, (), True),
+        ([], 3, ("a", "b", "c"), True),
+        (["a", "b", "c"], 3, (), True),
+        (["a", "b", "c"], 3, ("a", "b", "c"), True),
+        (["a", "b", "c"], 3, ("a", "c", "b"), False),
+        ([], 2, (), False),
+        (["a", "b", "c"], 4, (), False),
+    ],
+)
+def test_classes_are_those_of_labels_with_the_same_names_or_as_many(
+    tmp_path, own, number, names, same
+):
+    save_classifier(tmp_path, Classifier(3, WIDTHS), {"class_names": own})
+    assert has_classes(tmp_path, number, names) == same

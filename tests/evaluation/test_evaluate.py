@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from rotvq import run_folder
 from rotvq.evaluation.evaluate import (
     PROTOCOL,
     SEARCHED,
@@ -21,7 +22,12 @@ from rotvq.evaluation.pixels import normalized
 from rotvq.evaluation.ssim import gaussian_ssim, uniform_ssim
 from rotvq.model import VQVAE
 from rotvq.model.level_search import LevelSearch
-from rotvq.quantization import ESTIMATORS, FiniteScalarQuantizer, GroupedQuantizer
+from rotvq.quantization import (
+    ESTIMATORS,
+    FiniteScalarQuantizer,
+    GroupedQuantizer,
+    VectorQuantizer,
+)
 
 DISCRETE = sorted(set(ESTIMATORS) - {"reflection"})
 
@@ -224,3 +230,10 @@ def test_a_frozen_part_of_a_model_in_training_stays_frozen(make_model, make_imag
 def test_batches_move_to_the_device_of_the_model(make_images):
     model = torch.nn.Linear(2, 2, device="meta")
     assert all(x.is_meta for x in batches(make_images(3), 2, model))
+
+
+def test_above_a_number_of_codes_their_use_is_not_listed(monkeypatch):
+    monkeypatch.setattr(run_folder, "MOST_CODES", 15)
+    model = VQVAE(width=8, dim=4, depth=1, quantizer=VectorQuantizer(16, 4, channel_dim=1))
+    record = evaluate(model, torch.zeros(2, 3, 8, 8, dtype=torch.uint8), beta=1.0)
+    assert record["counts"] == [] and record["metrics"]["codes_used"] == 1

@@ -48,7 +48,7 @@ def test_variances_match_the_pixels():
 
 
 def correlated(n, seed):
-    """Images of 8 pixels whose neighbours resemble each other."""
+    """Images of 8 pixels whose neighbors resemble each other."""
     steps = np.random.default_rng(seed).normal(0, 20, (n, 8))
     pixels = 128 + np.cumsum(steps, axis=1)
     return pixels.clip(0, 255).astype(np.uint8).reshape(n, 2, 2, 2)

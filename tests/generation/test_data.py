@@ -89,10 +89,13 @@ def test_test_tokens_must_fit(write_tokens, residual_tokenizer):
 
 def test_test_tokens_must_have_the_same_classes(write_tokens):
     train = str(write_tokens(names=("ape", "bee", "cow")))
-    with pytest.raises(
-        UserError, match=r"train \(ape, bee, cow\); got ape, cow, doe\. Encode both"
+    for names, said in (
+        (("ape", "cow", "doe"), r"got class 1 cow instead of bee\. Encode both"),
+        (("ape", "bee"), "got class 2 none instead of cow"),
+        (("ape", "bee", "cow", "doe"), "got class 3 doe instead of none"),
     ):
-        load(TokensConfig(train, str(write_tokens("test.npz", names=("ape", "cow", "doe")))))
+        with pytest.raises(UserError, match=said):
+            load(TokensConfig(train, str(write_tokens("test.npz", names=names))))
     for names in (("ape", "bee", "cow"), ()):
         data = load(TokensConfig(train, str(write_tokens("test.npz", names=names))))
         assert data.vocabulary.classes == ("ape", "bee", "cow")

@@ -76,7 +76,7 @@ def test_gfid_compares_samples_with_the_reference(classifier):
     assert darker == pytest.approx(3 * 64**2, rel=0.1)
 
 
-def test_the_picture_shows_each_sample_above_its_neighbours(classifier, tmp_path):
+def test_the_picture_shows_each_sample_above_its_neighbors(classifier, tmp_path):
     train, samples = images(30, 1), images(5, 4)
     record = measure(samples, None, images(20, 0), train, classifier)
     save_nearest(tmp_path / "nearest.png", record, samples, train)

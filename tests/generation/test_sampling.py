@@ -47,7 +47,7 @@ def test_guided_samples_are_those_of_the_definition(make_prior, any_codec, guida
     found = [flat(any_codec, each) for each in tokens]
     assert found == [likeliest(prior, c, (2, 3), guidance) for c in (0, 2, None)]
     assert tokens.labels == [0, 2, None] and tokens.sizes == [(8, 12)] * 3
-    assert tokens.codec == any_codec
+    assert tokens.codec == any_codec and tokens.classes == ("cat", "dog", "ox")
 
 
 def test_guidance_makes_a_difference(make_prior):

@@ -83,3 +83,9 @@ def test_a_number_is_not_taken_for_a_name():
     assert [vocabulary.label(2), vocabulary.label("2"), vocabulary.label("0")] == [2, 1, 0]
     with pytest.raises(UserError, match="expected one of 1, 2, 3; got 3"):
         vocabulary.label(3)
+
+
+def test_numbers_are_no_names_of_classes():
+    grids = ((1, 1),)
+    assert Vocabulary(CODECS["single"], grids, ("0", "1")).names == ()
+    assert Vocabulary(CODECS["single"], grids, ("1", "0")).names == ("1", "0")

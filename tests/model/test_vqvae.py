@@ -157,7 +157,7 @@ def test_the_gradient_reaches_every_parameter(estimator):
 def test_training_lowers_the_loss():
     model = small(init="data", restart=Restart())
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    x = images(16, h=1, w=1).expand(-1, -1, 16, 16)  # an image is one colour
+    x = images(16, h=1, w=1).expand(-1, -1, 16, 16)  # an image is one color
     losses = []
     for _ in range(40):
         out = model(x)

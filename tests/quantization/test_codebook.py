@@ -44,10 +44,10 @@ def batches(count: int, n: int, used: int, d: int, seed: int = 0) -> list[tuple[
 
 
 def tight_clusters(k: int, d: int, n: int, seed: int = 0) -> Tensor:
-    """n vectors, n/k a cluster, that lie 1e-3 around k centres which are far apart."""
+    """n vectors, n/k a cluster, that lie 1e-3 around k centers which are far apart."""
     g = torch.Generator().manual_seed(seed)
-    centres = 100 * torch.randn(k, d, generator=g)
-    return centres.repeat(n // k, 1) + 1e-3 * torch.randn(n, d, generator=g)
+    centers = 100 * torch.randn(k, d, generator=g)
+    return centers.repeat(n // k, 1) + 1e-3 * torch.randn(n, d, generator=g)
 
 
 def test_uniform_initialization():

@@ -133,3 +133,13 @@ def test_masked_vectors_have_no_effect(kind):
 def test_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         LookupFreeQuantizer(**arguments)
+
+
+@pytest.mark.parametrize("kind", [LookupFreeQuantizer, BinarySphericalQuantizer])
+@pytest.mark.parametrize("value", [0.0, -0.0, torch.nan, torch.inf])
+def test_vectors_without_a_direction_have_one_index(kind, value):
+    quantizer = kind(4).eval()
+    z = torch.tensor([[value] * 4, [value, -1.0, 1.0, 0.0]])
+    out = quantizer(z)
+    assert torch.equal(quantizer.encode(z), out.indices)
+    assert torch.equal(quantizer.lookup(out.indices), out.z_q)

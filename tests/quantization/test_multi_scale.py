@@ -201,6 +201,8 @@ def test_what_does_not_fit_is_refused():
         MultiScaleQuantizer(VectorQuantizer(8, D, channel_dim=1, metric="cosine"), SCALES)
     with pytest.raises(UserError, match="got the reflection"):
         quantizer(estimator="reflection")
+    with pytest.raises(UserError, match="got a list with channel_dim=None"):
+        MultiScaleQuantizer([VectorQuantizer(8, 4, channel_dim=1)], (1, 2))
     with pytest.raises(UserError, match=r"dropout: expected 0 to 1; got 1\.5"):
         quantizer(dropout=1.5)
     whole = quantizer()

@@ -7,7 +7,12 @@ import torch
 from several_quantizers import layer, normal, residual
 
 from rotvq.errors import UserError
-from rotvq.quantization import FiniteScalarQuantizer, ResidualQuantizer, nearest
+from rotvq.quantization import (
+    FiniteScalarQuantizer,
+    ResidualQuantizer,
+    VectorQuantizer,
+    nearest,
+)
 from rotvq.quantization.estimators import ESTIMATORS
 
 
@@ -92,3 +97,13 @@ def test_inputs_that_do_not_fit_are_refused():
         residual().lookup(torch.zeros(2, 4, dtype=torch.int64))
     with pytest.raises(UserError, match="single codebook; got a ResidualQuantizer of 3 quantizers"):
         _ = residual().codebook
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_codes_have_the_dtype_of_z_with_any_estimator(dtype):
+    def own(z, q):
+        return z + (q - z).detach()
+
+    quantizer = ResidualQuantizer([VectorQuantizer(8, 4, estimator=own) for _ in range(2)])
+    z = torch.randn(3, 5, 4, dtype=dtype)
+    assert quantizer(z).z_q.dtype == dtype

@@ -96,9 +96,9 @@ def test_clusters_start_apart_where_most_vectors_are_alike(different):
 
 def test_clusters_of_vectors_that_all_differ_start_from_a_sample_of_them():
     torch.manual_seed(0)
-    centres = 100 * torch.randn(8, 4)
-    z = centres.repeat(50, 1)
+    centers = 100 * torch.randn(8, 4)
+    z = centers.repeat(50, 1)
     z[390:] = 0
     e, n = kmeans(z, torch.arange(400) < 390, 8)
-    torch.testing.assert_close(e[e[:, 0].argsort()], centres[centres[:, 0].argsort()])
+    torch.testing.assert_close(e[e[:, 0].argsort()], centers[centers[:, 0].argsort()])
     assert sorted(n.tolist()) == [48.0, 48.0, *[49.0] * 6]

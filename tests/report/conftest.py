@@ -165,11 +165,11 @@ def save_grid(file: Path, originals: np.ndarray, reconstructions: np.ndarray) ->
 
 
 def _blobs(random: np.random.Generator, n: int, side: int) -> np.ndarray:
-    """Images of a coloured disc before a coloured gradient."""
+    """Images of a colored disc before a colored gradient."""
     y, x = np.mgrid[0:side, 0:side] / side
     sky, disc = random.uniform(0, 255, (2, n, 1, 1, 3))
-    centre, radius = random.uniform(0.3, 0.7, (2, n, 1, 1)), random.uniform(0.1, 0.4, (n, 1, 1))
-    inside = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2
+    center, radius = random.uniform(0.3, 0.7, (2, n, 1, 1)), random.uniform(0.1, 0.4, (n, 1, 1))
+    inside = (x - center[0]) ** 2 + (y - center[1]) ** 2 < radius**2
     return np.where(inside[..., None], disc, sky * (1 - y[..., None] / 2)).astype(np.uint8)
 
 

@@ -14,23 +14,23 @@ def _pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
 
 
-def _has(png: bytes, colour: str) -> bool:
-    value = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+def _has(png: bytes, color: str) -> bool:
+    value = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
     return bool((_pixels(png) == value).all(axis=-1).any())
 
 
-def test_each_run_has_its_colour_in_both_figures(make_run):
+def test_each_run_has_its_color_in_both_figures(make_run):
     runs = load_runs([make_run(name, codes=codes) for name, codes in (("a", 64), ("b", 32))])
     for png in (figures.curves(runs), figures.usage(runs)):
-        assert _has(png, style.colour(0)) and _has(png, style.colour(1))
-        assert not _has(png, style.colour(2))
+        assert _has(png, style.color(0)) and _has(png, style.color(1))
+        assert not _has(png, style.color(2))
         assert _pixels(png).shape[1] == style.WIDTH * style.DPI
 
 
 def test_a_run_without_counts_is_left_out_of_the_usage(make_run):
     runs = load_runs([make_run("a", evaluated=False), make_run("b")])
     png = figures.usage(runs)
-    assert _has(png, style.colour(1)) and not _has(png, style.colour(0))
+    assert _has(png, style.color(1)) and not _has(png, style.color(0))
 
 
 def test_curves_accept_nan_zero_and_a_single_epoch(make_run):
@@ -38,7 +38,7 @@ def test_curves_accept_nan_zero_and_a_single_epoch(make_run):
     epoch = json.loads((path / "epochs.jsonl").read_text())
     epoch["test"] = {"psnr": math.nan, "reconstruction_loss": 0.0, "perplexity": math.inf}
     (path / "epochs.jsonl").write_text(json.dumps(epoch))
-    assert _has(figures.curves([load_run(path)]), style.colour(0))  # the train split's point
+    assert _has(figures.curves([load_run(path)]), style.color(0))  # the train split's point
 
 
 def test_a_panel_over_time_has_the_minutes_of_training(make_run):
@@ -63,8 +63,8 @@ def test_labels_that_matplotlib_reads_otherwise_are_shown(make_run):
     figures.usage(runs)  # raises or warns where the legend reads a label as a formula
 
 
-def test_markers_distinguish_runs_that_share_a_colour():
-    looks = {(style.colour(n), style.marker(n)) for n in range(20)}
+def test_markers_distinguish_runs_that_share_a_color():
+    looks = {(style.color(n), style.marker(n)) for n in range(20)}
     assert len(looks) == 20
 
 

@@ -45,7 +45,7 @@ def test_the_health_of_the_codebook_is_shown_where_it_was_recorded(make_run):
     rows = _rows(load_runs([make_run("seen", codebook=codebook), make_run("unseen")]))
 
     assert {name: _texts(cells) for name, cells in rows.items() if MISSING in _texts(cells)} == {
-        "Dead codes (used less than 3 % of the mean)": ["7", MISSING],
+        "Dead codes (used less than the restart threshold, or 3 % of the mean)": ["7", MISSING],
         "Training steps that the longest-idle code has been unused": ["1,234", MISSING],
         "Cluster size, lower quartile / mean": ["0.5234", MISSING],
         "Cluster size, upper quartile / mean": ["1.5", MISSING],

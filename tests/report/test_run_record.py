@@ -3,6 +3,7 @@ import math
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rotvq.errors import UserError
 from rotvq.run_record import load_run, load_runs, lookup
@@ -34,6 +35,16 @@ def test_a_run_without_evaluation_takes_its_codebook_size_from_the_configuration
     run = load_run(make_run(evaluated=False, codes=32))
     assert run.evaluation is None
     assert (run.counts, run.codebook_size) == ((), 32)
+
+
+@pytest.mark.parametrize("several", [{"residual": 2}, {"groups": 2}, {"scales": "1,2"}])
+def test_the_size_of_one_of_several_codebooks_is_that_of_the_configuration(make_run, several):
+    path = make_run(codes=64)
+    config = yaml.safe_load((path / "config.yaml").read_text())
+    config["quantizer"] |= {"codebook_size": 32, **several}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    run = load_run(path)
+    assert len(run.counts) == 64 and run.codebook_size == 32
 
 
 @pytest.mark.parametrize("torn", ['{"epoch": 9, "tra', "\0\0\0\0", '{"epoch": 9, "a": "\udce9'])

@@ -11,7 +11,7 @@ from rotvq.run_record import load_run, load_runs
 
 def entries(runs):
     return [
-        (run.label, tiles.last_pairs(run), style.colour(n))
+        (run.label, tiles.last_pairs(run), style.color(n))
         for n, run in enumerate(runs)
         if run.pictures
     ]
@@ -76,9 +76,9 @@ def test_tiles_are_enlarged_without_smoothing():
     drawn = tiles.draw([[tiles.Row("", tile)]])
     image = Image.open(BytesIO(drawn.png)).convert("RGB")
 
-    colours = {colour for _, colour in image.getcolors()}
+    colors = {color for _, color in image.getcolors()}
     assert image.width == drawn.width
-    assert colours == {(255, 255, 255), (0, 0, 0), (200, 10, 10)}
+    assert colors == {(255, 255, 255), (0, 0, 0), (200, 10, 10)}
     assert sum(n for n, c in image.getcolors() if c != (255, 255, 255)) == 4 * 16 * 16 * 4**2
 
 

@@ -151,7 +151,7 @@ def test_a_model_with_too_many_codes_is_refused(model, monkeypatch):
         Session(model)
 
 
-def test_grey_and_finite_scalar():
+def test_gray_and_finite_scalar():
     torch.manual_seed(0)
     quantizer = FiniteScalarQuantizer([5], channel_dim=1)
     session = Session(VQVAE(channels=1, width=8, dim=1, depth=1, quantizer=quantizer))

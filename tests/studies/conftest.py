@@ -53,10 +53,10 @@ def pixels() -> Callable[[bytes], np.ndarray]:
 
 @pytest.fixture
 def count(pixels) -> Callable[[bytes, str], int]:
-    """How many pixels of a PNG have a colour, as "#0072B2"."""
+    """How many pixels of a PNG have a color, as "#0072B2"."""
 
-    def counted(png: bytes, colour: str) -> int:
-        value = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    def counted(png: bytes, color: str) -> int:
+        value = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
         return int((pixels(png) == value).all(axis=-1).sum())
 
     return counted

@@ -77,9 +77,9 @@ def test_a_legend_names_dead_codes_where_there_are_some(result, pixels):
         assert drawn.shape[0] > without.shape[0]
 
 
-def test_equal_uses_and_a_single_code_have_a_colour(result, pixels):
+def test_equal_uses_and_a_single_code_have_a_color(result, pixels):
     drawn = pixels(figures.codebook_maps("name", _with_uses(result, [2, 2], [5])).png)
-    assert np.ptp(drawn.astype(int), axis=-1).any(), "some pixel is neither black, grey nor white"
+    assert np.ptp(drawn.astype(int), axis=-1).any(), "some pixel is neither black, gray nor white"
 
 
 def test_gradients_are_placed_by_layer_and_epoch():
@@ -117,4 +117,4 @@ def test_curves_accept_a_single_epoch_and_values_outside_their_axes(make_results
     (result,) = make_results("one", studies=["training"]).of("training")
     epoch = Epoch(1, {"loss": math.nan, "reconstruction_loss": 0.0, "perplexity": 5.0}, {}, {})
     picture = figures.curves("a", replace(result, record=replace(result.record, epochs=(epoch,))))
-    assert count(picture.png, style.colour(0))  # the point of the perplexity
+    assert count(picture.png, style.color(0))  # the point of the perplexity

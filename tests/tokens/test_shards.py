@@ -129,3 +129,10 @@ def test_a_file_that_is_not_an_index_is_refused(tmp_path, content, message):
 def test_impossible_recipes_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
         shards("tokens", **changes)
+
+
+def test_other_classes_make_another_recipe():
+    parts = (CODEC, 0, 10, "feed", 5, ".npz")
+    plain, named, other = (Shards(Path(), recipe(*parts, classes=c)) for c in ((), "ab", "ba"))
+    assert len({plain.id, named.id, other.id}) == 3
+    assert plain.recipe == recipe(*parts) and named.recipe["classes"] == ["a", "b"]

@@ -18,7 +18,7 @@ def model(**changes):
     quantizer = VectorQuantizer(50, 8, channel_dim=1)
     torch.nn.init.normal_(quantizer.codebook.embeddings)
     net = VQVAE(**{"width": 8, "dim": 8, "depth": 2, "quantizer": quantizer} | changes)
-    for parameter in net.parameters():  # what starts at zero would reach no neighbour
+    for parameter in net.parameters():  # what starts at zero would reach no neighbor
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.2)
     return net.eval()

@@ -30,7 +30,8 @@ def model():
 
 def write_run(folder, text="text"):
     """A run of which `text` is everything that can be one."""
-    config = asdict(Config().replace(data={"source": text}))
+    private = {"data": {"source": text}, "training": {"init_from": text}}
+    config = asdict(Config().replace(**private))
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     run = {
         "format": 2, "rotvq": text, "precision": text, "versions": {"torch": text},
@@ -68,6 +69,7 @@ def test_the_numbers_of_the_record(model, tmp_path):
     assert "| MSE on [-1, 1] | 0.25 |" in text and "| PSNR, dB | nan |" in text
     assert "RotVQ text, torch text, text on text, 1,234 parameters." in text
     assert "      codebook_size: 1024\n" in text and "source" not in text
+    assert "init_from" not in text
 
 
 def test_a_run_without_evaluation_has_no_numbers(model, tmp_path):

@@ -36,6 +36,15 @@ def test_a_collapse_is_reported_with_its_numbers(usages):
     assert f"after {round(1024 * usages[-2]):,} an epoch ago" in said
 
 
+@pytest.mark.parametrize(
+    ("several", "said"),
+    [({}, ""), ({"residual": 2}, " per codebook"), ({"scales": "1,2,4,8"}, " per codebook")],
+)
+def test_of_several_codebooks_the_numbers_are_of_each(several, said):
+    config = Config().replace(quantizer=several)
+    assert f"of 1,024 codes{said} are used" in warning(history(0.25, 0.25), config)
+
+
 SITUATIONS = {
     "nothing": ({}, {"quantizer.restart": 0.03, "quantizer.decay": 0.9}),
     "a long memory": ({"restart": 0.1}, {"quantizer.decay": 0.9}),

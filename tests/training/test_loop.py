@@ -163,6 +163,7 @@ def test_a_model_is_fine_tuned_on_tokens_that_are_searched_for(tmp_path, data, t
     trainer.run()
     moved = (trainer.model.quantizer.codebook.embeddings != before).any(1)
     assert moved[searched.unique()].all()
+    assert trainer.position.history[0]["codebook"] == {}, "nothing counts the uses of codes"
 
 
 @pytest.mark.parametrize(("micro", "most"), [(2, 2), (None, 8)])

@@ -16,7 +16,7 @@ from rotvq.evaluation.classifier import Classifier, save_classifier
 from rotvq.training import checkpoint, environment
 
 # Where there is a GPU, each process would need one of its own.
-DEVICE = "auto" if environment.accelerator().type == "cpu" else "cpu"
+DEVICE = "auto" if environment.default_device().type == "cpu" else "cpu"
 OPTIONS = (
     f"-m rotvq train --preset smoke --training.precision fp32 --training.device {DEVICE} "
     "--data.train_images 64 --data.test_images 16 --training.batch_size 32 --quantizer.decay 0.9 "

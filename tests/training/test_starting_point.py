@@ -154,6 +154,20 @@ def test_options_that_do_not_affect_the_weights_may_change(
     assert same(ours, theirs)
 
 
+@pytest.mark.parametrize("updates", [("ema", "gradient"), ("gradient", "ema")])
+def test_cosine_codes_that_were_averages_may_be_learned_and_the_reverse(
+    updates, tiny, data, begin, tmp_path
+):
+    before, after = ({"metric": "cosine", "update": update} for update in updates)
+    first = begin(tiny(quantizer=before, training={"epochs": 1}), data, tmp_path / "first")
+    first.run()
+    start = {"epochs": 1, "init_from": str(tmp_path / "first")}
+    second = begin(tiny(quantizer=after, training=start), data, tmp_path / "second")
+    ours, theirs = (each.model.quantizer.codebook.embeddings for each in (second, first))
+    torch.testing.assert_close(ours, theirs)
+    second.run()
+
+
 def vector(dim):
     return VectorQuantizer(24, dim, channel_dim=1)
 

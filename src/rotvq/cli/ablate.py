@@ -18,6 +18,6 @@ def run(argv: Sequence[str]) -> int:
     """Run what is left of the given studies and write the report. Returns the exit status."""
     description = (
         "Run ablations and write a report: from the paper's recipe to the best one, one change at "
-        "a time; other options; large codebooks."
+        "a time; other options; large codebooks; perceptual and adversarial losses; priors."
     )
     return run_suite(ablations.SUITE, ablations.contents, argv, description, EXAMPLES)

@@ -49,13 +49,13 @@ def run(argv: Sequence[str]) -> int:
     # Imported late, because torch is slow to import: bad options or data are reported first.
     from rotvq.evaluation.classifier import RECORD
     from rotvq.studies.classifier import images_to_see, obtain
-    from rotvq.training.environment import accelerator
+    from rotvq.training.environment import default_device
 
     with terminal.counting(images_to_see(data), "training") as advance:
         obtain(
             data,
             options.out,
-            accelerator(),
+            default_device(),
             seed=options.seed,
             width=options.width,
             progress=advance,

@@ -33,7 +33,9 @@ def add_model(parser: Parser, default: str = bundled.DEFAULT) -> None:
     """
     otherwise = default or "the bundled model that encoded the tokens"
     parser.add_argument("--model", default=default, help=f"{MODELS} (default: {otherwise})")
-    parser.add_argument("--batch-size", type=int, default=128, help="images per batch")
+    parser.add_argument(
+        "--batch-size", type=int, default=128, help="images per batch (default: 128)"
+    )
 
 
 def add_positional_model(parser: Parser) -> None:
@@ -59,7 +61,7 @@ def add_pictures(parser: Parser) -> None:
     )
     add_size(parser)
     parser.add_argument(
-        "--bits", type=int, help="bits used by gray images stored in 16 bits, such as 12"
+        "--bits", type=int, help="bit depth of grayscale images stored in 16 bits, such as 12"
     )
 
 
@@ -67,12 +69,12 @@ def load_model(name: str) -> VQVAE:
     """Load a model by its name or path onto the fastest device."""
     from rotvq.model import VQVAE
     from rotvq.training.build import load_model as load_run
-    from rotvq.training.environment import accelerator
+    from rotvq.training.environment import default_device
 
     folder = bundled.find(name) or expanded(name)
     saved = not run_folder.is_run(folder) or (folder / run_folder.MODEL).exists()
     model = VQVAE.from_pretrained(name) if saved else load_run(folder)
-    return model.to(accelerator())
+    return model.to(default_device())
 
 
 def load_bundled(tokens: Tokens) -> tuple[str, VQVAE]:

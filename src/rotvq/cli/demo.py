@@ -14,7 +14,7 @@ from rotvq.training.presets import PRESETS
 
 NEXT = """\
 Next, with images of your own:
-  rotvq reconstruct PICTURE                       the bundled model, as on the photograph
+  rotvq reconstruct PICTURE                       encode and decode it with the bundled model
   rotvq encode FOLDER -o tokens.npz               images to tokens; rotvq decode turns them back
   rotvq train --from rotvq-f4 --data FOLDER --data.size 64 --out runs/mine
   rotvq serve                                     edit the tokens of an image in a browser"""

@@ -85,7 +85,7 @@ def _machine() -> Iterator[tuple[str, str]]:
             f"precision auto = {precision}",
         )
     if len(devices) == 1:
-        yield "gpu", "none: training runs on the CPU (use --preset cpu)"
+        yield "gpu", "none: training runs on the CPU (start with --preset best)"
     if torch.get_float32_matmul_precision() != "highest":
         yield "warning", "float32 matrix products have reduced precision: codes may differ"
 

@@ -108,10 +108,12 @@ def _parse(argv: Sequence[str]) -> Namespace:
         help="folder written by rotvq train; with --data also a bundled model "
         f"({bundled.listed()}), the folder of a saved model, or owner/name on the Hub",
     )
-    parser.add_argument("--split", choices=["test", "train"], default="test")
+    parser.add_argument("--split", choices=["test", "train"], default="test", help="default: test")
     parser.add_argument("--data", help="evaluate on this data source; requires --out")
     add_size(parser, "with --data: ", "the run's, or the size they have")
-    parser.add_argument("--batch-size", type=int, default=128, help="images per batch")
+    parser.add_argument(
+        "--batch-size", type=int, default=128, help="images per batch (default: 128)"
+    )
     add_effort(parser)
     for metric, what in (("rfid", "Inception"), ("lpips", "VGG16")):
         parser.add_argument(
@@ -119,7 +121,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
             nargs="?",
             const="",
             metavar="FILE",
-            help=f"also compute it with the {what} network in FILE (default: download it)",
+            help=f"also compute {metric} with the {what} network in FILE (default: download it)",
         )
     parser.add_argument(
         "--classifier",
@@ -157,7 +159,8 @@ def _config(options: Namespace, folder: Path, saved: bool) -> Config:
             )
         return read_config(folder)
     config = Config() if saved else read_config(folder)
-    return replace(config, data=DataConfig(options.data, options.size or config.data.size))
+    size = options.size or config.data.size
+    return replace(config, data=DataConfig(options.data, size, bits=config.data.bits))
 
 
 def _classifier_metrics(
@@ -166,12 +169,14 @@ def _classifier_metrics(
     """The metrics of a classifier; accuracies only where the labels are those of its classes."""
     import torch
 
-    from rotvq.evaluation.classifier import load_classifier, names_of_classes
+    from rotvq.evaluation.classifier import has_classes, load_classifier
     from rotvq.evaluation.classifier_metrics import ClassifierMetrics
 
-    classifier = load_classifier(folder)
-    same = split.labels is not None and names_of_classes(folder) == [*classes]
-    return ClassifierMetrics(classifier, torch.from_numpy(split.labels) if same else None)
+    classifier, labels = load_classifier(folder), None
+    if split.labels is not None:
+        number = len(classes) or int(split.labels.max()) + 1
+        labels = torch.from_numpy(split.labels) if has_classes(folder, number, classes) else None
+    return ClassifierMetrics(classifier, labels)
 
 
 def _classifiers(folder: Path, run: Path) -> dict[str, Any]:

@@ -27,7 +27,12 @@ def run(argv: Sequence[str]) -> int:
         epilog="example: rotvq export runs/mine --to onnx -o mine-onnx/",
     )
     add_positional_model(parser)
-    parser.add_argument("--to", choices=["onnx", "torch", "model"], required=True)
+    parser.add_argument(
+        "--to",
+        choices=["onnx", "torch", "model"],
+        required=True,
+        help="ONNX programs, torch.export programs, or a folder for VQVAE.from_pretrained",
+    )
     add_out(parser, "output folder", required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same names")
     parser.add_argument(

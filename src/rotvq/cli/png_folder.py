@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -16,10 +15,9 @@ from rotvq.data_processing.skipped import Skipped
 from rotvq.errors import UserError
 from rotvq.files import write_atomically
 from rotvq.guarded import check_not_file
+from rotvq.paths import LONGEST, shortened
 from rotvq.text import encodable
 
-_LONGEST = 255
-"""Maximum bytes of a file name."""
 # Control characters, and what Windows reserves.
 _RESERVED = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\\]')
 
@@ -46,7 +44,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 def default_png(source: Path) -> Path:
     """The PNG for one image where no name is given: `cat.rotvq.png` for any `cat.jpg`."""
     # With room for the suffix of the list of skipped images.
-    return Path(_short(_portable(encodable(f"{source.stem}.rotvq.png")), _LONGEST - 16))
+    return Path(shortened(_portable(encodable(f"{source.stem}.rotvq.png")), LONGEST - 16))
 
 
 def check_png(path: Path, overwrite: bool) -> None:
@@ -139,20 +137,11 @@ def png_name(source: str) -> Path:
         )
     is_png = path.suffix == ".png" and PurePosixPath(path.stem).suffix.lower() not in SUFFIXES
     *folders, name = map(_portable, path.parts)
-    return Path(*map(_short, folders), _short(name if is_png else f"{name}.png"))
+    return Path(*map(shortened, folders), shortened(name if is_png else f"{name}.png"))
 
 
 def _portable(part: str) -> str:
     return _RESERVED.sub(lambda found: f"%{ord(found[0]):02X}", part)
-
-
-def _short(part: str, longest: int = _LONGEST) -> str:
-    """The name; if it is too long, it is truncated and its hash is appended."""
-    encoded = part.encode("utf-8", "surrogateescape")
-    if len(encoded) <= longest:
-        return part
-    ending = f"-{hashlib.sha256(encoded).hexdigest()[:16]}{PurePosixPath(part).suffix[-16:]}"
-    return encoded[: longest - len(ending.encode())].decode("utf-8", "ignore") + ending
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 TOKENS is short for --tokens.train TOKENS. You can also set options in a YAML file (--config).
-With --model, the model of the tokens is saved with the prior, so that the folder alone can draw
-images. Examples:
+With --model, the model of the tokens is saved with the prior, so that its folder is all that
+sampling needs. Examples:
   rotvq encode cifar10 --split train --model runs/mine -o train.npz
   rotvq encode cifar10 --split test --model runs/mine -o test.npz
   rotvq prior train.npz --tokens.test test.npz --model runs/mine --preset cpu --out runs/prior
@@ -117,7 +117,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="token file or folder of shards, written by rotvq encode from training images",
     )
     runs.add_run_options(parser, PRESETS, "runs/prior-PRESET")
-    parser.add_argument("--model", help="the model that encoded the tokens, as for rotvq decode")
+    parser.add_argument("--model", help="the model that encoded the tokens; saved with the prior")
 
 
 def _tokenizer(options: Any) -> VQVAE | None:

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rotvq import run_folder
 from rotvq.cli.run_progress import RunProgress
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class PriorProgress(RunProgress):
         for line in summary(record):
             self.say(line)
         name = shlex.quote(str(folder))
-        self.say(f"Saved to {folder}. To draw images: rotvq sample {name} -n 64 -o samples")
+        model = "" if (folder / run_folder.TOKENIZER).is_dir() else " --model MODEL"
+        self.say(f"Saved to {folder}. To draw images: rotvq sample {name}{model} -n 64 -o samples")
 
 
 def summary(record: dict[str, Any]) -> list[str]:

@@ -76,8 +76,8 @@ def load_rate(options: Namespace, model: VQVAE) -> PriorRate:
         UserError: there is no such prior, it is damaged or of another model, or λ is not allowed.
     """
     from rotvq.generation import Prior, PriorRate
-    from rotvq.training.environment import accelerator
+    from rotvq.training.environment import default_device
 
-    prior = Prior.from_pretrained(options.prior).to(accelerator())
+    prior = Prior.from_pretrained(options.prior).to(default_device())
     weight = WEIGHT if options.rate_weight is None else options.rate_weight
     return PriorRate(prior, model, weight)

@@ -21,7 +21,9 @@ def run(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="rotvq report", description="Write report.html and report.md with figures."
     )
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders written by rotvq train")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", help="folders written by rotvq train or rotvq prior"
+    )
     add_out(parser, "output folder (default: the run's folder, or report for several runs)")
     options = parser.parse_args(argv)
     for folder in options.runs:

@@ -40,14 +40,19 @@ def run(argv: Sequence[str]) -> int:
     from rotvq.generation.sampling import sample
     from rotvq.tokens.coding import decode
     from rotvq.tokens.file import save_tokens
-    from rotvq.training.environment import accelerator
+    from rotvq.training.environment import default_device
 
     terminal = Terminal()
-    prior = Prior.from_pretrained(options.prior).to(accelerator())
+    prior = Prior.from_pretrained(options.prior).to(default_device())
     model = _tokenizer(options, prior)
     labels = _labels(prior, options)
     grid, given = _start(prior, model, options, len(labels))
     if options.measure:  # what may be refused, before anything is drawn
+        if model.channels != 3:
+            raise UserError(
+                "--measure: expected a prior over color images, which the classifier takes; got "
+                "one over grayscale images. Leave out --measure."
+            )
         rows, columns = grid or prior.vocabulary.grids[0]
         size = f"{rows * model.stride}x{columns * model.stride}"
         data = load_images(Config(data=DataConfig(options.measure, size)))
@@ -89,7 +94,7 @@ def run(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> Namespace:
     parser = Parser(
         prog="rotvq sample",
-        description="Draw new images from a prior, or complete a picture from its upper rows.",
+        description="Draw new images from a prior, or complete an image from its top rows.",
         epilog="examples: rotvq sample runs/prior -n 64 --label cat --guidance 3 -o cats; "
         "rotvq sample runs/prior --complete picture.png --keep-rows 4 -n 8 -o completed",
     )
@@ -97,7 +102,8 @@ def _parse(argv: Sequence[str]) -> Namespace:
     parser.add_argument("-n", "--number", type=int, default=64, help="images (default: 64)")
     parser.add_argument(
         "--label",
-        help="class, by name or number; none: no given class (default: each class in turn)",
+        help="class, by name or number; none: unconditional (default: each class in turn; with "
+        "--complete: none)",
     )
     parser.add_argument(
         "--guidance", type=float, default=1.0, help="classifier-free guidance (default: 1, none)"
@@ -105,9 +111,14 @@ def _parse(argv: Sequence[str]) -> Namespace:
     parser.add_argument(
         "--temperature", type=float, default=1.0, help="below 1: likelier codes (default: 1)"
     )
-    parser.add_argument("--top-k", type=int, default=0, help="only the K likeliest codes")
     parser.add_argument(
-        "--top-p", type=float, default=1.0, help="only the likeliest codes with this probability"
+        "--top-k", type=int, default=0, help="only the K likeliest codes (default: 0, all)"
+    )
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        help="only the likeliest codes that together have this probability (default: 1, all)",
     )
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument(
@@ -124,7 +135,9 @@ def _parse(argv: Sequence[str]) -> Namespace:
     parser.add_argument(
         "--model", help="the model of the tokens (default: the one saved with the prior)"
     )
-    parser.add_argument("--batch-size", type=int, default=256, help="images per batch")
+    parser.add_argument(
+        "--batch-size", type=int, default=256, help="images per batch (default: 256)"
+    )
     parser.add_argument(
         "--measure", metavar="DATA", help="compare with the test split of this data source"
     )
@@ -179,7 +192,7 @@ def _check(options: Namespace) -> None:
 
 
 def _tokenizer(options: Namespace, prior: Prior) -> VQVAE:
-    from rotvq.tokens.coding import fingerprint, is_of
+    from rotvq.tokens.coding import check_model
 
     saved = options.prior / run_folder.TOKENIZER
     if not options.model and not saved.is_dir():
@@ -188,11 +201,7 @@ def _tokenizer(options: Namespace, prior: Prior) -> VQVAE:
             f"({prior.vocabulary.codec.model}); none was saved with the prior. Pass --model."
         )
     model = load_model(options.model or str(saved))
-    if not is_of(model, prior.vocabulary.codec):
-        raise UserError(
-            f"--model: expected the model of the prior's tokens ({prior.vocabulary.codec.model}); "
-            f"got model {fingerprint(model)}. Pass the model that encoded the tokens."
-        )
+    check_model(model, prior.vocabulary.codec, "--model")
     return model
 
 
@@ -240,13 +249,11 @@ def _start(prior: Prior, model: VQVAE, options: Namespace, number: int) -> tuple
 def _networks(options: Namespace, prior: Prior) -> tuple[Any, bool, Any]:
     """The classifier, whether its classes are the prior's, and the Inception network, if any."""
     from rotvq.evaluation import perceptual
-    from rotvq.evaluation.classifier import load_classifier, names_of_classes
+    from rotvq.evaluation.classifier import has_classes, load_classifier
 
     inception = None if options.gfid is None else perceptual.network("rfid", options.gfid)
-    classifier, classes = load_classifier(options.classifier), prior.vocabulary.classes
-    names = names_of_classes(options.classifier)
-    unnamed = not names or all(name.isdecimal() for name in classes)
-    same = classifier.classes == len(classes) and (unnamed or names == [*classes])
+    classifier, vocabulary = load_classifier(options.classifier), prior.vocabulary
+    same = has_classes(options.classifier, len(vocabulary.classes), vocabulary.names)
     return classifier, same, inception
 
 

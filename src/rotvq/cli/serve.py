@@ -87,9 +87,9 @@ def _sessions(models: list[str], run: Path | None) -> list[Session]:
     from rotvq.generation.prior import Prior
     from rotvq.serving.drawing import Drawing
     from rotvq.tokens.coding import codec
-    from rotvq.training.environment import accelerator
+    from rotvq.training.environment import default_device
 
-    prior = Prior.from_pretrained(run).to(accelerator())
+    prior = Prior.from_pretrained(run).to(default_device())
     own = prior.vocabulary.codec
     saved = run / run_folder.TOKENIZER
     if not models and saved.is_dir():

@@ -29,9 +29,9 @@ def add_shards(parser: Parser) -> None:
     """Add the options for shards."""
     group = parser.add_argument_group(
         "shards",
-        "With --shard-size, images are encoded to a folder of files. Started again, the same "
-        "command continues an interrupted one; started by torchrun or accelerate launch, processes "
-        "share the work.",
+        "With --shard-size, images are encoded to a folder of files. Run the same command again to "
+        "continue after an interruption. Under torchrun or accelerate launch, the processes share "
+        "the work.",
     )
     group.add_argument("--shard-size", type=int, metavar="N", help="images of the source per file")
     group.add_argument(
@@ -72,7 +72,13 @@ def encode_to_shards(options: Any) -> int:
     meaning = codec(model, options.levels)
     source = Source(options.images, options.split, model.channels, options.bits, options.size)
     recipe = token_shards.recipe(
-        meaning, options.effort, source.count, source.fingerprint, options.shard_size, suffix
+        meaning,
+        options.effort,
+        source.count,
+        source.fingerprint,
+        options.shard_size,
+        suffix,
+        source.reader.classes,
     )
     shards = Shards(options.out, recipe)
     token_shards.prepare(shards, options.overwrite)

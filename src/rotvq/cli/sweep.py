@@ -15,13 +15,14 @@ from rotvq.cli import runs, train
 from rotvq.cli.options import Parser, add_out
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
+from rotvq.paths import shortened
 from rotvq.run_record import load_run
 from rotvq.training.config import Config
 from rotvq.training.folder import read_config
 
 EPILOG = """\
 All other options are those of `rotvq train` and hold for every run. Run the same command again to
-resume a sweep: finished runs are kept. Values that have commas are separated by semicolons.
+resume a sweep: finished runs are kept. Separate values that contain commas with semicolons.
 Examples:
   rotvq sweep --preset smoke --vary training.learning_rate=1e-3,2e-3,4e-3
   rotvq sweep --preset cpu --data FOLDER --out sweeps/estimators \\
@@ -109,7 +110,7 @@ def _plan(varied: Sequence[str], rest: Sequence[str], out: Path) -> list[Planned
     planned = []
     for combination in product(*named):
         name = ",".join(f"{option.rpartition('.')[2]}={value}" for option, value in combination)
-        folder = out / re.sub(r"[^\w.,=+-]", "_", name)[:LONGEST]
+        folder = out / shortened(re.sub(r"[^\w.,=+-]", "_", name), LONGEST)
         words = [*rest, *(f"--{option}={value}" for option, value in combination)]
         words += ["--out", str(folder)]
         options, config = train.parse(words)

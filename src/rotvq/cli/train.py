@@ -25,8 +25,8 @@ from rotvq.training.presets import FINETUNE, PRESETS
 EPILOG = """\
 You can also set options in a YAML file (--config); later options override earlier ones.
 --data X is short for --data.source X. --from MODEL is short for --training.init_from MODEL, which
-starts from the network, codebook and weights of a run or a saved model; without --preset, the other
-defaults then suit fine-tuning. Examples:
+starts from the network, codebook and weights of a run, a saved or a bundled model; without
+--preset, the other defaults then suit fine-tuning. Examples:
   rotvq train --preset smoke
   rotvq train --preset cpu --data cifar-10-python.tar.gz --out runs/rotation
   rotvq train --preset cpu --data FOLDER --quantizer.estimator straight_through --training.seed 1

@@ -109,7 +109,8 @@ def codebook_layer(
     """
     check("VectorQuantize", others, REFUSED, WITHOUT_EFFECT)
     learned = orthogonal_reg_weight > 0 or bool(learnable_codebook)
-    if ema_update is not None and ema_update == bool(learnable_codebook):
+    wrong = learnable_codebook if ema_update else ema_update is False and not learned
+    if wrong:
         raise UserError(
             f"ema_update: expected {not learned} with learnable_codebook={learned}; got "
             f"{ema_update}. Codes that do not move at all are freeze_codebook=True."

@@ -37,7 +37,7 @@ class CodeNetwork(nn.Module):
         )
 
     def forward(self, codes: Tensor, so_far: Tensor) -> Tensor:
-        x = codes + self.of_code(codes) + self.of_sum(so_far)
+        x = codes + self.of_code(codes) + self.of_sum(so_far.to(self.of_sum.weight.dtype))
         for block in self.blocks:
             x = x + block(x)
         return x

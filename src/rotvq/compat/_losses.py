@@ -65,6 +65,8 @@ def orthogonality(codes: Tensor, most: int | None = None) -> Tensor:
     """
     if most is not None and len(codes) > most:
         codes = codes[torch.randperm(len(codes), device=codes.device)[:most]]
+    if not len(codes):  # all vectors are masked
+        return codes.sum()
     unit = F.normalize(codes, dim=1)
     k = len(unit)
     return (unit @ unit.T).square().sum() / k**2 - 1 / k

@@ -79,8 +79,8 @@ class ResidualLayer(nn.Module):
         """The codes (..., d) of the indices of one level, zeros for −1."""
         raise NotImplementedError
 
-    def get_codes_from_indices(self, indices: Int64[Tensor, "b *n q"]) -> Float[Tensor, "q b *n d"]:
-        """The codes of each level, channels last; zeros for −1 and for levels not passed.
+    def completed(self, indices: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
+        """Indices of all levels, −1 for those that were not passed.
 
         Raises:
             UserError: more indices than levels.
@@ -90,8 +90,16 @@ class ResidualLayer(nn.Module):
                 f"indices: expected at most {self.num_quantizers} in the last dimension, one for "
                 f"each level; got {indices.shape[-1]}."
             )
-        indices = F.pad(indices, (0, self.num_quantizers - indices.shape[-1]), value=-1)
-        return torch.stack([self.level_codes(*pair) for pair in enumerate(indices.unbind(-1))])
+        return F.pad(indices, (0, self.num_quantizers - indices.shape[-1]), value=-1)
+
+    def get_codes_from_indices(self, indices: Int64[Tensor, "b *n q"]) -> Float[Tensor, "q b *n d"]:
+        """The codes of each level, channels last; zeros for −1 and for levels not passed.
+
+        Raises:
+            UserError: more indices than levels.
+        """
+        levels = enumerate(self.completed(indices).unbind(-1))
+        return torch.stack([self.level_codes(*pair) for pair in levels])
 
     def get_output_from_indices(self, indices: Int64[Tensor, "b *n q"]) -> Float[Tensor, "..."]:
         """The output of `forward` for those indices, channels last."""

@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -211,8 +210,7 @@ class ResidualVQ(ResidualLayer):
     def get_codes_from_indices(self, indices: Int64[Tensor, "..."]) -> Float[Tensor, "..."]:
         if self.implicit is None:
             return super().get_codes_from_indices(indices)
-        missing = self.num_quantizers - indices.shape[-1]
-        return torch.stack(list(self.implicit.codes(F.pad(indices, (0, missing), value=-1))))
+        return torch.stack(list(self.implicit.codes(self.completed(indices))))
 
     def level_codes(self, level: int, indices: Int64[Tensor, "..."]) -> Float[Tensor, "... d"]:
         codes = cast(VectorQuantizer, self.quantizer.quantizers[level]).lookup(indices)

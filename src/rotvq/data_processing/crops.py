@@ -46,7 +46,7 @@ def whole(image: Image.Image, height: int, width: int, keep: int) -> Image.Image
     """The image, reduced to at most `keep` times a size or enlarged to cover it."""
     fit = min(image.height / height, image.width / width)
     if fit < 1:  # a long thin image is not enlarged as a whole
-        image = _centre(image, math.ceil(keep * height * fit), math.ceil(keep * width * fit))
+        image = _center(image, math.ceil(keep * height * fit), math.ceil(keep * width * fit))
     scale = min(max(fit, 1), keep) / fit
     if scale == 1:
         return image
@@ -54,7 +54,7 @@ def whole(image: Image.Image, height: int, width: int, keep: int) -> Image.Image
     return image.resize(sides, Image.Resampling.LANCZOS)
 
 
-def _centre(image: Image.Image, height: int, width: int) -> Image.Image:
+def _center(image: Image.Image, height: int, width: int) -> Image.Image:
     """The central part of an image, of at most a size."""
     h, w = min(image.height, height), min(image.width, width)
     left, top = (image.width - w) // 2, (image.height - h) // 2

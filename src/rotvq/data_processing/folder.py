@@ -28,13 +28,18 @@ def open_folder(folder: Path) -> ImageSource:
     files is held out, chosen by a hash of their paths inside the folder. Images have labels if they
     lie in a subfolder for each class (see `of_classes`); both splits number the classes alike.
     """
-    test = next((folder / name for name in TEST_NAMES if (folder / name).is_dir()), None)
-    parts = {"all": folder}
-    if test is not None and (folder / "train").is_dir():
-        parts = {"train": folder / "train", "test": test}
+    parts = parts_of(folder)
     classes = classes_in(parts.values())
     splits = {split: partial(_reader, folder, part, classes) for split, part in parts.items()}
     return ImageSource(folder.resolve().name, splits)
+
+
+def parts_of(folder: Path) -> dict[str, Path]:
+    """The subfolders of the splits "train" and "test", or the folder itself as "all"."""
+    test = next((folder / name for name in TEST_NAMES if (folder / name).is_dir()), None)
+    if test is not None and (folder / "train").is_dir():
+        return {"train": folder / "train", "test": test}
+    return {"all": folder}
 
 
 def _reader(folder: Path, part: Path, classes: Sequence[str]) -> Reader:

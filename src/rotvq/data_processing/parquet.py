@@ -25,6 +25,7 @@ from rotvq.data_processing.decoding import Encoded
 from rotvq.data_processing.parquet_pages import PageError
 from rotvq.data_processing.reader import ImageSource, Reader, Rows, digest, portions
 from rotvq.errors import UserError, first_line
+from rotvq.text import encodable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,7 +81,7 @@ def _nowhere(path: str) -> None:
 
 def _reader(root: Path, paths: Sequence[Path], columns: Columns, resolve: Resolve) -> Reader:
     counts = [_count(path, columns) for path in paths]
-    named = {path.relative_to(root).as_posix(): path for path in paths}
+    named = {encodable(path.relative_to(root).as_posix()): path for path in paths}
     return Reader(
         sum(counts),
         partial(_items, named, counts, columns, resolve),

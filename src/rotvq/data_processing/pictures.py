@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from rotvq.data_processing import cifar10, parquet, shards, sources
-from rotvq.data_processing.folder import classes_in, images_below, of_classes
+from rotvq.data_processing.folder import classes_in, images_below, of_classes, parts_of
 from rotvq.data_processing.image_formats import SUFFIXES, why_not
 from rotvq.data_processing.reader import Reader, joined, of_files
 from rotvq.data_processing.resizing import Target
@@ -47,8 +47,15 @@ def open_pictures(words: Sequence[str], split: str | None, target: Target) -> Re
     reader, folder = of_files(found, skipped), expanded(words[0])
     if len(words) > 1 or not folder.is_dir():
         return reader
-    subfolders = [path.parent.relative_to(folder).as_posix() for _, path in found]
-    return of_classes(reader, subfolders, classes_in([folder]))
+    parts = parts_of(folder).values()
+    subfolders = [_inside(parts, path.parent) for _, path in found]
+    return of_classes(reader, subfolders, classes_in(parts))
+
+
+def _inside(parts: Iterable[Path], folder: Path) -> str:
+    """The path of a folder inside the part of a dataset that holds it; "." outside of all."""
+    inside = (folder.relative_to(part) for part in parts if folder.is_relative_to(part))
+    return next(inside, Path()).as_posix()
 
 
 def find(words: Sequence[str], skipped: list[Skipped]) -> list[Picture]:

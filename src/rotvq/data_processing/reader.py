@@ -19,6 +19,7 @@ from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.skipped import Skipped, summary
 from rotvq.data_processing.splits import ImageData, ImageSplit, held_out
 from rotvq.errors import UserError
+from rotvq.text import encodable
 
 SPLITS = ("train", "test", "all")
 DIFFERENT_CLASSES = "the sources name their classes differently: labels are numbers of each source"
@@ -148,9 +149,10 @@ def of_files(files: Sequence[tuple[str, Path]], skipped: Sequence[Skipped] = ())
     """A reader of image files.
 
     Args:
-        files: names and paths.
+        files: names and paths; bytes of a name that are not UTF-8 are written as %XX.
         skipped: what was skipped while finding them.
     """
+    files = [(encodable(name), path) for name, path in files]
     return Reader(
         len(files),
         partial(_file_items, files),

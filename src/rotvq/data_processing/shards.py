@@ -36,8 +36,13 @@ LARGEST = 2**30
 Files = dict[str, Member]
 """The files of a sample by field: .jpg, .cls, .txt."""
 
-_TEST = re.compile(rf"({'|'.join(TEST_NAMES)})(?![A-Za-z])")
-"""Matches the names of shards of the test split."""
+
+def _of(split: str) -> re.Pattern[str]:
+    """Matches the names of shards of a split."""
+    return re.compile(rf"({split})(?![A-Za-z])")
+
+
+_TEST = _of("|".join(TEST_NAMES))
 
 
 def find_shards(folder: Path) -> list[Path]:
@@ -51,14 +56,15 @@ def holds_shards(folder: Path) -> bool:
 
 
 def open_shards(paths: Sequence[Path], name: str) -> ImageSource:
-    """Open shards; test-*.tar (or validation-, valid-, val-), if any, are the test split.
+    """Open shards; test-*.tar are the test split, or else validation-, valid- or val-*.tar.
 
     A sample is a run of files with the same key (the name up to the first dot). Its class is the
     number in its .cls file, its caption the text in its .txt file. Without a test split, a hash of
     each key decides which tenth is held out.
     """
-    test = [path for path in paths if _TEST.match(path.name)]
-    train = [path for path in paths if path not in test]
+    train = [path for path in paths if not _TEST.match(path.name)]
+    named = ([path for path in paths if _of(name).match(path.name)] for name in TEST_NAMES)
+    test = next(filter(None, named), [])
     splits: dict[str, Callable[[], Reader]] = {}
     if train:
         splits["train" if test else "all"] = partial(_reader, train)
@@ -81,11 +87,12 @@ def _reader(shards: Sequence[Path]) -> Reader:
 def _items(shards: Sequence[Path], counts: Sequence[int], rows: Rows | None) -> Iterator[Encoded]:
     for part, its_rows in portions(counts, rows):
         shard, images = shards[part], enumerate(_images(shards[part]))
+        name = encodable(shard.name)
         with _opened(shard) as file:
             for wanted in range(counts[part]) if its_rows is None else its_rows:
                 for row, (_, image, files) in images:
                     if row == wanted:
-                        yield _encoded(file, f"{shard.name}/{_plain(image.name)}", image, files)
+                        yield _encoded(file, f"{name}/{_plain(image.name)}", image, files)
                         break
 
 

@@ -246,9 +246,17 @@ def load_classifier(folder: Path) -> Classifier:
     return classifier.eval()
 
 
-def names_of_classes(folder: Path) -> list[str]:
-    """The names of the classes of a saved classifier by label; empty if they have none."""
-    return [*read_json(folder / RECORD).get("class_names", [])]
+def has_classes(folder: Path, number: int, names: Sequence[str]) -> bool:
+    """Whether a saved classifier has these classes: as many, with the same names if both have any.
+
+    Args:
+        folder: the saved classifier.
+        number: number of classes.
+        names: their names; empty if they have none.
+    """
+    record = read_json(folder / RECORD)
+    own = record.get("class_names")
+    return bool(record["classes"] == number and (not own or not names or own == [*names]))
 
 
 def describe_classifier(folder: Path) -> dict[str, Any]:

@@ -65,9 +65,9 @@ def frechet_distance(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
         raise UserError(f"features: expected 2 rows or more in both; got {len(a)} and {len(b)}.")
     distance = FrechetInceptionDistance(feature=_Given(a.shape[1]), normalize=False)
     # A covariance from sums of squares loses digits far from zero; a common shift does not matter.
-    centre = a.double().mean(0)
-    distance.update(a.double().cpu() - centre.cpu(), real=True)
-    distance.update(b.double().cpu() - centre.cpu(), real=False)
+    center = a.double().mean(0)
+    distance.update(a.double().cpu() - center.cpu(), real=True)
+    distance.update(b.double().cpu() - center.cpu(), real=False)
     # Rounding can give equal sets a slightly negative distance.
     return max(0.0, distance.compute().item())
 

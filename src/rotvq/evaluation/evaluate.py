@@ -166,9 +166,9 @@ def evaluate(
 
     Returns:
         `metrics`, their `protocol` in words, and in `counts` how often each code was used, the
-        codebooks one after the other. With several codebooks also `codebooks`: size, perplexity,
-        usage and codes used of each. With residual levels also `levels`: image metrics and bits of
-        the first level alone, of the first two, and so on.
+        codebooks one after the other (empty above `run_folder.MOST_CODES`). With several codebooks
+        also `codebooks`: size, perplexity, usage and codes used of each. With residual levels also
+        `levels`: image metrics and bits of the first level alone, of the first two, and so on.
 
     Raises:
         UserError: the loss is not finite, because images or weights are not.
@@ -226,7 +226,7 @@ def evaluate(
         | (SEVERAL_CODEBOOKS if len(use) > 1 else {})
         | (SEVERAL_LEVELS if len(by_level) > 1 else {})
         | (SEARCHED if search.effort else {}),
-        "counts": totals.counts.tolist(),
+        "counts": totals.counts.tolist() if len(totals.counts) <= run_folder.MOST_CODES else [],
         "seconds": round(time.perf_counter() - started, 2),
     }
     if len(use) > 1:

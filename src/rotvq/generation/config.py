@@ -43,8 +43,8 @@ class TransformerConfig:
         width: channels of the hidden states.
         depth: layers.
         heads: attention heads.
-        drop_labels: share of the labels dropped in training, so that the prior also models images
-            of no given class; classifier-free guidance needs that.
+        drop_labels: share of the labels dropped in training, so that the prior also learns to
+            model images without a class, which classifier-free guidance needs.
     """
 
     width: int = 192
@@ -69,8 +69,8 @@ class Sampling:
     """How indices are drawn.
 
     Args:
-        guidance: scale of classifier-free guidance (Ho & Salimans 2022); 1 draws from the prior of
-            the class, more moves away from the prior of no class.
+        guidance: scale of classifier-free guidance (Ho & Salimans 2022); 1 draws from the
+            class-conditional prior, more moves away from the unconditional one.
         temperature: divides the logits; below 1 prefers likely codes.
         top_k: draw from the most likely codes only; 0 for all.
         top_p: draw from the smallest set of codes with this probability.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,8 @@ from numpy.typing import NDArray
 
 from rotvq.errors import UserError
 from rotvq.generation.config import TokensConfig
-from rotvq.generation.vocabulary import CLASSES, PREFIX, Grid, Vocabulary
+from rotvq.generation.vocabulary import CLASSES, PREFIX, Grid, Vocabulary, numbered
 from rotvq.paths import expanded
-from rotvq.text import first_few
 from rotvq.tokens.dataset import TokenDataset
 
 Sequences = NDArray[np.int32]
@@ -86,10 +86,12 @@ def load(config: TokensConfig) -> PriorData:
                 "model."
             )
         if other.classes and source.classes and other.classes != source.classes:
+            names = [*zip_longest(source.classes, other.classes, fillvalue="none")]
+            number, pair = next((n, p) for n, p in enumerate(names) if p[0] != p[1])
             raise UserError(
-                f"tokens.test: expected the classes of tokens.train ({first_few(source.classes)}); "
-                f"got {first_few(other.classes)}. Encode both from one dataset, with --split train "
-                "and --split test."
+                f"tokens.test: expected the classes of tokens.train; got class {number} {pair[1]} "
+                f"instead of {pair[0]}. Encode both from one dataset, with --split train and "
+                "--split test."
             )
     if not train or not test:
         raise UserError(
@@ -159,7 +161,7 @@ def _classes(names: str | None, own: tuple[str, ...], labels: list[int]) -> tupl
     """The names that were given, or those in the token file, or numbers."""
     number = max(labels) + 1
     if names is None:
-        return own if 0 < number <= len(own) else tuple(map(str, range(number)))
+        return own if 0 < number <= len(own) else numbered(number)
     found = tuple(name.strip() for name in names.split(","))
     if len(found) < number or len(set(found)) < len(found) or not number or not all(found):
         raise UserError(

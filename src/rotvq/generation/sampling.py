@@ -58,7 +58,7 @@ def sample(
             vocabulary.label(label)
     if sampling.guidance != 1:
         _check_guidance(prior, labels, sampling.guidance)
-    packer = Packer(vocabulary.codec)
+    packer = Packer(vocabulary.codec, vocabulary.names)
     size = grid[0] * vocabulary.codec.stride, grid[1] * vocabulary.codec.stride
     device = next(prior.parameters()).device
     devices = [device] if device.type == "cuda" else []

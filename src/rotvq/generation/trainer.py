@@ -12,7 +12,6 @@ from torch import Tensor
 
 from rotvq import run_folder
 from rotvq.data_processing import epoch_coins, epoch_order
-from rotvq.errors import UserError
 from rotvq.files import write_json
 from rotvq.generation.config import PriorConfig
 from rotvq.generation.data import PriorData
@@ -24,7 +23,7 @@ from rotvq.generation.sampling import sample
 from rotvq.generation.totals import Means, Totals
 from rotvq.generation.vocabulary import PREFIX
 from rotvq.model import VQVAE
-from rotvq.tokens.coding import decode, fingerprint, is_of
+from rotvq.tokens.coding import check_model, decode
 from rotvq.training.epoch import is_due
 from rotvq.training.lifecycle import Lifecycle
 from rotvq.training.record import facts
@@ -55,8 +54,8 @@ class PriorTrainer(Lifecycle[Prior, Totals]):
     ) -> None:
         super().__init__(config, folder)
         if tokenizer is not None:
-            check_tokenizer(data, tokenizer)
-        self.config, self.data, self.tokenizer = config, data, tokenizer
+            check_model(tokenizer, data.vocabulary.codec, "--model")
+        self.data, self.tokenizer = data, tokenizer
         self.train, self.test = torch.from_numpy(data.train), torch.from_numpy(data.test)
         options = config.training
         # Fewer images than a batch are repeated.
@@ -126,6 +125,14 @@ class PriorTrainer(Lifecycle[Prior, Totals]):
         path.parent.mkdir(exist_ok=True)
         save_grid(path, [pixels for _, pixels in decode(self.tokenizer, tokens)])
 
+    def resume(self) -> str:
+        """As `Lifecycle.resume`; a tokenizer that the folder lacks is saved with it."""
+        notice = super().resume()
+        saved = self.folder / run_folder.TOKENIZER
+        if self.tokenizer is not None and self.accelerator.is_main_process and not saved.is_dir():
+            self.tokenizer.save_pretrained(saved)
+        return notice
+
     def _describe(self, command: str, start: dict[str, str] | None = None) -> None:
         write_json(self.folder / run_folder.MODEL, self.model.describe())
         if self.tokenizer is not None:
@@ -150,18 +157,3 @@ class PriorTrainer(Lifecycle[Prior, Totals]):
 
     def _evaluate(self) -> dict[str, Any]:
         return evaluate(self.eval_model, self.test)
-
-
-def check_tokenizer(data: PriorData, tokenizer: VQVAE) -> None:
-    """Check that tokens are those of a model.
-
-    Raises:
-        UserError: they are another's.
-    """
-    found = data.vocabulary.codec
-    if not is_of(tokenizer, found):
-        raise UserError(
-            f"--model: expected the model of these tokens ({found.model}); got model "
-            f"{fingerprint(tokenizer)}. Pass the model that encoded them, or encode the images "
-            "again."
-        )

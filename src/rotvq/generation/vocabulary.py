@@ -33,6 +33,11 @@ CLASSES, GRIDS = 2**16, 2**10
 """Classes and grids, at most."""
 
 
+def numbered(classes: int) -> tuple[str, ...]:
+    """The numbers of classes, for those without names."""
+    return tuple(map(str, range(classes)))
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """What the integers of a sequence mean.
@@ -79,6 +84,11 @@ class Vocabulary:
     def no_class(self) -> int:
         """The integer of an image without a class."""
         return sum(self.codec.codebook_sizes) + len(self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes; empty if they have none but their numbers."""
+        return () if self.classes == numbered(len(self.classes)) else self.classes
 
     @property
     def size(self) -> int:

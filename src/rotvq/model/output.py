@@ -20,8 +20,8 @@ class VQVAEOutput:
         reconstruction_loss: mean squared error on [-1, 1], float32.
         codebook_loss: mean of (sg[z_e] − e)², float32.
         commitment_loss: mean of (z_e − sg[e])², float32, not yet multiplied by β.
-        entropy_loss: log k − H of the soft code assignments, float32; 0 unless the quantizer
-            computes it.
+        entropy_loss: of the soft code assignments, float32, as in `Quantized`; 0 unless the
+            quantizer computes it.
         latent_moments: mean and variance of z_e within each channel, float32, no gradient; of the
             vectors that are compared with codes, where the quantizer brings them to unit length.
     """

@@ -10,7 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from rotvq.errors import UserError
+from rotvq.quantization.estimators import reflection
 from rotvq.quantization.interface import Quantized, Quantizer
+from rotvq.quantization.quantizer import VectorQuantizer
+
+
+def check_residual(quantizer: VectorQuantizer, dropout: float) -> None:
+    """Check that what a quantizer leaves over can be coded by others, with a dropout of those.
+
+    Raises:
+        UserError: its value is not the code, or the dropout is outside 0 to 1.
+    """
+    if quantizer.estimator is reflection:
+        raise UserError(
+            "estimator: expected one whose value is the code, because the next level codes the "
+            "residual; got the reflection. Use the rotation."
+        )
+    if not 0 <= dropout <= 1:
+        raise UserError(f"dropout: expected 0 to 1; got {dropout}.")
 
 
 class Composite(Quantizer):

@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 
 from rotvq.quantization.metrics import cosine
 from rotvq.quantization.processes import put, whole
+from rotvq.quantization.tensors import whole_precision
 
 
 class Storage:
@@ -70,6 +71,20 @@ class UnitStorage(Storage):
         _write_parametrized(module, codes)
 
 
+def adopt_unit(state: dict[str, Any], prefix: str, key: str) -> None:
+    """Let codes of unit length that are learned by gradient take the place of others, or reverse.
+
+    Args:
+        state: a state dict, changed in place.
+        prefix: of the codebook in it.
+        key: what the codebook stores its codes under.
+    """
+    linear = any(name.startswith(f"{prefix}parametrizations.embeddings.0.") for name in state)
+    for other in (Storage.key, UnitStorage.key):
+        if not linear and prefix + key not in state and prefix + other in state:
+            state[prefix + key] = cosine(state.pop(prefix + other).float())
+
+
 def _write_parametrized(module: nn.Module, codes: Tensor) -> None:
     # In place, because a compiled graph cannot follow an assignment to a parametrized tensor.
     held: Any = module.get_submodule("parametrizations.embeddings")
@@ -97,12 +112,8 @@ class _Map(nn.Module):
         self.weight = nn.Parameter(torch.eye(dim))
 
     def forward(self, basis: Tensor) -> Tensor:
-        weight = whole(self.weight).float()
-        # A meta tensor has no autocast, and an exported program cannot hold one that does nothing.
-        if basis.is_meta or not torch.is_autocast_enabled(basis.device.type):
-            return basis.float() @ weight
-        with torch.autocast(basis.device.type, enabled=False):
-            return basis.float() @ weight
+        with whole_precision(basis):
+            return basis.float() @ whole(self.weight).float()
 
     @torch.no_grad()
     def right_inverse(self, codes: Tensor) -> Tensor:

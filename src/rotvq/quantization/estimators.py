@@ -36,7 +36,7 @@ from torch import Tensor
 from rotvq.errors import UserError
 from rotvq.names import EstimatorName
 from rotvq.quantization.backend import kernels_for
-from rotvq.quantization.tensors import readable
+from rotvq.quantization.tensors import nonzero, norm, readable
 
 BLOCK = 1 << 17
 """Elements that a CPU processes at a time in the backward pass: 512 KiB in float32."""
@@ -177,7 +177,7 @@ class _Reflect(torch.autograd.Function):
     def forward(z: Tensor, q: Tensor) -> Tensor:
         work = torch.float64 if z.dtype == torch.float64 else torch.float32
         z_work, q_work = z.to(work), q.to(work)
-        return (_norm(z_work) * (q_work / _nonzero(_norm(q_work)))).to(z.dtype)
+        return (norm(z_work) * (q_work / nonzero(norm(q_work)))).to(z.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None: ...
@@ -219,7 +219,7 @@ def _identity(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
 
 
 def _rescale(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
-    return _lambda(_norm(z), _norm(q)) * g
+    return _lambda(norm(z), norm(q)) * g
 
 
 def _rotate(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
@@ -236,14 +236,14 @@ _WITH_KERNEL: dict[GradientMap, float] = {_rotate: 0.0, _rotate_and_rescale: LAM
 
 
 def _lift_and_rotate(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
-    last = (LIFT * _norm(q)).clamp_max(torch.finfo(q.dtype).max)
+    last = (LIFT * norm(q)).clamp_max(torch.finfo(q.dtype).max)
     z, q, g = (torch.cat([t, end], -1) for t, end in ((z, last), (q, last), (g, 0 * last)))
     return _rotate_and_rescale(z, q, g)[..., :-1]
 
 
 def _turn(z: Tensor, q: Tensor, g: Tensor, z_norm: Tensor, q_norm: Tensor) -> Tensor:
     """Rᵀg = g − 2 r (r·g) + 2 ẑ (q̂·g), with r = s / ‖s‖ and s = ẑ + q̂."""
-    z_hat, q_hat = z / _nonzero(z_norm), q / _nonzero(q_norm)
+    z_hat, q_hat = z / nonzero(z_norm), q / nonzero(q_norm)
     s = z_hat + q_hat
     s_norm = _quick_norm(s)
     directed = (z_norm > 0) & (q_norm > 0)
@@ -254,32 +254,18 @@ def _turn(z: Tensor, q: Tensor, g: Tensor, z_norm: Tensor, q_norm: Tensor) -> Te
 
 
 def _lambda(z_norm: Tensor, q_norm: Tensor) -> Tensor:
-    return torch.where(z_norm == 0, 1.0, (q_norm / _nonzero(z_norm)).clamp_max(LAMBDA_MAX))
+    return torch.where(z_norm == 0, 1.0, (q_norm / nonzero(z_norm)).clamp_max(LAMBDA_MAX))
 
 
 def _quick_norm(x: Tensor) -> Tensor:
-    """`_norm` to a few roundings, in a fifth of its time where squares are safe in float32."""
+    """`norm` to a few roundings, in a fifth of its time where squares are safe in float32."""
     if x.is_cpu and x.numel() and readable():
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         least, most = length.aminmax()
         if _SAFE[0] < least and most < _SAFE[1]:
             return length
-    return _norm(x)
-
-
-def _norm(x: Tensor) -> Tensor:
-    """‖x‖ with shape (..., 1); summed in float64, where squares of 1e±38 are safe.
-
-    Beyond float32's range the norm is its largest value: x̂ is then too long, but finite.
-    """
-    wide = x.dtype if x.device.type == "mps" else torch.float64
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
-    return norm.clamp_max(torch.finfo(x.dtype).max).to(x.dtype)
+    return norm(x)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1, keepdim=True)
-
-
-def _nonzero(norm: Tensor) -> Tensor:
-    return torch.where(norm == 0, 1.0, norm)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from rotvq.errors import UserError
@@ -82,6 +84,15 @@ class FiniteScalarQuantizer(GridQuantizer):
             indices = indices.where(kept, -1)
         zero = 0 * steps.detach().sum()
         return Quantized(channels_at(z_q, self.channel_dim), indices, zero, zero, zero)
+
+    def assigned(self, z: Float[Tensor, "..."], indices: Int64[Tensor, "..."]) -> Quantized:
+        found = super().assigned(z, indices)
+        zero = torch.zeros_like(found.entropy_loss)
+        return replace(found, commitment_loss=zero, codebook_loss=zero)
+
+    def _estimated(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        z, _ = channels_last(z, None, self.dim, self.channel_dim)
+        return channels_at(self.codebook.bound(z) / self.codebook.unit(), self.channel_dim)
 
     def _indices(self, z: Tensor) -> Tensor:
         return self.codebook.index(self.codebook.bound(z))

@@ -68,6 +68,12 @@ class GroupedQuantizer(Composite):
             parts = [quantizer(group, mask) for quantizer, group in self._groups(z)]
         return self._combine(torch.cat([part.z_q for part in parts], self.channel_dim), parts)
 
+    def assigned(self, z: Float[Tensor, "..."], indices: Int64[Tensor, "... l"]) -> Quantized:
+        rows = self._unstack(indices, fewest=len(self.quantizers))
+        pairs = zip(self._groups(z), rows, strict=True)
+        parts = [quantizer.assigned(group, own) for (quantizer, group), own in pairs]
+        return self._combine(torch.cat([part.z_q for part in parts], self.channel_dim), parts)
+
     def encode(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Int64[Tensor, "... l"]:

@@ -35,7 +35,7 @@ class Health(NamedTuple):
 def health(codebook: Codebook | Grid) -> Health:
     """The health of a codebook, which is not modified.
 
-    The codes of a finite scalar quantizer are fixed, so none can die, and their usage is not
+    The codes of a grid (finite scalar or binary) are fixed, so none can die, and their usage is not
     tracked: `perplexity` and `spread` are nan.
     """
     if isinstance(codebook, Grid):

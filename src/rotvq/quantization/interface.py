@@ -27,8 +27,9 @@ class Quantized:
             (eq. 6).
         codebook_loss: mean of (sg[z] − q)² over elements, float32. It has a gradient only where
             the codebook is learned by gradient.
-        entropy_loss: log k − H of the soft use of the codes in this batch, in nats, float32 (see
-            `entropy.entropy_loss`). 0 unless requested, and in evaluation.
+        entropy_loss: log k − H of the soft use of the codes in this batch, in nats, float32; of
+            binary codes E[H(p)] + d log 2 − H(p̄) (see `rotvq.quantization.entropy`). 0 unless
+            requested, and in evaluation.
     """
 
     z_q: Float[Tensor, "..."]
@@ -122,7 +123,7 @@ class Quantizer(nn.Module):
             UserError: as in `forward` and `lookup`.
         """
         q = self.lookup(indices)
-        work = z.float()
+        work = self._estimated(z).float()
         zero = torch.zeros((), device=z.device)
         return Quantized(
             # The difference is 0, so the value is that of the code.
@@ -149,6 +150,10 @@ class Quantizer(nn.Module):
 
     def compared(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """z as it is compared with codes, in its layout: at unit length for cosine codes."""
+        return z
+
+    def _estimated(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """z as the gradient estimator sees it, in its layout."""
         return z
 
     def update_codebook(self) -> None:

@@ -95,8 +95,8 @@ class LookupFreeQuantizer(GridQuantizer):
         shape, dtype, z = z.shape[:-1], z.dtype, z.flatten(0, -2)
         if kept is not None:
             z = z.where(kept.unsqueeze(1), 0.0)
-        z = self.project(z)
         indices = self._indices(z)
+        z = self.project(z)
         codes = self.codebook.codes(indices)
         z_q = self.estimator(z, codes).to(dtype)
         commitment_loss = mean_square(z, codes, kept)
@@ -113,9 +113,11 @@ class LookupFreeQuantizer(GridQuantizer):
     def compared(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return channels_at(self.project(z.movedim(self.channel_dim, -1)), self.channel_dim)
 
+    def _estimated(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return self.compared(z)
+
     def _indices(self, z: Tensor) -> Tensor:
-        """The same with and without `project`, which keeps signs."""
-        return ((z > 0) * self.codebook.stride).sum(-1)
+        return ((self.project(z) > 0) * self.codebook.stride).sum(-1)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, channel_dim={self.channel_dim}"

@@ -12,7 +12,7 @@ from torch import Tensor
 from rotvq.errors import UserError
 from rotvq.names import MetricName
 from rotvq.quantization.estimators import BLOCK
-from rotvq.quantization.tensors import readable
+from rotvq.quantization.tensors import nonzero, norm, readable
 
 Metric = Callable[[Tensor], Tensor]
 """Maps vectors (..., d) to where they are compared by their Euclidean distance."""
@@ -62,13 +62,10 @@ class _Unit(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
-        # Summed in float64, where squares of 1e±38 are safe.
-        wide = x.dtype if x.device.type == "mps" else torch.float64
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
-        norm = norm.clamp_max(torch.finfo(x.dtype).max).to(x.dtype)
-        unit = x / torch.where(norm == 0, 1.0, norm)
-        unit[..., :1] += norm == 0
-        return unit, norm
+        length = norm(x)
+        unit = x / nonzero(length)
+        unit[..., :1] += length == 0
+        return unit, length
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:

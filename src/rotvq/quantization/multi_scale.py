@@ -12,8 +12,7 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from rotvq.errors import UserError
-from rotvq.quantization._composite import Composite, one_step
-from rotvq.quantization.estimators import reflection
+from rotvq.quantization._composite import Composite, check_residual, one_step
 from rotvq.quantization.interface import Quantized
 from rotvq.quantization.processes import drawn
 from rotvq.quantization.quantizer import VectorQuantizer
@@ -63,13 +62,10 @@ class MultiScaleQuantizer(Composite):
         if not isinstance(quantizer, VectorQuantizer) or quantizer.channel_dim != 1:
             raise UserError(
                 "quantizer: expected a VectorQuantizer with channel_dim=1, for maps (b, d, h, w); "
-                f"got a {type(quantizer).__name__} with channel_dim={quantizer.channel_dim}."
+                f"got a {type(quantizer).__name__} with channel_dim="
+                f"{getattr(quantizer, 'channel_dim', None)}."
             )
-        if quantizer.estimator is reflection:
-            raise UserError(
-                "estimator: expected one whose value is the code, because the next scale codes the "
-                "residual; got the reflection. Use the rotation."
-            )
+        check_residual(quantizer, dropout)
         if quantizer.codebook.metric != "euclidean":
             raise UserError(
                 "metric: expected euclidean, because the residuals of later scales are shorter; "
@@ -80,8 +76,6 @@ class MultiScaleQuantizer(Composite):
                 f"scales: expected increasing integers below {LARGEST:,}, each a multiple of the "
                 f"one before, such as 1, 2, 4, 8; got {scales}."
             )
-        if not 0 <= dropout <= 1:
-            raise UserError(f"dropout: expected 0 to 1; got {dropout}.")
         sides = [finer // scale for scale, finer in pairwise(scales)]
         super().__init__([*(_wider(quantizer, side**2) for side in sides), quantizer])
         self.scales, self.dim, self.dropout = tuple(scales), quantizer.dim, dropout
@@ -185,9 +179,9 @@ class MultiScaleQuantizer(Composite):
         """The map of tokens of one scale."""
         return self.gathered(indices[..., level], level)
 
-    def gathered(self, spread: Shaped[Tensor, "*b h w"], level: int) -> Shaped[Tensor, "*b r c"]:
+    def gathered(self, values: Shaped[Tensor, "*b h w"], level: int) -> Shaped[Tensor, "*b r c"]:
         """The map of one scale, from values at the positions of its tokens."""
-        return gathered(spread, self.scales[level], self.scales[-1])
+        return gathered(values, self.scales[level], self.scales[-1])
 
     def placed(
         self, small: Shaped[Tensor, "*b r c"], grid: tuple[int, int], level: int, fill: float = -1

@@ -113,6 +113,8 @@ class VectorQuantizer(Quantizer):
         if kept is not None:
             z = z.where(kept.unsqueeze(1), 0.0)
         z = self.codebook.project(z)
+        if self.training:
+            _refuse_transforms()
         accumulates = self.training and not self._recomputed()
         if accumulates:
             self.codebook.prepare(z, kept)
@@ -160,6 +162,9 @@ class VectorQuantizer(Quantizer):
     def compared(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return channels_at(self.codebook.project(z.movedim(self.channel_dim, -1)), self.channel_dim)
 
+    def _estimated(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return self.compared(z)
+
     def initialize_codebook(
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> None:
@@ -179,14 +184,8 @@ class VectorQuantizer(Quantizer):
         """Whether this forward pass is the second one of activation checkpointing.
 
         Raises:
-            UserError: training is not possible here.
+            UserError: it is, and the codes of the first one are gone.
         """
-        if transformed():
-            raise UserError(
-                "torch.func: expected a quantizer in evaluation mode, because training changes the "
-                "codebook in place; got one in training mode. Call eval() on it: gradients still "
-                "flow."
-            )
         # A second forward pass runs inside a backward pass.
         again = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
         if again and not self.defer_update:
@@ -210,3 +209,16 @@ class VectorQuantizer(Quantizer):
     def extra_repr(self) -> str:
         estimator = getattr(self.estimator, "__name__", self.estimator)
         return f"estimator={estimator}, channel_dim={self.channel_dim}"
+
+
+def _refuse_transforms() -> None:
+    """Refuse training under `torch.func`.
+
+    Raises:
+        UserError: this is such a transform.
+    """
+    if transformed():
+        raise UserError(
+            "torch.func: expected a quantizer in evaluation mode, because training changes the "
+            "codebook in place; got one in training mode. Call eval() on it: gradients still flow."
+        )

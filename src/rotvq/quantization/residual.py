@@ -10,8 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from rotvq.errors import UserError
-from rotvq.quantization._composite import Composite, one_step
-from rotvq.quantization.estimators import reflection
+from rotvq.quantization._composite import Composite, check_residual, one_step
 from rotvq.quantization.interface import Quantized
 from rotvq.quantization.processes import drawn
 from rotvq.quantization.quantizer import VectorQuantizer
@@ -53,19 +52,13 @@ class ResidualQuantizer(Composite):
                     f"a {type(quantizer).__name__}. GroupedQuantizer takes any kind; instead of "
                     "several FiniteScalarQuantizers, use one with more levels."
                 )
-            if quantizer.estimator is reflection:
-                raise UserError(
-                    "estimator: expected one whose value is the code, because the next level codes "
-                    "the residual; got the reflection. Use the rotation."
-                )
+            check_residual(quantizer, dropout)
         super().__init__(quantizers)
         if len(set(self._dims())) > 1:
             raise UserError(
                 f"quantizers: expected the same dim in all of them; got {self._dims()}. Each level "
                 "codes all channels; to split the channels, use GroupedQuantizer."
             )
-        if not 0 <= dropout <= 1:
-            raise UserError(f"dropout: expected 0 to 1; got {dropout}.")
         self.dim = quantizers[0].dim
         self.dropout = dropout
 
@@ -103,14 +96,13 @@ class ResidualQuantizer(Composite):
             number: of levels, from the first; None for all.
         """
         channels_last(z, mask, self.dim, self.channel_dim)
+        dtype = z.dtype
         if mask is not None:
             z = z.where(mask.unsqueeze(self.channel_dim), 0.0)
         residual = _at_least_float32(z)
         parts, codes = [], []
         with one_step(self):
-            for quantizer, kept in list(zip(self._each(), self._masks(z, mask), strict=True))[
-                :number
-            ]:
+            for quantizer, kept in zip(self._each()[:number], self._masks(z, mask), strict=False):
                 parts.append(quantizer(residual, kept))
                 codes.append(parts[-1].z_q.detach().float())
                 residual = residual - codes[-1]
@@ -118,7 +110,7 @@ class ResidualQuantizer(Composite):
         z_q = estimator(
             z.movedim(self.channel_dim, -1), _added(codes).movedim(self.channel_dim, -1)
         )
-        return channels_at(z_q, self.channel_dim), parts
+        return channels_at(z_q.to(dtype), self.channel_dim), parts
 
     def _masks(self, z: Tensor, mask: Tensor | None) -> list[Tensor | None]:
         """The vectors that each level codes; None for all."""

@@ -29,12 +29,12 @@ def spread(
     return small
 
 
-def gathered(spread: Shaped[Tensor, "*b h w"], scale: int, last: int) -> Shaped[Tensor, "*b r c"]:
+def gathered(values: Shaped[Tensor, "*b h w"], scale: int, last: int) -> Shaped[Tensor, "*b r c"]:
     """The values of a map, from the positions of its tokens in the grid."""
     for dim in (-2, -1):
-        cell = torch.arange(cells(spread.shape[dim], scale, last), device=spread.device)
-        spread = spread.index_select(dim, cell * last // scale)
-    return spread
+        cell = torch.arange(cells(values.shape[dim], scale, last), device=values.device)
+        values = values.index_select(dim, cell * last // scale)
+    return values
 
 
 def positions(like: Tensor, scale: int, last: int) -> Bool[Tensor, "h w"]:

@@ -1,7 +1,7 @@
 """Nearest codes by Euclidean distance (eq. 2), without an n×k matrix.
 
 argmin_j ‖z − e_j‖² = argmin_j ½‖e_j‖² − z·e_j, so a block of vectors costs one matrix product. To
-keep it accurate in float32, vectors and codes are centred on the mean of the codebook μ (a common
+keep it accurate in float32, vectors and codes are centered on the mean of the codebook μ (a common
 offset would cancel most digits) and scaled so that nothing overflows.
 
 Guarantee, with ε = 2⁻²³ in float32: the squared distance to the returned code exceeds the least one
@@ -55,24 +55,24 @@ def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, "
     kernels = kernels_for(z)
     with torch.autocast(device_type=z.device.type, enabled=False):
         e = e.to(work)
-        centre = e.mean(0)
+        center = e.mean(0)
         # Scores are divided by the reach of the codebook, so that ½‖e‖² does not overflow.
-        reach = torch.maximum(e.amax(0) - centre, centre - e.amin(0)).max()
+        reach = torch.maximum(e.amax(0) - center, center - e.amin(0)).max()
         reach = reach.clamp_min(torch.finfo(work).tiny)
         if kernels is not None:
-            e = (e - centre) / reach
-            return kernels.search(z.to(work) - centre, e, reach * 0.5 * e.square().sum(1))
+            e = (e - center) / reach
+            return kernels.search(z.to(work) - center, e, reach * 0.5 * e.square().sum(1))
         least = torch.full_like(z[:, 0], torch.inf, dtype=work)
         index = torch.zeros_like(least, dtype=torch.int64)
         for start in range(0, len(e), codes):
-            part = (e[start : start + codes] - centre) / reach
+            part = (e[start : start + codes] - center) / reach
             offset = reach * 0.5 * part.square().sum(1)
             find = search(part, offset)
             if codes == len(e):
-                return torch.cat([find(b.to(work) - centre) for b in blocks])
+                return torch.cat([find(b.to(work) - center) for b in blocks])
             places, scores = [], []
             for b in blocks:
-                b = b.to(work) - centre
+                b = b.to(work) - center
                 places.append(find(b))
                 scores.append(offset[places[-1]] - (b * part[places[-1]]).sum(1))
             score, place = torch.cat(scores), torch.cat(places)

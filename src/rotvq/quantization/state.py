@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from rotvq.errors import UserError
 from rotvq.names import MetricName
-from rotvq.quantization._storage import UnitStorage
+from rotvq.quantization._storage import UnitStorage, adopt_unit
 from rotvq.quantization.metrics import metric_named
 from rotvq.quantization.restart import Restart
 from rotvq.quantization.statistics import sum_dtype
@@ -185,6 +185,8 @@ class CodebookState(nn.Module):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         state, prefix = args[:2]
+        if self.metric == "cosine":
+            adopt_unit(state, prefix, self.storage.key)
         codes = state.get(prefix + self.storage.key)
         flag = f"{prefix}initialized"
         if codes is None or codes.shape != self.embed_sum.shape:

@@ -101,6 +101,21 @@ def whole_precision(like: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False)
 
 
+def norm(x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n 1"]:
+    """‖x‖, summed in float64, where squares of 1e±38 are safe.
+
+    Beyond the range of x's dtype it is the largest value: x / ‖x‖ is then too long, but finite.
+    """
+    wide = x.dtype if x.device.type == "mps" else torch.float64
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
+    return length.clamp_max(torch.finfo(x.dtype).max).to(x.dtype)
+
+
+def nonzero(lengths: Float[Tensor, "*n 1"]) -> Float[Tensor, "*n 1"]:
+    """Lengths to divide by: 1 for 0."""
+    return torch.where(lengths == 0, 1.0, lengths)
+
+
 def readable() -> bool:
     """Whether code may branch on tensor values: not in a graph, nor under `torch.func`."""
     return not (torch.compiler.is_compiling() or exporting() or transformed())

@@ -88,7 +88,8 @@ class EMA(Update):
     `codebook.embeddings`, or loaded without counts) are kept instead: the first step takes N = n
     (the mean of n for a code without vectors), so that γ means γ from the first step on. They are
     recognized by an element outside the ±1/k of the uniform start; for smaller codes, or for a
-    weight of your own, use `Codebook.set_codes`. Codes overwritten later keep their N.
+    weight of your own, use `Codebook.set_codes`. Codes overwritten later keep their N. Cosine codes
+    start at unit length, so they count as written from outside: use `init="data"` with them.
 
     Args:
         decay: γ in the first step, in [0, 1).

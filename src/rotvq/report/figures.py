@@ -58,7 +58,7 @@ def panels(runs: Sequence[RunRecord]) -> tuple[Panel, ...]:
 
 
 def curves(runs: Sequence[RunRecord]) -> bytes:
-    """Panels over epochs or training time, one colour per run, as PNG."""
+    """Panels over epochs or training time, one color per run, as PNG."""
     shown = panels(runs)
     rows = min(2, len(shown))
     with style.look():
@@ -97,14 +97,14 @@ def usage(runs: Sequence[RunRecord]) -> bytes:
         for track, ((n, run), share) in enumerate(zip(evaluated, shares, strict=True)):
             size, used = len(share), int((share > 0).sum())
             edges = np.arange(used + 1)
-            handles.append(axes.stairs(share[:used], edges, baseline=low, color=style.colour(n)))
+            handles.append(axes.stairs(share[:used], edges, baseline=low, color=style.color(n)))
             if len(shares) == 1:
                 axes.stairs(
-                    share[:used], edges, baseline=low, fill=True, color=style.colour(n), alpha=0.25
+                    share[:used], edges, baseline=low, fill=True, color=style.color(n), alpha=0.25
                 )
             y = low / step ** (track + 1)
             axes.plot(
-                [used, size], [y, y], color=style.colour(n), linewidth=4, solid_capstyle="butt"
+                [used, size], [y, y], color=style.color(n), linewidth=4, solid_capstyle="butt"
             )
             dead = f"{size - used} of {size} codes dead ({100 * (1 - used / size):.1f} %)"
             labels.append(f"{style.shorten(run.label, LEGEND_LENGTH)}: {dead}")
@@ -131,14 +131,12 @@ def cluster_sizes(run: RunRecord) -> bytes | None:
         figure = Figure(figsize=(style.WIDTH, 3.2), layout="constrained")
         sizes, dead = figure.subplots(1, 2)
         for bottom, top, alpha in ((low, high, 0.2), (quarter, upper, 0.35)):
-            sizes.fill_between(
-                numbers, bottom, top, color=style.colour(0), alpha=alpha, linewidth=0
-            )
-        sizes.plot(numbers, median, color=style.colour(0))
+            sizes.fill_between(numbers, bottom, top, color=style.color(0), alpha=alpha, linewidth=0)
+        sizes.plot(numbers, median, color=style.color(0))
         sizes.set_title("Cluster sizes (training)")
         sizes.set_ylabel("fraction of the mean")
         sizes.set_ylim(bottom=0)
-        dead.plot(numbers, [seen["dead"] for _, seen in known], color=style.colour(0))
+        dead.plot(numbers, [seen["dead"] for _, seen in known], color=style.color(0))
         dead.set_title("Dead codes (training)")
         dead.set_ylabel("codes")
         dead.set_ylim(0, max(1.05 * max(seen["dead"] for _, seen in known), 1))
@@ -159,12 +157,12 @@ def _is_health(codebook: Mapping[str, Any]) -> bool:
 
 
 def draw_panel(
-    axes: Axes, panel: Panel, runs: Sequence[RunRecord], colours: Sequence[str] = ()
+    axes: Axes, panel: Panel, runs: Sequence[RunRecord], colors: Sequence[str] = ()
 ) -> None:
-    """One curve per run, each in its colour or the one given: test solid, training dashed."""
+    """One curve per run, each in its color or the one given: test solid, training dashed."""
     drawn = False
     for n, run in enumerate(runs):
-        colour, marker = (colours[n], "None") if colours else (style.colour(n), style.marker(n))
+        color, marker = (colors[n], "None") if colors else (style.color(n), style.marker(n))
         at = _minutes(run) if panel.over_time else [float(e.number) for e in run.epochs]
         places = list(zip(at, run.epochs, strict=True))
         # Not every epoch has a test pass.
@@ -176,7 +174,7 @@ def draw_panel(
             values = [_drawable(metrics.get(panel.metric), panel) for _, metrics in measured]
             drawn |= not all(math.isnan(value) for value in values)
             mark = marker if len(values) > 1 else "o"
-            axes.plot([x for x, _ in measured], values, line, color=colour, marker=mark)
+            axes.plot([x for x, _ in measured], values, line, color=color, marker=mark)
     axes.set_title(panel.title)
     axes.set_ylabel(panel.unit)
     axes.set_xlabel("minutes of training" if panel.over_time else "epoch")
@@ -207,7 +205,7 @@ def _drawable(value: float | None, panel: Panel) -> float:
 
 def _curve_legend(runs: Sequence[RunRecord]) -> tuple[list[Line2D], list[str]]:
     handles = [
-        Line2D([], [], color=style.colour(n), marker=style.marker(n)) for n in range(len(runs))
+        Line2D([], [], color=style.color(n), marker=style.marker(n)) for n in range(len(runs))
     ]
     labels = [style.shorten(run.label, LEGEND_LENGTH) for run in runs]
     handles += [Line2D([], [], color="black", linestyle=line) for line in ("-", "--")]

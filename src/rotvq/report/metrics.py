@@ -173,7 +173,12 @@ METRICS = (
     Metric("Parameters", _sized("parameters"), _decimals(0), min, "Parameters"),
     Metric("Training minutes", _minutes, _decimals(1), min, "Minutes"),
     Metric("Training images/s (mean over epochs)", _speed, _decimals(0), max),
-    Metric("Dead codes (used less than 3 % of the mean)", _at_the_end("dead"), _decimals(0), min),
+    Metric(
+        "Dead codes (used less than the restart threshold, or 3 % of the mean)",
+        _at_the_end("dead"),
+        _decimals(0),
+        min,
+    ),
     Metric(
         "Training steps that the longest-idle code has been unused",
         _at_the_end("oldest"),

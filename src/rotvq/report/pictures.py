@@ -57,9 +57,9 @@ def several_runs(
     entries = []
     for n, (run, label) in enumerate(zip(runs, labels, strict=True)):
         if run.pictures:
-            entries.append((label, tiles.last_pairs(run), style.colour(n)))
+            entries.append((label, tiles.last_pairs(run), style.color(n)))
             if (found := tiles.best_searched(run)) and len(runs) <= MOST_SEARCHED:
-                entries.append((f"{label}, effort {found[0]}", found[1], style.colour(n)))
+                entries.append((f"{label}, effort {found[0]}", found[1], style.color(n)))
     pictures = []
     for n, blocks in enumerate(tiles.grouped(entries), start=1):
         blocks = blocks[:1] if first else blocks
@@ -144,7 +144,8 @@ def health(run: RunRecord) -> tuple[Picture, ...]:
     alt = "Quantiles of the cluster sizes after each epoch, relative to the mean, and dead codes."
     caption = (
         "How evenly training uses the codes. Left: cluster sizes relative to their mean; line: "
-        "median, bands: half and 90 % of the codes. Right: codes used less than 3 % of the mean."
+        "median, bands: half and 90 % of the codes. Right: codes used less than the restart "
+        "threshold, or 3 % of the mean."
     )
     return (_plot("cluster_sizes.png", png, alt, caption),)
 

@@ -1,4 +1,4 @@
-"""The look of every figure: colours safe for colour-blind readers, sizes fit for print."""
+"""The look of every figure: colors safe for color-blind readers, sizes fit for print."""
 
 import warnings
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from rotvq.text import printable
 
 # Okabe and Ito, "Color Universal Design" (2008); yellow last, as it is faint on white.
-COLOURS = (
+COLORS = (
     "#0072B2",  # blue
     "#D55E00",  # vermilion
     "#009E73",  # bluish green
@@ -58,14 +58,14 @@ def look() -> AbstractContextManager[None]:
     return matplotlib.rc_context(_RC)
 
 
-def colour(run: int) -> str:
-    """The colour of the run at this position in the report."""
-    return COLOURS[run % len(COLOURS)]
+def color(run: int) -> str:
+    """The color of the run at this position in the report."""
+    return COLORS[run % len(COLORS)]
 
 
 def marker(run: int) -> str:
     """The marker of the run at this position: none for the first eight."""
-    return MARKERS[run // len(COLOURS) % len(MARKERS)]
+    return MARKERS[run // len(COLORS) % len(MARKERS)]
 
 
 def plain(text: str) -> str:

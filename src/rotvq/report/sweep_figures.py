@@ -22,7 +22,7 @@ _PLOTTED = {
     "Usage, codes used / K": "usage of the codes",
     "Bits per token under the prior": "bits per token",
 }
-_BEST, _WORST, _DOTS, _OTHERS = style.colour(2), style.colour(1), style.colour(0), "#bcbcbc"
+_BEST, _WORST, _DOTS, _OTHERS = style.color(2), style.color(1), style.color(0), "#bcbcbc"
 
 
 def over_parameters(
@@ -96,15 +96,15 @@ def _draw(axes: Axes, texts: Sequence[str], values: Sequence[float]) -> None:
 def curves(runs: Sequence[RunRecord]) -> bytes:
     """The curves of all runs in gray but for the first, which is the best, and the last."""
     panels = PRIOR_PANELS if runs[0].is_prior else PANELS[:4]
-    colours = [_OTHERS] * (len(runs) - 2)
+    colors = [_OTHERS] * (len(runs) - 2)
     with style.look():
         rows = -(-len(panels) // 2)
         figure = Figure(figsize=(style.WIDTH, 2.9 * rows), layout="constrained")
         grid = figure.subplots(rows, min(2, len(panels)), squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=True):
             # The best is drawn last, above the others.
-            draw_panel(axes, panel._replace(train=False), runs[::-1], [_WORST, *colours, _BEST])
-        handles = [Line2D([], [], color=colour) for colour in (_BEST, _WORST, _OTHERS)]
+            draw_panel(axes, panel._replace(train=False), runs[::-1], [_WORST, *colors, _BEST])
+        handles = [Line2D([], [], color=color) for color in (_BEST, _WORST, _OTHERS)]
         names = [style.shorten(run.label, 40) for run in (runs[0], runs[-1])]
         labels = [f"best: {names[0]}", f"worst: {names[1]}", "the others"]
         style.legend(figure, handles, labels)

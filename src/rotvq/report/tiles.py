@@ -36,11 +36,11 @@ class Pairs(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A labelled row of tiles, with the colour of its run where there are several."""
+    """A labeled row of tiles, with the color of its run where there are several."""
 
     label: str
     tiles: Tiles
-    colour: str | None = None
+    color: str | None = None
 
 
 class Drawn(NamedTuple):
@@ -148,16 +148,16 @@ def grouped(entries: Sequence[tuple[str, Pairs, str]]) -> list[list[list[Row]]]:
     A picture is a list of blocks; a block is the originals and then a row for each entry.
 
     Args:
-        entries: label, pictures and colour of each.
+        entries: label, pictures and color of each.
     """
     pictures: list[list[list[Row]]] = []
-    for label, pairs, colour in entries:
+    for label, pairs, color in entries:
         blocks = next((p for p in pictures if _same_originals(p, pairs.originals)), None)
         if blocks is None:
             blocks = [[Row("original", tiles)] for tiles in pairs.originals]
             pictures.append(blocks)
         for block, tiles in zip(blocks, pairs.reconstructions, strict=True):
-            block.append(Row(label, tiles, colour))
+            block.append(Row(label, tiles, color))
     return pictures
 
 
@@ -169,7 +169,7 @@ def progress_rows(run: RunRecord) -> list[Row]:
 
 
 def draw(blocks: Sequence[Sequence[Row]]) -> Drawn:
-    """Blocks of labelled rows as PNG, tiles enlarged without smoothing."""
+    """Blocks of labeled rows as PNG, tiles enlarged without smoothing."""
     columns, height, width, _ = blocks[0][0].tiles.shape
     scale = max(1, min(4, TARGET_WIDTH // (columns * width)))
     font = ImageFont.truetype(style.font_file(), FONT_SIZE)
@@ -192,8 +192,8 @@ def draw(blocks: Sequence[Sequence[Row]]) -> Drawn:
     y = MARGIN
     for block, texts in zip(blocks, labels, strict=True):
         for row, text in zip(block, texts, strict=True):
-            if row.colour:
-                pen.rectangle((MARGIN, y, MARGIN + 3, y + pitch - GAP - 1), fill=row.colour)
+            if row.color:
+                pen.rectangle((MARGIN, y, MARGIN + 3, y + pitch - GAP - 1), fill=row.color)
             middle = (MARGIN + 10, y + (pitch - GAP) / 2)
             pen.multiline_text(middle, text, fill="black", font=font, anchor="lm")
             for column, tile in enumerate(row.tiles):

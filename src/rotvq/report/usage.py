@@ -44,7 +44,7 @@ def draw(grids: Sequence[NDArray[np.int64]], size: int, titles: Sequence[str]) -
         used = np.sort(count[count > 0])[::-1]
         share = used / used.sum()
         perplexity = np.exp(-(share * np.log(share)).sum())
-        right.stairs(used, np.arange(len(used) + 1), fill=True, color=style.colour(0))
+        right.stairs(used, np.arange(len(used) + 1), fill=True, color=style.color(0))
         codes = f"{len(used):,} of {size:,} codes"
         right.set_title(f"{grid.size:,} tokens, {codes}, perplexity {perplexity:,.0f}")
         right.set_xlim(0, widest)

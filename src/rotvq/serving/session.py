@@ -219,10 +219,10 @@ def _followed(error: ErrorFunction, steps: int, step: Callable[[float], object])
 
 def _principal(e: NDArray[np.float32]) -> NDArray[np.float32]:
     """The first two principal components (k, 2), scaled to [0, 1]."""
-    centred = e - e.mean(0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    centered = e - e.mean(0)
+    _, _, directions = np.linalg.svd(centered, full_matrices=False)
     places = np.zeros((len(e), 2), np.float32)
-    found = centred @ directions[:2].T
+    found = centered @ directions[:2].T
     places[:, : found.shape[1]] = found
     low, high = places.min(0), places.max(0)
     return (places - low) / np.where(high > low, high - low, 1)

@@ -27,15 +27,15 @@ _APART = 0.17
 """Half the distance between two marks of a row, which is 1 high."""
 
 
-def filled(colour: int) -> Look:
+def filled(color: int) -> Look:
     """A large filled circle."""
-    return {"color": style.colour(colour), "linestyle": "", "markersize": LARGE, "marker": "o"}
+    return {"color": style.color(color), "linestyle": "", "markersize": LARGE, "marker": "o"}
 
 
-def hollow(colour: int) -> Look:
+def hollow(color: int) -> Look:
     """A large hollow diamond."""
     face = {"markerfacecolor": "white", "markeredgewidth": 1.5}
-    return {**filled(colour), "marker": "D", **face}
+    return {**filled(color), "marker": "D", **face}
 
 
 class Panel(NamedTuple):
@@ -57,7 +57,7 @@ class Group(NamedTuple):
 
 
 def draw_rows(axes: Axes, rows: Mapping[str, Sequence[Group]]) -> None:
-    """A labelled row of marks per entry, the first on top: the mean large, each seed faint.
+    """A labeled row of marks per entry, the first on top: the mean large, each seed faint.
 
     A bar shows the range of the seeds.
     """

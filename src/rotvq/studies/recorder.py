@@ -97,7 +97,7 @@ def gradient_norms(model: VQVAE, images: UInt8[Tensor, "b c h w"], beta: float) 
         beta: weight of the commitment loss.
     """
     with evaluating(model), torch.enable_grad():
-        loss = model(normalized(images)).loss(beta)
+        loss = model(normalized(images.to(device_of(model)))).loss(beta)
         parameters = dict(model.named_parameters())
         gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return {

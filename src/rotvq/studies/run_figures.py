@@ -33,13 +33,13 @@ from rotvq.studies.results import Result, read_norms
 
 Matrix = NDArray[np.float64]
 
-BATCHES: Look = {"color": style.colour(1), "linestyle": ":", "marker": "^"}
+BATCHES: Look = {"color": style.color(1), "linestyle": ":", "marker": "^"}
 """The look of a mean over training batches."""
 
 ZERO = "#e4e4e4"
-"""The colour of a gradient of zero."""
+"""The color of a gradient of zero."""
 
-_COLOURS = "viridis"
+_COLORS = "viridis"
 # Without viridis's palest tenth, which is faint on white.
 _USES = ListedColormap(colormaps["viridis_r"](np.linspace(0.1, 1, 256)), "uses")
 _DEAD: Look = {
@@ -71,7 +71,7 @@ def curves(name: str, result: Result) -> Picture:
         mark = "" if len(epochs) > 1 else BATCHES["marker"]
         places[3].plot([e.number for e in epochs], batches, **{**BATCHES, "marker": mark})
         corner.axis("off")
-        blue = {"color": style.colour(0)}
+        blue = {"color": style.color(0)}
         looks: dict[str, Look] = {
             "test": {**blue, "linestyle": "-"},
             "train": {**blue, "linestyle": "--"},
@@ -134,7 +134,7 @@ def reconstructions(name: str, result: Result, epochs: Mapping[int, int] | None 
 
 
 def codebook_maps(name: str, result: Result) -> Picture:
-    """Figures 6 to 8: t-SNE of the codebook after some epochs, codes coloured by their usage.
+    """Figures 6 to 8: t-SNE of the codebook after some epochs, codes colored by their usage.
 
     Args:
         name: of the picture.
@@ -145,14 +145,14 @@ def codebook_maps(name: str, result: Result) -> Picture:
     norm = _log_norm(100 * np.concatenate(shares))
     with style.look():
         some_dead = any((share == 0).any() for share in shares)
-        # Square panels, as high as the colour bar.
+        # Square panels, as high as the color bar.
         figure = Figure(figsize=(style.WIDTH, 3.22 + 0.26 * some_dead), layout="constrained")
         places = figure.subplots(1, len(epochs), squeeze=False)[0]
         for axes, epoch, share in zip(places, epochs, shares, strict=True):
             _map(axes, np.array(epoch["points"]), 100 * share, norm)
             dead = int(np.count_nonzero(share == 0))
             axes.set_title(f"Epoch {epoch['epoch']}: {dead} of {len(share)} codes dead")
-        _colour_bar(figure, places, ScalarMappable(norm, _USES), "share of the tokens (%)")
+        _color_bar(figure, places, ScalarMappable(norm, _USES), "share of the tokens (%)")
         if some_dead:
             mark = Line2D([], [], **{**_DEAD, "markersize": 5})
             style.legend(figure, [mark], ["dead: no token of the test images uses the code"])
@@ -160,10 +160,10 @@ def codebook_maps(name: str, result: Result) -> Picture:
     return plot(
         name,
         png,
-        "t-SNE of the codebook at three epochs, each code coloured by its usage; crosses: dead.",
+        "t-SNE of the codebook at three epochs, each code colored by its usage; crosses: dead.",
         "t-SNE of the codes with the paper's parameters (perplexity 30, learning rate 200, 1000 "
         "iterations), fitted separately for each panel, so positions cannot be compared across "
-        "panels. Colour: share of the tokens of 1,024 test images; dead codes are used by none.",
+        "panels. Color: share of the tokens of 1,024 test images; dead codes are used by none.",
     )
 
 
@@ -193,7 +193,7 @@ def gradient_flow(name: str, result: Result) -> Picture:
                 axes.axhline(border, color="white", linewidth=3)
         places[0].set_yticks(range(len(layers)), [style.plain(layer) for layer in layers])
         places[0].set_ylabel("layer, in the order of the forward pass")
-        _colour_bar(figure, places, ScalarMappable(norm, _COLOURS), "gradient norm")
+        _color_bar(figure, places, ScalarMappable(norm, _COLORS), "gradient norm")
         if any((values == 0).any() for values in sides.values()):
             style.legend(figure, [Patch(color=ZERO)], ["gradient of zero"])
         png = style.png(figure)
@@ -251,7 +251,7 @@ def _heatmap(axes: Axes, values: Matrix, epochs: range, norm: LogNorm) -> None:
     rows = np.arange(len(values) + 1) - 0.5
     axes.pcolormesh(columns, rows, np.where(values == 0, 1.0, np.nan), cmap=ListedColormap([ZERO]))
     axes.pcolormesh(
-        columns, rows, np.ma.masked_where(~(values > 0), values), norm=norm, cmap=_COLOURS
+        columns, rows, np.ma.masked_where(~(values > 0), values), norm=norm, cmap=_COLORS
     )
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_xlabel("epoch")
@@ -275,9 +275,7 @@ def _log_norm(values: Matrix) -> LogNorm:
     return LogNorm(low, high) if high > low else LogNorm(low / 2, high * 2)
 
 
-def _colour_bar(
-    figure: Figure, places: Sequence[Axes], colours: ScalarMappable, label: str
-) -> None:
-    bar = figure.colorbar(colours, ax=places, label=label, pad=0.015)
+def _color_bar(figure: Figure, places: Sequence[Axes], colors: ScalarMappable, label: str) -> None:
+    bar = figure.colorbar(colors, ax=places, label=label, pad=0.015)
     style.log_ticks(bar.ax.yaxis, (1, 3))
     bar.outline.set_visible(False)

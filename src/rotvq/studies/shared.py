@@ -18,7 +18,7 @@ from rotvq.evaluation.classifier_metrics import Reference, originals
 from rotvq.evaluation.rate_distortion import variances
 from rotvq.studies.classifier import obtain
 from rotvq.training.callbacks import Callback
-from rotvq.training.environment import accelerator
+from rotvq.training.environment import default_device
 from rotvq.training.images import on_device
 
 CLASSIFIER = "classifier"
@@ -44,7 +44,7 @@ class Shared:
     @cached_property
     def device(self) -> torch.device:
         """The device to measure on."""
-        return accelerator()
+        return default_device()
 
     @cached_property
     def images(self) -> UInt8[Tensor, "n c h w"]:

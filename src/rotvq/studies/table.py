@@ -75,6 +75,6 @@ def spread(values: Sequence[float], text: Callable[[float], str]) -> str:
     return f"{text(fmean(finite))} ± {text(stdev(finite))}"
 
 
-def labelled(label: str, runs: Sequence[Result]) -> list[tuple[str, Result]]:
+def labeled(label: str, runs: Sequence[Result]) -> list[tuple[str, Result]]:
     """Each run with its label, which names the seed where there are several."""
     return [(label if len(runs) == 1 else f"{label}, seed {r.run.seed}", r) for r in runs]

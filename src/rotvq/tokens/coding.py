@@ -91,6 +91,24 @@ def is_of(model: VQVAE, tokens: Codec) -> bool:
     return tokens == codec(model, min(shape[-1], most) if shape and most > 1 else None)
 
 
+def check_model(model: VQVAE, tokens: Codec, name: str = "model") -> None:
+    """Check that tokens come from a model.
+
+    Args:
+        model: the model.
+        tokens: what the tokens mean.
+        name: what the error calls the model.
+
+    Raises:
+        UserError: they come from another one.
+    """
+    if not is_of(model, tokens):
+        raise UserError(
+            f"{name}: expected the model of these tokens ({tokens.model}); got model "
+            f"{fingerprint(model)}. Pass the model that encoded them, or encode the images again."
+        )
+
+
 @torch.no_grad()
 def encode(
     model: VQVAE,
@@ -250,11 +268,7 @@ def decode(
             size below 1.
     """
     _check_batch_size(batch_size)
-    if not is_of(model, tokens.codec):
-        raise UserError(
-            f"tokens: expected tokens of this model ({fingerprint(model)}); got tokens of model "
-            f"{tokens.codec.model}. Decode them with that model, or encode the images again."
-        )
+    check_model(model, tokens.codec)
     with evaluating(model):
         for these, indices in tokens.batches(batch_size, PIXELS):
             indices = first_levels(model.quantizer, indices, levels)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,13 @@ class Shards:
 
 
 def recipe(
-    codec: Codec, effort: int, images: int, source: str, shard_size: int, suffix: str
+    codec: Codec,
+    effort: int,
+    images: int,
+    source: str,
+    shard_size: int,
+    suffix: str,
+    classes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Everything that determines the content of the shards.
 
@@ -81,6 +87,7 @@ def recipe(
         source: fingerprint of the source.
         shard_size: maximum number of images in a shard.
         suffix: suffix of the files.
+        classes: names of the classes by label; empty if they have none.
 
     Raises:
         UserError: the shard size is below 1, or no token file has this suffix.
@@ -100,6 +107,7 @@ def recipe(
         "source": source,
         "shard_size": shard_size,
         "suffix": suffix,
+        **({"classes": [*classes]} if classes else {}),
     }
 
 

@@ -84,8 +84,9 @@ def _levels(evaluation: Evaluation) -> list[str]:
 
 def _training(run: RunRecord) -> list[str]:
     config = asdict(read_config(run.path))
-    for group, name in (("data", "source"), ("training", "perceptual")):
-        config[group].pop(name, None)  # may be a private path
+    private = (("data", "source"), ("training", "perceptual"), ("training", "init_from"))
+    for group, name in private:  # may be paths of this machine
+        config[group].pop(name, None)
     parameters = lookup(run.run, "model.parameters")
     size = f"{parameters:,}" if isinstance(parameters, int) else "?"
     text = yaml.safe_dump(_on_one_line(config), sort_keys=False, width=2**20)

@@ -62,7 +62,8 @@ def warning(history: Sequence[Mapping[str, Any]], config: Config) -> str | None:
         return None
     options = config.quantizer
     size = options.codebook_size
-    each = " per codebook" if options.residual * options.groups > 1 else ""
+    several = options.residual * options.groups > 1 or options.scales
+    each = " per codebook" if several else ""
     settings = " ".join(f"--{name} {value}" for name, value in advised(config).items())
     remedy = f"Start again with {settings}." if settings else "No other option is known to help."
     return (

@@ -25,7 +25,7 @@ class DataConfig:
         size: side in pixels, or HEIGHTxWIDTH, to resize and crop to; null keeps the original size.
         train_images: number of training images, spread evenly over the split; null for all.
         test_images: number of test images, spread evenly over the split; null for all.
-        crops: "centre" crops training images once; "random" crops them anew in every epoch.
+        crops: "center" crops training images once; "random" crops them anew in every epoch.
         random_flip: flip each training image horizontally with probability 1/2, anew in every
             epoch.
         validation: number of training images to hold out and test on during training.
@@ -36,7 +36,7 @@ class DataConfig:
     size: int | str | None = None
     train_images: int | None = None
     test_images: int | None = None
-    crops: Literal["centre", "random"] = "centre"
+    crops: Literal["center", "random"] = "center"
     random_flip: bool = False
     validation: int = 0
     bits: int | None = None
@@ -98,8 +98,9 @@ class QuantizerConfig:
         metric: "euclidean", or "cosine" for codes and vectors of unit length.
         codes: "learned"; or binary, one bit per channel: "lookup_free" codes of ±1 (LFQ) or
             "spherical" codes of unit length (BSQ).
-        levels: levels of finite scalar quantization, such as "8,5,5,5", instead of a learned
-            codebook.
+        levels: levels of each channel of finite scalar quantization (FSQ), such as "8,5,5,5",
+            instead of a learned codebook; codebook_size is their product, and model.dim their
+            number, for each group.
         residual: number of levels of residual quantization; each level quantizes what the previous
             ones left over.
         scales: maps of increasing resolution, each of which quantizes the residual of those before
@@ -231,10 +232,10 @@ class TrainingConfig(LossConfig, OptimizationConfig):
 
     Args:
         effort: search for the training tokens with this effort, 0 to 9, to fine-tune a model for
-            encoding with effort; 0 trains on the nearest codes. Requires codes learned by
-            gradient.
-        init_from: start from the weights of this run, saved model or hub model (OWNER/NAME); null
-            for random weights.
+            encoding with effort; 0 trains on the nearest codes. Refused with quantizer.update ema,
+            unless the codes are fixed, and with quantizer.dropout.
+        init_from: start from the weights of this run, saved or bundled model, or OWNER/NAME on the
+            Hub; null for random weights.
     """
 
     effort: int = 0

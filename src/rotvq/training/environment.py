@@ -34,8 +34,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bf16" if device.type == "cpu" and processor.has_bf16() else "fp32"
 
 
-def accelerator() -> torch.device:
-    """The accelerator of this machine, such as a GPU, or else the CPU."""
+def default_device() -> torch.device:
+    """The GPU or other accelerator of this machine, or else the CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 

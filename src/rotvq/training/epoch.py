@@ -42,7 +42,8 @@ def epoch_record(
         "images": at.images,
         "train": asdict(state.totals.means(options.beta)) | state.totals.mean_losses,
         "test": _test(state, config, images) if tested else {},
-        "codebook": health_of(state.model),
+        # Codes that only the gradient moves are counted by no one.
+        "codebook": {} if options.effort else health_of(state.model),
         "timing": {
             "train_seconds": round(at.seconds, 3),
             "test_seconds": round(time.perf_counter() - since, 3),

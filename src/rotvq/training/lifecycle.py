@@ -34,7 +34,7 @@ class Lifecycle(TrainingRun[M, S]):
     def __init__(self, config: Any, folder: Path) -> None:
         options: OptimizationConfig = config.training
         super().__init__(options, folder)
-        self._config = config
+        self.config = config
         self.lock = RunLock(folder)
 
     @abstractmethod
@@ -73,7 +73,7 @@ class Lifecycle(TrainingRun[M, S]):
             check_free(self.folder, overwrite)
         with self.lock.until_failure(main):
             if main:
-                prepare(self.folder, self._config, overwrite=overwrite)
+                prepare(self.folder, self.config, overwrite=overwrite)
                 self._describe(command, start)
             processes.check_shared(self.accelerator, self.folder, 0)
             if start:
@@ -107,7 +107,7 @@ class Lifecycle(TrainingRun[M, S]):
                 self._load_start()
             # Last, so that a refusal leaves the folder as it was.
             if main:
-                prepare_resume(self.folder, self._config)
+                prepare_resume(self.folder, self.config)
                 if started:
                     checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.eval_model)
                     run_folder.write_epochs(self.folder, self.position.history)

@@ -29,7 +29,7 @@ def make_accelerator(options: OptimizationConfig) -> Accelerator:
     # All processes update their codebooks identically, so no buffer has to be broadcast.
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     # Without a GPU, accelerate joins the processes only with an explicit request for the CPU.
-    cpu = options.device == "cpu" or environment.accelerator().type == "cpu"
+    cpu = options.device == "cpu" or environment.default_device().type == "cpu"
     # The loop has an autocast of its own: accelerate's would wrap the model's evaluation too.
     return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=handlers)
 

@@ -89,9 +89,6 @@ def write_run_record(
     }
     if perceptual:
         record["perceptual"] = dict(perceptual)
-    if config.quantizer.final_decay is not None:  # what is saved describes the trained model
-        for codebook in model.quantizer.codebooks:
-            codebook.decay = config.quantizer.final_decay
     # The folder of a run can be loaded as a saved model too.
     write_json(folder / run_folder.MODEL, pretrained.describe(model))
     write_json(folder / run_folder.RUN, record)

@@ -12,7 +12,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_availa
 from PIL import Image
 
 from rotvq import run_folder
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
 from rotvq.training.callbacks import Callback
 from rotvq.training.config import Config
 from rotvq.training.trainer import Trainer
@@ -46,6 +46,9 @@ def start(names: Sequence[str], config: Config, folder: Path) -> list[GeneralTra
         names: checked by `check`.
         config: configuration of the run; logged to the trackers.
         folder: the run folder; trackers that write files use its subfolder `tracking`.
+
+    Raises:
+        UserError: one does not start.
     """
     return [_started(name, config, folder) for name in names]
 
@@ -129,11 +132,18 @@ def _started(name: str, config: Config, folder: Path) -> GeneralTracker:
         if kind.requires_logging_directory
         else {}
     )
-    tracker: GeneralTracker = kind(PROJECT, **place)
-    tracker.start()
-    # TensorBoard would create a separate run for the configuration.
-    if name != "tensorboard":
-        tracker.store_init_configuration(_flat(config))
+    try:
+        tracker: GeneralTracker = kind(PROJECT, **place)
+        tracker.start()
+        # TensorBoard would create a separate run for the configuration.
+        if name != "tensorboard":
+            tracker.store_init_configuration(_flat(config))
+    # Trackers talk to services, which fail in ways of their own.
+    except Exception as error:
+        raise UserError(
+            f"--track {name}: expected a tracker that starts; got {type(error).__name__}: "
+            f"{first_line(error)}. Set it up, and continue the run with --resume; or leave it out."
+        ) from None
     return tracker
 
 

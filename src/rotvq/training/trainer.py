@@ -47,7 +47,7 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
         _check_effort(config)
         super().__init__(config, folder)
         options = config.training
-        self.config, self.data = config, data
+        self.data = data
         self.images = load_images(config, data, self.device)
         split = limited(data.train, config.data.train_images)
         self.samples = Samples(
@@ -137,6 +137,9 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
         return start.record
 
     def _describe(self, command: str, start: dict[str, str] | None = None) -> None:
+        if self.config.quantizer.final_decay is not None:  # the model is described as trained
+            for codebook in self.model.quantizer.codebooks:
+                codebook.decay = self.config.quantizer.final_decay
         write_run_record(
             self.folder,
             config=self.config,

@@ -1,6 +1,7 @@
 """Tables of the ablations against numbers worked out by hand."""
 
-from rotvq.studies.ablations import tables
+from rotvq.studies.ablations import SUITE, claims, figures, tables
+from rotvq.studies.ablations.studies import STUDIES
 
 
 def test_a_step_shows_its_improvement_over_the_step_before(made):
@@ -11,6 +12,17 @@ def test_a_step_shows_its_improvement_over_the_step_before(made):
     assert [row[2] for row in table.rows[:3]] == ["", "24.7 %", "0.0 %"]
     assert table.rows[0][1] == "40.50 ± 0.71"
     assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_a_missing_step_is_not_skipped(make_results):
+    chosen = [STUDIES["steps"].variants[at] for at in (1, 3, 4)]
+    results = make_results(suite=SUITE, studies=["steps"], variants=[v.name for v in chosen])
+    rows = tables.steps(results).rows
+    assert [row[0] for row in rows] == [f"+ {v.label}" for v in chosen]
+    assert [bool(row[2]) for row in rows] == [False, False, True]
+    verdicts = [claim.verdict for claim in claims.steps(results)]
+    assert verdicts[:2] == ["open", "open"] and verdicts[2] != "open"
+    assert figures.opening(results).result == ""
 
 
 def test_options_are_compared_with_the_baseline(made):

@@ -27,7 +27,7 @@ def test_each_figure_is_the_same_bytes_each_time_and_as_wide_as_the_page(make_re
 def test_a_study_with_one_variant_is_drawn_with_the_papers_values(make_results, count):
     results = make_results(studies=["table2", "table3"], variants=["k_512", "beta_0.5"])
     for picture in (figures.codebook_sizes(results), figures.commitment_weights(results)):
-        assert count(picture.png, style.colour(0)) and count(picture.png, style.REFERENCE)
+        assert count(picture.png, style.color(0)) and count(picture.png, style.REFERENCE)
 
 
 def test_values_that_are_not_finite_are_left_out(make_results, count):
@@ -38,7 +38,7 @@ def test_values_that_are_not_finite_are_left_out(make_results, count):
         ),
     )
     png = figures.commitment_weights(results).png
-    assert count(png, style.REFERENCE) and not count(png, style.colour(0))
+    assert count(png, style.REFERENCE) and not count(png, style.color(0))
 
 
 def test_points_are_means_over_the_seeds_that_have_a_value(make_results):
@@ -88,7 +88,7 @@ def test_an_interrupted_study_is_drawn_with_its_finished_runs(make_results, coun
 
     both = drawn("rescaling", "rescaling_restart")
     for variant, absent in (("rescaling", 1), ("rescaling_restart", 0)):
-        one, other = (style.colour(n) for n in (1 - absent, absent))
+        one, other = (style.color(n) for n in (1 - absent, absent))
         png = drawn(variant)
         assert count(png, one) == count(both, one)
         assert 0 < count(png, other) < count(both, other) / 3  # in the legend alone
@@ -100,11 +100,11 @@ def test_one_seed_and_nan_are_drawn(make_results, count):
         seeds=1,
         values=lambda run: {"ssim": math.nan} if "restart" in run.variant.name else {},
     )
-    assert count(figures.estimators(results).png, style.colour(0))
-    assert count(figures.leak(results).png, style.colour(2))
+    assert count(figures.estimators(results).png, style.color(0))
+    assert count(figures.leak(results).png, style.color(2))
 
 
 def test_the_figure_of_the_leak_needs_neither_transform(make_results, count):
     results = make_results(studies=["estimators"], variants=["straight_through"], seeds=1)
     png = figures.leak(results).png  # warns where an axis without rows is drawn
-    assert count(png, style.colour(2)), "in the legend"
+    assert count(png, style.color(2)), "in the legend"

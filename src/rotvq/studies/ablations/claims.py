@@ -13,6 +13,7 @@ from rotvq.studies.ablations.studies import (
     SHARP_ESTIMATORS,
     SHARP_LOSSES,
     STRAIGHT_THROUGH,
+    STUDIES,
     Part,
     sharp_name,
 )
@@ -65,9 +66,12 @@ def claims(study: str, results: Results) -> tuple[Claim, ...]:
 
 def steps(results: Results) -> list[Claim]:
     """On each step, against the one before it."""
+    family = "Step by step, the validation MSE falls with"
+    found = [(v.label, results.of("steps", v.name)) for v in STUDIES["steps"].variants]
     return [
-        _lowers(label, runs, before, family="Step by step, the validation MSE falls with")
-        for (_, before), (label, runs) in pairwise(results.rows("steps").items())
+        _lowers(label, runs, before, family=family)
+        for (_, before), (label, runs) in pairwise(found)
+        if runs
     ]
 
 

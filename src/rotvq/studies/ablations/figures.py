@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from rotvq.report import style
 from rotvq.report.page import Picture
 from rotvq.report.pictures import several_runs
-from rotvq.studies.ablations.studies import BASELINE, SHARPEST
+from rotvq.studies.ablations.studies import BASELINE, SHARPEST, STUDIES
 from rotvq.studies.ablations.tables import (
     MEAN_BITS,
     MEAN_BOUND,
@@ -71,24 +71,25 @@ def figures(study: str, results: Results) -> tuple[Picture, ...]:
 
 def opening(results: Results) -> Opening:
     """The page opens with the error of each step, and pictures of the recipes that have any."""
-    rows = [runs for runs in results.rows("steps").values() if runs]
+    steps = STUDIES["steps"].variants
+    first, last = (results.of("steps", steps[at].name) for at in (0, -1))
     named = {
-        "the paper's recipe": rows[0] if rows else (),
-        "best": results.of("best") or (rows[-1] if rows else ()),
+        "the paper's recipe": first,
+        "best": results.of("best") or last,
         "sharp": results.of("sharp", SHARPEST),
     }
     drawn = {label: runs[0].record for label, runs in named.items() if runs}
     pictures = several_runs(tuple(drawn.values()), tuple(drawn))
-    return Opening(_gain(rows), ("steps",), pictures)
+    return Opening(_gain(first, last, len(steps) - 1), ("steps",), pictures)
 
 
-def _gain(rows: Sequence[Sequence[Result]]) -> str:
-    if len(rows) < 2:
+def _gain(first: Sequence[Result], last: Sequence[Result], changes: int) -> str:
+    if not first or not last:
         return ""
-    first, last = (fmean(r.metric("mse") for r in runs) for runs in (rows[0], rows[-1]))
+    before, after = (fmean(r.metric("mse") for r in runs) for runs in (first, last))
     return (
-        f"Starting from the paper's recipe, {counted(len(rows) - 1, 'change')} in turn reduce the "
-        f"test MSE from {first:.4f} to {last:.4f}, by {100 - 100 * ratio(last, first):.0f} %."
+        f"Starting from the paper's recipe, {counted(changes, 'change')} in turn reduce the "
+        f"test MSE from {before:.4f} to {after:.4f}, by {100 - 100 * ratio(after, before):.0f} %."
     )
 
 
@@ -119,7 +120,7 @@ def _priors(results: Results) -> bytes:
             for axes, key in ((distance, "frechet_distance"), (share, "class_accuracy")):
                 metrics = [modeled("", curve(key, "guidance", s), MSE) for s in GUIDANCE]
                 values = [fmean(map(metric.value, runs)) for metric in metrics]
-                axes.plot(GUIDANCE, values, "o-", color=style.colour(at))
+                axes.plot(GUIDANCE, values, "o-", color=style.color(at))
         error.set_title("MSE ↓")
         error.set_xlabel("mean bits per image")
         distance.set_title("Fréchet distance ↓")
@@ -145,7 +146,7 @@ def _codebooks(results: Results) -> bytes:
         error.plot(sizes, [bound(runs[0]) for runs in rows], **REFERENCE)
         for axes, key, factor in ((error, "mse", 1), (usage, "usage", 100)):
             means = [factor * fmean(r.metric(key) for r in runs) for runs in rows]
-            axes.plot(sizes, means, "o-", color=style.colour(0))
+            axes.plot(sizes, means, "o-", color=style.color(0))
             axes.set_xscale("log", base=2)
             axes.set_xticks(sizes, [f"{k:,}" for k in sizes])
             axes.minorticks_off()
@@ -156,6 +157,6 @@ def _codebooks(results: Results) -> bytes:
         usage.set_title("Codebook usage ↑")
         usage.set_ylabel("% of codes, test split")
         usage.set_ylim(0, 104)
-        handles = [Line2D([], [], color=style.colour(0), marker="o"), Line2D([], [], **REFERENCE)]
+        handles = [Line2D([], [], color=style.color(0), marker="o"), Line2D([], [], **REFERENCE)]
         style.legend(figure, handles, ["measured", "bound of a Gaussian source at the same bits"])
         return style.png(figure)

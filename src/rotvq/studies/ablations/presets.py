@@ -9,7 +9,7 @@ from rotvq.studies.study import Generation, Preset
 from rotvq.training.presets import PRESETS as RUNS
 
 # CIFAR-10 is not cropped: its images have the size that the network takes.
-_HELD_OUT = {"validation": 4096, "crops": "centre"}
+_HELD_OUT = {"validation": 4096, "crops": "center"}
 
 _smoke = RUNS["smoke"].replace(data={"validation": 128}, training={"epochs": 1})
 _smoke_data = asdict(_smoke.data)

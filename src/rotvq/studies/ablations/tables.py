@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from rotvq.run_record import lookup
-from rotvq.studies.ablations.studies import BASELINE
+from rotvq.studies.ablations.studies import BASELINE, STUDIES
 from rotvq.studies.curves import GUIDANCE, TEMPERATURES, curve
 from rotvq.studies.results import Result, Results
 from rotvq.studies.table import (
@@ -51,29 +51,30 @@ def _parameters(result: Result) -> float:
     return number(lookup(result.record.run, "model.parameters"))
 
 
+_TEST_MSE = tested("test MSE, ×1000", "mse", thousandths)
+_SSIM = tested("SSIM", "ssim", decimals(3))
+_USE = (tested("usage", "usage", percent), tested("perplexity", "perplexity", decimals(0)))
 _QUALITY = (
     tested("PSNR, dB", "psnr", decimals(2)),
     tested("per-image PSNR, dB", "psnr_per_image", decimals(2)),
-    tested("SSIM", "ssim", decimals(3)),
-    tested("usage", "usage", percent),
-    tested("perplexity", "perplexity", decimals(0)),
+    _SSIM,
+    *_USE,
 )
+_MINUTES = Metric("minutes", lambda result: result.minutes, decimals(1))
 FRECHET = classified("Fréchet distance", "frechet_distance", decimals(2), higher=False)
 _SHARP = (
     FRECHET,
     classified("accuracy", "accuracy_reconstruction", percent),
     classified("agreement", "agreement", percent),
     tested("sharpness", "sharpness", decimals(2)),
-    tested("SSIM", "ssim", decimals(3)),
-    tested("test MSE, ×1000", "mse", thousandths),
-    tested("usage", "usage", percent),
-    tested("perplexity", "perplexity", decimals(0)),
-    Metric("minutes", lambda result: result.minutes, decimals(1)),
+    _SSIM,
+    _TEST_MSE,
+    *_USE,
+    _MINUTES,
 )
 _VALIDATION = Metric("validation MSE, ×1000", validation, thousandths)
-_MINUTES = Metric("minutes", lambda result: result.minutes, decimals(1))
 _COLUMNS = (
-    tested("test MSE, ×1000", "mse", thousandths),
+    _TEST_MSE,
     *_QUALITY,
     Metric("parameters", _parameters, decimals(0)),
     _MINUTES,
@@ -101,10 +102,12 @@ def tables(study: str, results: Results) -> tuple[Table, ...]:
 def steps(results: Results) -> Table:
     """A step per row, with its improvement over the step before."""
     rows: list[tuple[str, ...]] = []
-    before: Sequence[Result] | None = None
-    for label, runs in results.rows("steps").items():
-        name = label if before is None else f"+ {label}"
-        rows.append((name, *_cells(runs, _improvement(runs, before or ()))))
+    before: Sequence[Result] = ()
+    for at, step in enumerate(STUDIES["steps"].variants):
+        runs = results.of("steps", step.name)
+        if runs:
+            row = f"+ {step.label}" if at else step.label
+            rows.append((row, *_cells(runs, _improvement(runs, before))))
         before = runs
     return Table(
         "Steps",
@@ -142,10 +145,7 @@ def codebooks(results: Results) -> Table:
         *_QUALITY,
         _MINUTES,
     )
-    rows = [
-        (label, *(_spread([m.value(r) for r in runs], m.text) for m in columns))
-        for label, runs in results.rows("codebooks").items()
-    ]
+    rows = [(label, *_texts(runs, columns)) for label, runs in results.rows("codebooks").items()]
     return Table(
         "Large codebooks",
         ("codebook", *(m.name for m in columns)),
@@ -167,7 +167,7 @@ def best(results: Results) -> Table:
 def sharp(results: Results) -> Table:
     """Codebook, losses and estimator per row, with what a classifier sees."""
     rows = tuple(
-        (label, *(_spread([m.value(r) for r in runs], m.text) for m in _SHARP), str(len(runs)))
+        (label, *_texts(runs, _SHARP), str(len(runs)))
         for label, runs in results.rows("sharp").items()
     )
     return Table(
@@ -178,7 +178,7 @@ def sharp(results: Results) -> Table:
         "their indices alone. Adversarial: with the perceptual loss too. Fréchet distance, "
         "accuracy and agreement are measured with another classifier than the one of the "
         "perceptual loss, of another seed and width; the distance is not FID. Sharpness: "
-        "energy of the differences between neighbouring pixels, 1 as in the originals.",
+        "energy of the differences between neighboring pixels, 1 as in the originals.",
     )
 
 
@@ -214,7 +214,7 @@ def priors(results: Results) -> Table:
         OWN_CLASS,
         modeled("guidance", "guidance", decimals(1)),
     )
-    return _plain(
+    return _by_tokens(
         "Bits and samples",
         results,
         columns,
@@ -238,7 +238,7 @@ def samples(results: Results) -> Table:
         for option, values in (("guidance", GUIDANCE), ("temperature", TEMPERATURES))
         for value in values
     )
-    return _plain(
+    return _by_tokens(
         "Guidance and temperature",
         results,
         columns,
@@ -247,12 +247,9 @@ def samples(results: Results) -> Table:
     )
 
 
-def _plain(title: str, results: Results, columns: Sequence[Metric], note: str) -> Table:
+def _by_tokens(title: str, results: Results, columns: Sequence[Metric], note: str) -> Table:
     """A kind of tokens per row."""
-    rows = tuple(
-        (label, *(_spread([m.value(r) for r in runs], m.text) for m in columns))
-        for label, runs in results.rows("priors").items()
-    )
+    rows = tuple((label, *_texts(runs, columns)) for label, runs in results.rows("priors").items())
     return Table(title, ("tokens", *(m.name for m in columns)), rows, note)
 
 
@@ -271,8 +268,13 @@ def _columns(*improvement: str) -> tuple[str, ...]:
 
 
 def _cells(runs: Sequence[Result], *improvement: str) -> tuple[str, ...]:
-    held, *cells = (_spread([m.value(r) for r in runs], m.text) for m in (_VALIDATION, *_COLUMNS))
+    held, *cells = _texts(runs, (_VALIDATION, *_COLUMNS))
     return (held, *improvement, *cells, str(len(runs)))
+
+
+def _texts(runs: Sequence[Result], columns: Sequence[Metric]) -> tuple[str, ...]:
+    """A cell for each metric."""
+    return tuple(_spread([m.value(r) for r in runs], m.text) for m in columns)
 
 
 def _spread(values: Sequence[float], text: Callable[[float], str]) -> str:

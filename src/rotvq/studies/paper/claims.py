@@ -213,7 +213,7 @@ def figures(result: Result) -> tuple[Claim, ...]:
         else Claim(
             into_use,
             falls([[n for _, n, _ in dead]]),
-            f"Codes that no token of 1,024 test images uses: {counts}. t-SNE shows neighbourhoods, "
+            f"Codes that no token of 1,024 test images uses: {counts}. t-SNE shows neighborhoods, "
             "not distances; the position of a dead code means nothing.",
         ),
     )

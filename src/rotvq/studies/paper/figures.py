@@ -1,6 +1,6 @@
 """Figures of the paper's studies, with alternative text and captions. Pure: results to pictures.
 
-The paper's own numbers are grey and hollow, as they are not of discrete codes. Where a variant was
+The paper's own numbers are gray and hollow, as they are not of discrete codes. Where a variant was
 trained with several seeds, the mean is drawn.
 """
 
@@ -54,8 +54,8 @@ _PAPER: Look = {
     "clip_on": False,
 }
 _LOOKS: Mapping[str, Look] = {
-    "test": {"color": style.colour(0), "linestyle": "-", "marker": "o"},
-    "train": {"color": style.colour(0), "linestyle": "--", "marker": "o"},
+    "test": {"color": style.color(0), "linestyle": "-", "marker": "o"},
+    "train": {"color": style.color(0), "linestyle": "--", "marker": "o"},
     "train, batch mean": run_figures.BATCHES,
     "paper (leaks norms)": _PAPER,
     "paper, train (leaks norms)": _PAPER,
@@ -165,7 +165,7 @@ def codebook_sizes(results: Results) -> Picture:
         "table2",
         png,
         "Reconstruction loss, perplexity and usage over the codebook size.",
-        "Table 2 as plots. Grey: the paper's values, from a decoder that also receives ‖z_e‖ of "
+        "Table 2 as plots. Gray: the paper's values, from a decoder that also receives ‖z_e‖ of "
         "every token.",
     )
 
@@ -203,7 +203,7 @@ def commitment_weights(results: Results) -> Picture:
         "table3",
         png,
         "Reconstruction loss, codebook loss and perplexity over the commitment weight.",
-        "Table 3 as plots. Grey: the paper's values, from a decoder that also receives ‖z_e‖ of "
+        "Table 3 as plots. Gray: the paper's values, from a decoder that also receives ‖z_e‖ of "
         "every token.",
     )
 

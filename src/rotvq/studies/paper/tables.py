@@ -15,7 +15,7 @@ from rotvq.studies.table import (
     Table,
     classified,
     decimals,
-    labelled,
+    labeled,
     number,
     percent,
     ratio,
@@ -86,10 +86,10 @@ def training(result: Result) -> Table:
 def table2(results: Results) -> Table:
     """Table 2: metrics of the first epoch, and of the last for each codebook size."""
     rows: list[tuple[str, ...]] = []
-    for label, large in labelled("Initial (first epoch)", results.of("table2", "k_1024")):
+    for label, large in labeled("Initial (first epoch)", results.of("table2", "k_1024")):
         rows += _beside(label, large, 0, INITIAL)
     for k, name in SIZES.items():
-        for label, result in labelled(f"Final {name}, K = {k}", results.of("table2", f"k_{k}")):
+        for label, result in labeled(f"Final {name}, K = {k}", results.of("table2", f"k_{k}")):
             rows += _beside(label, result, -1, TABLE2[k])
     return Table(
         "Table 2: codebook size",
@@ -106,7 +106,7 @@ def table3(results: Results) -> Table:
     """Table 3: metrics of the last epoch for each weight β of the commitment loss."""
     rows = []
     for beta in BETAS:
-        for label, result in labelled(f"β = {beta:g}", results.of("table3", f"beta_{beta}")):
+        for label, result in labeled(f"β = {beta:g}", results.of("table3", f"beta_{beta}")):
             printed = TABLE3[beta]
             for metric in TRAIN_METRICS:
                 columns: list[str] = []
