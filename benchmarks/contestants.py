@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from rotvq.quantization import EMA, VectorQuantizer
 
+PEER, PRODUCT = "vector-quantize-pytorch", "matrix product"
+
 MODES = ("forward", "step", "eval")
 """forward: in training mode; step: forward and backward; eval: forward in evaluation mode."""
 
@@ -73,7 +75,7 @@ def product(case: Case, mode: str, device: torch.device) -> Work:
     return lambda: torch.mm(z, e.T, out=out)
 
 
-CONTESTANTS = {"rotvq": ours, "vector-quantize-pytorch": peer, "matrix product": product}
+CONTESTANTS = {"rotvq": ours, PEER: peer, PRODUCT: product}
 
 
 def _work(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from contestants import PEER, PRODUCT
 from matplotlib.figure import Figure
 
 from rotvq.report import style
 
-PEER, PRODUCT = "vector-quantize-pytorch", "matrix product"
 MIB = 2**20
 COLUMNS = (
     "n", "d", "k", "mode", "rotvq, ms", "peer / rotvq", "rotvq / product",

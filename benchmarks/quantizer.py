@@ -17,7 +17,7 @@ from typing import Any
 import memory
 import page
 import torch
-from contestants import CONTESTANTS, MODES, Case
+from contestants import CONTESTANTS, MODES, PEER, PRODUCT, Case
 from timing import race, summary
 
 from rotvq.files import write_json
@@ -56,8 +56,7 @@ def main() -> None:
         "what": "quantizer: rotation gradient, EMA codebook, float32; medians and quartiles",
         "rows": rows,
         "hardware": environment.hardware(device),
-        "versions": environment.versions()
-        | {"vector-quantize-pytorch": version("vector-quantize-pytorch")},
+        "versions": environment.versions() | {PEER: version(PEER)},
         "git": environment.git_state(),
     }
     options.out.mkdir(parents=True, exist_ok=True)
@@ -78,7 +77,7 @@ def _cases(sweeps: dict[str, list[Case]]) -> Iterator[tuple[str, Case, str]]:
 
 def _measure(case: Case, mode: str, device: torch.device) -> dict[str, Any]:
     fits = PEER_TABLES * case.n * case.k * 4 <= MEMORY
-    names = [name for name in CONTESTANTS if fits or name != "vector-quantize-pytorch"]
+    names = [name for name in CONTESTANTS if fits or name != PEER]
     torch.manual_seed(0)
     works = {name: CONTESTANTS[name](case, mode, device) for name in names}
     times = race(works, device)
@@ -90,9 +89,7 @@ def _measure(case: Case, mode: str, device: torch.device) -> dict[str, Any]:
     return {
         "seconds": {name: summary(values) for name, values in times.items()},
         "times_ours": ratios,
-        "extra_bytes": {
-            name: memory.extra(name, mode, case) for name in names if name != "matrix product"
-        },
+        "extra_bytes": {name: memory.extra(name, mode, case) for name in names if name != PRODUCT},
     }
 
 

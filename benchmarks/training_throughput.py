@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from contestants import peers_layer
+from contestants import PEER, peers_layer
 from timing import race, summary
 from torch import Tensor, nn
 
@@ -28,7 +28,6 @@ from rotvq.training import environment
 from rotvq.training.build import build_model
 from rotvq.training.presets import PRESETS
 
-PEER = "vector-quantize-pytorch"
 PLAIN = f"{PEER}, plain loop"
 
 

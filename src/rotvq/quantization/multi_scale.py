@@ -17,7 +17,7 @@ from rotvq.quantization.interface import Quantized
 from rotvq.quantization.processes import drawn
 from rotvq.quantization.quantizer import VectorQuantizer
 from rotvq.quantization.scales import blocks, gathered, positions, spread, unfolded
-from rotvq.quantization.tensors import channels_last, exporting, whole_precision
+from rotvq.quantization.tensors import check_input, exporting, whole_precision
 from rotvq.scales import LARGEST, are_multiples
 
 
@@ -251,7 +251,7 @@ class MultiScaleQuantizer(Composite):
                 f"z: expected maps (batch, {self.dim}, rows, columns); got shape {tuple(z.shape)}. "
                 "Multi-scale quantization needs two dimensions."
             )
-        channels_last(z, None, self.dim, 1)
+        check_input(z, None, self.dim, 1)
         return z if z.dtype == torch.float64 else z.float()
 
     def extra_repr(self) -> str:

@@ -14,7 +14,7 @@ from rotvq.quantization._composite import Composite, check_residual, one_step
 from rotvq.quantization.interface import Quantized
 from rotvq.quantization.processes import drawn
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.tensors import channels_at, channels_last
+from rotvq.quantization.tensors import channels_at, check_input
 
 
 class ResidualQuantizer(Composite):
@@ -95,7 +95,7 @@ class ResidualQuantizer(Composite):
             mask: as in `forward`.
             number: of levels, from the first; None for all.
         """
-        channels_last(z, mask, self.dim, self.channel_dim)
+        check_input(z, mask, self.dim, self.channel_dim)
         dtype = z.dtype
         if mask is not None:
             z = z.where(mask.unsqueeze(self.channel_dim), 0.0)
@@ -127,7 +127,7 @@ class ResidualQuantizer(Composite):
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> Int64[Tensor, "... l"]:
         """The indices alone, one for each level in the last dimension."""
-        channels_last(z, mask, self.dim, self.channel_dim)
+        check_input(z, mask, self.dim, self.channel_dim)
         residual = _at_least_float32(z)
         indices = []
         for quantizer in self._each():
@@ -156,7 +156,7 @@ class ResidualQuantizer(Composite):
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> None:
         """Place the codes by k-means, those of each level over the residual of z that it sees."""
-        channels_last(z, mask, self.dim, self.channel_dim)
+        check_input(z, mask, self.dim, self.channel_dim)
         residual = _at_least_float32(z)
         for quantizer in self._each():
             quantizer.initialize_codebook(residual, mask)

@@ -15,7 +15,20 @@ from rotvq.errors import UserError
 def channels_last(
     z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None, d: int, channel_dim: int
 ) -> tuple[Float[Tensor, "... d"], Bool[Tensor, " n"] | None]:
-    """Check z and mask; move the channels of z to the end and flatten the mask.
+    """Move the channels of z to the end, and flatten the mask.
+
+    Raises:
+        UserError: as in `check_input`.
+    """
+    check_input(z, mask, d, channel_dim)
+    z = z.movedim(channel_dim % z.ndim, z.ndim - 1)
+    return z, None if mask is None else mask.flatten()
+
+
+def check_input(
+    z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None, d: int, channel_dim: int
+) -> None:
+    """Check that z has d channels at `channel_dim`, and the mask the shape of the rest.
 
     Raises:
         UserError: z or mask has the wrong shape or dtype.
@@ -32,15 +45,14 @@ def channels_last(
             f"z: expected {d} channels at dimension {channel_dim}; got shape "
             f"{tuple(z.shape)}. Set dim or channel_dim of the quantizer."
         )
-    z = z.movedim(channel_dim % z.ndim, z.ndim - 1)
     if mask is None:
-        return z, None
-    if mask.dtype != torch.bool or mask.shape != z.shape[:-1]:
+        return
+    shape = z.shape[: channel_dim % z.ndim] + z.shape[channel_dim % z.ndim + 1 :]
+    if mask.dtype != torch.bool or mask.shape != shape:
         raise UserError(
-            f"mask: expected bool of shape {tuple(z.shape[:-1])}; got {mask.dtype} of shape "
+            f"mask: expected bool of shape {tuple(shape)}; got {mask.dtype} of shape "
             f"{tuple(mask.shape)}. Use True for tokens that count."
         )
-    return z, mask.flatten()
 
 
 def look_up(
