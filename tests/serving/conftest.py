@@ -12,7 +12,7 @@ import torch
 from rotvq.model import VQVAE
 from rotvq.quantization import VectorQuantizer
 from rotvq.serving.session import Session
-from rotvq.tokens.coding import codec
+from rotvq.tokens.model_codec import codec
 
 
 def small_model(seed):

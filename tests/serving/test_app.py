@@ -265,3 +265,11 @@ def test_an_address_in_use_is_one_line(served, model, tmp_path, capsys):
     status = main(["serve", str(tmp_path), "--port", str(urlsplit(served).port)])
     assert status == 2 and "expected an unused address" in capsys.readouterr().err
     assert main(["serve", str(tmp_path), "--port", "70000"]) == 2
+
+
+def test_a_page_of_other_models_is_told_to_reload(served):
+    _, photo = ask(served, "GET", "/photographs/flower.png")
+    model = json.loads(ask(served, "GET", "/about")[1])["models"][0]["model"]
+    assert ask(served, "POST", f"/encode?model=0&of={model}", photo)[0].status == 200
+    response, content = ask(served, "POST", "/encode?model=0&of=0123456789abcdef", photo)
+    assert response.status == 400 and "reload the page" in json.loads(content)["error"]

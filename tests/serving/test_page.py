@@ -259,6 +259,7 @@ def test_a_link_holds_the_tokens(page, served_all):
     page.click("#share")
     link = page.input_value("#link")
     assert link.startswith(f"{served_all}/#t1.") and len(link) < 1400
+    page.once("dialog", lambda dialog: dialog.accept())  # paint would be lost
     page.goto("about:blank")
     page.goto(link)
     expect(page.locator("#save")).to_be_enabled()
@@ -268,6 +269,36 @@ def test_a_link_holds_the_tokens(page, served_all):
     expect(page.locator("#message")).to_contain_text("This link is incomplete")
     page.evaluate("location.hash = '#t1.0123.8x8.AAAA'")
     expect(page.locator("#message")).to_contain_text("This link needs the model 0123")
+
+
+def test_a_link_that_cannot_be_opened_says_so_beside_a_photograph(page, served_all):
+    page.goto("about:blank")
+    page.goto(f"{served_all}/#t1.0123.8x8.AAAA")
+    expect(page.locator("#message")).to_contain_text("This link needs the model 0123")
+    page.evaluate(DECODED)
+    assert page.evaluate("location.hash") == ""
+
+
+def test_another_model_keeps_the_place_of_the_keyboard(page):
+    page.locator("#tokens").focus()
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    page.locator("input[name=model]").nth(0).focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#token")).to_contain_text("Row 2, column 3: code")
+    expect(page.locator("input[name=model]").nth(1)).to_be_focused()
+
+
+def test_a_stroke_that_the_browser_takes_over_leaves_no_paint(page):
+    page.locator("#tokens").scroll_into_view_if_needed()
+    box, before = page.locator("#tokens").bounding_box(), tokens(page)
+    at = {"clientX": box["x"] + 9, "clientY": box["y"] + 9, "pointerId": 1, "bubbles": True}
+    page.locator("#tokens").evaluate("each => { each.setPointerCapture = () => {}; }")
+    page.locator("#tokens").dispatch_event("pointerdown", {**at, "button": 0, "isPrimary": True})
+    assert not np.array_equal(tokens(page), before)
+    page.locator("#tokens").dispatch_event("pointercancel", at)
+    assert np.array_equal(tokens(page), before)
+    expect(page.locator("#undo")).to_be_disabled()
 
 
 def test_the_picture_and_its_tokens_are_saved(page, tmp_path):

@@ -38,7 +38,9 @@ def test_pixels_come_back_from_their_png():
     assert read(content, 1).shape == (1, 9, 7)
 
 
-@pytest.mark.parametrize("size, reduced", [((600, 300), (SIDE, 128)), ((10, 900), (3, SIDE))])
+@pytest.mark.parametrize(
+    "size, reduced", [((600, 300), (SIDE, 128)), ((10, 900), (4, SIDE)), ((4000, 8), (SIDE, 4))]
+)
 def test_large_images_are_reduced(size, reduced):
     assert read(picture(*size), 3).shape[1:] == reduced
 

@@ -8,9 +8,9 @@ import pytest
 from rotvq.errors import UserError
 from rotvq.serving.session import Session
 from rotvq.serving.token_file import opened
-from rotvq.tokens.coding import codec
 from rotvq.tokens.collection import Packer
 from rotvq.tokens.file import from_npz, to_npz
+from rotvq.tokens.model_codec import codec
 
 
 def packed(of, *sizes):

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rotvq.errors import UserError
 from rotvq.names import EFFORTS
 from rotvq.serving import pictures, requests, token_file
 from rotvq.serving.requests import HEADERS, Answer, answering
@@ -40,7 +41,10 @@ def make(sessions: Sequence[Session], hosts: list[str]) -> Starlette:
     quick.prepare(lambda: [(session.about, session.codes) for session in sessions])
 
     def chosen(request: Request) -> Session:
-        return sessions[requests.number(request, "model", len(sessions))]
+        session = sessions[requests.number(request, "model", len(sessions))]
+        if request.query_params.get("of", session.codec.model) != session.codec.model:
+            raise UserError("other models are served since this page was opened: reload the page.")
+        return session
 
     async def about(request: Request) -> Response:
         return JSONResponse(
@@ -107,7 +111,14 @@ def make(sessions: Sequence[Session], hosts: list[str]) -> Starlette:
 
     async def draw(request: Request) -> Response:
         session, asked = chosen(request), await requests.drawing(request)
-        return JSONResponse({"pictures": await slow.do(lambda: session.prior.draw(**asked))})
+        left = Event()
+
+        def step() -> None:
+            if left.is_set():
+                raise Stopped
+
+        call = slow.do(lambda: session.prior.draw(**asked, step=step))
+        return JSONResponse({"pictures": await _while_connected(request, call, left)})
 
     app = Starlette(
         routes=[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rotvq.errors import UserError
 from rotvq.generation.config import Sampling
-from rotvq.generation.evaluate import bits
+from rotvq.generation.evaluation import bits
 from rotvq.generation.prior import Prior
 from rotvq.generation.sampling import sample
 from rotvq.generation.vocabulary import Grid
@@ -46,6 +46,7 @@ class Drawing:
         labels: Sequence[int | None],
         sampling: Sampling,
         given: Sequence[int] = (),
+        step: Callable[[], object] = lambda: None,
     ) -> list[list[int]]:
         """The indices of new pictures, row by row, one for each label.
 
@@ -54,6 +55,7 @@ class Drawing:
             labels: class of each picture; None for no given class.
             sampling: how to draw.
             given: the first indices of all of them.
+            step: called before each index; an exception of it ends the drawing.
 
         Raises:
             UserError: the prior has no such class, grid or code; there are too many labels, or more
@@ -67,7 +69,7 @@ class Drawing:
         if len(given) > most or not all(0 <= index < size for index in given):
             raise UserError(f"given: expected at most {most} indices, from 0 to {size - 1}.")
         first = np.array([given] * len(labels), np.int64)[..., None] if given else None
-        tokens = sample(self.prior, labels, sampling, grid=grid, given=first)
+        tokens = sample(self.prior, labels, sampling, grid=grid, given=first, step=step)
         return [indices.flatten().tolist() for indices in tokens]
 
     def bits(self, indices: NDArray[np.int64]) -> float:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from rotvq.data_processing.decoding import decode
 from rotvq.data_processing.image_formats import FORMATS, SUFFIXES, Unreadable, open_image
-from rotvq.data_processing.resizing import Target
+from rotvq.data_processing.resizing import MINIMUM_SIDE, Target
 from rotvq.errors import UserError
 
 Pixels = NDArray[np.uint8]
@@ -56,6 +56,9 @@ def read(content: bytes, channels: int) -> Pixels:
         ) from None
     image = _image(pixels)
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    if min(image.size) < MINIMUM_SIDE:  # of a long, thin picture
+        width, height = (max(side, MINIMUM_SIDE) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
     reduced = np.array(image)
     return reduced[None] if channels == 1 else np.ascontiguousarray(reduced.transpose(2, 0, 1))
 

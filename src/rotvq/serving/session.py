@@ -21,9 +21,10 @@ from rotvq.model.token_search import TokenSearch
 from rotvq.serving import palette
 from rotvq.serving.pictures import SIDE, png, read
 from rotvq.tokens.code_pictures import MOST_CODES
-from rotvq.tokens.coding import codec, padded
+from rotvq.tokens.coding import padded
 from rotvq.tokens.collection import Packer
 from rotvq.tokens.file import to_npz
+from rotvq.tokens.model_codec import codec
 
 if TYPE_CHECKING:
     from rotvq.serving.drawing import Drawing

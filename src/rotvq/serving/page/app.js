@@ -39,10 +39,18 @@ attempt(async () => {
   state.models = models.map((each, i) => ({ ...each, atlas: atlases[i] }));
   emit("model");
   addEventListener("hashchange", () => attempt(openLink));
-  if (await attempt(openLink)) return;
+  let problem;
+  try {
+    if (openLink()) return;
+  } catch (error) { problem = error; }
   if (names.length) await open(await server.photograph(names[0]));
   else {
     busy(null);
     say(`Drop a picture on this page, or open one, to see it in the codes of ${model().name}.`);
   }
+  if (problem) throw problem;
+});
+// Paint is lost with the page.
+addEventListener("beforeunload", (event) => {
+  if (state.sheets.some((each) => each?.changes)) event.preventDefault();
 });

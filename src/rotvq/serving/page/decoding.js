@@ -15,10 +15,11 @@ export async function refresh(number) {
     waiting.delete(number);
     await attempt(async () => {
       const sheet = state.sheets[number];
-      const png = await server.decode(number, sheet), canvas = await toCanvas(png);
+      if (!sheet) return;
+      const canvas = await toCanvas(await server.decode(number, sheet));
       if (sheet !== state.sheets[number]) return;
-      Object.assign(sheet, { png, decoded: canvas });
-      sheet.psnr = state.picture && psnr(state.picture.canvas, canvas);
+      sheet.decoded = canvas;
+      sheet.psnr = state.picture && psnr(state.picture.canvas, canvas, state.models[number].channels);
       emit("decoded", number);
     });
   } while (waiting.has(number));

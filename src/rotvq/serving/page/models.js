@@ -1,5 +1,5 @@
 // Several models: which one is painted with, and what each makes of the picture.
-import { $, emit, model, on, state } from "./state.js";
+import { $, emit, model, on, sheet, state } from "./state.js";
 import { decibels } from "./numbers.js";
 
 const facts = ({ codebook_size, bits, stride }) =>
@@ -7,12 +7,26 @@ const facts = ({ codebook_size, bits, stride }) =>
 
 export function choose(number) {
   if (!state.sheets[number] && state.sheets.length) return;
+  const before = sheet(), token = state.selected;
   state.active = number;
+  // The token at the same place of the picture.
+  if (before) {
+    const { rows, columns } = sheet(), scaled = (i, from, to) => Math.floor((i + 0.5) * to / from);
+    state.selected = scaled(Math.floor(token / before.columns), before.rows, rows) * columns +
+      scaled(token % before.columns, before.columns, columns);
+  }
   emit("model");
 }
 
+// Replace what a parent holds; the keyboard stays where it was.
+function rebuild(parent, children) {
+  const focused = [...parent.children].findIndex((each) => each.contains(document.activeElement));
+  parent.replaceChildren(...children);
+  (children[focused]?.querySelector("input") ?? children[focused])?.focus();
+}
+
 function tabs() {
-  $("models").replaceChildren(...state.models.map((each, i) => {
+  rebuild($("models"), state.models.map((each, i) => {
     const label = document.createElement("label"), input = document.createElement("input");
     Object.assign(input, { type: "radio", name: "model", checked: i === state.active });
     input.disabled = state.sheets.length > 0 && !state.sheets[i];
@@ -26,7 +40,7 @@ function tabs() {
 
 function cards() {
   $("side-by-side").hidden = state.models.length < 2 || !state.picture;
-  $("cards").replaceChildren(...state.models.map((each, i) => {
+  rebuild($("cards"), state.models.map((each, i) => {
     const card = document.createElement("button"), canvas = document.createElement("canvas");
     const { decoded, psnr, tokens } = state.sheets[i] ?? {};
     Object.assign(card, { type: "button", className: "card" });

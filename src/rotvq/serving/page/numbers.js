@@ -23,7 +23,9 @@ async function meanBits() {
   $("prior-bits").hidden = !known;
   if (!known) return;
   const bits = await server.bits(state.active, asked).catch(() => null);
-  if (asked !== sheet() || bits === null) return;
+  if (asked !== sheet()) return;
+  $("prior-bits").hidden = bits === null;
+  if (bits === null) return;
   $("bits").textContent = `${number(bits)} bits`;
   $("bits-note").textContent = `under the prior, ${number(bits / asked.tokens.length, 2)} a token`;
 }
@@ -35,4 +37,8 @@ on("decoded", (which) => {
   $("error-note").textContent = state.picture ? "PSNR; higher is closer" : "there is no original";
   meanBits();
 });
-on("model", () => { if (sheet()) $("error").textContent = decibels(sheet().psnr); });
+on("model", () => {
+  if (!sheet()) return;
+  $("error").textContent = decibels(sheet().psnr);
+  meanBits();
+});

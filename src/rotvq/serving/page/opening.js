@@ -9,6 +9,8 @@ let opened = 0, reached = 0, search = new AbortController();
 
 const effort = () => Number($("effort").value);
 
+export const openings = () => opened;
+
 // Another picture was opened meanwhile: what is on its way for the last one is no longer wanted.
 function start() {
   search.abort();
@@ -39,6 +41,8 @@ async function show(png, canvas, mine) {
   const sheets = await Promise.all(state.models.map((_, i) => server.encode(i, png)));
   if (mine !== opened) return;
   state.picture = { png, canvas };
+  // The tokens of a link are no longer those of the page.
+  if (location.hash) history.replaceState(null, "", location.pathname);
   state.sheets = sheets.map((answer) => new Sheet(answer));
   arrived();
   if (effort()) await improve();
@@ -86,16 +90,19 @@ export const improve = () => attempt(async () => {
   const { signal } = search, chosen = effort(), { picture } = state;
   if (!picture) return;
   const order = [state.active, ...state.models.keys()].filter((n, i, all) => all.indexOf(n) === i);
-  const followed = follow(chosen, order.length, signal);
+  const followed = follow(chosen, order.length, signal), found = [];
   try {
     for (const number of order) {
       const answer = await server.encode(number, picture.png, chosen, followed.number, signal);
-      if (signal.aborted) return;
-      state.sheets[number].base = Int32Array.from(answer.indices);
+      if (signal.aborted || picture !== state.picture) return;
+      found.push([number, answer.indices]);
       followed.done++;
-      emit("painted");
+    }
+    for (const [number, indices] of found) {
+      state.sheets[number].base = Int32Array.from(indices);
       refresh(number);
     }
+    emit("painted");
     reached = chosen;
     say(chosen ? `Found better tokens at effort ${chosen}.` : "The encoder's first guess, without search.");
   } finally { followed.end(); }

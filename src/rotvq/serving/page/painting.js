@@ -97,7 +97,7 @@ function touch(cells) {
 }
 
 $("tokens").addEventListener("pointerdown", (event) => {
-  if (!sheet() || event.button) return;
+  if (!sheet() || event.button || last?.down) return;
   const cell = cellAt(event), tool = choice("tool");
   if (tool === "move") return;
   state.selected = cell[1] * sheet().columns + cell[0];
@@ -106,12 +106,12 @@ $("tokens").addEventListener("pointerdown", (event) => {
   sheet().begin();
   // With Shift, a line from the last token.
   touch(event.shiftKey && last ? line(last.end, cell) : [cell]);
-  last = { end: cell, down: true };
+  last = { end: cell, down: true, pointer: event.pointerId };
 });
 $("tokens").addEventListener("pointermove", (event) => {
   if (!sheet()) return;
   hovered = choice("tool") === "move" ? null : cellAt(event);
-  if (last?.down) {
+  if (last?.down && event.pointerId === last.pointer) {
     touch(line(last.end, hovered));
     last.end = hovered;
   }
@@ -119,11 +119,13 @@ $("tokens").addEventListener("pointermove", (event) => {
 });
 $("tokens").addEventListener("pointerleave", () => { hovered = null; draw(); });
 for (const end of ["pointerup", "pointercancel"]) {
-  addEventListener(end, () => {
-    if (!last?.down) return;
+  addEventListener(end, (event) => {
+    if (!last?.down || event.pointerId !== last.pointer) return;
     last.down = false;
-    sheet().end();
-    emit("painted");
+    // A browser that takes over, to zoom with two fingers, leaves no paint.
+    if (end === "pointercancel") sheet().cancel();
+    else sheet().end();
+    changed();
   });
 }
 
@@ -140,14 +142,24 @@ function around(token) {
   return covered([[token % columns, Math.floor(token / columns)]], size(), columns, rows);
 }
 
+// Scroll a zoomed picture to the token under the keyboard.
+function reveal() {
+  const frame = $("tokens").closest(".frame"), { columns } = sheet(), cell = $("tokens").clientWidth / columns;
+  const near = (at, from, length) => Math.min(at, Math.max(from, at + cell - length));
+  frame.scrollTo(near(state.selected % columns * cell, frame.scrollLeft, frame.clientWidth),
+    near(Math.floor(state.selected / columns) * cell, frame.scrollTop, frame.clientHeight));
+}
+
 const TOOLS = { b: "paint", e: "erase", i: "pick", m: "move" };
 
 $("tokens").addEventListener("keydown", (event) => {
   if (!sheet() || modified(event)) return;
   const { columns, base } = sheet(), k = model().codebook_size, code = sheet().at(state.selected);
   const { key } = event, to = moved(state.selected, key, columns, base.length);
-  if (to !== undefined) state.selected = to;
-  else if (key === "Enter" || key === " ") step(around(state.selected), choice("tool") === "erase" ? -1 : state.brush);
+  if (to !== undefined) {
+    state.selected = to;
+    reveal();
+  } else if (key === "Enter" || key === " ") step(around(state.selected), choice("tool") === "erase" ? -1 : state.brush);
   else if (key === "+" || key === "=") step([state.selected], (code + 1) % k);
   else if (key === "-") step([state.selected], (code + k - 1) % k);
   else if (key === "Delete" || key === "Backspace") step(around(state.selected), -1);

@@ -72,7 +72,14 @@ $("codes").addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
-for (const event of ["focus", "blur"]) $("codes").addEventListener(event, () => model() && draw());
+for (const event of ["focus", "blur"]) {
+  $("codes").addEventListener(event, () => {
+    if (!model()) return;
+    if (event === "blur") pick(state.brush);
+    else draw();
+  });
+}
+
 function codeAt(event) {
   const box = $("codes").getBoundingClientRect(), { order, columns } = model();
   const x = Math.floor((event.clientX - box.left) / box.width * columns);

@@ -13,10 +13,15 @@ export const toPng = (canvas) => new Promise((done) => canvas.toBlob(done, "imag
 
 const data = (canvas) => canvas.getContext("2d", { willReadFrequently: true }).getImageData(0, 0, canvas.width, canvas.height).data;
 
-// The peak signal-to-noise ratio in decibels.
-export function psnr(one, other) {
+// The peak signal-to-noise ratio in decibels; with one channel, that of a gray original.
+export function psnr(one, other, channels) {
   const a = data(one), b = data(other);
   let sum = 0;
+  if (channels === 1) {
+    for (let i = 0; i < a.length; i += 4) { // as the server converts it
+      a[i] = a[i + 1] = a[i + 2] = (19595 * a[i] + 38470 * a[i + 1] + 7471 * a[i + 2] + 32768) >> 16;
+    }
+  }
   for (let i = 0; i < a.length; i++) {
     const difference = a[i] - b[i]; // the alpha of both is 255
     sum += difference * difference;

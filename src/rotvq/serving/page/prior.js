@@ -1,12 +1,13 @@
 // The prior: new pictures, and the rest of a painted one.
 import { $, attempt, busy, emit, model, on, say, sheet, state } from "./state.js";
-import { crop, openTokens } from "./opening.js";
+import { crop, openings, openTokens } from "./opening.js";
 import { refresh } from "./decoding.js";
 import { toCanvas } from "./pixels.js";
 import * as server from "./server.js";
 
 const NUMBER = 8; // pictures at a time
 let wanted = false; // whether the user set how many rows are kept
+let drawing = false;
 
 const knows = ({ rows, columns }) => model().prior.grids.some(([r, c]) => r === rows && c === columns);
 
@@ -29,8 +30,10 @@ function wishes(rows, columns, given) {
 
 // Draw pictures of a grid that begin with given tokens, and show them; `use` is what a click does.
 const draw = (grid, given, use) => attempt(async () => {
-  const { rows, columns, height, width } = grid, number = state.active;
-  for (const id of ["draw", "complete"]) $(id).disabled = true;
+  const { rows, columns, height, width } = grid, number = state.active, { classes } = model().prior;
+  const mine = sheet(), stroke = mine?.past.at(-1), before = openings();
+  drawing = true;
+  ready();
   say("The prior paints …");
   busy(0);
   try {
@@ -40,17 +43,23 @@ const draw = (grid, given, use) => attempt(async () => {
       server.decode(number, { ...picture, tokens: picture.indices }).then(toCanvas)));
     $("drawn").replaceChildren(...canvases.map((canvas, i) => {
       const card = Object.assign(document.createElement("button"), { type: "button", className: "card" });
-      const label = asked.labels[i], name = label === null ? `Picture ${i + 1}` : model().prior.classes[label];
+      const label = asked.labels[i], name = label === null ? `Picture ${i + 1}` : classes[label];
       card.append(canvas, name);
       card.addEventListener("click", () => {
         if (state.active === number) use(pictures[i]);
       });
       return card;
     }));
-    $("drawn").firstChild.click();
+    // What was opened or painted meanwhile stays.
+    if (before === openings() && mine === sheet() && !mine?.stroke && mine?.past.at(-1) === stroke) {
+      $("drawn").firstChild.click();
+    }
     say("Click a picture to go on with it.");
     busy(null);
-  } finally { ready(); }
+  } finally {
+    drawing = false;
+    ready();
+  }
 });
 
 $("draw").addEventListener("click", () => {
@@ -83,9 +92,9 @@ function ready() {
   $("prior").hidden = !prior;
   if (!prior || !sheet()) return;
   const known = knows(sheet()), [rows, columns] = prior.grids[0], { stride } = model();
-  $("draw").disabled = false;
+  $("draw").disabled = drawing;
   $("guidance").disabled = !prior.guided || $("label").value === "none";
-  $("complete").disabled = !known;
+  $("complete").disabled = drawing || !known;
   $("crop").hidden = known || !state.picture;
   $("crop").textContent = `Crop the picture to ${columns * stride}×${rows * stride}`;
   $("prior-note").textContent = known ? "" : `The prior paints pictures of ${columns * stride}×${rows * stride} pixels.`;

@@ -9,7 +9,9 @@ function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-$("save").addEventListener("click", () => download(sheet().png, "decoded.png"));
+$("save").addEventListener("click", () => attempt(async () => {
+  download(await server.decode(state.active, sheet()), "decoded.png");
+}));
 $("save-tokens").addEventListener("click", () => attempt(async () => {
   download(await server.tokenFile(state.active, sheet()), "tokens.npz");
   say("Saved tokens.npz. Open it here again, or decode it with rotvq decode tokens.npz.");

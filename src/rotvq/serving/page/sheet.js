@@ -10,7 +10,6 @@ export class Sheet {
     this.future = [];
     this.stroke = null;
     this.decoded = null; // a canvas
-    this.png = null;
   }
 
   at(token) { return this.painted[token] < 0 ? this.base[token] : this.painted[token]; }
@@ -39,9 +38,15 @@ export class Sheet {
     this.stroke = null;
   }
 
+  // All that was put since `begin` is as if it never had been.
+  cancel() {
+    if (this.stroke) this.painted = this.stroke;
+    this.stroke = null;
+  }
+
   replace(codes) {
     this.begin();
-    this.painted = Int32Array.from(codes);
+    this.painted = Int32Array.from(codes, (code, i) => code === this.at(i) ? this.painted[i] : code);
     this.end();
   }
 

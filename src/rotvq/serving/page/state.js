@@ -4,8 +4,8 @@ export const $ = (id) => document.getElementById(id);
 export const state = {
   models: [],     // as /about describes them, each with its `atlas` of codes
   active: 0,      // the model that is painted with
-  picture: null,  // the original: { png, canvas, name }, or null for tokens without one
-  sheets: [],     // the tokens of the picture with each model; null while it is being encoded
+  picture: null,  // the original: { png, canvas }, or null for tokens without one
+  sheets: [],     // the tokens of the picture with each model; null if opened tokens are another's
   selected: 0,    // the token under the keyboard
   brush: null,    // the code that is picked
   largest: 0,     // bytes of a file that the server reads
