@@ -38,20 +38,20 @@ PRESETS: dict[str, Config] = {
         quantizer=QuantizerConfig(codebook_size=512),
         training=TrainingConfig(epochs=24, learning_rate=1e-3),
     ),
-    # About half an hour on 2 CPU cores with bf16, on CIFAR-10.
+    # Half an hour on 2 CPU cores with bf16, on CIFAR-10.
     "cpu": Config(
         data=DataConfig(source="cifar10"),
         model=ModelConfig(width=64, dim=64),
         training=TrainingConfig(epochs=30),
     ),
-    # The same half hour with every option that helps (see `rotvq ablate`).
+    # An hour on one CPU core, with every option that helps (see `rotvq ablate`).
     "best": Config(
         data=DataConfig(source="cifar10", crops="random"),
         model=ModelConfig(width=96, dim=64, network="attention"),
         quantizer=_NO_COLLAPSE,
         training=replace(_ONE_CYCLE, optimizer="muon", epochs=24),
     ),
-    # A larger model for two and a half hours on 2 CPU cores.
+    # A larger model for hours on a CPU.
     "best_long": Config(
         data=DataConfig(source="cifar10", crops="random", random_flip=True),
         model=ModelConfig(width=128, dim=64, depth=3, network="attention"),
@@ -65,7 +65,7 @@ PRESETS: dict[str, Config] = {
         quantizer=_NO_COLLAPSE,
         training=replace(_ONE_CYCLE, optimizer="muon", epochs=100),
     ),
-    # Sharp pictures: `best` with a perceptual loss, in the same half hour.
+    # Sharp pictures: `best` with a perceptual loss, in about the same time.
     "sharp": Config(
         data=DataConfig(source="cifar10", crops="random"),
         model=ModelConfig(width=96, dim=64, network="attention"),
