@@ -36,7 +36,7 @@ from rotvq.evaluation.evaluate import batches, evaluating
 from rotvq.files import write_json
 from rotvq.model import VQVAE
 from rotvq.tokens.bulk import Totals, encode_shards
-from rotvq.tokens.coding import codec
+from rotvq.tokens.model_codec import codec
 from rotvq.tokens.shards import Shards, prepare, recipe
 from rotvq.training import environment
 from rotvq.training.build import build_model

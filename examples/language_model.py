@@ -1,6 +1,7 @@
 """A tiny language model on tokens: a tokenizer, a file of tokens, and a transformer trained on it.
 
-With a token file or a folder of shards of your own, only the transformer is trained.
+With a token file or a folder of shards of your own (of one codebook, and images of one size), only
+the transformer is trained.
 
     python examples/language_model.py [TOKENS]
 """
@@ -73,9 +74,11 @@ class LanguageModel(nn.Module):
 
 with tempfile.TemporaryDirectory() as folder:
     path = Path(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/tokens.safetensors")
-    if not path.exists():
+    if len(sys.argv) < 2:
         make_tokens(path)
     dataset = rotvq.TokenDataset(path)
+    if len(dataset.codec.codebook_sizes) > 1 or dataset.codec.scales:
+        sys.exit("expected tokens of a single codebook; encode the images with such a model")
     loader = DataLoader(dataset, batch_size=32, shuffle=True)
     model = LanguageModel(max(dataset.codec.codebook_sizes), dataset[0][0].numel())
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)

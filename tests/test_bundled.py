@@ -17,8 +17,8 @@ from rotvq.cli.main import main
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
 from rotvq.quantization import VectorQuantizer
-from rotvq.tokens.coding import fingerprint
 from rotvq.tokens.file import load_tokens
+from rotvq.tokens.model_codec import fingerprint
 
 
 def small(seed, stages):

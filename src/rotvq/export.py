@@ -25,7 +25,8 @@ from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_atomically, write_bytes
 from rotvq.model import VQVAE
-from rotvq.tokens.coding import codec
+from rotvq.paths import expanded
+from rotvq.tokens.model_codec import codec
 
 Program = Callable[[Tensor], Tensor]
 """An exported program as a function of tensors."""
@@ -59,13 +60,14 @@ class _Decoder(nn.Module):
         return self.model.decode(indices)
 
 
-def to_torch(model: VQVAE, folder: Path) -> tuple[Path, Path]:
+def to_torch(model: VQVAE, folder: str | Path) -> tuple[Path, Path]:
     """Write encoder.pt2 and decoder.pt2, which torch.export.load reads; returns their paths.
 
     Args:
         model: on the CPU; in evaluation mode during the call.
         folder: created if it does not exist.
     """
+    folder = expanded(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "encoder.pt2", folder / "decoder.pt2"
     for path, program in zip(paths, _programs(model), strict=True):
@@ -75,7 +77,7 @@ def to_torch(model: VQVAE, folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
+def to_onnx(model: VQVAE, folder: str | Path) -> tuple[Path, Path]:
     """Write encoder.onnx and decoder.onnx; returns their paths.
 
     The axes are named batch, height, width, rows and columns; indices of residual and grouped
@@ -97,6 +99,7 @@ def to_onnx(model: VQVAE, folder: Path) -> tuple[Path, Path]:
         raise UserError(
             "onnx: expected onnx and onnxscript; they are not installed. " + installation("onnx")
         ) from None
+    folder = expanded(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "encoder.onnx", folder / "decoder.onnx"
     names = ("images", "indices"), ("indices", "images")

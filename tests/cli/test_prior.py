@@ -16,9 +16,9 @@ pytest.importorskip("transformers")
 
 from rotvq import VQVAE, VectorQuantizer, load_tokens
 from rotvq.cli.main import main
-from rotvq.tokens.coding import codec
 from rotvq.tokens.collection import Packer
 from rotvq.tokens.file import save_tokens
+from rotvq.tokens.model_codec import codec
 
 TINY = (
     "--prior.width 16 --prior.depth 1 --prior.heads 2 --training.batch_size 8 --training.epochs 1 "

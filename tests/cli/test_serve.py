@@ -12,7 +12,7 @@ from rotvq.generation import Prior, Vocabulary
 from rotvq.generation.config import TransformerConfig
 from rotvq.model import VQVAE
 from rotvq.quantization import FiniteScalarQuantizer
-from rotvq.tokens.coding import codec
+from rotvq.tokens.model_codec import codec
 
 
 def model(seed):

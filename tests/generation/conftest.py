@@ -19,9 +19,9 @@ from rotvq.generation.prior import Prior
 from rotvq.generation.vocabulary import Vocabulary
 from rotvq.model import VQVAE
 from rotvq.quantization import ResidualQuantizer, VectorQuantizer
-from rotvq.tokens.coding import codec
 from rotvq.tokens.collection import Codec, Packer
 from rotvq.tokens.file import save_tokens
+from rotvq.tokens.model_codec import codec
 from rotvq.training.config import OptimizationConfig
 
 TINY = TransformerConfig(width=16, depth=2, heads=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from tiny_tokens import draw_indices
@@ -98,3 +99,11 @@ def test_weights_of_another_prior_are_refused(make_prior, tmp_path):
 def test_a_folder_without_a_prior_is_named(tmp_path):
     with pytest.raises(UserError, match=r"expected the folder of a prior; found no config\.json"):
         Prior.from_pretrained(tmp_path)
+
+
+def test_sequences_of_small_integers_are_read_as_they_are_stored(make_prior):
+    prior = make_prior()
+    sequences = prior.vocabulary.sequences(np.zeros((2, 2, 3), np.int64), [0, None])
+    with torch.no_grad():
+        found = [prior(torch.from_numpy(sequences.astype(kind))) for kind in (np.int32, np.int64)]
+    assert torch.equal(*found)

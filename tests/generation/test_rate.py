@@ -10,7 +10,8 @@ from rotvq.errors import UserError
 from rotvq.generation.rate import PriorRate
 from rotvq.model.error_functions import squared_error
 from rotvq.model.objective import own
-from rotvq.tokens.coding import codec, encode
+from rotvq.tokens.coding import encode
+from rotvq.tokens.model_codec import codec
 
 GRID = (2, 3)
 

@@ -119,3 +119,43 @@ def test_mistakes_are_named(make_prior):
     ):
         with pytest.raises(UserError, match=words):
             call()
+
+
+def test_classes_may_be_named(make_prior):
+    named = sample(make_prior(), ["dog", "cat", None], Sampling(seed=3))
+    assert named.labels == [1, 0, None]
+    assert np.array_equal([*named], [*sample(make_prior(), [1, 0, None], Sampling(seed=3))])
+    with pytest.raises(UserError, match="label: expected one of cat, dog, ox; got cow"):
+        sample(make_prior(), ["cow"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.zeros((1, 2, 1)), r"\(3, tokens, 1\) with at most 6 tokens; got \(1, 2, 1\)"),
+        (np.zeros((3, 2)), r"got \(3, 2\)"),
+        (np.zeros((3, 7, 1)), r"got \(3, 7, 1\)"),
+        (np.zeros((3, 2, 2)), r"got \(3, 2, 2\)"),
+        (np.full((3, 2, 1), -1), "got -1 to -1"),
+        (np.full((3, 2, 1), 10**6), "got 1000000 to 1000000"),
+    ],
+)
+def test_given_tokens_must_fit(make_prior, given, said):
+    with pytest.raises(UserError, match=f"given: expected .*{said}"):
+        sample(make_prior(), [0, 1, None], grid=(2, 3), given=given.astype(np.int64))
+
+
+def test_sampling_ends_when_asked_to(make_prior):
+    class Enough(Exception):
+        pass
+
+    calls = []
+
+    def step():
+        calls.append(len(calls))
+        if len(calls) == 4:
+            raise Enough
+
+    with pytest.raises(Enough):
+        sample(make_prior(), [0] * 5, grid=[2, 3], step=step)
+    assert len(calls) == 4

@@ -15,7 +15,7 @@ from rotvq import run_folder
 from rotvq.errors import UserError
 from rotvq.generation import trainer as trainer_module
 from rotvq.generation.data import load
-from rotvq.generation.evaluate import bits, evaluate
+from rotvq.generation.evaluation import bits, evaluate
 from rotvq.generation.prior import Prior
 from rotvq.generation.trainer import PriorTrainer
 from rotvq.training import checkpoint, monitor

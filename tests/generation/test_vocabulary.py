@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from inspect import ismodule
 
 import numpy as np
 import pytest
 from tiny_tokens import CODECS, draw_indices
 
+import rotvq
+from rotvq import generation
 from rotvq.errors import UserError
 from rotvq.generation.vocabulary import LONGEST, Vocabulary
 
@@ -89,3 +92,14 @@ def test_numbers_are_no_names_of_classes():
     grids = ((1, 1),)
     assert Vocabulary(CODECS["single"], grids, ("0", "1")).names == ()
     assert Vocabulary(CODECS["single"], grids, ("1", "0")).names == ("1", "0")
+
+
+def test_labels_beyond_the_classes_are_refused():
+    vocabulary = Vocabulary(CODECS["single"], ((1, 1),), ("cat", "dog"))
+    with pytest.raises(UserError, match=r"labels: expected classes below 2; got 2\."):
+        vocabulary.sequences(np.zeros((3, 1, 1), np.int64), [0, None, 2])
+
+
+def test_public_names_are_no_modules():
+    assert not [name for name in generation.__all__ if ismodule(getattr(generation, name))]
+    assert not [name for name in rotvq.__all__ if ismodule(getattr(rotvq, name))]

@@ -3,12 +3,14 @@
 import math
 from dataclasses import FrozenInstanceError
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 import rotvq
+from rotvq.errors import UserError
 from rotvq.model import VQVAE, VQVAEOutput
 from rotvq.quantization import GradientLearned, Restart, VectorQuantizer, distances
 
@@ -233,3 +235,20 @@ def test_given_tokens_are_decoded_and_trained_on():
     used = model.quantizer.codebook.embeddings.grad.abs().sum(1) > 0
     assert used.nonzero().flatten().tolist() == indices.unique().tolist()
     assert next(model.encoder.parameters()).grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, np.float32])
+def test_pixels_of_another_kind_are_refused_with_a_remedy(kind):
+    x = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    x = x if kind is torch.uint8 else x.numpy().astype(kind)
+    with pytest.raises(UserError, match=r"Use x\.float\(\) / 127\.5 - 1, or rotvq\.encode_images"):
+        VQVAE(width=8, dim=8, depth=1).encode(x)
+
+
+def test_an_error_without_a_search_is_refused():
+    def error(y, x):
+        return (y - x).abs().sum((1, 2, 3))
+
+    model = VQVAE(width=8, dim=8, depth=1)
+    with pytest.raises(UserError, match="effort: expected 1 to 9 with an error or a rate"):
+        model.encode(torch.zeros(1, 3, 8, 8), error=error)

@@ -250,3 +250,21 @@ def test_wrong_thresholds_are_refused(threshold):
         UserError, match=f"^restart threshold: .* between 0 and 1/3; got {threshold}"
     ):
         Restart(threshold=threshold)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"update": "ema"}, r"update: expected EMA\(\), .*; got 'ema'"),
+        ({"restart": True}, r"restart: expected Restart\(\) or None; got True"),
+        ({"search": "sampled"}, "search: expected .*; got 'sampled'"),
+    ],
+)
+def test_settings_that_are_objects_are_named(wrong, said):
+    with pytest.raises(UserError, match=said):
+        VectorQuantizer(8, 4, **wrong)
+
+
+def test_indices_of_numpy_are_named():
+    with pytest.raises(UserError, match=r"indices: expected a tensor; got a ndarray. Use torch\."):
+        VectorQuantizer(8, 4).lookup(torch.zeros(2, dtype=torch.int64).numpy())

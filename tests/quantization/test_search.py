@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rotvq import processor
+from rotvq.errors import UserError
 from rotvq.quantization import search as search_module
 from rotvq.quantization import search_bfloat16
 from rotvq.quantization.search import nearest
@@ -169,3 +170,9 @@ def test_no_matrix_of_all_distances_is_made():
     assert largest.elements <= n * k // 4
     some = torch.arange(0, n, 997)
     assert torch.equal(indices[some], squared_distances(z[some], e).argmin(dim=1))
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 4), (4,), (5, 3)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(UserError, match="For other layouts, use nearest_codes"):
+        nearest(torch.randn(shape), torch.randn(8, 4))

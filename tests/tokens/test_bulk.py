@@ -12,9 +12,10 @@ from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.skipped import read
 from rotvq.model import VQVAE
 from rotvq.tokens.bulk import Totals, encode_shards, pending
-from rotvq.tokens.coding import codec, encode
+from rotvq.tokens.coding import encode
 from rotvq.tokens.collection import Picture
 from rotvq.tokens.file import load_tokens
+from rotvq.tokens.model_codec import codec
 from rotvq.tokens.shards import Shards, prepare, recipe
 
 DAMAGED = (3, 4, 17)

@@ -21,8 +21,9 @@ from rotvq.quantization import (
     VectorQuantizer,
 )
 from rotvq.tokens import coding
-from rotvq.tokens.coding import codec, decode, encode, fingerprint, padded
+from rotvq.tokens.coding import decode, encode, padded
 from rotvq.tokens.file import KINDS, load_tokens, save_tokens
+from rotvq.tokens.model_codec import codec, fingerprint
 
 
 def model(seed=0, **changes):
@@ -272,3 +273,9 @@ def test_a_search_with_damaged_weights_is_refused():
         next(net.decoder.parameters()).fill_(math.nan)
     with pytest.raises(UserError, match="expected a finite decoder and codes; got nan"):
         encode(net, [("", picture(8, 8))], effort=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_rounded_weights_are_refused(dtype):
+    with pytest.raises(UserError, match=r"expected weights in float32.* Call model\.float\(\)"):
+        encode(model().to(dtype), [("", picture(8, 8))])

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
+from rotvq import TokenDataset
 from rotvq.errors import UserError
 from rotvq.tokens.collection import Codec, Packer, Tokens
 from rotvq.tokens.file import KINDS, load_tokens, read_header, save_tokens
@@ -289,3 +290,18 @@ def test_equal_tokens_are_equal_files(path):
         save_tokens(some([(32, 32), (5, 9)], codec=SEVERAL, others=True)[0], path, recipe="abc")
         assert before in (None, path.read_bytes())
     assert read_header(path)["recipe"] == "abc" and int(read_header(path)["images"]) == 2
+
+
+def test_a_folder_of_shards_is_named(tmp_path):
+    with pytest.raises(
+        UserError, match=r"got a folder\. Read a folder of shards with rotvq\.Token"
+    ):
+        load_tokens(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_the_home_folder_has_its_short_name(tmp_path, monkeypatch, suffix):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_tokens(some([(8, 8)])[0], f"~/tokens{suffix}")
+    assert (tmp_path / f"tokens{suffix}").is_file()
+    assert len(load_tokens(f"~/tokens{suffix}")) == len(TokenDataset(f"~/tokens{suffix}")) == 1

@@ -8,8 +8,9 @@ from rotvq import decode_images, encode_images
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
 from rotvq.quantization import GroupedQuantizer, ResidualQuantizer, VectorQuantizer
-from rotvq.tokens.coding import codec, decode, encode, is_of
+from rotvq.tokens.coding import decode, encode
 from rotvq.tokens.file import KINDS, load_tokens, save_tokens
+from rotvq.tokens.model_codec import codec, is_of
 
 
 def levels(sizes, d):

@@ -8,9 +8,10 @@ from rotvq import TokenDataset
 from rotvq.errors import UserError
 from rotvq.model import VQVAE
 from rotvq.quantization import MultiScaleQuantizer, VectorQuantizer
-from rotvq.tokens.coding import codable, codec, decode, encode, fingerprint, is_of
+from rotvq.tokens.coding import codable, decode, encode
 from rotvq.tokens.file import KINDS, load_tokens, read_header, save_tokens
 from rotvq.tokens.header import header, read_codec
+from rotvq.tokens.model_codec import codec, fingerprint, is_of
 
 
 def model(scales=(1, 2, 4)):

@@ -83,7 +83,7 @@ def load_bundled(tokens: Tokens) -> tuple[str, VQVAE]:
     Raises:
         UserError: none of them did.
     """
-    from rotvq.tokens.coding import fingerprint
+    from rotvq.tokens.model_codec import fingerprint
 
     for name in bundled.names():
         model = load_model(name)

@@ -72,7 +72,7 @@ def run(argv: Sequence[str]) -> int:
             options.batch_size,
             advance,
             effort=options.effort,
-            rate=rate or free_of_charge,
+            rate=rate if rate and options.effort else free_of_charge,
             levels=options.levels,
             classes=source.reader.classes,
         )

@@ -192,7 +192,7 @@ def _check(options: Namespace) -> None:
 
 
 def _tokenizer(options: Namespace, prior: Prior) -> VQVAE:
-    from rotvq.tokens.coding import check_model
+    from rotvq.tokens.model_codec import check_model
 
     saved = options.prior / run_folder.TOKENIZER
     if not options.model and not saved.is_dir():

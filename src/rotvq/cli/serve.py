@@ -86,7 +86,7 @@ def _sessions(models: list[str], run: Path | None) -> list[Session]:
         return [Session(load_model(model), name) for model, name in _named(models)]
     from rotvq.generation.prior import Prior
     from rotvq.serving.drawing import Drawing
-    from rotvq.tokens.coding import codec
+    from rotvq.tokens.model_codec import codec
     from rotvq.training.environment import default_device
 
     prior = Prior.from_pretrained(run).to(default_device())

@@ -62,7 +62,7 @@ def encode_to_shards(options: Any) -> int:
 
     from rotvq.model.levels import check_levels
     from rotvq.tokens.bulk import Totals, encode_shards, pending
-    from rotvq.tokens.coding import codec
+    from rotvq.tokens.model_codec import codec
 
     if (devices := torch.accelerator.device_count()) > 1:
         torch.accelerator.set_device_index(_number("LOCAL_RANK", 0) % devices)

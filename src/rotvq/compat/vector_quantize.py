@@ -264,7 +264,7 @@ class VectorQuantize(nn.Module):
 
     @property
     def codebook(self) -> Float[Tensor, "*h k d"]:
-        """The codes; (heads, k, d) if each head has its own."""
+        """The codes; (heads, k, d) if each head has its own. May be assigned, as `set_codes`."""
         codes = [level.codebook.embeddings for level in self._levels()]
         return torch.stack(codes) if self.separate_codebook_per_head else codes[0]
 

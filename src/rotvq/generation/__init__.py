@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rotvq.generation.config import PriorConfig, Sampling
-    from rotvq.generation.evaluate import evaluate
+    from rotvq.generation.evaluation import evaluate
     from rotvq.generation.measures import measure
     from rotvq.generation.prior import Prior
     from rotvq.generation.rate import PriorRate
@@ -23,7 +23,7 @@ _HOME = {
     "PriorTrainer": "trainer",
     "Sampling": "config",
     "Vocabulary": "vocabulary",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation",
     "measure": "measures",
     "sample": "sampling",
 }

@@ -64,7 +64,7 @@ class Prior(nn.Module):
         Args:
             sequences: of the vocabulary, padded with -1 on the right.
         """
-        targets, step = sequences[:, PREFIX:], self.vocabulary.indices_of_token
+        targets, step = sequences[:, PREFIX:].long(), self.vocabulary.indices_of_token
         nats = torch.zeros(targets.shape, device=targets.device)
         codes = enumerate(self.vocabulary.codes)
         for (level, own), logits in zip(codes, self.logits(self.embedded(sequences)), strict=True):
@@ -113,7 +113,7 @@ class Prior(nn.Module):
         Raises:
             UserError: weights are not finite.
         """
-        folder, weights = Path(folder), encode_weights(self)
+        folder, weights = expanded(folder), encode_weights(self)
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / WEIGHTS, weights)
         write_bytes(folder / CONFIG, (to_json(self.describe(), indent=1) + "\n").encode())
@@ -123,7 +123,8 @@ class Prior(nn.Module):
         """Load a prior, on the CPU and in evaluation mode.
 
         Args:
-            folder: written by `save_pretrained` or `rotvq prior`.
+            folder: written by `save_pretrained` or `rotvq prior`; download one from the Hub with
+                `huggingface_hub.snapshot_download`.
 
         Raises:
             UserError: it holds no prior, or a damaged one.

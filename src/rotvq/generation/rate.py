@@ -22,8 +22,8 @@ from rotvq.generation.prior import Prior
 from rotvq.generation.vocabulary import PREFIX
 from rotvq.model import VQVAE
 from rotvq.model.objective import Costs
-from rotvq.tokens.coding import codec
 from rotvq.tokens.collection import Tokens
+from rotvq.tokens.model_codec import codec
 
 
 class PriorRate:

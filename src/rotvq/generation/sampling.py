@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,59 +22,76 @@ from rotvq.tokens.collection import Packer, Tokens
 
 def sample(
     prior: Prior,
-    labels: Sequence[int | None],
+    labels: Sequence[int | str | None],
     sampling: Sampling | None = None,
     *,
     grid: Grid | None = None,
     given: NDArray[np.int64] | None = None,
     batch_size: int = 256,
     progress: Callable[[int], object] = lambda images: None,
+    step: Callable[[], object] = lambda: None,
 ) -> Tokens:
     """Draw the tokens of new images, one for each label.
 
     Args:
         prior: on any device; in evaluation mode during the call.
-        labels: class of each image; None for no given class.
+        labels: class of each image, by number or name; None for no given class.
         sampling: how to draw; None for the defaults.
         grid: rows and columns of tokens; None for the most frequent ones in training.
         given: the first tokens of each image row by row, (n, tokens, indices of a token), to be
             completed; None for none.
         batch_size: images at a time.
         progress: called after each batch with its number of images.
+        step: called before each index; an exception of it ends the sampling.
 
     Returns:
         Tokens of the model that the prior's tokens come from, with the labels.
 
     Raises:
-        UserError: the prior has no such class or grid; guidance without a class, or by a prior
-            that has not learned it; or a batch size below 1.
+        UserError: the prior has no such class, grid or given tokens; guidance without a class, or
+            by a prior that has not learned it; or a batch size below 1.
     """
     sampling, vocabulary = sampling or Sampling(), prior.vocabulary
     if batch_size < 1:
         raise UserError(f"batch_size: expected 1 or more; got {batch_size}.")
-    grid = grid or vocabulary.grids[0]
+    grid = (*grid,) if grid else vocabulary.grids[0]
     vocabulary.check_grid(grid)
-    for label in labels:
-        if label is not None:
-            vocabulary.label(label)
+    numbers = [None if label is None else vocabulary.label(label) for label in labels]
+    if given is not None:
+        _check_given(vocabulary, grid, given, len(labels))
     if sampling.guidance != 1:
-        _check_guidance(prior, labels, sampling.guidance)
+        _check_guidance(prior, numbers, sampling.guidance)
     packer = Packer(vocabulary.codec, vocabulary.names)
     size = grid[0] * vocabulary.codec.stride, grid[1] * vocabulary.codec.stride
     device = next(prior.parameters()).device
     devices = [device] if device.type == "cuda" else []
     with evaluating(prior), torch.random.fork_rng(devices), torch.no_grad():
-        for start in range(0, len(labels), batch_size):
-            these = labels[start : start + batch_size]
+        for start in range(0, len(numbers), batch_size):
+            these = numbers[start : start + batch_size]
             prefix = None if given is None else given[start : start + batch_size]
             prompt = torch.from_numpy(_prompt(vocabulary, these, grid, prefix)).to(device)
             # Each batch has a seed of its own, so that later images do not depend on earlier ones.
             seed = np.random.SeedSequence([sampling.seed, start]).generate_state(1)
             torch.manual_seed(int(seed[0]))
-            drawn = _draw(prior, prompt, grid, sampling)
+            drawn = _draw(prior, prompt, grid, sampling, step)
             packer.add(vocabulary.indices(drawn, grid), size, labels=these)
             progress(len(these))
     return packer.tokens()
+
+
+def _check_given(vocabulary: Vocabulary, grid: Grid, given: NDArray[Any], images: int) -> None:
+    most, sizes = vocabulary.codec.tokens_of(grid), vocabulary.codec.codebook_sizes
+    fits = given.ndim == 3 and given.shape[0] == images and given.shape[2] == len(sizes)
+    if not fits or given.shape[1] > most:
+        raise UserError(
+            f"given: expected ({images}, tokens, {len(sizes)}) with at most {most} tokens; got "
+            f"{given.shape}. Repeat the tokens of one image with np.repeat(given, {images}, 0)."
+        )
+    if given.size and not ((given >= 0) & (given < np.array(sizes))).all():
+        raise UserError(
+            f"given: expected indices from 0 to below {', '.join(map(str, sizes))}; got "
+            f"{given.min()} to {given.max()}. Pass tokens of the model that the prior knows."
+        )
 
 
 def _check_guidance(prior: Prior, labels: Sequence[int | None], guidance: float) -> None:
@@ -106,6 +124,7 @@ def _draw(
     prompt: Int64[Tensor, "n t"],
     grid: Grid,
     sampling: Sampling,
+    step: Callable[[], object],
 ) -> NDArray[np.int64]:
     """Complete the sequences."""
     left = PREFIX + prior.vocabulary.length(grid) - prompt.shape[1]
@@ -127,17 +146,20 @@ def _draw(
         attention_mask=torch.ones_like(prompt),
         negative_prompt_ids=free,
         generation_config=generation,
-        logits_processor=LogitsProcessorList([_next_code(prior.vocabulary.codes)]),
+        logits_processor=LogitsProcessorList([_next_code(prior.vocabulary.codes, step)]),
     )
     return drawn.cpu().numpy()
 
 
-def _next_code(codes: Sequence[range]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Keeps the logits of the codes of the next index alone."""
+def _next_code(
+    codes: Sequence[range], step: Callable[[], object]
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Calls `step`, and keeps the logits of the codes of the next index alone."""
 
     def processor(
         input_ids: Int64[Tensor, "n t"], scores: Float[Tensor, "n v"]
     ) -> Float[Tensor, "n v"]:
+        step()
         these = codes[(input_ids.shape[1] - PREFIX) % len(codes)]
         own = slice(these.start, these.stop)
         result = torch.full_like(scores, -torch.inf)

@@ -15,7 +15,7 @@ from rotvq.data_processing import epoch_coins, epoch_order
 from rotvq.files import write_json
 from rotvq.generation.config import PriorConfig
 from rotvq.generation.data import PriorData
-from rotvq.generation.evaluate import bits, evaluate
+from rotvq.generation.evaluation import bits, evaluate
 from rotvq.generation.folder import picture
 from rotvq.generation.pictures import save_grid
 from rotvq.generation.prior import Prior
@@ -23,7 +23,8 @@ from rotvq.generation.sampling import sample
 from rotvq.generation.totals import Means, Totals
 from rotvq.generation.vocabulary import PREFIX
 from rotvq.model import VQVAE
-from rotvq.tokens.coding import check_model, decode
+from rotvq.tokens.coding import decode
+from rotvq.tokens.model_codec import check_model
 from rotvq.training.epoch import is_due
 from rotvq.training.lifecycle import Lifecycle
 from rotvq.training.record import facts
@@ -50,7 +51,11 @@ class PriorTrainer(Lifecycle[Prior, Totals]):
     command = "prior"
 
     def __init__(
-        self, config: PriorConfig, data: PriorData, folder: Path, tokenizer: VQVAE | None = None
+        self,
+        config: PriorConfig,
+        data: PriorData,
+        folder: str | Path,
+        tokenizer: VQVAE | None = None,
     ) -> None:
         super().__init__(config, folder)
         if tokenizer is not None:

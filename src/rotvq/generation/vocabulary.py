@@ -137,9 +137,15 @@ class Vocabulary:
         Args:
             indices: (n, rows, columns, *index_shape).
             labels: a class for each image, None or -1 for one without.
+
+        Raises:
+            UserError: no image has this grid, or there is no such class.
         """
         n, rows, columns, *_ = indices.shape
         self.check_grid((rows, columns))
+        most = len(self.classes)
+        if (bad := next((c for c in labels if c is not None and c >= most), None)) is not None:
+            raise UserError(f"labels: expected classes below {most}; got {bad}.")
         flat = self.codec.in_sequence(indices) + np.array([codes.start for codes in self.codes])
         first = self.no_class - len(self.classes)
         classes = [self.no_class if c is None or c < 0 else first + c for c in labels]

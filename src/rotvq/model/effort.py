@@ -17,3 +17,20 @@ def iterations(effort: int) -> int:
             f"effort: expected an integer from 0 to {len(EFFORTS) - 1}; got {effort!r}."
         )
     return EFFORTS[effort]
+
+
+def check_searched(effort: int, asked: bool) -> None:
+    """Check that there is a search if something is asked of it.
+
+    Args:
+        effort: 0 to 9.
+        asked: whether an error or a rate was passed.
+
+    Raises:
+        UserError: it would be ignored.
+    """
+    if asked and not iterations(effort):
+        raise UserError(
+            "effort: expected 1 to 9 with an error or a rate of your own, which only a search "
+            "lowers; got 0. Pass effort=4."
+        )

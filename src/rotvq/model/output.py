@@ -14,8 +14,9 @@ class VQVAEOutput:
     """The result of a forward pass, registered as a pytree.
 
     Attributes:
-        reconstruction: images in (-1, 1), in the decoder's precision.
-        indices: int64 in [0, k), in the shape that `VQVAE.encode` returns.
+        reconstruction: images in [-1, 1], in the decoder's precision.
+        indices: int64 in [0, k), −1 where a level was left out or a scale has no token, in the
+            shape that `VQVAE.encode` returns.
         latents: z_e, the encoder's output before quantization, in its precision; no gradient.
         reconstruction_loss: mean squared error on [-1, 1], float32.
         codebook_loss: mean of (sg[z_e] − e)², float32.

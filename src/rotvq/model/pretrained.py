@@ -24,6 +24,7 @@ from rotvq.guarded import read_json, shown
 from rotvq.model import hub, quantizers
 from rotvq.model.hub import CONFIG, WEIGHTS
 from rotvq.model.weights import encode_weights, load_weights, one_line
+from rotvq.paths import expanded
 from rotvq.quantization import Quantizer
 
 __all__ = ["CONFIG", "WEIGHTS", "PretrainedModel", "describe", "load_weights"]
@@ -58,11 +59,13 @@ class PretrainedModel(nn.Module):
                 None keeps theirs. They are loaded as float32. Rounded weights are another model,
                 with a fingerprint of its own.
 
+        Settings of training (`search`, `init` and `defer_update` of a quantizer) are not saved.
+
         Raises:
             UserError: the estimator is a function of your own, several quantizers share one
                 codebook, or weights are not finite in that dtype.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         files = _files(self, dtype)
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():

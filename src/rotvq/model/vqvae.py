@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.model.blocks import NormalizedLatents
-from rotvq.model.effort import iterations
+from rotvq.model.effort import check_searched, iterations
 from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.model.level_search import LevelSearch
 from rotvq.model.levels import first_levels
@@ -32,7 +32,7 @@ class VQVAE(PretrainedModel):
     The defaults are the paper's: K = 1024 codes of D = 256, an 8×8 grid for a 32×32 image.
 
     Args:
-        channels: image channels.
+        channels: image channels; 3 or 1 for pictures and token files.
         width: channels of the residual blocks.
         dim: D, the length of a code.
         depth: residual blocks on each side.
@@ -168,7 +168,7 @@ class VQVAE(PretrainedModel):
         rate: Rate = free_of_charge,
         levels: int | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Encode images in [-1, 1] as indices in [0, k).
+        """Encode images in [-1, 1] as indices in [0, k), −1 where a scale has no token.
 
         `rotvq.quantization.distances` compares the latents with the codes.
 
@@ -196,6 +196,7 @@ class VQVAE(PretrainedModel):
         for codebook in self.quantizer.codebooks:
             _finite(codebook.embeddings, "codes")
         indices = first_levels(self.quantizer, self.quantizer.encode(z_e), levels)
+        check_searched(effort, error is not squared_error or rate is not free_of_charge)
         if iterations(effort):  # a search cannot be exported
             indices = LevelSearch(self, effort, levels)(x, indices, error, rate=rate)
         return (indices, z_e) if return_latents else indices
@@ -204,7 +205,7 @@ class VQVAE(PretrainedModel):
     def decode(
         self, indices: Int64[Tensor, "b i j *levels"], levels: int | None = None
     ) -> Float[Tensor, "b c h w"]:
-        """Decode indices to images in (-1, 1); `decode(encode(x))` is the forward reconstruction.
+        """Decode indices to images in [-1, 1]; `decode(encode(x))` is the forward reconstruction.
 
         Args:
             indices: in the shape that `encode` returns; −1 decodes as a vector of zeros.
@@ -228,7 +229,11 @@ class VQVAE(PretrainedModel):
 
     def _checked(self, x: Tensor) -> Tensor:
         expected = f"float images (batch, {self.channels}, height, width) in [-1, 1]"
-        if x.ndim != 4 or x.shape[1] != self.channels or not x.is_floating_point():
+        remedy = "Use x.float() / 127.5 - 1, or rotvq.encode_images for pixels of 8 bits."
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            kind = x.dtype if isinstance(x, Tensor) else f"a {type(x).__name__}"
+            raise UserError(f"images: expected {expected}; got {kind}. {remedy}")
+        if x.ndim != 4 or x.shape[1] != self.channels:
             raise UserError(f"images: expected {expected}; got {x.dtype} {tuple(x.shape)}.")
         if x.shape[2] % self.stride or x.shape[3] % self.stride:
             raise UserError(

@@ -49,14 +49,16 @@ class VectorQuantizer(Quantizer):
         codebook_size: number of codes k.
         dim: length d of a code.
         estimator: how the gradient crosses: a name in `ESTIMATORS` or a function (z, q) -> q̃.
-        update: how the codes move: `EMA(decay)`, `GradientLearned()` or `LinearMap()`.
+        update: how the codes move: `EMA(decay)`, `GradientLearned()` or `LinearMap()`; by default
+            `EMA()`, with γ = 0.99.
         init: "uniform" in ±1/k as in the paper's released code, or "data": k-means over the first
             training batch.
         restart: `Restart()` moves dead codes to encoder outputs; None disables restarts.
         metric: "euclidean"; or "cosine", which brings codes and vectors to unit length, so that
             z_q has unit length too.
-        search: how a training pass chooses codes: `nearest`, or `sampled(temperature)`. Evaluation
-            and `encode` always choose the nearest.
+        search: how a training pass chooses codes: `nearest`, `sampled(temperature)`, or a function
+            (z (n, d), codes (k, d)) -> int64 (n,). Evaluation and `encode` always choose the
+            nearest.
         entropy_loss: compute the entropy loss in training, which needs memory for n×k numbers.
         channel_dim: the dimension of z that holds the d channels; 1 for (b, d, h, w).
         defer_update: leave the codebook's step to `update_codebook()`.
@@ -90,6 +92,10 @@ class VectorQuantizer(Quantizer):
         super().__init__()
         self.codebook = Codebook(codebook_size, dim, update, init, restart, metric)
         self.estimator = by_name(estimator) if isinstance(estimator, str) else estimator
+        if not callable(search):
+            raise UserError(
+                f"search: expected `nearest`, `sampled(temperature)` or a function; got {search!r}."
+            )
         self.search = search
         self.entropy_loss = entropy_loss
         self.channel_dim = channel_dim

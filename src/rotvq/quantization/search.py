@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from rotvq.errors import UserError
 from rotvq.quantization.backend import kernels_for
 from rotvq.quantization.search_bfloat16 import bfloat16_search, is_faster
 from rotvq.quantization.search_float32 import float32_search
@@ -30,7 +31,7 @@ stay small. A GPU takes 64 times as many."""
 
 
 @torch.no_grad()
-def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, " n"]:
+def nearest(z: Float[Tensor, "n d"], codes: Float[Tensor, "k d"]) -> Int64[Tensor, " n"]:
     """Index of the nearest code of each vector (eq. 2).
 
     Computed in float32 whatever the dtypes and autocast (in float64 if both are float64). The
@@ -38,17 +39,26 @@ def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, "
 
     Args:
         z: vectors. One that is not finite gets an arbitrary valid index.
-        e: codes, all finite.
+        codes: all finite.
 
     Returns:
         Indices in [0, k).
+
+    Raises:
+        UserError: z or codes of another shape.
     """
+    e = codes
+    if z.ndim != 2 or e.ndim != 2 or z.shape[1] != e.shape[1]:
+        raise UserError(
+            f"nearest: expected vectors (n, d) and codes (k, d); got {tuple(z.shape)} and "
+            f"{tuple(e.shape)}. For other layouts, use nearest_codes."
+        )
     work = torch.float64 if z.dtype == e.dtype == torch.float64 else torch.float32
     on_cpu = z.device.type == "cpu"
-    codes = min(CODES if on_cpu else 64 * CODES, len(e))
+    chunk = min(CODES if on_cpu else 64 * CODES, len(e))
     search = bfloat16_search if is_faster(z, e, work) else float32_search
     # On a CPU, the vectors of a block share the cache with its scores.
-    rows = min(BLOCK // codes, BLOCK // 4 // e.shape[1]) if on_cpu else 64 * BLOCK // codes
+    rows = min(BLOCK // chunk, BLOCK // 4 // e.shape[1]) if on_cpu else 64 * BLOCK // chunk
     rows = max(1, 2 * rows if search is bfloat16_search else rows)
     # The length of a loop in an exported program must not depend on the batch.
     blocks = (z,) if exporting() else z.split(rows)
@@ -64,11 +74,11 @@ def nearest(z: Float[Tensor, "n d"], e: Float[Tensor, "k d"]) -> Int64[Tensor, "
             return kernels.search(z.to(work) - center, e, reach * 0.5 * e.square().sum(1))
         least = torch.full_like(z[:, 0], torch.inf, dtype=work)
         index = torch.zeros_like(least, dtype=torch.int64)
-        for start in range(0, len(e), codes):
-            part = (e[start : start + codes] - center) / reach
+        for start in range(0, len(e), chunk):
+            part = (e[start : start + chunk] - center) / reach
             offset = reach * 0.5 * part.square().sum(1)
             find = search(part, offset)
-            if codes == len(e):
+            if chunk == len(e):
                 return torch.cat([find(b.to(work) - center) for b in blocks])
             places, scores = [], []
             for b in blocks:

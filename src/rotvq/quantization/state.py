@@ -52,6 +52,12 @@ class CodebookState(nn.Module):
         self.metric = metric
         self.project = metric_named(metric)
         update = EMA() if update is None else update
+        if not isinstance(update, Update):
+            raise UserError(
+                f"update: expected EMA(), GradientLearned() or LinearMap(); got {update!r}."
+            )
+        if not isinstance(restart, Restart | None):
+            raise UserError(f"restart: expected Restart() or None; got {restart!r}.")
         if size < 1 or dim < 1:
             raise UserError(f"codebook: expected size >= 1 and dim >= 1; got {size} and {dim}.")
         if init not in ("uniform", "data"):

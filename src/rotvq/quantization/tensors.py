@@ -92,6 +92,11 @@ def checked_indices(indices: Int64[Tensor, "..."], size: int) -> Bool[Tensor, ".
     Raises:
         UserError: indices have the wrong dtype, or are outside [−1, size).
     """
+    if not isinstance(indices, Tensor):
+        raise UserError(
+            f"indices: expected a tensor; got a {type(indices).__name__}. Use "
+            "torch.from_numpy(indices), or rotvq.decode_images for tokens of images."
+        )
     if indices.dtype != torch.int64:
         raise UserError(f"indices: expected int64; got {indices.dtype}. Use indices.long().")
     if readable() and indices.numel():

@@ -78,7 +78,7 @@ def generation(run: Run, shared: Shared) -> dict[str, Any]:
 def _tokens(model: VQVAE, run: Run, shared: Shared) -> PriorData:
     from rotvq.generation.data import PriorData
     from rotvq.generation.vocabulary import Vocabulary
-    from rotvq.tokens.coding import codec
+    from rotvq.tokens.model_codec import codec
 
     limits = run.config.data.train_images, run.config.data.test_images
     splits = [

@@ -11,9 +11,10 @@ from rotvq.data_processing.reader import Reader
 from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.workers import DecodedImage, Decoders
 from rotvq.model import VQVAE
-from rotvq.tokens.coding import codable, codec, encode
+from rotvq.tokens.coding import codable, encode
 from rotvq.tokens.collection import Codec, Picture
 from rotvq.tokens.file import save_tokens
+from rotvq.tokens.model_codec import codec
 from rotvq.tokens.shards import Shards
 
 AT_A_TIME = 2**20

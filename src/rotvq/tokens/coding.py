@@ -6,10 +6,8 @@ and cropped after decoding. Large images are processed in tiles.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
-from typing import cast
 
 import numpy as np
 import torch
@@ -23,16 +21,16 @@ from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
+from rotvq.model.effort import check_searched
 from rotvq.model.error_functions import within as error_within
 from rotvq.model.level_search import LevelSearch
-from rotvq.model.levels import check_levels, first_levels, sizes_of_token
+from rotvq.model.levels import check_levels, first_levels
 from rotvq.model.objective import Rate, free_of_charge
-from rotvq.model.quantizers import leaves
-from rotvq.quantization import MultiScaleQuantizer, VectorQuantizer
-from rotvq.quantization.grid import Grid
+from rotvq.quantization import MultiScaleQuantizer
 from rotvq.tokens import tiles
 from rotvq.tokens.batching import N, Named, batches
-from rotvq.tokens.collection import Codec, Packer, Picture, Tokens
+from rotvq.tokens.collection import Packer, Picture, Tokens
+from rotvq.tokens.model_codec import check_model, codec
 
 PIXELS = 2**22
 """Approximate number of pixels in a batch; larger images are coded one at a time, in tiles."""
@@ -41,72 +39,6 @@ SEARCHED = 2**19
 
 ATTENDED, ATTENDED_GPU = 2**16, 2**20
 """Maximum number of tokens of an image for a network with attention, on a CPU and on a GPU."""
-
-
-def fingerprint(model: VQVAE) -> str:
-    """16 hex digits of the SHA-256 of everything that gives tokens their meaning.
-
-    This includes encoder, decoder and codes, but not the statistics that only training needs.
-    """
-    parts = {
-        **{f"encoder.{name}": t for name, t in model.encoder.state_dict().items()},
-        **{f"decoder.{name}": t for name, t in model.decoder.state_dict().items()},
-    }
-    if isinstance(model.quantizer, MultiScaleQuantizer):
-        parts["scales"] = torch.tensor(model.quantizer.scales)
-    found = leaves(model.quantizer)
-    for number, quantizer in enumerate(found):
-        name = f"codebook.{number}" if len(found) > 1 else "codebook"
-        if isinstance(quantizer, VectorQuantizer):
-            parts[name] = quantizer.codebook.embeddings
-        else:
-            grid = cast(Grid, quantizer.codebook)
-            parts[name] = torch.tensor(grid.levels)
-            if grid.symmetric or grid.scale != 1:
-                parts[f"{name}.places"] = torch.tensor([grid.symmetric, grid.scale])
-    digest = hashlib.sha256()
-    for name in sorted(parts):
-        content = parts[name].detach().cpu().contiguous()
-        digest.update(f"{name} {content.dtype} {tuple(content.shape)} ".encode())
-        digest.update(content.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
-
-
-def codec(model: VQVAE, levels: int | None = None) -> Codec:
-    """The codec of a model's tokens, with the first levels of a residual quantizer or all."""
-    quantizer, shape = model.quantizer, model.quantizer.index_shape
-    return Codec(
-        fingerprint(model),
-        sizes_of_token(quantizer, levels),
-        model.stride,
-        model.channels,
-        shape if levels is None or quantizer.residual_levels == 1 else (*shape[:-1], levels),
-        quantizer.scales if isinstance(quantizer, MultiScaleQuantizer) else (),
-    )
-
-
-def is_of(model: VQVAE, tokens: Codec) -> bool:
-    """Whether tokens come from a model, with all levels of its quantizer or the first ones."""
-    most, shape = model.quantizer.residual_levels, tokens.index_shape
-    return tokens == codec(model, min(shape[-1], most) if shape and most > 1 else None)
-
-
-def check_model(model: VQVAE, tokens: Codec, name: str = "model") -> None:
-    """Check that tokens come from a model.
-
-    Args:
-        model: the model.
-        tokens: what the tokens mean.
-        name: what the error calls the model.
-
-    Raises:
-        UserError: they come from another one.
-    """
-    if not is_of(model, tokens):
-        raise UserError(
-            f"{name}: expected the model of these tokens ({tokens.model}); got model "
-            f"{fingerprint(model)}. Pass the model that encoded them, or encode the images again."
-        )
 
 
 @torch.no_grad()
@@ -141,6 +73,8 @@ def encode(
     """
     _check_batch_size(batch_size)
     check_levels(model.quantizer, levels)
+    _check_precision(model)
+    check_searched(effort, rate is not free_of_charge)
     packer = Packer(codec(model, levels), classes)
     with evaluating(model):
         search = LevelSearch(model, effort, levels)
@@ -232,14 +166,26 @@ def _check(model: VQVAE, name: str, pixels: NDArray[np.uint8]) -> None:
     if isinstance(model.quantizer, MultiScaleQuantizer) and _is_large(pixels.shape[1:]):
         raise TooLarge(
             f"expected at most {PIXELS:,} pixels, because tokens of coarse scales cover large "
-            f"areas; got {pixels.shape[1]}x{pixels.shape[2]}"
+            f"areas; got {pixels.shape[1]}x{pixels.shape[2]}. Resize the image."
         )
     rows, columns = (-(-side // model.stride) for side in pixels.shape[1:])
     if rows * columns <= ATTENDED or tiles.reach(model.encoder) is not None:
         return
     most = ATTENDED if next(model.parameters()).device.type == "cpu" else ATTENDED_GPU
     if rows * columns > most:
-        raise TooLarge(f"expected at most {most:,} tokens; got {rows}x{columns}")
+        raise TooLarge(
+            f"expected at most {most:,} tokens, because every one is compared with all others; got "
+            f"{rows}x{columns}. Resize the image, or use a model without attention."
+        )
+
+
+def _check_precision(model: VQVAE) -> None:
+    dtype = next(model.parameters()).dtype
+    if dtype != torch.float32:
+        raise UserError(
+            "model: expected weights in float32, because rounded ones give other tokens; got "
+            f"{dtype}. Call model.float(), or encode inside torch.autocast."
+        )
 
 
 def _check_batch_size(batch_size: int) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rotvq.errors import UserError
+from rotvq.paths import expanded
 from rotvq.tokens.collection import Codec, Size
 from rotvq.tokens.file import read_header, reading
 from rotvq.tokens.header import read_classes, read_codec
@@ -51,7 +52,7 @@ class TokenDataset(Dataset[Item]):
     """
 
     def __init__(self, path: str | Path) -> None:
-        path = Path(path)
+        path = expanded(path)
         found = [*finished(path)] if path.is_dir() else [(path, reading(path, read_header))]
         self._paths, headers = zip(*found, strict=True)
         self.codec: Codec = reading(self._paths[0], lambda _: read_codec(headers[0]))

@@ -39,6 +39,7 @@ from safetensors.numpy import load, save
 
 from rotvq.errors import UserError, first_line
 from rotvq.files import write_atomically
+from rotvq.paths import expanded
 from rotvq.tokens.arrays import ARRAYS, EXPANSION, from_arrays, to_arrays
 from rotvq.tokens.collection import Tokens
 from rotvq.tokens.header import as_text, header
@@ -61,7 +62,7 @@ def save_tokens(tokens: Tokens, path: str | Path, *, recipe: str | None = None) 
     Raises:
         UserError: the path has another suffix.
     """
-    path = Path(path)
+    path = expanded(path)
     write = _kind(path).write
     path.parent.mkdir(parents=True, exist_ok=True)
     described = header(tokens, recipe)
@@ -74,7 +75,12 @@ def load_tokens(path: str | Path) -> Tokens:
     Raises:
         UserError: the file does not exist, is damaged, or is not a token file.
     """
-    path = Path(path)
+    path = expanded(path)
+    if path.is_dir():
+        raise UserError(
+            f"{path}: expected a token file; got a folder. Read a folder of shards with "
+            "rotvq.TokenDataset, or its files one by one."
+        )
     return reading(path, _kind(path).read)
 
 

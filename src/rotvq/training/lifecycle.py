@@ -9,6 +9,7 @@ from typing import Any
 
 from rotvq import run_folder
 from rotvq.files import write_json
+from rotvq.paths import expanded
 from rotvq.training import checkpoint, processes
 from rotvq.training.callbacks import Callback
 from rotvq.training.config import OptimizationConfig
@@ -31,8 +32,9 @@ class Lifecycle(TrainingRun[M, S]):
         UserError: configuration, data and processes do not fit together.
     """
 
-    def __init__(self, config: Any, folder: Path) -> None:
+    def __init__(self, config: Any, folder: str | Path) -> None:
         options: OptimizationConfig = config.training
+        folder = expanded(folder)
         super().__init__(options, folder)
         self.config = config
         self.lock = RunLock(folder)

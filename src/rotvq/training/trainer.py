@@ -43,7 +43,7 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
         UserError: configuration, data and processes do not fit together.
     """
 
-    def __init__(self, config: Config, data: ImageData, folder: Path) -> None:
+    def __init__(self, config: Config, data: ImageData, folder: str | Path) -> None:
         _check_effort(config)
         super().__init__(config, folder)
         options = config.training
