@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from rotvq.data_processing import crops, load
-from rotvq.data_processing.crops import Store, crop, crops_each, fingerprint
+from rotvq.data_processing.crops import Store, crop, crops_each
+from rotvq.data_processing.splits import fingerprint
 
 
 def noise(*shape, seed=0):

@@ -1,4 +1,4 @@
-"""Shared by encode, decode and reconstruct: models by name, images by path."""
+"""Models by name and images by path, for the commands that take them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotvq import bundled, run_folder
-from rotvq.cli.options import Parser, add_size
+from rotvq.cli.options import Parser, add_batch_size, add_size
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing import pictures, skipped
 from rotvq.data_processing.decoding import Findings, decoded
@@ -33,9 +33,7 @@ def add_model(parser: Parser, default: str = bundled.DEFAULT) -> None:
     """
     otherwise = default or "the bundled model that encoded the tokens"
     parser.add_argument("--model", default=default, help=f"{MODELS} (default: {otherwise})")
-    parser.add_argument(
-        "--batch-size", type=int, default=128, help="images per batch (default: 128)"
-    )
+    add_batch_size(parser)
 
 
 def add_positional_model(parser: Parser) -> None:

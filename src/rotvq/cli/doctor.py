@@ -51,7 +51,7 @@ def _software() -> Iterator[tuple[str, str]]:
     yield "rotvq", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"
     yield "packages", ", ".join(f"{name} {number}" for name, number in versions().items())
     for extra, modules in extras.EXTRAS.items():
-        absent = [module for module in modules if _absent(module)]
+        absent = [module for module in modules if find_spec(module) is None]
         if absent:
             yield "extra", f"{extra}: no {', '.join(absent)}. {installation(extra)}"
     try:
@@ -60,10 +60,6 @@ def _software() -> Iterator[tuple[str, str]]:
         pass
     except Exception as error:
         yield "warning", f"torchvision is installed but broken ({error}): pip uninstall torchvision"
-
-
-def _absent(module: str) -> bool:
-    return find_spec(module) is None
 
 
 def _machine() -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rotvq import bundled, run_folder
 from rotvq.cli.coding import load_model
 from rotvq.cli.images import load_images
-from rotvq.cli.options import Parser, add_effort, add_out, add_size, check_positive
+from rotvq.cli.options import Parser, add_batch_size, add_effort, add_out, add_size, check_positive
 from rotvq.cli.progress import summary
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
@@ -111,9 +111,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
     parser.add_argument("--split", choices=["test", "train"], default="test", help="default: test")
     parser.add_argument("--data", help="evaluate on this data source; requires --out")
     add_size(parser, "with --data: ", "the run's, or the size they have")
-    parser.add_argument(
-        "--batch-size", type=int, default=128, help="images per batch (default: 128)"
-    )
+    add_batch_size(parser)
     add_effort(parser)
     for metric, what in (("rfid", "Inception"), ("lpips", "VGG16")):
         parser.add_argument(

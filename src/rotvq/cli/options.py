@@ -28,6 +28,13 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}. See {self.prog} --help.")
 
 
+def add_batch_size(parser: Parser, default: int = 128) -> None:
+    """Add --batch-size."""
+    parser.add_argument(
+        "--batch-size", type=int, default=default, help=f"images per batch (default: {default})"
+    )
+
+
 def add_out(
     parser: Parser, what: str, default: Path | None = None, *, required: bool = False
 ) -> None:

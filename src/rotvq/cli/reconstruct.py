@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,9 @@ from rotvq.data_processing.pictures import is_source
 from rotvq.errors import UserError
 from rotvq.paths import expanded
 from rotvq.text import counted
-from rotvq.tokens.collection import Picture
 
 if TYPE_CHECKING:
-    from rotvq.tokens.batching import Named
+    pass
 
 CHUNK, PIXELS = 1024, 2**24
 """Maximum number of images in memory at a time, and of their pixels (approximate)."""
@@ -56,13 +55,6 @@ def run(argv: Sequence[str]) -> int:
     source = Source(options.images, options.split, model.channels, options.bits, options.size)
     squares = pixels = bits = coded = 0
 
-    def measured(images: list[Picture], back: Iterator[Named]) -> Iterator[Named]:
-        nonlocal squares, pixels
-        for image, (name, after) in zip(images, back, strict=True):
-            squares += _squared_error(image.pixels, after)
-            pixels += after[0].size
-            yield name, after
-
     iterator = codable(model, source, source.findings.skipped)
     with terminal.counting(source.count, "reconstructing") as advance:
         chunk = options.batch_size if options.effort else CHUNK  # a search takes a while
@@ -70,9 +62,11 @@ def run(argv: Sequence[str]) -> int:
             tokens = encode(
                 model, images, options.batch_size, effort=options.effort, levels=options.levels
             )
-            back = measured(images, decode(model, tokens, options.batch_size))
-            for name, picture in back:
-                pngs.save(name, picture)
+            back = decode(model, tokens, options.batch_size)
+            for image, (name, after) in zip(images, back, strict=True):
+                squares += _squared_error(image.pixels, after)
+                pixels += after[0].size
+                pngs.save(name, after)
                 advance(1)
             bits += sum(map(tokens.codec.bits_of, tokens.sizes))
             coded += len(images)

@@ -7,7 +7,6 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from rotvq import run_folder
 from rotvq.errors import UserError
-from rotvq.training.config import differing
+from rotvq.training.config import differing, options_of
 
 
 class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -49,9 +48,7 @@ def add_configuration(parser: ArgumentParser, groups: Mapping[str, Any]) -> None
 
 def set_defaults(parser: ArgumentParser, base: Any) -> None:
     """Take the defaults from a configuration."""
-    parser.set_defaults(
-        {f"{group}.{k}": v for group, part in asdict(base).items() for k, v in part.items()}
-    )
+    parser.set_defaults(options_of(base))
 
 
 def is_printing() -> bool:

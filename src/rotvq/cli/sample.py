@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rotvq import run_folder
 from rotvq.cli.coding import Source, load_model
 from rotvq.cli.images import load_images
-from rotvq.cli.options import Parser, add_out, check_positive
+from rotvq.cli.options import Parser, add_batch_size, add_out, check_positive
 from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
@@ -135,9 +135,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
     parser.add_argument(
         "--model", help="the model of the tokens (default: the one saved with the prior)"
     )
-    parser.add_argument(
-        "--batch-size", type=int, default=256, help="images per batch (default: 256)"
-    )
+    add_batch_size(parser, 256)
     parser.add_argument(
         "--measure", metavar="DATA", help="compare with the test split of this data source"
     )

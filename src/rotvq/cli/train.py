@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jsonargparse import ArgumentParser
 
@@ -148,12 +148,8 @@ def _options(words: Sequence[str]) -> Options:
     parser = Parser(prog="rotvq train", add_help=False)
     _add_options(parser)
     known, _ = parser.parse_known_args(words)
-    return _resolved(known)
-
-
-def _resolved(given: Any) -> Options:
-    out = Path(given.out or f"runs/{given.preset or 'train'}")
-    return Options(given.preset, out, given.resume, given.overwrite, tuple(given.track or ()))
+    out = Path(known.out or f"runs/{known.preset or 'train'}")
+    return Options(known.preset, out, known.resume, known.overwrite, tuple(known.track or ()))
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rotvq.errors import UserError
 from rotvq.quantization.processes import of_each
+from rotvq.quantization.tensors import added
 
 
 class ResidualLayer(nn.Module):
@@ -163,8 +164,3 @@ def per_group(dim: int, groups: int) -> int:
     if groups < 1 or dim % groups:
         raise UserError(f"groups: expected a divisor of dim {dim}; got {groups}.")
     return dim // groups
-
-
-def added(codes: Sequence[Tensor]) -> Tensor:
-    """Their sum, always in the same order, so that it has the same bits."""
-    return sum(codes[1:], codes[0])

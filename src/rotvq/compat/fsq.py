@@ -11,10 +11,11 @@ from torch import Tensor
 
 from rotvq.compat._arguments import Refused, check
 from rotvq.compat._layout import Codes
-from rotvq.compat._residual import GroupedLayer, ResidualLayer, added, per_group
+from rotvq.compat._residual import GroupedLayer, ResidualLayer, per_group
 from rotvq.quantization import FiniteScalarQuantizer
 from rotvq.quantization.estimators import straight_through
 from rotvq.quantization.grid import Grid
+from rotvq.quantization.tensors import added
 
 _REFUSED: Refused = {
     "scale": ((None,), "a factor of your own: the codes lie in [-1, 1]"),

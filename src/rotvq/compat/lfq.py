@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from rotvq.compat._arguments import Refused, check
 from rotvq.compat._layout import Codes
-from rotvq.compat._residual import GroupedLayer, ResidualLayer, added, per_group
+from rotvq.compat._residual import GroupedLayer, ResidualLayer, per_group
 from rotvq.errors import UserError
 from rotvq.quantization import BinarySphericalQuantizer, LookupFreeQuantizer
 from rotvq.quantization.entropy import binary_entropies
 from rotvq.quantization.estimators import straight_through
+from rotvq.quantization.tensors import added
 
 _REFUSED: Refused = {
     "cosine_sim_project_in": ((False,), "spherical=True"),

@@ -1,7 +1,7 @@
 """Images in Arrow tables from any source."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -79,6 +79,13 @@ def recognized(columns: Columns, name: str, data: ImageData, target: Target) -> 
     ):
         return replace(data, name=name, notes=cifar10.count_notes(n, m) + data.notes)
     return data
+
+
+def columns_of(image: str, kinds: "Mapping[str, pa.DataType]") -> Columns:
+    """The column of the images, and those of the classes and captions, if any."""
+    label = "label" if "label" in kinds and holds_labels(kinds["label"]) else None
+    captions = (name for name in CAPTIONS if name in kinds and holds_text(kinds[name]))
+    return Columns(image, label, next(captions, None))
 
 
 def holds_images(kind: "pa.DataType") -> bool:

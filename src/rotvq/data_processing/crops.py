@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 
@@ -98,12 +97,3 @@ def crop(picture: Pixels, sides: tuple[int, int], key: Sequence[int]) -> Pixels:
         image = image.resize(sides[::-1], Image.Resampling.LANCZOS, reducing_gap=2.0)
         part = np.asarray(image).reshape(*sides, -1)
     return part.transpose(2, 0, 1)
-
-
-def fingerprint(pictures: Sequence[Pixels]) -> str:
-    """16 hex digits of the SHA-256 of all shapes and pixels."""
-    digest = hashlib.sha256()
-    for picture in pictures:
-        digest.update(repr(picture.shape).encode())
-        digest.update(picture.data)
-    return digest.hexdigest()[:16]

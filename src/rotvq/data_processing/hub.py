@@ -10,13 +10,11 @@ import numpy as np
 
 from rotvq import telemetry
 from rotvq.data_processing.arrow import (
-    CAPTIONS,
     TEST_NAMES,
     Columns,
     class_names,
+    columns_of,
     encoded,
-    holds_labels,
-    holds_text,
     inside,
     recognized,
 )
@@ -104,10 +102,7 @@ def _columns(identifier: str, features: "datasets.Features") -> Columns:
         raise UserError(
             f"{identifier}: expected a column of images; the columns are {', '.join(features)}."
         )
-    types = {field.name: field.type for field in features.arrow_schema}
-    label = "label" if "label" in types and holds_labels(types["label"]) else None
-    captions = (name for name in CAPTIONS if name in types and holds_text(types[name]))
-    return Columns(images[0], label, next(captions, None))
+    return columns_of(images[0], {field.name: field.type for field in features.arrow_schema})
 
 
 def _reader(split: "datasets.Dataset", identifier: str, name: str) -> Reader:

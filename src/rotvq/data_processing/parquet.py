@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 from rotvq.data_processing import parquet_pages
 from rotvq.data_processing.arrow import (
-    CAPTIONS,
     TEST_NAMES,
     Columns,
     Resolve,
     class_names,
+    columns_of,
     encoded,
     holds_images,
-    holds_labels,
-    holds_text,
     inside,
     recognized,
 )
@@ -169,9 +167,7 @@ def _columns(schema: "pa.Schema") -> Columns | None:
     if not images:
         return None
     image = next((name for name in ("img", "image") if name in images), images[0])
-    label = "label" if "label" in kinds and holds_labels(kinds["label"]) else None
-    captions = (name for name in CAPTIONS if name in kinds and holds_text(kinds[name]))
-    return Columns(image, label, next(captions, None))
+    return columns_of(image, kinds)
 
 
 def _leaves(schema: "pa.Schema", columns: Columns) -> list[str]:

@@ -2,9 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +54,16 @@ class ImageSplit:
 
     def fingerprint(self) -> str:
         """16 hex digits of the SHA-256 of shape and pixels, without labels."""
-        digest = hashlib.sha256(repr(tuple(map(int, self.images.shape))).encode())
-        digest.update(self.images.data)
-        return digest.hexdigest()[:16]
+        return fingerprint([self.images])
+
+
+def fingerprint(arrays: Iterable[NDArray[Any]]) -> str:
+    """16 hex digits of the SHA-256 of all shapes and contents."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(repr(tuple(map(int, array.shape))).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)

@@ -167,11 +167,6 @@ class Totals:
         return int(self.sums[4])
 
     @property
-    def batches(self) -> int:
-        """Batches seen."""
-        return int(self.sums[5])
-
-    @property
     def codebooks(self) -> list[CodebookUse]:
         """How each codebook was used, in the order of `codebook_sizes`."""
         return [

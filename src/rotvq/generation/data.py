@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rotvq.data_processing.splits import fingerprint
 from rotvq.errors import UserError
 from rotvq.generation.config import TokensConfig
 from rotvq.generation.vocabulary import CLASSES, PREFIX, Grid, Vocabulary, numbered
@@ -49,17 +49,10 @@ class PriorData:
             name: {
                 "images": len(some),
                 "indices": int((some[:, PREFIX:] >= 0).sum()),
-                "fingerprint": fingerprint(some),
+                "fingerprint": fingerprint([some]),
             }
             for name, some in (("train", self.train), ("test", self.test))
         }
-
-
-def fingerprint(sequences: Sequences) -> str:
-    """16 hex digits of the SHA-256 of shape and content."""
-    digest = hashlib.sha256(repr(sequences.shape).encode())
-    digest.update(np.ascontiguousarray(sequences).data)
-    return digest.hexdigest()[:16]
 
 
 def load(config: TokensConfig) -> PriorData:

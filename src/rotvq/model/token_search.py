@@ -41,6 +41,7 @@ from rotvq.model.search_state import (
 from rotvq.model.second_order import SCORES, SecondOrderModel
 from rotvq.processor import has_bf16
 from rotvq.quantization import Quantizer
+from rotvq.quantization.tensors import added
 
 _DAMPING = 0.9
 """λ of the first proposals."""
@@ -207,8 +208,7 @@ class TokenSearch:
 
     def _codes(self, indices: Int64[Tensor, "b s h w"]) -> Float[Tensor, "b d h w"]:
         pairs = zip(indices.unbind(1), self.tables, strict=True)
-        codes = [F.embedding(rows, table) for rows, table in pairs]
-        return sum(codes[1:], codes[0]).movedim(-1, 1)
+        return added([F.embedding(rows, table) for rows, table in pairs]).movedim(-1, 1)
 
     def _decoded(
         self, x: Tensor, indices: Tensor, objective: Objective, scale: Float[Tensor, "b 1 1 1"]

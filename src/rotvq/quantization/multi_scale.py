@@ -17,7 +17,7 @@ from rotvq.quantization.interface import Quantized
 from rotvq.quantization.processes import drawn
 from rotvq.quantization.quantizer import VectorQuantizer
 from rotvq.quantization.scales import blocks, gathered, positions, spread, unfolded
-from rotvq.quantization.tensors import check_input, exporting, whole_precision
+from rotvq.quantization.tensors import at_least_float32, check_input, exporting, whole_precision
 from rotvq.scales import LARGEST, are_multiples
 
 
@@ -252,7 +252,7 @@ class MultiScaleQuantizer(Composite):
                 "Multi-scale quantization needs two dimensions."
             )
         check_input(z, None, self.dim, 1)
-        return z if z.dtype == torch.float64 else z.float()
+        return at_least_float32(z)
 
     def extra_repr(self) -> str:
         return f"scales={self.scales}, dropout={self.dropout}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from rotvq.quantization._composite import Composite, check_residual, one_step
 from rotvq.quantization.interface import Quantized
 from rotvq.quantization.processes import drawn
 from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.tensors import channels_at, check_input
+from rotvq.quantization.tensors import added, at_least_float32, channels_at, check_input
 
 
 class ResidualQuantizer(Composite):
@@ -99,7 +98,7 @@ class ResidualQuantizer(Composite):
         dtype = z.dtype
         if mask is not None:
             z = z.where(mask.unsqueeze(self.channel_dim), 0.0)
-        residual = _at_least_float32(z)
+        residual = at_least_float32(z)
         parts, codes = [], []
         with one_step(self):
             for quantizer, kept in zip(self._each()[:number], self._masks(z, mask), strict=False):
@@ -107,9 +106,7 @@ class ResidualQuantizer(Composite):
                 codes.append(parts[-1].z_q.detach().float())
                 residual = residual - codes[-1]
         estimator = cast(VectorQuantizer, self.quantizers[0]).estimator
-        z_q = estimator(
-            z.movedim(self.channel_dim, -1), _added(codes).movedim(self.channel_dim, -1)
-        )
+        z_q = estimator(z.movedim(self.channel_dim, -1), added(codes).movedim(self.channel_dim, -1))
         return channels_at(z_q.to(dtype), self.channel_dim), parts
 
     def _masks(self, z: Tensor, mask: Tensor | None) -> list[Tensor | None]:
@@ -128,7 +125,7 @@ class ResidualQuantizer(Composite):
     ) -> Int64[Tensor, "... l"]:
         """The indices alone, one for each level in the last dimension."""
         check_input(z, mask, self.dim, self.channel_dim)
-        residual = _at_least_float32(z)
+        residual = at_least_float32(z)
         indices = []
         for quantizer in self._each():
             indices.append(quantizer.encode(residual, mask))
@@ -146,7 +143,7 @@ class ResidualQuantizer(Composite):
             UserError: indices of another dtype or number of levels, or out of range.
         """
         pairs = zip(self._each(), self._unstack(indices, fewest=1), strict=False)
-        return _added([quantizer.lookup(level) for quantizer, level in pairs])
+        return added([quantizer.lookup(level) for quantizer, level in pairs])
 
     def compared(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """As the first level does."""
@@ -157,16 +154,7 @@ class ResidualQuantizer(Composite):
     ) -> None:
         """Place the codes by k-means, those of each level over the residual of z that it sees."""
         check_input(z, mask, self.dim, self.channel_dim)
-        residual = _at_least_float32(z)
+        residual = at_least_float32(z)
         for quantizer in self._each():
             quantizer.initialize_codebook(residual, mask)
             residual = residual - quantizer.lookup(quantizer.encode(residual, mask))
-
-
-def _at_least_float32(z: Tensor) -> Tensor:
-    return z if z.dtype == torch.float64 else z.float()
-
-
-def _added(codes: Sequence[Tensor]) -> Tensor:
-    """The sum of the levels' codes, always in the same order, so that it has the same bits."""
-    return sum(codes[1:], codes[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -116,6 +117,16 @@ def whole_precision(like: Tensor) -> AbstractContextManager[object]:
     if like.is_meta or not torch.is_autocast_enabled(device):
         return nullcontext()
     return torch.autocast(device, enabled=False)
+
+
+def at_least_float32(z: Tensor) -> Tensor:
+    """z in float32, or float64 if it is."""
+    return z if z.dtype == torch.float64 else z.float()
+
+
+def added(codes: Sequence[Tensor]) -> Tensor:
+    """Their sum, always in the same order, so that it has the same bits."""
+    return sum(codes[1:], codes[0])
 
 
 def norm(x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n 1"]:

@@ -221,9 +221,9 @@ def first_metrics() -> tuple[Metric, ...]:
     return tuple(metric for metric in METRICS if metric.short)
 
 
-def with_change(row: Row, metrics: Sequence[Metric] = METRICS) -> Row:
+def with_change(row: Row) -> Row:
     """A row of two runs, and the change from the first to the second."""
-    metric = next(metric for metric in metrics if metric.name == row.name)
+    metric = next(metric for metric in METRICS if metric.name == row.name)
     before, after = row.cells
     text = MISSING
     if before.text == after.text:

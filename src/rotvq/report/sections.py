@@ -46,7 +46,7 @@ def all_metrics(runs: Sequence[RunRecord]) -> Section:
     return Section("All metrics", table=table, note=note, is_folded=True)
 
 
-def how(runs: Sequence[RunRecord], with_configuration: bool = True) -> tuple[Section, ...]:
+def how(runs: Sequence[RunRecord]) -> tuple[Section, ...]:
     """How the runs were measured and made, and what reproduces them; all folded."""
     protocol = tables.protocol(runs)
     _, common = tables.config_rows(runs)

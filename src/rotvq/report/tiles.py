@@ -152,7 +152,9 @@ def grouped(entries: Sequence[tuple[str, Pairs, str]]) -> list[list[list[Row]]]:
     """
     pictures: list[list[list[Row]]] = []
     for label, pairs, color in entries:
-        blocks = next((p for p in pictures if _same_originals(p, pairs.originals)), None)
+        blocks = next(
+            (p for p in pictures if are_same([b[0].tiles for b in p], pairs.originals)), None
+        )
         if blocks is None:
             blocks = [[Row("original", tiles)] for tiles in pairs.originals]
             pictures.append(blocks)
@@ -210,10 +212,6 @@ def draw(blocks: Sequence[Sequence[Row]]) -> Drawn:
 def are_same(rows: Sequence[Tiles], others: Sequence[Tiles]) -> bool:
     """Whether rows of tiles hold the same pixels."""
     return len(rows) == len(others) and all(map(np.array_equal, rows, others))
-
-
-def _same_originals(blocks: Sequence[Sequence[Row]], originals: Sequence[Tiles]) -> bool:
-    return are_same([block[0].tiles for block in blocks], originals)
 
 
 def _wrap(label: str) -> str:

@@ -210,10 +210,6 @@ def _chosen(values: Sequence[T] | None, chosen: range) -> list[T] | None:
     return None if values is None else [values[i] for i in chosen]
 
 
-def _listed(sizes: Sequence[int]) -> str:
-    return ", ".join(map(str, dict.fromkeys(sizes)))
-
-
 def _runs(sizes: Sequence[Size], most: int, pixels: int) -> Iterator[slice]:
     """Slices of consecutive equal sizes, at most `most` images or, if several, `pixels` each."""
     changes = [i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1]]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -278,15 +278,11 @@ GROUPS: dict[str, Any] = {part.name: part.default_factory for part in fields(Con
 
 def differing(a: Any, b: Any) -> list[str]:
     """The options that differ between two configurations, as "training.epochs: 40 → 60"."""
-    before, after = dict(_leaves(a)), dict(_leaves(b))
+    before, after = options_of(a), options_of(b)
     changed = (name for name in before if before[name] != after[name])
     return [f"{name}: {before[name]} → {after[name]}" for name in changed]
 
 
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for entry in fields(node):
-        value = getattr(node, entry.name)
-        if is_dataclass(value):
-            yield from _leaves(value, f"{entry.name}.")
-        else:
-            yield f"{prefix}{entry.name}", value
+def options_of(config: Any) -> dict[str, Any]:
+    """The options of a configuration by name, such as "training.epochs"."""
+    return {f"{g}.{k}": v for g, part in vars(config).items() for k, v in vars(part).items()}

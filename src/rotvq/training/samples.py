@@ -11,6 +11,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from rotvq.data_processing import ImageSplit, crops, epoch_coins, epoch_order
+from rotvq.data_processing.splits import fingerprint
 
 THREADS = 8
 
@@ -84,4 +85,4 @@ class Samples:
         """For run.json: how many crops of which pictures; empty for whole images."""
         if self.pictures is None:
             return {}
-        return {"crops": {"images": len(self), "fingerprint": crops.fingerprint(self.pictures)}}
+        return {"crops": {"images": len(self), "fingerprint": fingerprint(self.pictures)}}

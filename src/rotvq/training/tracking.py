@@ -14,7 +14,7 @@ from PIL import Image
 from rotvq import run_folder
 from rotvq.errors import UserError, first_line
 from rotvq.training.callbacks import Callback
-from rotvq.training.config import Config
+from rotvq.training.config import Config, options_of
 from rotvq.training.trainer import Trainer
 
 PROJECT = "rotvq"
@@ -137,7 +137,7 @@ def _started(name: str, config: Config, folder: Path) -> GeneralTracker:
         tracker.start()
         # TensorBoard would create a separate run for the configuration.
         if name != "tensorboard":
-            tracker.store_init_configuration(_flat(config))
+            tracker.store_init_configuration(options_of(config))
     # Trackers talk to services, which fail in ways of their own.
     except Exception as error:
         raise UserError(
@@ -151,14 +151,11 @@ def _log_hparams(writer: Any, config: Config, metrics: dict[str, float]) -> None
     """Add the options and final metrics to the run; `add_hparams` would start another one."""
     from torch.utils.tensorboard.summary import hparams
 
-    options = {name: "null" if value is None else value for name, value in _flat(config).items()}
+    options = {
+        name: "null" if value is None else value for name, value in options_of(config).items()
+    }
     for summary in hparams(options, metrics):
         writer.file_writer.add_summary(summary)
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    """The options by names like training.epochs."""
-    return {f"{g}.{k}": v for g, part in asdict(config).items() for k, v in part.items()}
 
 
 def _numbers(record: dict[str, Any]) -> Iterator[tuple[str, float]]:

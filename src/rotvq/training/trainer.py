@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from rotvq import run_folder
-from rotvq.data_processing import ImageData
+from rotvq.data_processing import ImageData, skipped
 from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluate
 from rotvq.evaluation.metrics import Means
 from rotvq.evaluation.pixels import normalized
-from rotvq.model import VQVAE
+from rotvq.files import write_json
+from rotvq.model import VQVAE, pretrained
+from rotvq.model.levels import number_of_bits, number_of_tokens
 from rotvq.training import codebooks, starting_point
 from rotvq.training.adversarial import PENALIZE_EVERY
 from rotvq.training.build import build_model
@@ -25,7 +27,7 @@ from rotvq.training.images import limited, load_images, sizes
 from rotvq.training.lifecycle import Lifecycle
 from rotvq.training.objective import build_objective, total_loss
 from rotvq.training.pictures import fixed_images, save_reconstructions
-from rotvq.training.record import write_run_record
+from rotvq.training.record import facts
 from rotvq.training.samples import Samples
 from rotvq.training.schedule import linear
 from rotvq.training.totals import TrainingTotals
@@ -140,18 +142,32 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
         if self.config.quantizer.final_decay is not None:  # the model is described as trained
             for codebook in self.model.quantizer.codebooks:
                 codebook.decay = self.config.quantizer.final_decay
-        write_run_record(
-            self.folder,
-            config=self.config,
-            data=self.data,
-            images=self.images,
-            samples=self.samples,
-            model=self.model,
-            precision=self.precision,
-            command=command,
-            start=start,
-            perceptual=self.perceptual,
-        )
+        model = self.model
+        height, width = self.images.test.shape[2:]
+        grid = height // model.stride, width // model.stride
+        bits = number_of_bits(model.quantizer, grid)
+        notes = [*self.data.notes, self.samples.note] if self.samples.note else [*self.data.notes]
+        record = facts(self.device, self.precision, command) | {
+            "from": start,
+            "data": {
+                "name": self.data.name,
+                "source": self.config.data.source,
+                "notes": notes,
+                **self._splits(),
+            },
+            "model": {
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "tokens": number_of_tokens(model.quantizer, grid),
+                "bits_per_image": bits,
+                "bits_per_pixel": bits / (height * width),
+            },
+        }
+        if self.perceptual:
+            record["perceptual"] = dict(self.perceptual)
+        # The folder of a run can be loaded as a saved model too.
+        write_json(self.folder / run_folder.MODEL, pretrained.describe(model))
+        write_json(self.folder / run_folder.RUN, record)
+        skipped.write(self.folder / run_folder.SKIPPED, self.data.skipped)
 
     def _check_resumed(self) -> None:
         if self.perceptual is None:
