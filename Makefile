@@ -2,9 +2,11 @@
 # make test: install, run the tests (minutes).    make lint: style, types, direction of imports.
 # make test-all: also the slow tests (kills, several processes, compilers, a browser, whole studies).
 # make oldest: run the tests with the oldest versions allowed.
-# make kill, soak, fuzz: the long runs behind docs/fault-injection.md.    make audit: known vulnerabilities.
+# make bench, kill, soak, fuzz: the long runs behind docs/speed.md and docs/fault-injection.md; OUT=results
+# replaces the records of this repository.    make audit: known vulnerabilities.
 PYTHON ?= python3
 BIN := .venv/bin
+OUT ?= runs/records
 # One worker per core, each with one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -17,8 +19,9 @@ demo: .venv/.train
 test: .venv/.dev
 	$(PYTEST) -m 'not slow'
 
+# By file, so that what a file sets up for all of its tests is set up once.
 test-slow: .venv/.dev
-	$(PYTEST) -m slow
+	$(PYTEST) --dist loadfile -m slow
 
 test-all: test test-slow
 
@@ -37,15 +40,18 @@ lint: .venv/.dev
 	$(BIN)/lint-imports
 
 bench: .venv/.bench
-	$(BIN)/python benchmarks/quantizer.py
-	$(BIN)/python benchmarks/training_throughput.py
-	$(BIN)/python benchmarks/collectives.py
+	$(BIN)/python benchmarks/quantizer.py --out $(OUT)/benchmarks
+	$(BIN)/python benchmarks/training_throughput.py --out $(OUT)/benchmarks
+	$(BIN)/python benchmarks/collectives.py --out $(OUT)/benchmarks
 
-kill soak: .venv/.train
-	$(BIN)/python robustness/$@.py
+kill: .venv/.train
+	$(BIN)/python robustness/kill.py --kills 200 --out $(OUT)/robustness
+
+soak: .venv/.train
+	$(BIN)/python robustness/soak.py --out $(OUT)/robustness
 
 fuzz: .venv/.fuzz
-	$(BIN)/python robustness/fuzz.py
+	$(BIN)/python robustness/fuzz.py --inputs 4000 --out $(OUT)/robustness
 
 # Checks installed packages against the advisories of osv.dev.
 audit: .venv/.audit
@@ -53,10 +59,11 @@ audit: .venv/.audit
 
 # torch and its dependencies differ between machines; constraints.txt pins torch.
 lock: .venv/.lock
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
 	  --constraint constraints.txt --generate-hashes --no-header --no-annotate --quiet \
 	  --output-file .venv/all.txt
-	$(BIN)/python scripts/without_torch.py < .venv/all.txt > requirements-dev.lock
+	$(BIN)/python scripts/without_torch.py < .venv/all.txt > .venv/lock.txt
+	mv .venv/lock.txt requirements-dev.lock
 
 docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
@@ -88,7 +95,7 @@ $(BIN)/python:
 	$(INSTALL) -e '.[train,fuzz]'
 	touch $@
 
-.venv/.audit: .venv/.train
+.venv/.audit: .venv/.dev
 	$(INSTALL) pip-audit
 	touch $@
 

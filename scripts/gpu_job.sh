@@ -2,7 +2,7 @@
 # Runs everything that needs a GPU, unattended and within a time limit: speed benchmarks, every table and
 # figure at the paper's size, then the best recipe, the steps to it and large codebooks. Trains several
 # models in parallel. Resumes where it stopped.
-# Usage: scripts/gpu_job.sh DATA [OUT] [SECONDS] [JOBS]   (requires rotvq[train], and CIFAR-10 in DATA)
+# Usage: scripts/gpu_job.sh DATA [OUT] [SECONDS] [JOBS]   (requires rotvq[train,bench], and CIFAR-10 in DATA)
 set -uo pipefail
 data=${1:?expected the path of CIFAR-10}
 out=${2:-results/paper}
@@ -15,8 +15,10 @@ within_time() {
   ((left > 0)) && timeout --signal=INT --kill-after=60 "$left" "$@"
 }
 
-rotvq doctor --data "$data"
-[[ -e $out/benchmarks ]] || python benchmarks/training_throughput.py --out "$out/benchmarks"
-within_time rotvq reproduce all --preset paper --data "$data" --out "$out" --jobs "$jobs"
-within_time rotvq ablate best --preset paper --data "$data" --out "$out/ablations" --jobs "$jobs"
-within_time rotvq ablate all --preset paper --data "$data" --out "$out/ablations" --jobs "$jobs"
+rotvq doctor --data "$data" || exit
+status=0
+[[ -e $out/benchmarks ]] || within_time python benchmarks/training_throughput.py --out "$out/benchmarks" || status=$?
+within_time rotvq reproduce all --preset paper --data "$data" --out "$out" --jobs "$jobs" || status=$?
+within_time rotvq ablate best --preset paper --data "$data" --out "$out/ablations" --jobs "$jobs" || status=$?
+within_time rotvq ablate all --preset paper --data "$data" --out "$out/ablations" --jobs "$jobs" || status=$?
+exit "$status"

@@ -20,7 +20,10 @@ pytest.importorskip("build", reason="build is not installed")
 pytest.importorskip("hatchling", reason="hatchling is not installed")
 
 ROOT = Path(__file__).parents[1]
-NO_REGISTRY = r"NewConnectionError|ConnectTimeout|name resolution|No route to host|ProxyError"
+NO_REGISTRY = (
+    r"(?i)NewConnectionError|(Connect|Read)Timeout|name.?resolution|No route to host|unreachable"
+    r"|ProxyError"
+)
 USE = """
 import sys
 import torch

@@ -43,8 +43,8 @@ MOSAICS = 1250
 
 FETCH = {
     "debian": "apt-get download --quiet {name}={version}",
-    "pypi": "pip download --quiet --no-deps --only-binary :all: --python-version 3.11 "
-    "--platform manylinux2014_x86_64 {name}=={version}",
+    "pypi": f"{sys.executable} -m pip download --quiet --no-deps --only-binary :all: "
+    "--python-version 3.11 --platform manylinux2014_x86_64 {name}=={version}",
     "npm": "npm pack --silent {name}@{version}",
 }
 
@@ -72,13 +72,22 @@ def fetched(name: str, registry: str, version: str, digest: str, cache: Path) ->
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         command = FETCH[registry].format(name=name, version=version).split()
-        subprocess.run(command, cwd=partial, check=True, stdout=subprocess.DEVNULL)
+        try:
+            subprocess.run(command, cwd=partial, check=True, stdout=subprocess.DEVNULL)
+        except (OSError, subprocess.CalledProcessError) as error:
+            sys.exit(f"{name} {version}: expected it from {registry}; {error}.")
+        (path,) = partial.iterdir()
+        _check(path, name, version, digest)
         partial.rename(folder)
     (path,) = folder.iterdir()
+    _check(path, name, version, digest)
+    return path
+
+
+def _check(path: Path, name: str, version: str, digest: str) -> None:
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != digest:
         sys.exit(f"{path}: expected {name} {version} with SHA-256 {digest}; got {found}.")
-    return path
 
 
 def members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:

@@ -42,7 +42,7 @@ def test_doctor_reports_a_damaged_archive_without_failing(rotvq, tmp_path):
     answer = rotvq("doctor")
     assert answer.status == 0
     assert "cifar-10-python.tar.gz: not usable:" in answer.out
-    assert "no CIFAR-10 here" not in answer.out
+    assert "CIFAR-10 not found" not in answer.out
 
 
 def test_a_broken_torchvision_is_reported(rotvq, monkeypatch):

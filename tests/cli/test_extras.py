@@ -99,3 +99,11 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, name):
     assert remedy(ModuleNotFoundError("gone", name=name)) == (
         "expected the extra \"train\"; pyarrow is not installed. Run pip install 'rotvq[train]'."
     )
+
+
+def test_exporting_programs_needs_its_own_extra_alone(without, tmp_path):
+    words = ("export", "model", "--to", "onnx", "-o", "exported")
+    done = without(ALL - set(EXTRAS["onnx"]), *words)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "exported/encoder.onnx").is_file()
+    assert "random images" in " ".join(done.stdout.split())

@@ -293,10 +293,10 @@ def test_a_report_shows_bits_and_samples(rotvq, run, trained):
     metrics = json.loads((run / "evaluation.json").read_text())["metrics"]
     assert f"| Bits per token under the prior | {metrics['bits_per_token']:.3f} |" in page
     assert "A prior over tokens (1 layer of width 16, 1 epoch) trained on train.npz" in page
-    for heading, shown in (("Samples", 1), ("Curves", 1), ("Reconstructions", 0), ("usage", 0)):
+    for heading, shown in (("Samples", 1), ("Curves", 1), ("Reconstructions", 0), ("Codebook", 0)):
         assert (f"{heading}\n" in page) == bool(shown), heading
     with Image.open(run / "figures/samples-1.png") as picture:
         assert picture.size == (4 * (8 * 16 + 7 * 2),) * 2
     html = (run / "report.html").read_text(encoding="utf-8")
-    assert "Samples</h2>" in html and "usage</h2>" not in html
+    assert "Samples</h2>" in html and "Codebook</h2>" not in html
     assert "got both" in rotvq("report", run, trained, "--out", run.parent / "both").error

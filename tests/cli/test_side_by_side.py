@@ -74,14 +74,16 @@ def interrupted(function, folder, number):
     """The status where a signal comes as soon as both processes have left a file in a folder."""
 
     def interrupt():
-        while len([*folder.glob("pid *")]) < 2:
+        end = time.monotonic() + 60
+        while len([*folder.glob("pid *")]) < 2 and time.monotonic() < end:
             time.sleep(0.02)
         os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=interrupt, daemon=True)
     thread.start()
     status = side_by_side(2, function)
-    thread.join()
+    thread.join(60)
+    assert not thread.is_alive()
     return status
 
 
@@ -89,8 +91,12 @@ def interrupted(function, folder, number):
 def test_signals_are_deferred_during_imports(capsys, tmp_path):
     (tmp_path / "stand-in/torch.py").write_text(
         f"import os, pathlib, time\n"
-        f"pathlib.Path({str(tmp_path)!r}, f'pid {{os.getpid()}}').touch()\n"
-        "try:\n    time.sleep(0.5)\nexcept KeyboardInterrupt:\n    os.abort()\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "pathlib.Path(folder, f'pid {os.getpid()}').touch()\n"
+        "try:\n"
+        "    while len([*folder.glob('pid *')]) < 2:\n        time.sleep(0.01)\n"
+        "    time.sleep(1)\n"
+        "except KeyboardInterrupt:\n    os.abort()\n"
     )
     function = script("import sys\nsys.exit(77)")
     assert interrupted(function, tmp_path, signal.SIGINT) == 130

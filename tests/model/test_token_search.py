@@ -307,9 +307,11 @@ def test_an_image_alone_gets_the_same_tokens_as_in_a_batch(make, monkeypatch):
     assert torch.equal(search(x, net.encode(x)), together)
 
 
+@pytest.mark.parametrize("network", ["paper", "attention"])
+@each(KINDS)
 @pytest.mark.parametrize("training", [False, True])
-def test_nothing_else_changes(training):
-    net, x = model().train(training), images()
+def test_nothing_else_changes(training, make, network):
+    net, x = model(make, network).train(training), images()
     parameters = {name: (t.clone(), t.requires_grad) for name, t in net.named_parameters()}
     buffers = {name: t.clone() for name, t in net.named_buffers()}
     pixels, random = x.clone(), torch.get_rng_state()

@@ -58,9 +58,10 @@ def test_non_finite_codes_make_no_tokens(update):
         model.encode(images())
 
 
-def test_non_finite_images_make_no_tokens():
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_non_finite_images_make_no_tokens(bad):
     x = images()
-    x[0, 0, 0, 0] = math.nan
+    x[0, 0, 0, 0] = bad
     with pytest.raises(UserError, match="expected finite latents"):
         small().encode(x)
 

@@ -60,6 +60,17 @@ def test_search_of_bad_vectors_is_a_valid_index():
     assert torch.equal(found[[0, 4]], expected[[0, 4]])
 
 
+def leave_out(patch: pytest.MonkeyPatch) -> None:
+    """Compute without kernels, on a GPU too: they are compared with this."""
+    for module in (search, estimators, statistics):
+        patch.setattr(module, "kernels_for", lambda t: None)
+
+
+@pytest.fixture
+def without_kernels(monkeypatch):
+    leave_out(monkeypatch)
+
+
 def special(z: Tensor, q: Tensor, g: Tensor) -> None:
     """Rows that have rules of their own."""
     z[0] = 0.0
@@ -76,6 +87,7 @@ def special(z: Tensor, q: Tensor, g: Tensor) -> None:
     "name, lambda_max", [("rotation", LAMBDA_MAX), ("rotation_without_rescaling", 0.0)]
 )
 @pytest.mark.parametrize("d", [1, 7, 64, 300])
+@pytest.mark.usefixtures("without_kernels")
 def test_rotate(name, lambda_max, d):
     z, q, g = (normal(40, d, seed=s) for s in range(3))
     special(z, q, g)
@@ -91,6 +103,7 @@ def test_rotate(name, lambda_max, d):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.usefixtures("without_kernels")
 def test_rotate_in_half_precision_reads_the_code_in_float32(dtype):
     z, q, g = normal(40, 16).to(dtype), normal(40, 16, seed=1), normal(40, 16, seed=2).to(dtype)
     leaf = z.clone().requires_grad_()
@@ -131,7 +144,9 @@ def steps(estimator: str, **layer) -> list[Tensor]:
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("init", ["uniform", "data"])
 def test_training_steps_are_the_same(estimator, init, request):
-    without = steps(estimator, init=init)
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out(patch)
+        without = steps(estimator, init=init)
     request.getfixturevalue("with_kernels")
     for found, expected in zip(steps(estimator, init=init), without, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

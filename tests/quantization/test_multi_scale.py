@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from every_quantizer import assert_same_state, state
 from several_quantizers import normal
 
 from rotvq.errors import UserError
@@ -226,3 +227,20 @@ def test_the_entropy_loss_moves_the_encoder(update):
     out = quantizer(update=update, entropy_loss=True)(z)
     (gradient,) = torch.autograd.grad(out.entropy_loss, z)
     assert gradient.isfinite().all() and gradient.abs().max() > 0
+
+
+def test_nan_in_one_image_harms_no_other_and_no_code():
+    whole, z = quantizer(), normal(4, D, 6, 6)
+    expected = whole.encode(z)
+    z[3, :, 1, 1] = torch.nan
+    out = whole(z)
+    assert torch.equal(out.indices[:3], expected[:3])
+    assert all(t.isfinite().all() for t in state(whole).values())
+
+
+def test_evaluation_changes_nothing_and_batches_do_not_matter():
+    whole, z = quantizer().eval(), normal(6, D, 6, 6)
+    before = state(whole)
+    found = whole(z).indices
+    assert torch.equal(torch.cat([whole.encode(x) for x in z.split(1)]), found)
+    assert_same_state(whole, before, rtol=0, atol=0)

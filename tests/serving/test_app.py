@@ -210,7 +210,9 @@ def command(model, tmp_path):
     )
     said = ""
     while not (found := re.search(r"http://127\.0\.0\.1:\d+", said)):
-        said += process.stdout.readline()
+        line = process.stdout.readline()
+        assert line, process.communicate()[1]
+        said += line
     yield process, found[0]
     process.kill()
     process.wait()

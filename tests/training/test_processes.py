@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -129,10 +130,8 @@ def test_a_killed_process_ends_the_others_and_the_run_can_be_resumed(alone, tmp_
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    children = subprocess.run(
-        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True
-    ).stdout.split()
-    os.kill(int(children[-1]), signal.SIGKILL)
+    children = [child.pid for child in psutil.Process(process.pid).children()]
+    os.kill(children[-1], signal.SIGKILL)
     process.communicate(timeout=120)
     assert process.returncode != 0
     train(folder, 2, "--resume")
@@ -148,15 +147,13 @@ def test_several_processes_hold_one_lock_for_all(tmp_path):
         assert first.poll() is None, first.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    children = subprocess.run(
-        ["pgrep", "-P", str(first.pid)], capture_output=True, text=True
-    ).stdout.split()
+    children = [child.pid for child in psutil.Process(first.pid).children()]
     for child in children:
-        os.kill(int(child), signal.SIGSTOP)
+        os.kill(child, signal.SIGSTOP)
     second = start(folder, 1, "--resume", epochs=4)
     _, errors = second.communicate(timeout=120)
     for child in children:
-        os.kill(int(child), signal.SIGCONT)
+        os.kill(child, signal.SIGCONT)
     assert second.returncode == 2
     assert errors.count("\n") == 1 and "one is training it now" in errors
     _, errors = first.communicate(timeout=300)

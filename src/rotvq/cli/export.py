@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from rotvq.cli.coding import add_positional_model, load_model
 from rotvq.cli.options import Parser, add_out
@@ -15,7 +16,7 @@ from rotvq.errors import UserError
 from rotvq.paths import expanded
 
 CHECKED, SIDE, PATCH = 64, 32, 160
-"""The number of photographs for the check, and their minimum and maximum side in pixels."""
+"""The number of images for the check, and their minimum and maximum side in pixels."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -52,7 +53,6 @@ def run(argv: Sequence[str]) -> int:
     from rotvq.files import write_text
     from rotvq.tokens.coding import padded
     from rotvq.training.card import card
-    from rotvq.training.images import on_device
 
     terminal = Terminal()
     model = load_model(options.model).cpu()
@@ -74,14 +74,29 @@ def run(argv: Sequence[str]) -> int:
     with terminal.console.status("Exporting"), TemporaryDirectory(dir=options.out) as place:
         paths = write(model, Path(place))
         side = str(min(PATCH, 2 * model.stride * -(-SIDE // (2 * model.stride))))
-        data = load("embedded:photos", size=side, channels=model.channels)
-        images = padded(on_device(data.test, CHECKED, "cpu"), 2 * model.stride)
+        images, what = _checked_on(side, model.channels)
+        images = padded(images, 2 * model.stride)
         encode, decode = (read(path) for path in paths)
         share, largest = export.differences(model, encode, decode, images)
         # Moved to their final place only after the check.
         written = [str(path.replace(options.out / path.name)) for path in paths]
     terminal.say(
-        f"Wrote {' and '.join(written)}. On {len(images)} photographs, {share:.2%} of the "
+        f"Wrote {' and '.join(written)}. On {len(images)} {what}, {share:.2%} of the "
         f"indices differ from the model's, and pixels in [-1, 1] differ by at most {largest:.1g}."
     )
     return 0
+
+
+def _checked_on(side: str, channels: int) -> tuple[Any, str]:
+    """Images to compare outputs on, and what they are."""
+    import torch
+
+    from rotvq.training.images import on_device
+
+    try:
+        data = load("embedded:photos", size=side, channels=channels)
+        return on_device(data.test, CHECKED, "cpu"), "photographs"
+    except ModuleNotFoundError:  # of the extra train
+        drawn = torch.Generator().manual_seed(0)
+        shape = (CHECKED, channels, int(side), int(side))
+        return torch.randint(256, shape, dtype=torch.uint8, generator=drawn), "random images"

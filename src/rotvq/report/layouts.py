@@ -77,7 +77,7 @@ def _efforts(run: RunRecord) -> list[Section]:
     measured = {0: run.evaluation, **run.efforts}
     each = [replace(run, evaluation=found) for found in measured.values()]
     rows = metrics.metric_rows(each, metrics.first_metrics())
-    changing = tuple(row for row in rows if len({cell.text for cell in row.cells}) > 1)
+    changing = tuple(row for row in rows if len({c.text for c in row.cells} - {MISSING}) > 1)
     labels = tuple(f"effort {effort}" for effort in measured)
     note = "Tokens searched for, at the same bits; effort 0 takes the nearest codes."
     return [Section("Effort", table=Table("Effort", labels, changing), note=note)]

@@ -250,7 +250,7 @@ def _row(metric: Metric, runs: Sequence[RunRecord]) -> Row:
     texts = [MISSING if v is None else metric.text(v) for v in values]
     finite = [v for v in values if v is not None and math.isfinite(v)]
     best = MISSING  # equal texts are equally good; a row without differences has no best
-    if metric.better and finite and len(set(texts)) > 1 and comparable(runs):
+    if metric.better and finite and len({*texts} - {MISSING}) > 1 and comparable(runs):
         best = metric.text(metric.better(finite))
     cells = [Cell(t, t == best != MISSING, v) for t, v in zip(texts, values, strict=True)]
     return Row(metric.name, tuple(cells))

@@ -28,19 +28,20 @@ def one_run(run: RunRecord, looks: Looks | None) -> tuple[Picture, ...]:
         ]
         for x, y in zip(*pairs, strict=True)
     ]
+    more = f" Difference: reconstruction and original, {tiles.GAIN} times."
     searched = tiles.best_searched(run)
     if searched and tiles.are_same(searched[1].originals, pairs.originals):
         for block, found in zip(blocks, searched[1].reconstructions, strict=True):
-            block.insert(2, tiles.Row(f"effort {searched[0]}", found))
-    tokens = ""
+            block.append(tiles.Row(f"effort {searched[0]}", found))
+        more += f" Effort {searched[0]}: decoded from tokens that were searched for."
     if looks and [each.shape for each in looks.tokens] == [x.shape for x in pairs.originals]:
         for block, drawn in zip(blocks, looks.tokens, strict=True):
             block.append(tiles.Row("tokens", drawn))
         which = "the first code of each" if len(looks.codes) > 1 else "the code of each"
-        tokens = f" Tokens: {which} as it looks among tokens of a mid-gray image."
+        more += f" Tokens: {which} as it looks among tokens of a mid-gray image."
     count = sum(len(x) for x in pairs.originals)
     alt = f"{count} test images, each above its reconstruction after epoch {epoch}."
-    caption = f"The same test images every time, after epoch {epoch}.{tokens}"
+    caption = f"The same test images every time, after epoch {epoch}.{more}"
     return (_tiles("reconstructions-1.png", blocks, alt, caption),)
 
 

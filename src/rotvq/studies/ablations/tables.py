@@ -27,7 +27,7 @@ _NOTE = (
     "Mean ± standard deviation over the seeds. Validation: training images held out, on which "
     "choices are made. All other metrics are of the whole test split, of images decoded from their "
     "indices alone. PSNR: of the mean MSE, and the mean of each image's own. Minutes: training "
-    "time on the machine above, which other work may have shared."
+    "time on the machine named below, which other work may have shared."
 )
 
 
