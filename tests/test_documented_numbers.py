@@ -228,6 +228,12 @@ def test_the_rows_of_best_long_say_what_the_record_says(n, label):
     assert row in page("docs/results.md")
 
 
+def test_the_effect_of_effort_on_best_long_is_that_of_its_records():
+    before, after = (effort(n, "best_long")["metrics"] for n in (0, 9))
+    said = f"from {1000 * before['mse']:.2f} to {1000 * after['mse']:.2f}, and reaches "
+    assert said + f"{after['psnr_per_image']:.2f} dB per image" in page("docs/results.md")
+
+
 def test_the_table_of_efforts_says_what_the_records_say():
     first = effort(0)["metrics"]["mse"]
     timed = json.loads((RECORDS / "benchmarks/effort_cpu.json").read_text())["efforts"]
