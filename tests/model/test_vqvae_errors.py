@@ -39,8 +39,11 @@ def test_sides_that_are_not_multiples_of_the_stride_are_refused(height, width, m
     ids=lambda x: f"{x.dtype} {tuple(x.shape)}",
 )
 def test_inputs_of_another_shape_or_dtype_are_refused(x, method):
-    got = re.escape(f"got {x.dtype} {tuple(x.shape)}.")
-    with pytest.raises(UserError, match=rf"^images: expected float images \(batch, 3, .* {got}$"):
+    got = (
+        f"got {x.dtype} {tuple(x.shape)}." if x.is_floating_point() else f"got {x.dtype}. Use x.fl"
+    )
+    message = rf"^images: expected float images \(batch, 3, .* {re.escape(got)}"
+    with pytest.raises(UserError, match=message):
         getattr(small(), method)(x)
 
 
