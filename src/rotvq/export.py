@@ -26,6 +26,7 @@ from rotvq.evaluation.pixels import normalized
 from rotvq.files import write_atomically, write_bytes
 from rotvq.model import VQVAE
 from rotvq.paths import expanded
+from rotvq.tokens.header import as_text
 from rotvq.tokens.model_codec import codec
 
 Program = Callable[[Tensor], Tensor]
@@ -103,7 +104,7 @@ def to_onnx(model: VQVAE, folder: str | Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "encoder.onnx", folder / "decoder.onnx"
     names = ("images", "indices"), ("indices", "images")
-    meaning = {f"rotvq.{key}": str(value) for key, value in codec(model).header().items()}
+    meaning = {f"rotvq.{key}": text for key, text in as_text(codec(model).header()).items()}
     meaning["rotvq.range"] = "[-1, 1]"
     axes: dict[str | None, list[str | int]] = {
         "images": ["batch", model.channels, "height", "width"],

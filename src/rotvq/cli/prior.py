@@ -117,7 +117,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="token file or folder of shards, written by rotvq encode from training images",
     )
     runs.add_run_options(parser, PRESETS, "runs/prior-PRESET")
-    parser.add_argument("--model", help="the model that encoded the tokens; saved with the prior")
+    parser.add_argument(
+        "--model", help="the model that encoded the tokens; a copy is saved with the prior"
+    )
 
 
 def _tokenizer(options: Any) -> VQVAE | None:

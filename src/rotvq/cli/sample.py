@@ -109,16 +109,20 @@ def _parse(argv: Sequence[str]) -> Namespace:
         "--guidance", type=float, default=1.0, help="classifier-free guidance (default: 1, none)"
     )
     parser.add_argument(
-        "--temperature", type=float, default=1.0, help="below 1: likelier codes (default: 1)"
+        "--temperature", type=float, default=1.0, help="below 1 favors likely codes (default: 1)"
     )
     parser.add_argument(
-        "--top-k", type=int, default=0, help="only the K likeliest codes (default: 0, all)"
+        "--top-k",
+        type=int,
+        default=0,
+        help="sample only from the K most likely codes (default: 0, all)",
     )
     parser.add_argument(
         "--top-p",
         type=float,
         default=1.0,
-        help="only the likeliest codes that together have this probability (default: 1, all)",
+        help="sample only from the smallest set of codes whose total probability reaches this "
+        "value (default: 1, all)",
     )
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument(

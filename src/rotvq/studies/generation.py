@@ -77,7 +77,7 @@ def generation(run: Run, shared: Shared) -> dict[str, Any]:
 
 def _tokens(model: VQVAE, run: Run, shared: Shared) -> PriorData:
     from rotvq.generation.data import PriorData
-    from rotvq.generation.vocabulary import Vocabulary
+    from rotvq.generation.vocabulary import Vocabulary, numbered
     from rotvq.tokens.model_codec import codec
 
     limits = run.config.data.train_images, run.config.data.test_images
@@ -89,7 +89,7 @@ def _tokens(model: VQVAE, run: Run, shared: Shared) -> PriorData:
         [None] * len(split.images) if split.labels is None else split.labels.tolist()
         for split in splits
     ]
-    classes = tuple(map(str, range(max((c for c in labels[0] if c is not None), default=-1) + 1)))
+    classes = numbered(max((c for c in labels[0] if c is not None), default=-1) + 1)
     vocabulary = Vocabulary(codec(model), (indices[0].shape[1:3],), classes)
     train, test = (
         vocabulary.sequences(*each).astype(np.int32) for each in zip(indices, labels, strict=True)

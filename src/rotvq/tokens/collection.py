@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Picture(NamedTuple):
     """An image to encode.
 
-    Args:
+    Attributes:
         name: "" if it has none.
         pixels: (c, h, w), uint8.
         label: its class.
