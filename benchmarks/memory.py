@@ -1,4 +1,4 @@
-"""Peak extra memory of one contestant, measured in a separate process.
+"""Peak extra memory of one contestant; on a CPU, measured in a separate process.
 
 python benchmarks/memory.py NAME MODE N D K prints the peak memory of one call in bytes, without
 inputs, codebook and its statistics, output and gradient.
@@ -14,12 +14,14 @@ import torch
 from contestants import CONTESTANTS, Case
 
 
-def extra(name: str, mode: str, case: Case) -> int:
-    """Peak extra bytes of a call in a new process.
+def extra(name: str, mode: str, case: Case, device: torch.device) -> int:
+    """Peak extra bytes of a call.
 
     Raises:
         RuntimeError: the process failed; the message ends with its error.
     """
+    if device.type == "cuda":
+        return _extra(name, mode, case, device)
     sizes = map(str, (case.n, case.d, case.k))
     command = [sys.executable, __file__, name, mode, *sizes]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -30,16 +32,20 @@ def extra(name: str, mode: str, case: Case) -> int:
 
 def main() -> None:
     name, mode, *sizes = sys.argv[1:]
-    case = Case(*map(int, sizes))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(_extra(name, mode, Case(*map(int, sizes)), device))
+
+
+def _extra(name: str, mode: str, case: Case, device: torch.device) -> int:
     # The first call loads libraries and fills caches.
     CONTESTANTS[name](Case(256, case.d, 256), mode, device)()
     work = CONTESTANTS[name](case, mode, device)
     before = _restart(device)
     kept = work()
     results = case.n * (4 * case.d + 8) + (4 * case.n * case.d if mode == "step" else 0)
-    print(max(0, _peak(device) - before - results))
+    extra = max(0, _peak(device) - before - results)
     del kept
+    return extra
 
 
 def _restart(device: torch.device) -> int:

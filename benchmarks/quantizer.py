@@ -1,6 +1,6 @@
 """Compare our quantizer with vector-quantize-pytorch and the bare matrix product over n, d and k.
 
-Times are of interleaved calls in one process; memory is of one call in a separate process.
+Times are of interleaved calls in one process; memory is of one call, on a CPU in another process.
 Writes a record, a table and a figure; `--quick` the first two, of four sizes.
 
     python benchmarks/quantizer.py [--quick] [--out results/benchmarks]
@@ -89,7 +89,9 @@ def _measure(case: Case, mode: str, device: torch.device) -> dict[str, Any]:
     return {
         "seconds": {name: summary(values) for name, values in times.items()},
         "times_ours": ratios,
-        "extra_bytes": {name: memory.extra(name, mode, case) for name in names if name != PRODUCT},
+        "extra_bytes": {
+            name: memory.extra(name, mode, case, device) for name in names if name != PRODUCT
+        },
     }
 
 

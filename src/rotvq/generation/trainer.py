@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rotvq import run_folder
-from rotvq.data_processing import epoch_coins, epoch_order
+from rotvq.data_processing import epoch_order
 from rotvq.files import write_json
 from rotvq.generation.config import PriorConfig
 from rotvq.generation.data import PriorData
@@ -28,6 +28,7 @@ from rotvq.tokens.model_codec import check_model
 from rotvq.training.epoch import is_due
 from rotvq.training.lifecycle import Lifecycle
 from rotvq.training.record import facts
+from rotvq.training.samples import drawn
 
 SAMPLES = 64
 """Images in the picture of an epoch."""
@@ -80,8 +81,8 @@ class PriorTrainer(Lifecycle[Prior, Totals]):
         size = self.options.batch_size
         numbers = order[step * size : (step + 1) * size][own]
         sequences = self.train[numbers % len(self.train)].long()
-        coins = epoch_coins(self.samples, self.options.seed, self.position.epoch)[numbers.numpy()]
-        dropped = torch.from_numpy(coins < self.config.prior.drop_labels)
+        share, seed = self.config.prior.drop_labels, self.options.seed
+        dropped = drawn(share, self.samples, seed, self.position.epoch)[numbers]
         sequences[dropped, 0] = self.data.vocabulary.no_class
         return sequences.to(self.device)
 

@@ -25,25 +25,26 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 """p(x) = ax + bx³ + cx⁵, applied five times, maps singular values in [0.003, 1] to 1 ± 0.3."""
 
 
-def orthogonalized(g: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
-    """The matrix with its singular values moved close to 1: about U Vᵀ of g = U S Vᵀ.
+def orthogonalized(g: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
+    """The matrices with their singular values moved close to 1: about U Vᵀ of g = U S Vᵀ.
 
     Five Newton-Schulz steps of Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon). They
     are taken on the Gram matrix g gᵀ, which the polynomial commutes with, in float32: for wide
     matrices that is quicker than on g itself, and exact to rounding.
 
     Args:
-        g: any finite matrix; a zero matrix stays zero.
+        g: any finite matrices; a zero matrix stays zero.
     """
-    if g.shape[0] > g.shape[1]:
-        return orthogonalized(g.T).T
+    if g.shape[1] > g.shape[2]:
+        return orthogonalized(g.mT).mT
     a, b, c = _QUINTIC
-    x = g.float() / g.float().norm().clamp_min(torch.finfo(torch.float32).tiny)
-    gram = x @ x.T
-    product = torch.eye(len(gram), device=g.device)
+    x = g.float()
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+    gram = x @ x.mT
+    product = torch.eye(gram.shape[1], device=g.device).expand_as(gram)
     for _ in range(5):
-        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        polynomial.diagonal().add_(a)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=1, dim2=2).add_(a)
         product = polynomial @ product
         gram = polynomial @ gram @ polynomial
     return product @ x
@@ -54,7 +55,8 @@ class Muon(Adam):
 
     A convolution's weight is the matrix of its output channels by everything else. The update is
     the orthogonalized momentum, scaled so that one learning rate fits both groups (Liu et al.,
-    arXiv 2502.16982, eq. 4).
+    arXiv 2502.16982, eq. 4). Matrices of one shape are updated together: a GPU spends most of the
+    time of small matrices on launching kernels.
 
     Args:
         params: parameter groups; those with a true `orthogonal` hold weights of 2 or more
@@ -65,22 +67,27 @@ class Muon(Adam):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Take a step, which clears the gradients of the matrices."""
         for group in self.param_groups:
+            alike: dict[tuple[int, ...], dict[Tensor, Tensor]] = {}
             for p in group["params"] if group.get("orthogonal") else ():
                 if p.grad is not None:
-                    self._update_matrix(p, p.grad, group["lr"])
+                    matrix = self._accelerated(p, p.grad).flatten(1)
+                    alike.setdefault(matrix.shape, {})[p] = matrix
                     p.grad = None  # Adam skips it
+            for shape, matrices in alike.items():
+                updates = orthogonalized(torch.stack([*matrices.values()]))
+                size = UPDATE_SIZE * max(shape) ** 0.5
+                for p, update in zip(matrices, updates, strict=True):
+                    p.sub_(update.reshape(p.shape), alpha=group["lr"] * size)
         return super().step(closure)
 
-    def _update_matrix(self, p: Tensor, g: Tensor, lr: float) -> None:
+    def _accelerated(self, p: Tensor, g: Tensor) -> Tensor:
+        """The gradient with Nesterov momentum."""
         state = self.state[p]
         if not state:
             # Adam reads the step of every state when it loads one.
             state.update(step=torch.tensor(0.0), exp_avg=torch.zeros_like(p))
         state["step"] += 1
-        mean = state["exp_avg"].lerp_(g, 1 - MOMENTUM)
-        update = orthogonalized(g.lerp(mean, MOMENTUM).flatten(1))
-        size = UPDATE_SIZE * max(update.shape) ** 0.5
-        p.sub_(update.reshape(p.shape), alpha=lr * size)
+        return g.lerp(state["exp_avg"].lerp_(g, 1 - MOMENTUM), MOMENTUM)
 
 
 def make_optimizer(

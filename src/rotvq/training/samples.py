@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 from rotvq.data_processing import ImageSplit, crops, epoch_coins, epoch_order
@@ -55,9 +56,8 @@ class Samples:
         samples = self._upright(numbers, epoch)
         if not self.flip:
             return samples
-        coins = epoch_coins(len(self), self.seed, epoch)[numbers.cpu().numpy()]
-        flipped = torch.from_numpy(coins < 0.5).to(samples.device).view(-1, 1, 1, 1)
-        return torch.where(flipped, samples.flip(3), samples)
+        flipped = drawn(0.5, len(self), self.seed, epoch, samples.device)[numbers]
+        return torch.where(flipped.view(-1, 1, 1, 1), samples.flip(3), samples)
 
     def _upright(self, numbers: Int64[Tensor, " b"], epoch: int) -> UInt8[Tensor, "b c h w"]:
         if self.pictures is None or self.pool is None:
@@ -86,3 +86,11 @@ class Samples:
         if self.pictures is None:
             return {}
         return {"crops": {"images": len(self), "fingerprint": fingerprint(self.pictures)}}
+
+
+@lru_cache(maxsize=1)
+def drawn(
+    share: float, n: int, seed: int, epoch: int, device: torch.device | str = "cpu"
+) -> Bool[Tensor, " n"]:
+    """Which of n samples of an epoch are drawn, each with probability `share`."""
+    return torch.from_numpy(epoch_coins(n, seed, epoch) < share).to(device)
