@@ -39,7 +39,9 @@ def with_kernels(monkeypatch):
 
 
 @pytest.mark.parametrize("n, k, d", [(1, 1, 1), (7, 5, 3), (130, 300, 40), (200, 128, 256)])
-def test_search(n, k, d):
+@pytest.mark.parametrize("programs", [1, 3, 256])
+def test_search(n, k, d, programs, monkeypatch):
+    monkeypatch.setattr(kernels, "PROGRAMS", programs)
     z, e = normal(n, d), normal(k, d, seed=1)
     assert torch.equal(kernels.search(z, e, offsets(e)), float32_search(e, offsets(e))(z))
 
@@ -49,6 +51,18 @@ def test_search_takes_the_lowest_of_equal_codes():
     e = (4 * normal(100, 8)).round().repeat(3, 1)
     z = e[:50]
     assert kernels.search(z, e, offsets(e)).tolist() == list(range(50))
+
+
+def test_search_takes_the_lowest_of_equal_scores_in_all_parts():
+    offset = torch.zeros(400, device=HERE)
+    offset[300:] = -offset[300:]  # -0 is not less than 0
+    assert (
+        kernels.search(normal(3, 2), torch.zeros(400, 2, device=HERE), offset).tolist() == [0] * 3
+    )
+    offset[140:] = -1.0
+    assert (
+        kernels.search(normal(3, 2), torch.zeros(400, 2, device=HERE), offset).tolist() == [140] * 3
+    )
 
 
 def test_search_of_bad_vectors_is_a_valid_index():

@@ -18,8 +18,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-ROWS, CODES, DEPTH = 128, 128, 32
-"""Tile sizes of the search: vectors, codes, and elements of d multiplied at a time."""
+ROWS, CODES, DEPTH, WARPS = 128, 128, 32, 8
+"""Of the search: vectors, codes and elements of d multiplied at a time, and warps per program."""
+
+PROGRAMS = 256
+"""Programs that keep a GPU busy; the codes are divided among them if the vectors are too few."""
 
 
 @torch.library.custom_op("rotvq::search", mutates_args=())
@@ -35,11 +38,14 @@ def search(z: Tensor, e: Tensor, offset: Tensor) -> Tensor:
         (n,) int64 in [0, k).
     """
     (n, d), k = z.shape, len(e)
-    index = torch.empty(n, dtype=torch.int64, device=z.device)
-    if n:
-        grid = (triton.cdiv(n, ROWS),)
-        _search[grid](z, e, offset, index, n, k, d, ROWS, CODES, DEPTH, num_warps=8)
-    return index
+    if not n:
+        return torch.empty(0, dtype=torch.int64, device=z.device)
+    tiles, parts = triton.cdiv(k, CODES), PROGRAMS // triton.cdiv(n, ROWS)
+    share = triton.cdiv(tiles, max(1, parts)) * CODES
+    grid = (triton.cdiv(n, ROWS), triton.cdiv(k, share))
+    nearest = torch.empty(grid[1], n, dtype=torch.int64, device=z.device)
+    _search[grid](z, e, offset, nearest, n, k, d, share, ROWS, CODES, DEPTH, num_warps=WARPS)
+    return nearest.amin(0) & 0xFFFFFFFF
 
 
 @search.register_fake
@@ -49,13 +55,14 @@ def _(z: Tensor, e: Tensor, offset: Tensor) -> Tensor:
 
 @triton.jit
 def _search(
-    z, e, offset, index, n, k, d,
+    z, e, offset, nearest, n, k, d, share,
     ROWS: tl.constexpr, CODES: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    part = tl.program_id(1)
     least = tl.full((ROWS,), float("inf"), tl.float32)
-    nearest = tl.zeros((ROWS,), tl.int32)
-    for start in range(0, k, CODES):
+    index = tl.zeros((ROWS,), tl.int32)
+    for start in range(part * share, tl.minimum(k, (part + 1) * share), CODES):
         code = start + tl.arange(0, CODES)[None, :]
         product = tl.zeros((ROWS, CODES), tl.float32)
         for first in range(0, d, DEPTH):
@@ -67,9 +74,13 @@ def _search(
         score = tl.load(offset + code, mask=code < k, other=float("inf")) - product
         score = tl.where(score == score, score, float("inf"))  # NaN is never nearest
         low, at = tl.min(score, 1, return_indices=True, return_indices_tie_break_left=True)
-        nearest = tl.where(low < least, start + at, nearest)
+        index = tl.where(low < least, start + at, index)
         least = tl.minimum(low, least)
-    tl.store(index + row, nearest.to(tl.int64)[:, None], mask=row < n)
+    # Integers in the order of the scores, then of the indices. Adding 0 clears the sign of -0.
+    bits = (least + 0.0).to(tl.int32, bitcast=True)
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    key = (ordered.to(tl.int64) << 32) | index.to(tl.int64)
+    tl.store(nearest + part.to(tl.int64) * n + row, key[:, None], mask=row < n)
 
 
 @torch.library.custom_op("rotvq::rotate", mutates_args=())
