@@ -39,7 +39,7 @@ def with_kernels(monkeypatch):
 
 
 @pytest.mark.parametrize("n, k, d", [(1, 1, 1), (7, 5, 3), (130, 300, 40), (200, 128, 256)])
-@pytest.mark.parametrize("programs", [1, 3, 256])
+@pytest.mark.parametrize("programs", [1, 3, 132])
 def test_search(n, k, d, programs, monkeypatch):
     monkeypatch.setattr(kernels, "PROGRAMS", programs)
     z, e = normal(n, d), normal(k, d, seed=1)

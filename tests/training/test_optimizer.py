@@ -7,6 +7,7 @@ import torch
 
 from rotvq.model import VQVAE
 from rotvq.quantization import GradientLearned, VectorQuantizer
+from rotvq.training import gradients
 from rotvq.training.config import TrainingConfig
 from rotvq.training.optimizer import MOMENTUM, Muon, make_optimizer, moments, orthogonalized
 
@@ -83,3 +84,42 @@ def test_moments_are_what_the_optimizer_keeps(name):
         assert {n: (t.shape, t.dtype) for n, t in kept.items()} == {
             n: (t.shape, t.dtype) for n, t in like.items()
         }
+
+
+@pytest.mark.parametrize("name", ["adam", "muon"])
+def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing(name):
+    model = VQVAE(width=8, dim=8)
+    parts = [model.encoder, model.decoder]
+    optimizer = make_optimizer(model, TrainingConfig(optimizer=name), parts)
+    scaler = gradients.scaler(torch.device("cpu"), "fp32")
+
+    def step(bad: bool) -> None:
+        loss = model(torch.rand(2, 3, 8, 8)).loss()
+        scaler.scale(loss).backward()
+        if bad:
+            model.encoder[0].weight.grad[0, 0, 0, 0] = torch.nan
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+
+    def state() -> list[torch.Tensor]:
+        kept = [t for values in optimizer.state.values() for t in values.values()]
+        return [t.clone() for t in (*model.parameters(), *kept)]
+
+    step(bad=False)
+    before = state()
+    step(bad=True)
+    assert all(map(torch.equal, state(), before))
+    step(bad=False)
+    assert not all(map(torch.equal, state(), before))
+
+
+def test_muon_takes_a_rate_that_is_a_tensor():
+    moved = []
+    for lr in (0.1, torch.tensor(0.1)):
+        p = torch.nn.Parameter(torch.ones(3, 4))
+        optimizer = Muon([{"params": [p], "orthogonal": True}], lr=lr, fused=True)
+        p.grad = torch.arange(12.0).view(3, 4)
+        optimizer.step()
+        moved.append(p.detach())
+    torch.testing.assert_close(*moved)

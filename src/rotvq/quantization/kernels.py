@@ -21,7 +21,7 @@ from torch import Tensor
 ROWS, CODES, DEPTH, WARPS = 128, 128, 32, 8
 """Of the search: vectors, codes and elements of d multiplied at a time, and warps per program."""
 
-PROGRAMS = 256
+PROGRAMS = 132
 """Programs that keep a GPU busy; the codes are divided among them if the vectors are too few."""
 
 

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from rotvq import run_folder
-from rotvq.training import gradients, monitor, processes
+from rotvq.training import monitor, processes
 from rotvq.training.callbacks import Callback
 from rotvq.training.epoch import is_due
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.monitor import Monitor
 from rotvq.training.run import TrainingRun
 from rotvq.training.schedule import SCHEDULES, lr_scheduler
+from rotvq.training.step import Step
 
 Run = TrainingRun[Any, Any]
 
@@ -42,14 +43,16 @@ def train(run: Run, callbacks: Sequence[Callback], interrupt: Interrupt) -> None
         UserError: the loss or too many gradients in a row are not finite.
     """
     options, state, model, at = run.options, run.state, run.model, run.position
-    optimizer, scaler = state.optimizer, state.scaler
     callbacks = callbacks if run.accelerator.is_main_process else ()
     first = run.accelerator.process_index * run.share
     own = slice(first, first + run.share)
     steps = options.epochs * run.steps
     done = at.images // options.batch_size
-    scheduler = lr_scheduler(optimizer, options.schedule, options.learning_rate, steps, done)
+    scheduler = lr_scheduler(
+        state.optimizer, options.schedule, options.learning_rate, steps, done, run.device
+    )
     watch = Monitor(run.accelerator, run.precision, at.bad)
+    take_step = Step(run)
 
     while at.epoch < options.epochs:
         order = run.order(at.epoch)
@@ -62,26 +65,8 @@ def train(run: Run, callbacks: Sequence[Callback], interrupt: Interrupt) -> None
             torch.manual_seed(int(seed[0]))
             batch = run.batch(order, at.step, own)
             run.before_step(order, at.images / (steps * options.batch_size))
-
-            # Forward and backward, micro-batch by micro-batch.
-            losses: list[Tensor] = []
-            parts = batch.split(options.micro_batch_size or run.share)
-            for number, part in enumerate(parts, start=1):
-                last = number == len(parts)
-                with processes.accumulate(run.accelerator, run.wrapped, last):
-                    loss = run.loss(part)
-                    scaler.scale(loss / len(parts)).backward()
-                losses.append(loss.detach())
-
-            # The scaler skips the optimizer's step if a gradient is not finite. A codebook
-            # moves anyway: it ignores vectors that are not finite.
-            scaler.unscale_(optimizer)
-            watch.add(losses, gradients.clip(state.trained, options.gradient_clip))
-            scaler.step(optimizer)
-            scaler.update()
+            watch.add(*take_step(batch))
             scheduler.step()
-            optimizer.zero_grad(set_to_none=True)
-            run.after_step()
             if state.average:
                 state.average.update_parameters(model)
             at.step += 1

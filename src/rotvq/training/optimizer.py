@@ -65,29 +65,37 @@ class Muon(Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take a step, which clears the gradients of the matrices."""
+        """Take a step, which clears the gradients of the matrices.
+
+        A loss scaler sets `found_inf`, to skip the step without waiting for the device.
+        """
+        found = getattr(self, "found_inf", None)
+        device = self.param_groups[0]["params"][0].device
+        finite = torch.ones((), device=device) if found is None else (found == 0).float()
         for group in self.param_groups:
             alike: dict[tuple[int, ...], dict[Tensor, Tensor]] = {}
             for p in group["params"] if group.get("orthogonal") else ():
                 if p.grad is not None:
-                    matrix = self._accelerated(p, p.grad).flatten(1)
+                    matrix = self._accelerated(p, p.grad, finite).flatten(1)
                     alike.setdefault(matrix.shape, {})[p] = matrix
                     p.grad = None  # Adam skips it
             for shape, matrices in alike.items():
                 updates = orthogonalized(torch.stack([*matrices.values()]))
-                size = UPDATE_SIZE * max(shape) ** 0.5
+                size = UPDATE_SIZE * max(shape) ** 0.5 * finite
+                updates *= group["lr"] * size
                 for p, update in zip(matrices, updates, strict=True):
-                    p.sub_(update.reshape(p.shape), alpha=group["lr"] * size)
+                    p.sub_(update.reshape(p.shape))
         return super().step(closure)
 
-    def _accelerated(self, p: Tensor, g: Tensor) -> Tensor:
-        """The gradient with Nesterov momentum."""
+    def _accelerated(self, p: Tensor, g: Tensor, finite: Tensor) -> Tensor:
+        """The gradient with Nesterov momentum; without it, if `finite` is 0."""
         state = self.state[p]
         if not state:
             # Adam reads the step of every state when it loads one.
-            state.update(step=torch.tensor(0.0), exp_avg=torch.zeros_like(p))
-        state["step"] += 1
-        return g.lerp(state["exp_avg"].lerp_(g, 1 - MOMENTUM), MOMENTUM)
+            state.update(step=torch.zeros((), device=p.device), exp_avg=torch.zeros_like(p))
+        state["step"] += finite
+        g = g.where(finite > 0, 0.0)
+        return g.lerp(state["exp_avg"].lerp_(g, (1 - MOMENTUM) * finite), MOMENTUM)
 
 
 def make_optimizer(
@@ -120,10 +128,9 @@ def make_optimizer(
     # The scheduler would add this key later, and checkpoints are checked for every key.
     for group in groups:
         group["initial_lr"] = rate
-    if options.optimizer == "muon":
-        return Muon(groups, lr=rate)
-    fused = parameters[0].device.type in ("cpu", "cuda")
-    return Adam(groups, lr=rate, fused=fused)
+    device = parameters[0].device.type
+    kind = Muon if options.optimizer == "muon" else Adam
+    return kind(groups, lr=rate, fused=device in ("cpu", "cuda"), capturable=device == "cuda")
 
 
 def moments(optimizer: Optimizer) -> list[dict[str, Tensor]]:

@@ -97,6 +97,11 @@ class TrainingRun(ABC, Generic[M, S]):
     def means(self) -> Any:
         """Means over the epoch so far: a dataclass with a `loss`."""
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether all steps launch the same kernels, and never wait for the device."""
+        return False
+
     @abstractmethod
     def epoch_record(self) -> dict[str, Any]:
         """The record of the epoch that ends now: a line of epochs.jsonl."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -45,7 +46,12 @@ SCHEDULES = {"constant": constant, "cosine": cosine}
 
 
 def lr_scheduler(
-    optimizer: Optimizer, schedule: str, peak: float, steps: int, done: int
+    optimizer: Optimizer,
+    schedule: str,
+    peak: float,
+    steps: int,
+    done: int,
+    device: torch.device | str = "cpu",
 ) -> LambdaLR:
     """The learning rate scheduler of a run, set to its current step.
 
@@ -58,8 +64,12 @@ def lr_scheduler(
         peak: the full learning rate.
         steps: steps in the whole run.
         done: steps already taken.
+        device: the device of the parameters. On a GPU, where steps are recorded, the rate is a
+            tensor.
     """
+    on_gpu = torch.device(device).type == "cuda"
     for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] = peak * group.get("rate", 1.0)
+        rate = group["initial_lr"] = peak * group.get("rate", 1.0)
+        group["lr"] = torch.tensor(rate, device=device) if on_gpu else rate
     share = SCHEDULES[schedule]
     return LambdaLR(optimizer, lambda step: share(step / steps), last_epoch=done - 1)

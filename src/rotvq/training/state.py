@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +82,7 @@ class TrainingState(Generic[M, S]):
         return Checkpoint(
             model=self.model.state_dict(),
             average=self.average.state_dict() if self.average else None,
-            optimizer=self.optimizer.state_dict(),
+            optimizer=_with_plain_rates(self.optimizer.state_dict()),
             scaler=self.scaler.state_dict(),
             generator=torch.get_rng_state(),
             totals=self.totals.state_dict(),
@@ -129,3 +129,9 @@ class TrainingState(Generic[M, S]):
         if totals:
             self.totals.load_state_dict(saved.totals)
         self.position = saved.position
+
+
+def _with_plain_rates(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's state in which learning rates are numbers, on a GPU too."""
+    groups = [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}

@@ -112,6 +112,13 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
         if not self.config.training.effort:  # only the gradient moves codes that were searched for
             self.model.quantizer.update_codebook()
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether all steps launch the same kernels, and never wait for the device."""
+        options = self.config.training
+        varies = options.effort or options.adversarial_weight or self.config.quantizer.dropout
+        return self.device.type == "cuda" and self.accelerator.num_processes == 1 and not varies
+
     def means(self) -> Means:
         """Means over the images of the epoch so far."""
         return self.state.totals.means(self.config.training.beta)

@@ -1,0 +1,73 @@
+"""A recorded step against the same step without a recording: on a GPU, a CUDA graph."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rotvq.training import step
+from rotvq.training.trainer import Trainer
+
+HERE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def repeated(work):
+    """In place of a graph: the work, whose results end up where a recording would leave them."""
+    outcome = [torch.zeros(())], torch.zeros(())
+
+    def replay() -> None:
+        losses, norm = work()
+        outcome[0][0].copy_(losses[0])
+        outcome[1].copy_(norm)
+
+    return replay, outcome
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_recorded_steps_are_the_same(optimizer, data, tiny, begin, tmp_path, monkeypatch):
+    config = tiny(
+        data={"random_flip": True},
+        quantizer={"decay": 0.5, "final_decay": 0.9, "init": "data", "restart": 0.1},
+        training={
+            "epochs": 3,
+            "optimizer": optimizer,
+            "schedule": "cosine",
+            "gradient_clip": 0.1,
+        },
+    )
+    if HERE == "cpu":
+        monkeypatch.setattr(step, "cuda_graph", repeated)
+    weights, records = [], []
+    for repeatable in (False, True):
+        monkeypatch.setattr(Trainer, "repeatable", property(lambda run, value=repeatable: value))
+        trainer = begin(config, data, tmp_path / str(repeatable))
+        trainer.run()
+        weights.append(trainer.model.state_dict())
+        records.append([{**epoch, "timing": {}} for epoch in trainer.position.history])
+    if HERE == "cpu":
+        assert records[0] == records[1]
+    for name, expected in weights[0].items():
+        torch.testing.assert_close(weights[1][name], expected, rtol=1e-3, atol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({}, True),
+        ({"training": {"effort": 1}}, False),
+        ({"training": {"adversarial_weight": 0.1}}, False),
+        ({"quantizer": {"residual": 2, "dropout": 0.5}}, False),
+    ],
+)
+def test_only_steps_that_are_all_alike_are_recorded(changes, expected, tiny):
+    device, one = torch.device("cuda"), SimpleNamespace(num_processes=1)
+    run = SimpleNamespace(config=tiny(**changes), device=device, accelerator=one)
+    assert Trainer.repeatable.fget(run) is expected
+    one.num_processes = 2
+    assert not Trainer.repeatable.fget(run)
+
+
+def test_steps_on_a_cpu_are_not_recorded(data, tiny, begin, tmp_path):
+    assert begin(tiny(training={"device": "cpu"}), data, tmp_path / "run").repeatable is False
