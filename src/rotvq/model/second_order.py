@@ -6,7 +6,8 @@ the error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -55,32 +56,35 @@ class SecondOrderModel:
         g: Float[Tensor, "b d h w"],
         costs: Costs,
         damping: Float[Tensor, "b h w"],
-        turn: Bool[Tensor, "h w"],
+        turn: Sequence[Int64[Tensor, " n"]],
     ) -> Int64[Tensor, "b s h w"]:
         """The codes of lowest predicted error and cost for the tokens whose turn it is.
 
         Tokens three rows or columns apart do not interact in the model of the error, so they are
         chosen together; the tokens that follow see the gradient that this leaves.
+
+        Args:
+            indices: the present rows of the tables.
+            g: the gradient of the error.
+            costs: of each row.
+            damping: λ.
+            turn: from `turn_of`.
         """
-        h, w = g.shape[2:]
         indices, g = indices.clone(), F.pad(g, (1, 1, 1, 1))
         inner = g[:, :, 1:-1, 1:-1]
-        for top in range(min(3, h)):
-            for left in range(min(3, w)):
-                rows, columns = slice(top, None, 3), slice(left, None, 3)
-                chosen = turn[rows, columns]
-                here = indices[:, :, rows, columns]
-                slopes = inner[:, :, rows, columns]
-                change = torch.zeros_like(slopes)
-                picked, change[:, :, chosen] = self._picked(
-                    here[:, :, chosen],
-                    slopes[:, :, chosen],
-                    [each[:, rows, columns][:, chosen].flatten(0, 1) for each in costs],
-                    damping[:, rows, columns][:, chosen],
-                )
-                here[:, :, chosen] = picked
-                effect = F.conv_transpose2d(change, 2 * self.H, stride=3)
-                g[:, :, top:, left:][:, :, : effect.shape[2], : effect.shape[3]] += effect
+        for (top, left), at in zip(_corners(*indices.shape[2:]), turn, strict=True):
+            lattice = slice(None), slice(None), slice(top, None, 3), slice(left, None, 3)
+            slopes, here = inner[lattice], indices[lattice].flatten(2)
+            picked, change = self._picked(
+                here[:, :, at],
+                slopes.flatten(2)[:, :, at],
+                [each[lattice[1:]].flatten(1, 2)[:, at].flatten(0, 1) for each in costs],
+                damping[lattice[1:]].flatten(1)[:, at],
+            )
+            indices[lattice] = here.index_copy(2, at, picked).unflatten(2, slopes.shape[2:])
+            change = torch.zeros_like(slopes).flatten(2).index_copy(2, at, change)
+            effect = F.conv_transpose2d(change.unflatten(2, slopes.shape[2:]), 2 * self.H, stride=3)
+            g[:, :, top:, left:][:, :, : effect.shape[2], : effect.shape[3]] += effect
         return indices
 
     def _picked(
@@ -110,3 +114,19 @@ class SecondOrderModel:
         shape = indices[:, 0].shape
         rows = torch.stack([rows.view(shape) for rows in picked], 1)
         return rows, total.unflatten(0, shape).transpose(1, 2)
+
+
+def turn_of(tokens: Bool[Tensor, "h w"], device: torch.device) -> list[Int64[Tensor, " n"]]:
+    """Which tokens to choose, for each lattice of tokens three rows and columns apart.
+
+    Args:
+        tokens: which tokens' turn it is, on the CPU: a GPU would have to wait for their number.
+        device: where the search runs.
+    """
+    lattices = (tokens[top::3, left::3] for top, left in _corners(*tokens.shape))
+    return [lattice.flatten().nonzero().squeeze(1).to(device) for lattice in lattices]
+
+
+def _corners(h: int, w: int) -> Iterator[tuple[int, int]]:
+    """The first token of each lattice."""
+    return itertools.product(range(min(3, h)), range(min(3, w)))

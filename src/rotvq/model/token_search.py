@@ -38,7 +38,7 @@ from rotvq.model.search_state import (
     dot,
     improved,
 )
-from rotvq.model.second_order import SCORES, SecondOrderModel
+from rotvq.model.second_order import SCORES, SecondOrderModel, turn_of
 from rotvq.processor import has_bf16
 from rotvq.quantization import Quantizer
 from rotvq.quantization.tensors import added
@@ -51,7 +51,7 @@ _NOISE = 0.1
 """Standard deviation of the noise, in pixels of [-1, 1], that g is perturbed by after a stall."""
 _RANDOM_GRIDS, _SIDE = 16, 8
 """Grids of random codes to measure the curvature at, if they fit in memory, and their side."""
-PIXELS = 2**18
+PIXELS, PIXELS_ON_GPU = 2**18, 2**20
 """Pixels of images in memory at a time."""
 _MOST_CODES = 2**20
 
@@ -142,7 +142,7 @@ class TokenSearch:
         """
         if free is None:
             free = torch.ones(indices.shape[1:3], dtype=torch.bool)
-        some = PIXELS // (x.shape[2] * x.shape[3])
+        some = (PIXELS_ON_GPU if x.is_cuda else PIXELS) // (x.shape[2] * x.shape[3])
         if rate is not free_of_charge:
             some = min(some, SCORES // (free.numel() * sum(map(len, self.tables))))
         some, objective = max(1, some), Objective(checked(error), rate)
@@ -165,7 +165,7 @@ class TokenSearch:
         generator = torch.Generator().manual_seed(0)
         h, w = free.shape
         odd = (torch.arange(h)[:, None] + torch.arange(w)) % 2 == 1
-        turns = (free & ~odd, free & odd)
+        turns = [turn_of(free.cpu() & now, x.device) for now in (~odd, odd)]
         scale = relative_curvature(objective.error, self._decode(self._codes(indices)), x)
         last = base = self._decoded(x, indices, objective, scale)
         best, least = indices, last.objective

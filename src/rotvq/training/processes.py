@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import nn
@@ -25,7 +26,8 @@ AGREE_EVERY = 16
 
 def make_accelerator(options: OptimizationConfig) -> Accelerator:
     """This process's accelerator, which chooses the device."""
-    AcceleratorState._reset_state()
+    # An earlier run of this program may have been on another device.
+    AcceleratorState._reset_state(reset_partial_state=not dist.is_initialized())
     # All processes update their codebooks identically, so no buffer has to be broadcast.
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     # Without a GPU, accelerate joins the processes only with an explicit request for the CPU.
