@@ -48,8 +48,8 @@ def table(record: dict[str, Any]) -> str:
         f"{record['what']}. {hardware['name']}, {hardware['cores']} cores, "
         f"{hardware['threads']} threads, torch {versions['torch']}; peer: {PEER} "
         f"{versions[PEER]}; product: z·eᵀ in float32 alone. Calls are interleaved in one process; "
-        "memory is the peak of a call in a separate process, without inputs, outputs, gradients "
-        "and codebook.",
+        "memory is the peak of a call, on a CPU in a separate process, without inputs, outputs, "
+        "gradients and codebook.",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),

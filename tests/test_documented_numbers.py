@@ -621,3 +621,25 @@ def test_the_photographs_say_what_their_records_say():
     for name in ("frechet_distance", "sharpness"):
         assert f"from {best[name]:.2f} to {sharp[name]:.2f}" in text
     assert f"at an MSE of {sharp['mse']:.4f}" in text
+
+
+def test_the_numbers_of_a_gpu_say_what_their_records_say():
+    text = page("docs/speed.md").replace("\n", " ")
+    gpu = RECORDS / "benchmarks/gpu"
+    rows = json.loads((gpu / "search_cuda.json").read_text())["rows"]
+    ratios = [row["seconds"]["rotvq"] / row["seconds"]["product"] for row in rows]
+    assert f"between {min(ratios):.2f} and {max(ratios):.2f} of the time" in text
+    steps = json.loads((gpu / "best_gpu_steps.json").read_text())
+    fast, slow = (steps[way]["images_per_second"][-1] for way in ("graph", "launched"))
+    assert f"{fast:,.0f} images per second, {fast / slow:.1f} times the {slow:,.0f} of" in text
+    (at,) = {f"{steps[way]['psnr_per_image']:.2f} dB per image" for way in ("graph", "launched")}
+    assert at in page("docs/results.md")
+    for row in json.loads((gpu / "quantizer_cuda.json").read_text())["rows"]:
+        own = 1e3 * row["seconds"]["rotvq"]["median"]
+        ratio = row["times_ours"]["vector-quantize-pytorch"]["median"]
+        memory = [f"{n / 2**20:,.0f} MiB" for n in row["extra_bytes"].values()]
+        cells = f"| {row['k']:,} | {row['d']} | {own:.1f} ms | {ratio:.1f} | {' | '.join(memory)} |"
+        assert cells in text
+    paper = json.loads((gpu / "training_paper_cuda.json").read_text())
+    assert f"{1 / paper['times_the_peers']['median']:.2f} times as long" in text
+    assert f"takes {100 * paper['share_of_the_quantizer']['median']:.0f} % of it" in text

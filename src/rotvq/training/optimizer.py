@@ -39,7 +39,9 @@ def orthogonalized(g: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
         return orthogonalized(g.mT).mT
     a, b, c = _QUINTIC
     x = g.float()
-    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+    # First the largest element, so that no square underflows.
+    x = x / x.abs().amax((1, 2), keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(1.0)
     gram = x @ x.mT
     product = torch.eye(gram.shape[1], device=g.device).expand_as(gram)
     for _ in range(5):
