@@ -21,6 +21,10 @@ DISCRIMINATOR = {"rate": 0.1, "betas": (0.5, 0.9)}
 UPDATE_SIZE = 0.2
 """Root mean square of Muon's updates, in learning rates: about that of Adam's."""
 
+_SMALLEST_NORM = 1e-7
+"""Of a matrix with a smaller norm, the singular values stay small: a momentum that fades because
+no gradient arrives has a direction, but it means nothing."""
+
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 """p(x) = ax + bx³ + cx⁵, applied five times, maps singular values in [0.003, 1] to 1 ± 0.3."""
 
@@ -33,15 +37,13 @@ def orthogonalized(g: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
     matrices that is quicker than on g itself, and exact to rounding.
 
     Args:
-        g: any finite matrices; a zero matrix stays zero.
+        g: finite matrices, with norms below 1e19.
     """
     if g.shape[1] > g.shape[2]:
         return orthogonalized(g.mT).mT
     a, b, c = _QUINTIC
     x = g.float()
-    # First the largest element, so that no square underflows.
-    x = x / x.abs().amax((1, 2), keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
-    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(1.0)
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(_SMALLEST_NORM)
     gram = x @ x.mT
     product = torch.eye(gram.shape[1], device=g.device).expand_as(gram)
     for _ in range(5):
