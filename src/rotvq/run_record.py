@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections import Counter
@@ -45,7 +46,7 @@ class Evaluation:
     """evaluation.json: metrics over a whole split, how they were measured, uses of each code.
 
     Of a residual quantizer also `levels`: the metrics of the first level alone, of the first two,
-    and so on.
+    and so on. With a classifier, the SHA-256 of its weights.
     """
 
     split: str
@@ -54,6 +55,7 @@ class Evaluation:
     protocol: Mapping[str, str]
     counts: tuple[int, ...]
     levels: tuple[Mapping[str, float], ...] = ()
+    classifier: Any = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,12 @@ class RunRecord:
             return len(self.counts)
         size = lookup(self.config, "quantizer.codebook_size")
         return size if isinstance(size, int) else None
+
+    @property
+    def codebooks(self) -> int:
+        """Number of codebooks: residual levels times groups."""
+        numbers = [lookup(self.config, f"quantizer.{name}") for name in ("residual", "groups")]
+        return math.prod(n for n in numbers if isinstance(n, int))
 
     @property
     def pictures(self) -> dict[int, Path]:
@@ -250,4 +258,5 @@ def _evaluation(folder: Path, name: str = run_folder.EVALUATION) -> Evaluation:
         protocol={topic: str(sentence) for topic, sentence in protocol.items()},
         counts=tuple(counts),
         levels=tuple(numbers({"levels": row}, "levels", str(path)) for row in levels),
+        classifier=lookup(value, "classifier.weights"),
     )

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from rotvq.errors import UserError
-from rotvq.report import figures, sweep_figures, write_report
+from rotvq.report import figures, metrics, sweep_figures, tables, write_report
 from rotvq.report.codebook import Looks
 from rotvq.report.layouts import build_page
 from rotvq.report.templating import markdown
@@ -279,6 +280,52 @@ def test_runs_on_different_data_are_not_compared(make_run, tmp_path):
     assert "their metrics cannot be compared" in html
     assert "reconstructions-2.png" in md
     assert 'class="best"' not in html
+
+
+def test_an_unfinished_run_beside_a_finished_one_is_named(make_run, tmp_path):
+    runs = make_run("a"), make_run("b")
+    lines = (runs[1] / "epochs.jsonl").read_text().splitlines(keepends=True)
+    (runs[1] / "epochs.jsonl").write_text("".join(lines[:3]))
+    html, _ = _report(tmp_path / "out", *runs)
+    assert "b: 3 of 8 epochs are done." in html
+    assert "a: 8" not in html
+
+
+@pytest.mark.parametrize("names, told", [("aa", False), ("ab", True), ("a", False)])
+def test_runs_measured_with_different_classifiers_are_told(make_run, tmp_path, names, told):
+    runs = make_run("one"), make_run("two")
+    for run, name in zip(runs, names, strict=False):
+        path = run / "evaluation.json"
+        record = json.loads(path.read_text()) | {"classifier": {"weights": name}}
+        path.write_text(json.dumps(record))
+    html, _ = _report(tmp_path / "out", *runs)
+    assert ("measured with different classifiers" in html) is told
+
+
+def test_several_codebooks_are_counted(make_run):
+    path = make_run("residual")
+    config = yaml.safe_load((path / "config.yaml").read_text())
+    config["quantizer"] |= {"residual": 2, "groups": 3}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    (run,) = load_runs([path])
+    assert tables.describe(run) == "rotation, 6 codebooks of 64 codes, 8 epochs"
+    named = {row.name: row.cells[0].text for row in metrics.metric_rows([run])}
+    assert (named["Codebooks"], named["Codebook size K"]) == ("6", "64")
+
+
+def test_values_that_are_not_all_numbers_are_not_joined_by_lines(make_run):
+    assert sweep_figures.positions(["1", "2", "8"]) == (
+        [1, 2, 8],
+        {1: "1", 2: "2", 8: "8"},
+        True,
+        True,
+    )
+    assert sweep_figures.positions(["2", "auto", "2"]) == (
+        [0, 1, 0],
+        {0: "2", 1: "auto"},
+        False,
+        False,
+    )
 
 
 def test_a_diverged_run_is_reported(make_run, tmp_path):

@@ -2,11 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from rotvq.studies import ablations, paper
-from rotvq.studies.page import build_page, write_report
+from rotvq.studies.page import _trained, build_page, write_report
 from rotvq.studies.plan import make_plan
 
 
@@ -53,6 +54,17 @@ def test_missing_studies_and_runs_are_named(make_results, tmp_path):
     assert "Gradient estimators" not in markdown
     page = build_page(paper.SUITE, paper.contents(), results)
     assert "3 claims checked" in page.summary
+
+
+def test_runs_of_different_lengths_are_described_with_each(make_results):
+    results = make_results("out", studies=["table2"])
+    config = results.all[0].run.config
+    longer = replace(config, training=replace(config.training, epochs=99))
+    first, *rest = results.all
+    runs = [replace(first, run=replace(first.run, config=longer)), *rest]
+    assert f"of {config.training.epochs} and 99 epochs, width {config.model.width}," in _trained(
+        runs
+    )
 
 
 def test_text_from_records_is_escaped_in_html(make_results, tmp_path):

@@ -138,6 +138,7 @@ METRICS = (
     Metric("LPIPS", _evaluated("lpips"), _decimals(4), min, "LPIPS"),
     Metric("Perplexity", _evaluated("perplexity"), _decimals(1), max, "Perplexity"),
     Metric("Codes used", _evaluated("codes_used"), _decimals(0), max),
+    Metric("Codebooks", lambda run: run.codebooks if run.codebooks > 1 else None, _decimals(0)),
     Metric("Codebook size K", lambda run: run.codebook_size, _decimals(0)),
     Metric(
         "Usage, codes used / K",

@@ -26,6 +26,12 @@ def notices(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     if missing:
         again = _evaluate(missing[0]) if len(missing) == 1 else "rotvq evaluate RUN for each"
         found.append(f"{_names([run.label for run in missing])}: not evaluated yet. Run: {again}")
+    judges = {repr(run.evaluation.classifier) for run in runs if run.evaluation} - {"None"}
+    if len(judges) > 1:
+        found.append(
+            "The runs were measured with different classifiers; their Fréchet distances and "
+            "accuracies cannot be compared."
+        )
     if not tables.comparable(runs):
         found.append("The runs were tested on different images; their metrics cannot be compared.")
     return tuple(found)
@@ -69,7 +75,9 @@ def _about(run: RunRecord) -> list[str]:
     warning = run.epochs[-1].codebook.get("warning")
     what = "samples" if run.is_prior else "reconstructions"
     absent = [] if run.pictures else [f"no {what} recorded."]
-    return [*run.notes, *([str(warning)] if warning else []), *absent]
+    done = tables.length(run)
+    unfinished = [f"{done} are done."] if " of " in done else []
+    return [*run.notes, *unfinished, *([str(warning)] if warning else []), *absent]
 
 
 def _names(labels: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -57,8 +58,17 @@ def over_parameters(
         return style.png(figure)
 
 
-def positions(texts: Sequence[str]) -> tuple[list[float], Mapping[float, str], bool]:
-    """Where values lie on an axis, its ticks, and whether it is logarithmic.
+class Places(NamedTuple):
+    """Where values lie on an axis, its ticks, and whether it is one of numbers, logarithmic."""
+
+    at: list[float]
+    ticks: Mapping[float, str]
+    numeric: bool = False
+    logarithmic: bool = False
+
+
+def positions(texts: Sequence[str]) -> Places:
+    """The places of values, as written in YAML.
 
     Numbers lie at their values, words side by side in the order in which they occur.
     """
@@ -66,19 +76,20 @@ def positions(texts: Sequence[str]) -> tuple[list[float], Mapping[float, str], b
     if not any(map(math.isnan, numbers)):
         ordered = sorted(set(numbers))
         logarithmic = ordered[0] > 0 and ordered[-1] >= 4 * ordered[0]
-        return numbers, {value: f"{value:g}" for value in ordered}, logarithmic
+        return Places(numbers, {value: f"{value:g}" for value in ordered}, True, logarithmic)
     words = list(dict.fromkeys(texts))
     at = [float(words.index(text)) for text in texts]
-    return at, {float(n): style.shorten(word, 18) for n, word in enumerate(words)}, False
+    return Places(at, {float(n): style.shorten(word, 18) for n, word in enumerate(words)})
 
 
 def _draw(axes: Axes, texts: Sequence[str], values: Sequence[float]) -> None:
-    at, ticks, logarithmic = positions(texts)
+    at, ticks, numeric, logarithmic = positions(texts)
     if logarithmic:
         axes.set_xscale("log")
     groups = {x: [v for a, v in zip(at, values, strict=True) if a == x] for x in ticks}
     means = {x: fmean(found) for x, some in groups.items() if (found := _all_finite(some))}
-    axes.plot(list(means), list(means.values()), color=_DOTS, linewidth=1, alpha=0.7)
+    line = {"linewidth": 1} if numeric else {"linestyle": "none", "marker": "_", "markersize": 16}
+    axes.plot(list(means), list(means.values()), color=_DOTS, alpha=0.7, **line)
     axes.plot(at, values, "o", color=_DOTS, alpha=0.5, markersize=4)
     axes.plot(at[:1], values[:1], "o", color=_BEST, markersize=6)
     shown = list(ticks)[:: -(-len(ticks) // 6)]

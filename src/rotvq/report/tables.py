@@ -108,15 +108,17 @@ def describe(run: RunRecord) -> str:
     """A short description of a run, as "rotation, 1,024 codes, 40 epochs"."""
     if run.is_prior:
         depth, width = (_text(lookup(run.config, f"prior.{name}")) for name in ("depth", "width"))
-        return f"{depth} layer{'s' * (depth != '1')} of width {width}, {_length(run)}"
+        return f"{depth} layer{'s' * (depth != '1')} of width {width}, {length(run)}"
     estimator = lookup(run.config, "quantizer.estimator")
     parts = [str(estimator)] if estimator else []
     if run.codebook_size:
-        parts.append(f"{run.codebook_size:,} codes")
-    return ", ".join([*parts, _length(run)])
+        several = f"{run.codebooks} codebooks of " if run.codebooks > 1 else ""
+        parts.append(f"{several}{run.codebook_size:,} codes")
+    return ", ".join([*parts, length(run)])
 
 
-def _length(run: RunRecord) -> str:
+def length(run: RunRecord) -> str:
+    """The epochs of a run: "24 epochs", or "12 of 24 epochs" if it is not finished."""
     done, planned = run.epochs[-1].number, lookup(run.config, "training.epochs")
     if isinstance(planned, int) and planned > done:
         return f"{done} of {planned} epochs"

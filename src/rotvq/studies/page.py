@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rotvq.report.page import Picture, write_page
 from rotvq.report.pictures import several_runs
-from rotvq.report.tables import Fact, facts
+from rotvq.report.tables import Fact, facts, listed
 from rotvq.run_record import RunRecord, load_runs
 from rotvq.studies.claim import VERDICTS, Claim, Group, grouped
 from rotvq.studies.plan import Run
@@ -20,6 +20,7 @@ from rotvq.studies.results import Result, Results, read
 from rotvq.studies.study import Study, Suite
 from rotvq.studies.table import Table
 from rotvq.text import counted
+from rotvq.training.config import Config
 
 TEMPLATE = "studies"
 _OMITTED = ("Started", "Command", "Seed")
@@ -181,12 +182,14 @@ def _fact(name: str, *values: str) -> Fact:
 
 
 def _trained(runs: Sequence[Result]) -> str:
-    config = runs[0].run.config
+    def each(value: Callable[[Config], int]) -> str:
+        return listed([f"{n}" for n in sorted({value(r.run.config) for r in runs})])
+
     minutes = math.fsum(r.minutes for r in runs)
     return (
-        f"{counted(len(runs), 'run')} of {config.training.epochs} epochs, width "
-        f"{config.model.width}, D = {config.model.dim}, batch {config.training.batch_size}; "
-        f"{minutes:.1f} minutes in total"
+        f"{counted(len(runs), 'run')} of {each(lambda c: c.training.epochs)} epochs, width "
+        f"{each(lambda c: c.model.width)}, D = {each(lambda c: c.model.dim)}, batch "
+        f"{each(lambda c: c.training.batch_size)}; {minutes:.1f} minutes in total"
     )
 
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from rotvq.report import style
 from rotvq.report.page import Picture
 from rotvq.report.pictures import several_runs
-from rotvq.studies.ablations.studies import BASELINE, SHARPEST, STUDIES
+from rotvq.studies.ablations.studies import BASELINE, SHARP, STUDIES
 from rotvq.studies.ablations.tables import (
     MEAN_BITS,
     MEAN_BOUND,
@@ -76,7 +76,7 @@ def opening(results: Results) -> Opening:
     named = {
         "the paper's recipe": first,
         "best": results.of("best") or last,
-        "sharp": results.of("sharp", SHARPEST),
+        "sharp": results.of("sharp", SHARP),
     }
     drawn = {label: runs[0].record for label, runs in named.items() if runs}
     pictures = several_runs(tuple(drawn.values()), tuple(drawn))

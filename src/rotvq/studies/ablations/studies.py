@@ -174,8 +174,8 @@ def sharp_name(*parts: Part) -> str:
     return "_".join(part.name for part in parts)
 
 
-SHARPEST = sharp_name(SHARP_CODEBOOKS[0], SHARP_LOSSES[-1], SHARP_ESTIMATORS[0])
-"""The variant with the preset's own settings."""
+SHARP = sharp_name(SHARP_CODEBOOKS[0], SHARP_LOSSES[1], SHARP_ESTIMATORS[0])
+"""The variant whose settings are those of the preset `sharp`."""
 
 
 def _sharp() -> tuple[Variant, ...]:

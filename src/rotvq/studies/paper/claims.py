@@ -147,7 +147,7 @@ def table3(results: Results) -> tuple[Claim, ...]:
     statements = (
         "A lower β raises perplexity.",
         "A higher β lowers the codebook loss.",
-        "A lower β improves reconstruction (test loss 0.0094 at β = 0.1, 0.0114 at β = 2).",
+        "A lower β improves reconstruction.",
     )
     found = {beta: runs for beta in BETAS if (runs := results.of("table3", f"beta_{beta}"))}
     if len(found) < 2:
@@ -182,7 +182,8 @@ def table3(results: Results) -> tuple[Claim, ...]:
         Claim(
             statements[2],
             falls([[-v for v in mse]]),
-            f"Test MSE: {mse_text}; lowest at β = {best:g} (means over {seeds(*found.values())}).",
+            f"Test MSE: {mse_text}; lowest at β = {best:g} (means over {seeds(*found.values())}). "
+            "In the paper: 0.0094 at 0.1, 0.0114 at 2.",
         ),
     )
 
