@@ -6,9 +6,16 @@ from several_processes import launch, run
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rotvq.quantization.quantizer import VectorQuantizer
-from rotvq.quantization.restart import Restart
-from rotvq.quantization.updates import EMA, GradientLearned
+from rotvq.quantization import (
+    EMA,
+    GradientLearned,
+    GroupedQuantizer,
+    LinearMap,
+    Quantizer,
+    ResidualQuantizer,
+    Restart,
+    VectorQuantizer,
+)
 
 SHARES = {2: (10, 20), 4: (10, 0, 15, 5)}
 """Vectors of a global batch that each process has, by the number of processes: one has none."""
@@ -21,8 +28,12 @@ CASES = {
     "data_restart": dict(init="data", restart=Restart(), defer_update=True),
     "idle": dict(update=EMA(decay=0.9), restart=Restart()),
     "late_data": dict(init="data"),
+    "cosine": dict(update=EMA(decay=0.9), metric="cosine"),
+    "linear": dict(update=LinearMap()),
+    "residual": dict(update=EMA(decay=0.9)),
+    "grouped": dict(update=EMA(decay=0.9)),
 }
-LIKE_ONE = ["immediate", "deferred", "learned"]
+LIKE_ONE = ["immediate", "deferred", "learned", "cosine", "linear", "residual", "grouped"]
 
 
 def steps() -> list[tuple[Tensor, Tensor]]:
@@ -41,10 +52,29 @@ def rows_of(rank: int | None, world: int) -> slice:
     return slice(first, first + SHARES[world][rank])
 
 
+def quantizer_of(case: str) -> Quantizer:
+    """The quantizer of a case, for vectors of 4 elements."""
+    if case == "residual":
+        return ResidualQuantizer([VectorQuantizer(16, 4, **CASES[case]) for _ in range(2)])
+    if case == "grouped":
+        return GroupedQuantizer([VectorQuantizer(16, 2, **CASES[case]) for _ in range(2)])
+    return VectorQuantizer(16, 4, **CASES[case])
+
+
+def state_of(quantizer: Quantizer) -> dict[str, Tensor]:
+    """e, N and m of all codebooks."""
+    found = quantizer.codebooks
+    return {
+        "e": torch.cat([codebook.embeddings.detach() for codebook in found]),
+        "N": torch.cat([codebook.cluster_size for codebook in found]),
+        "m": torch.cat([codebook.embed_sum for codebook in found]),
+    }
+
+
 def trained(case: str, rank: int | None, world: int) -> dict[str, Tensor]:
     """e, N and m after the steps, as one process (no rank) or one of several."""
     torch.manual_seed(0)
-    quantizer = VectorQuantizer(16, 4, **CASES[case])
+    quantizer = quantizer_of(case)
     rows = rows_of(rank, world)
     if rank is not None:
         torch.manual_seed(100 + rank)  # processes need not share their random numbers
@@ -56,8 +86,7 @@ def trained(case: str, rank: int | None, world: int) -> dict[str, Tensor]:
             quantizer(z[rows][part], mask[rows][part])
         if quantizer.defer_update:
             quantizer.update_codebook()
-    codebook = quantizer.codebook
-    return {"e": codebook.embeddings.detach(), "N": codebook.cluster_size, "m": codebook.embed_sum}
+    return state_of(quantizer)
 
 
 def trained_in_ddp(rank: int | None, world: int) -> dict[str, Tensor]:
@@ -76,8 +105,7 @@ def trained_in_ddp(rank: int | None, world: int) -> dict[str, Tensor]:
             out = run(z[rows][part])
             (out.z_q.square().sum() + out.commitment_loss).backward()
         quantizer.update_codebook()  # the weights stay, so that one process does the same
-    codebook = quantizer.codebook
-    return {"e": codebook.embeddings, "N": codebook.cluster_size, "m": codebook.embed_sum}
+    return state_of(quantizer)
 
 
 def work(rank: int, world: int) -> dict[str, dict[str, Tensor]]:
