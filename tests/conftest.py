@@ -67,6 +67,7 @@ SLOW = (
     "cli/test_no_network.py",
     "cli/test_reproduce.py",
     "studies/test_reproduction.py",
+    "quantization/test_kernels_compiled.py",
     "quantization/test_quantizer_compiled.py",
     "quantization/test_quantizer_distributed.py",
     "quantization/test_wrappers.py",

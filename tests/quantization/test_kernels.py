@@ -1,5 +1,7 @@
 """The kernels against plain PyTorch: on a GPU where there is one, else in Triton's interpreter."""
 
+from importlib import import_module
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,16 +11,20 @@ from rotvq.quantization import (
     Restart,
     VectorQuantizer,
     backend,
+    codebook,
     estimators,
     search,
     statistics,
+    updates,
 )
 from rotvq.quantization.estimators import ANTIPARALLEL, ESTIMATORS, LAMBDA_MAX
 from rotvq.quantization.search_float32 import float32_search
 
+WITH_KERNELS = (codebook, estimators, search, statistics, updates)
 HERE = "cuda" if torch.cuda.is_available() else "cpu"
 pytest.importorskip("triton", reason="Triton is not installed")
 kernels = pytest.importorskip("rotvq.quantization.kernels")
+nearest = import_module("rotvq.quantization.kernels.nearest")
 # The interpreter computes with numpy, which warns of what a GPU takes in silence.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -34,14 +40,14 @@ def offsets(e: Tensor) -> Tensor:
 @pytest.fixture
 def with_kernels(monkeypatch):
     """Every tensor is taken to lie where the kernels are."""
-    for module in (search, estimators, statistics):
+    for module in WITH_KERNELS:
         monkeypatch.setattr(module, "kernels_for", lambda t: kernels)
 
 
 @pytest.mark.parametrize("n, k, d", [(1, 1, 1), (7, 5, 3), (130, 300, 40), (200, 128, 256)])
 @pytest.mark.parametrize("programs", [1, 3, 132])
 def test_search(n, k, d, programs, monkeypatch):
-    monkeypatch.setattr(kernels, "PROGRAMS", programs)
+    monkeypatch.setattr(nearest, "PROGRAMS", programs)
     z, e = normal(n, d), normal(k, d, seed=1)
     assert torch.equal(kernels.search(z, e, offsets(e)), float32_search(e, offsets(e))(z))
 
@@ -76,7 +82,7 @@ def test_search_of_bad_vectors_is_a_valid_index():
 
 def leave_out(patch: pytest.MonkeyPatch) -> None:
     """Compute without kernels, on a GPU too: they are compared with this."""
-    for module in (search, estimators, statistics):
+    for module in WITH_KERNELS:
         patch.setattr(module, "kernels_for", lambda t: None)
 
 
@@ -141,6 +147,63 @@ def test_add_up(n, k, d):
     assert torch.equal(total, kernels.add_up(z, indices, k)[1])
 
 
+@pytest.mark.parametrize("k, d", [(1, 1), (7, 300), (100, 16)])
+@pytest.mark.parametrize("size", [1.0, 1e30, 0.0])
+def test_centered(k, d, size):
+    e = size * normal(k, d)
+    center, reach = e.mean(0), e.abs().max()
+    found, offset = kernels.centered(e, center, reach)
+    expected = (e - center) / reach.clamp_min(torch.finfo(e.dtype).tiny)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(offset, reach * 0.5 * expected.square().sum(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("n, d", [(1, 1), (50, 7), (300, 300)])
+def test_usable(n, d, dtype):
+    z = normal(n, d).to(dtype)
+    for row, value in enumerate([torch.nan, torch.inf, -torch.inf, -1e30, 1e28]):
+        if row < n:
+            z[row, d // 2] = value
+    valid = torch.arange(n, device=HERE) % 6 != 5
+    found, kept = kernels.usable(z, valid, 1e29)
+    expected = valid & (torch.arange(n, device=HERE) >= 4)
+    assert torch.equal(kept, expected)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, z.float().where(expected.unsqueeze(1), 0.0))
+
+
+@pytest.mark.parametrize("k, d", [(1, 1), (40, 7), (200, 300)])
+@pytest.mark.parametrize("codes", ["as averages", "at the start", "written"])
+def test_average(k, d, codes, request):
+    e, N, m = normal(k, d), normal(k, seed=1).abs(), normal(k, d, seed=2)
+    n, s = normal(k, seed=3).abs().round(), normal(k, d, seed=4)
+    rate = torch.tensor(0.1, device=HERE)
+    if codes == "as averages":
+        N[: k // 2] = 1e-30  # never used
+        e[k // 4 :] = (m / N.unsqueeze(1))[k // 4 :]
+    else:
+        N.zero_(), m.zero_()
+        e /= e.abs().max() * (k if codes == "at the start" else 1)
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out(patch)
+        expected = EMA().step(e, N, m, n, s, rate)
+    request.getfixturevalue("with_kernels")
+    for found, value in zip(EMA().step(e, N, m, n, s, rate), expected, strict=True):
+        torch.testing.assert_close(found, value)
+
+
+def test_an_average_stays_where_it_is_without_vectors():
+    e, N, m, n, s = normal(30, 8), normal(30, seed=1).abs() + 1, normal(30, 8), *2 * [None]
+    n, s = torch.zeros_like(N), torch.zeros_like(m)
+    rate = torch.tensor(0.01, device=HERE)
+    first = kernels.average(e, N, N.unsqueeze(1) * e, n, s, rate, 1e-20, 0.0)
+    state = first
+    for _ in range(20):
+        state = kernels.average(*state, n, s, rate, 1e-20, 0.0)
+    torch.testing.assert_close(state[0], first[0], rtol=1e-5, atol=0)
+
+
 def steps(estimator: str, **layer) -> list[Tensor]:
     torch.manual_seed(0)
     quantizer = VectorQuantizer(
@@ -174,6 +237,10 @@ def test_operators_keep_torchs_rules():
     arguments = (z, e[indices], z, ANTIPARALLEL, LAMBDA_MAX)
     torch.library.opcheck(kernels.rotate, arguments, test_utils=checks)
     torch.library.opcheck(kernels.add_up, (z, indices, 12), test_utils=checks)
+    n, rate = offsets(e), torch.tensor(0.1, device=HERE)
+    torch.library.opcheck(kernels.centered, (e, e.mean(0), rate), test_utils=checks)
+    torch.library.opcheck(kernels.usable, (z, indices > 3, 1e29), test_utils=checks)
+    torch.library.opcheck(kernels.average, (e, n, e, n, e, rate, 1e-20, 0.1), test_utils=checks)
 
 
 def test_kernels_are_only_for_gpus(monkeypatch):

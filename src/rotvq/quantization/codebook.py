@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from rotvq.errors import UserError
+from rotvq.quantization.backend import kernels_for
 from rotvq.quantization.kmeans import kmeans
 from rotvq.quantization.processes import of_each, refuse_join, several, whole
 from rotvq.quantization.restart import candidates_of
@@ -247,6 +248,10 @@ class Codebook(CodebookState):
 
 def _usable(z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """z in float32 with the vectors left out as zeros, and which are left."""
+    kernels = kernels_for(z)
+    if kernels is not None:
+        usable: tuple[Tensor, Tensor] = kernels.usable(z.contiguous(), valid, _LARGEST)
+        return usable
     z = z.float()
     valid = valid & (torch.maximum(z.amax(1), -z.amin(1)) < _LARGEST)
     if z.device.type == "cpu" and not torch.compiler.is_compiling() and valid.all():

@@ -66,12 +66,15 @@ def nearest(z: Float[Tensor, "n d"], codes: Float[Tensor, "k d"]) -> Int64[Tenso
     with torch.autocast(device_type=z.device.type, enabled=False):
         e = e.to(work)
         center = e.mean(0)
+        if kernels is not None:
+            # A reach of twice the true one would do as well.
+            e, offset = kernels.centered(
+                e.contiguous(), center, torch.linalg.vector_norm(e, torch.inf)
+            )
+            return kernels.search(z.to(work) - center, e, offset)
         # Scores are divided by the reach of the codebook, so that ½‖e‖² does not overflow.
         reach = torch.maximum(e.amax(0) - center, center - e.amin(0)).max()
         reach = reach.clamp_min(torch.finfo(work).tiny)
-        if kernels is not None:
-            e = (e - center) / reach
-            return kernels.search(z.to(work) - center, e, reach * 0.5 * e.square().sum(1))
         least = torch.full_like(z[:, 0], torch.inf, dtype=work)
         index = torch.zeros_like(least, dtype=torch.int64)
         for start in range(0, len(e), chunk):

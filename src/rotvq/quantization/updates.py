@@ -17,6 +17,7 @@ from torch import Tensor
 from rotvq.errors import UserError
 from rotvq.names import UpdateName
 from rotvq.quantization._storage import MappedStorage, ParameterStorage, Storage
+from rotvq.quantization.backend import kernels_for
 
 State = tuple[Float[Tensor, "k d"], Float[Tensor, " k"], Float[Tensor, "k d"]]
 """(codes, cluster_size, embed_sum): e, N and m."""
@@ -108,6 +109,13 @@ class EMA(Update):
         rate: Float[Tensor, ""],
     ) -> State:
         """As `Update.step`, then e ← m / N."""
+        kernels = kernels_for(codes)
+        if kernels is not None:
+            start = _BEYOND_UNIFORM / len(codes)
+            moved: State = kernels.average(
+                codes, cluster_size, embed_sum, n, s, rate, _NEVER_USED, start
+            )
+            return moved
         N, m = _follow_codes(codes, cluster_size, embed_sum, n)
         codes, N, m = super().step(codes, N, m, n, s, rate)
         used = (N > _NEVER_USED).unsqueeze(1)
