@@ -63,10 +63,11 @@ def test_recorded_steps_are_the_same(optimizer, data, tiny, begin, tmp_path, mon
 )
 def test_only_steps_that_are_all_alike_are_recorded(changes, expected, tiny):
     device, one = torch.device("cuda"), SimpleNamespace(num_processes=1)
-    run = SimpleNamespace(config=tiny(**changes), device=device, accelerator=one)
+    run = SimpleNamespace(config=tiny(**changes), device=device, accelerator=one, _placed=True)
     assert Trainer.repeatable.fget(run) is expected
-    one.num_processes = 2
-    assert not Trainer.repeatable.fget(run)
+    for name, value in (("accelerator", SimpleNamespace(num_processes=2)), ("_placed", False)):
+        other = SimpleNamespace(**{**vars(run), name: value})
+        assert Trainer.repeatable.fget(other) is False
 
 
 def test_steps_on_a_cpu_are_not_recorded(data, tiny, begin, tmp_path):

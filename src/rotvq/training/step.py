@@ -48,18 +48,11 @@ class Step:
     GPU. A graph launches all of them at once.
 
     Args:
-        run: the run; its steps are recorded if they are `repeatable`.
-        record: records work on tensors that stay in place, and returns what repeats it and the
-            tensors that it returned.
+        run: the run; its steps are recorded while they are `repeatable`.
     """
 
-    def __init__(
-        self,
-        run: TrainingRun[Any, Any],
-        record: Callable[[Callable[[], Outcome]], tuple[Callable[[], None], Outcome]] | None = None,
-    ) -> None:
-        self.run, self.record = run, record or cuda_graph
-        self.taken = 0
+    def __init__(self, run: TrainingRun[Any, Any]) -> None:
+        self.run, self.taken = run, 0
         self.replay: Callable[[], None] | None = None
 
     def __call__(self, batch: Tensor) -> Outcome:
@@ -69,7 +62,7 @@ class Step:
             return take(self.run, batch)
         if self.replay is None:
             self.batch = batch.clone()
-            self.replay, self.outcome = self.record(lambda: take(self.run, self.batch))
+            self.replay, self.outcome = cuda_graph(lambda: take(self.run, self.batch))
         self.batch.copy_(batch)
         self.replay()
         losses, norm = self.outcome
@@ -77,7 +70,11 @@ class Step:
 
 
 def cuda_graph(work: Callable[[], Outcome]) -> tuple[Callable[[], None], Outcome]:
-    """Record work as a CUDA graph; it runs at each replay, not now."""
+    """Record work as a CUDA graph, which runs at each replay, not now.
+
+    Returns:
+        What replays it, and the tensors that each replay fills.
+    """
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         outcome = work()

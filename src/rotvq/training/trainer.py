@@ -80,10 +80,10 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
 
     def before_step(self, order: Tensor, progress: float) -> None:
         """Set the decay of the codebooks, and initialize their codes from data if requested."""
-        decay, found = self.config.quantizer, self.model.quantizer.codebooks
-        for codebook in found:
+        decay = self.config.quantizer
+        for codebook in self.model.quantizer.codebooks:
             codebook.decay = linear(decay.decay, decay.final_decay, progress)
-        if not all(codebook.ready for codebook in found):
+        if not self._placed:
             self.place_codes(order)
 
     def place_codes(self, order: Tensor) -> None:
@@ -117,7 +117,12 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
         """Whether all steps launch the same kernels, and never wait for the device."""
         options = self.config.training
         varies = options.effort or options.adversarial_weight or self.config.quantizer.dropout
-        return self.device.type == "cuda" and self.accelerator.num_processes == 1 and not varies
+        alone_on_gpu = self.device.type == "cuda" and self.accelerator.num_processes == 1
+        return alone_on_gpu and not varies and self._placed
+
+    @property
+    def _placed(self) -> bool:
+        return all(codebook.ready for codebook in self.model.quantizer.codebooks)
 
     def means(self) -> Means:
         """Means over the images of the epoch so far."""
