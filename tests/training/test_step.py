@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
+from no_waiting import NoWaiting, like_on_a_gpu
 
 from rotvq.training import step
 from rotvq.training.trainer import Trainer
@@ -72,3 +74,28 @@ def test_only_steps_that_are_all_alike_are_recorded(changes, expected, tiny):
 
 def test_steps_on_a_cpu_are_not_recorded(data, tiny, begin, tmp_path):
     assert begin(tiny(training={"device": "cpu"}), data, tmp_path / "run").repeatable is False
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"training": {"optimizer": "muon", "gradient_clip": 0.1, "micro_batch_size": 4}},
+        {"model": {"network": "attention"}, "quantizer": {"restart": 0.03, "final_decay": 0.999}},
+        {"quantizer": {"scales": "1,2"}, "training": {"pixel_loss": "l1"}},
+        {"quantizer": {"residual": 2, "groups": 2}},
+        {"quantizer": {"metric": "cosine", "update": "gradient"}},
+        {"quantizer": {"update": "linear"}, "training": {"entropy_weight": 0.1}},
+        {"quantizer": {"codes": "lookup_free", "codebook_size": 2**8}},
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_step_on_a_gpu_waits_for_nothing(changes, data, tiny, begin, tmp_path, monkeypatch):
+    like_on_a_gpu(monkeypatch)
+    trainer = begin(tiny(**changes), data, tmp_path / "run")
+    order = trainer.order(0)
+    for number in range(3):
+        batch = trainer.batch(order, number)
+        trainer.before_step(order, 0.1 * number)
+        with NoWaiting() if number else nullcontext():
+            step.take(trainer, batch)

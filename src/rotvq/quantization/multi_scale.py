@@ -17,7 +17,13 @@ from rotvq.quantization.interface import Quantized
 from rotvq.quantization.processes import drawn
 from rotvq.quantization.quantizer import VectorQuantizer
 from rotvq.quantization.scales import blocks, gathered, positions, spread, unfolded
-from rotvq.quantization.tensors import at_least_float32, check_input, exporting, whole_precision
+from rotvq.quantization.tensors import (
+    at_least_float32,
+    check_input,
+    codes_of,
+    exporting,
+    whole_precision,
+)
 from rotvq.scales import LARGEST, are_multiples
 
 
@@ -125,7 +131,8 @@ class MultiScaleQuantizer(Composite):
                 masked = own.view(-1, 1, 1).expand(small[:, 0].shape)
                 part = self.of(level)(small, masked if self._drops() else None)
                 found.append(self.placed(part.indices, grid, level))
-                total = total + self.added(self.of(level).lookup(found[-1]), level).detach()
+                codes = codes_of(found[-1], *self.of(level).tables, 1)
+                total = total + self.added(codes, level).detach()
                 losses.append(torch.stack([part.codebook_loss, part.entropy_loss]))
             # The sum of a few scales is too far from z for its gradient to be useful.
             x = x.where(kept[-1].view(-1, 1, 1, 1), x.detach())

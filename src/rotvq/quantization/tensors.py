@@ -64,9 +64,16 @@ def look_up(
     Raises:
         UserError: as in `checked_indices`.
     """
-    valid = checked_indices(indices, len(e))
+    checked_indices(indices, len(e))
+    return codes_of(indices, e, channel_dim)
+
+
+def codes_of(
+    indices: Int64[Tensor, "..."], e: Float[Tensor, "k d"], channel_dim: int
+) -> Float[Tensor, "..."]:
+    """As `look_up`, unchecked, for indices that were just found: a check waits for a GPU."""
     codes = F.embedding(indices.clamp_min(0), e)
-    return channels_at(codes.where(valid.unsqueeze(-1), 0.0), channel_dim)
+    return channels_at(codes.where((indices >= 0).unsqueeze(-1), 0.0), channel_dim)
 
 
 def channels_at(codes: Float[Tensor, "... d"], channel_dim: int) -> Float[Tensor, "..."]:
