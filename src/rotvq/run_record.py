@@ -103,9 +103,11 @@ class RunRecord:
 
     @property
     def codebooks(self) -> int:
-        """Number of codebooks: residual levels times groups."""
+        """Number of codebooks: residual levels or scales, times groups."""
         numbers = [lookup(self.config, f"quantizer.{name}") for name in ("residual", "groups")]
-        return math.prod(n for n in numbers if isinstance(n, int))
+        scales = lookup(self.config, "quantizer.scales")
+        each = len(scales.split(",")) if isinstance(scales, str) else 1
+        return each * math.prod(n for n in numbers if isinstance(n, int))
 
     @property
     def pictures(self) -> dict[int, Path]:

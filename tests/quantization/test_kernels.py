@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rotvq.model import VQVAE
 from rotvq.quantization import (
     EMA,
     Restart,
@@ -175,10 +176,11 @@ def test_usable(n, d, dtype):
 
 @pytest.mark.parametrize("k, d", [(1, 1), (40, 7), (200, 300)])
 @pytest.mark.parametrize("codes", ["as averages", "at the start", "written"])
-def test_average(k, d, codes, request):
+@pytest.mark.parametrize("rate", [0.1, 0.5, 1.0])
+def test_average(k, d, codes, rate, request):
     e, N, m = normal(k, d), normal(k, seed=1).abs(), normal(k, d, seed=2)
     n, s = normal(k, seed=3).abs().round(), normal(k, d, seed=4)
-    rate = torch.tensor(0.1, device=HERE)
+    rate = torch.tensor(rate, device=HERE)
     if codes == "as averages":
         N[: k // 2] = 1e-30  # never used
         e[k // 4 :] = (m / N.unsqueeze(1))[k // 4 :]
@@ -227,6 +229,41 @@ def test_training_steps_are_the_same(estimator, init, request):
     request.getfixturevalue("with_kernels")
     for found, expected in zip(steps(estimator, init=init), without, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_any_memory_layout_gives_the_same():
+    """Rows of every other column, transposed tensors, and an expanded mask."""
+    e, z, g = (normal(2 * n, 12, seed=n)[::2] for n in (9, 30, 30))
+    N, n, rate = e.square().sum(1), e.square().sum(1).round(), torch.tensor(0.3, device=HERE)
+    indices = torch.arange(30, device=HERE) % 9
+    calls = (
+        (kernels.search, (z, e, offsets(e))),
+        (kernels.centered, (e, e[0], rate)),
+        (kernels.rotate, (z, e[indices], g, ANTIPARALLEL, LAMBDA_MAX)),
+        (kernels.add_up, (z, indices, 9)),
+        (kernels.usable, (z, torch.ones(1, dtype=torch.bool, device=HERE).expand(30), 1e29)),
+        (kernels.average, (e, N, e.clone(), n, z[:9], rate, 1e-20, 0.0)),
+    )
+    for operator, arguments in calls:
+        tensors = [isinstance(each, Tensor) and each.ndim == 2 for each in arguments]
+        strided = [
+            each.T.contiguous().T if is_matrix else each
+            for each, is_matrix in zip(arguments, tensors, strict=True)
+        ]
+        dense = [each.contiguous() if isinstance(each, Tensor) else each for each in arguments]
+        found, expected = operator(*strided), operator(*dense)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, msg=str(operator))
+
+
+@pytest.mark.usefixtures("with_kernels")
+@pytest.mark.parametrize("network", ["paper", "patches", "attention"])
+def test_an_image_alone_has_the_tokens_that_it_has_in_a_batch(network):
+    """Alone, its latents reach the search as a transposed view."""
+    model = VQVAE(width=8, dim=8, network=network).eval().to(HERE)
+    x = normal(2, 3, 16, 16).clamp(-1, 1)
+    together = model.encode(x)
+    assert torch.equal(torch.cat([model.encode(one[None]) for one in x]), together)
+    assert len(together.unique()) > 1
 
 
 def test_operators_keep_torchs_rules():

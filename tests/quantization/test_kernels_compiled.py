@@ -24,7 +24,7 @@ SIGNATURES = {
     "start fp32",
 }
 """The type of each argument that is no constant."""
-TILES = {"ROWS": 64, "CODES": 64, "DEPTH": 32, "WIDTH": 64, "RESCALE": True}
+TILES = {"ROWS": 64, "WIDTH": 64}
 
 
 @pytest.mark.parametrize("capability", [80, 90])
@@ -41,25 +41,34 @@ def test_every_kernel_compiles(capability):
 
 
 def compile_all(capability: int) -> None:
+    """Compile each kernel with the constants that it is launched with, and print its name."""
     from importlib import import_module
 
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    modules = {
+        name: import_module(f"rotvq.quantization.kernels.{name}")
+        for name in {name.partition(".")[0] for name in SIGNATURES}
+    }
+    nearest = modules["nearest"]
+    search = {"ROWS": nearest.ROWS, "CODES": nearest.CODES, "DEPTH": nearest.DEPTH}
+    variants = {"nearest._search": [search], "gradient._rotate": [{"RESCALE": b} for b in (0, 1)]}
     for name, signature in SIGNATURES.items():
         module, _, function = name.partition(".")
-        kernel = getattr(import_module(f"rotvq.quantization.kernels.{module}"), function)
+        kernel = getattr(modules[module], function)
         types = dict(each.split() for each in signature.split(", "))
-        constants = {
-            (place,): TILES[argument]
-            for place, argument in enumerate(kernel.arg_names)
-            if argument in TILES
-        }
-        types |= {argument: "constexpr" for argument in kernel.arg_names if argument in TILES}
-        source = ASTSource(kernel, {a: types[a] for a in kernel.arg_names}, constants)
-        compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
-        assert compiled.asm["cubin"]
+        for variant in variants.get(name, [{}]):
+            constants = TILES | variant
+            source = ASTSource(
+                kernel,
+                {a: "constexpr" if a in constants else types[a] for a in kernel.arg_names},
+                {(i,): constants[a] for i, a in enumerate(kernel.arg_names) if a in constants},
+            )
+            warps = {"num_warps": nearest.WARPS} if name == "nearest._search" else {}
+            target = GPUTarget("cuda", capability, 32)
+            assert triton.compile(source, target=target, options=warps).asm["cubin"]
         print(name)
 
 

@@ -293,24 +293,27 @@ def test_an_unfinished_run_beside_a_finished_one_is_named(make_run, tmp_path):
 
 @pytest.mark.parametrize("names, told", [("aa", False), ("ab", True), ("a", False)])
 def test_runs_measured_with_different_classifiers_are_told(make_run, tmp_path, names, told):
-    runs = make_run("one"), make_run("two")
+    runs = [make_run(f"at {n}", metrics={"frechet_distance": n}) for n in (1.0, 2.0)]
     for run, name in zip(runs, names, strict=False):
         path = run / "evaluation.json"
         record = json.loads(path.read_text()) | {"classifier": {"weights": name}}
         path.write_text(json.dumps(record))
     html, _ = _report(tmp_path / "out", *runs)
     assert ("measured with different classifiers" in html) is told
+    found = metrics.metric_rows(load_runs(runs))
+    (judged,) = (row for row in found if row.name.startswith("Fréchet"))
+    assert any(cell.best for cell in judged.cells) is not told
 
 
 def test_several_codebooks_are_counted(make_run):
     path = make_run("residual")
     config = yaml.safe_load((path / "config.yaml").read_text())
-    config["quantizer"] |= {"residual": 2, "groups": 3}
+    config["quantizer"] |= {"residual": 2, "groups": 3, "scales": "1,2"}
     (path / "config.yaml").write_text(yaml.safe_dump(config))
     (run,) = load_runs([path])
-    assert tables.describe(run) == "rotation, 6 codebooks of 64 codes, 8 epochs"
+    assert tables.describe(run) == "rotation, 12 codebooks of 64 codes, 8 epochs"
     named = {row.name: row.cells[0].text for row in metrics.metric_rows([run])}
-    assert (named["Codebooks"], named["Codebook size K"]) == ("6", "64")
+    assert (named["Codebooks"], named["Codebook size K"]) == ("12", "64")
 
 
 def test_values_that_are_not_all_numbers_are_not_joined_by_lines(make_run):

@@ -56,6 +56,22 @@ def test_a_resumed_scheduler_continues_with_the_same_rates(schedule, done):
     assert rates(done) == [1e-3 * share(n / 20) for n in range(done, 20)], "to the bit"
 
 
+def test_the_rate_of_a_capturable_group_is_a_tensor_that_stays_in_place():
+    groups = [
+        {"params": [torch.nn.Parameter(torch.zeros(1))], "capturable": True, "rate": 0.1},
+        {"params": [torch.nn.Parameter(torch.zeros(1))]},
+    ]
+    optimizer = torch.optim.Adam(groups, lr=1.0)
+    scheduler = lr_scheduler(optimizer, "cosine", 1e-3, 20, 0)
+    first, second = (group["lr"] for group in optimizer.param_groups)
+    optimizer.step()
+    for n in range(1, 4):
+        scheduler.step()
+        assert optimizer.param_groups[0]["lr"] is first
+        assert first.item() == pytest.approx(1e-4 * cosine(n / 20))
+    assert isinstance(second, float)
+
+
 def test_linear_goes_from_first_to_last():
     assert linear(0.25, None, 0.7) == 0.25
     assert [linear(1.0, 3.0, p) for p in (0.0, 0.25, 1.0)] == [1.0, 1.5, 3.0]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from no_waiting import NoWaiting, like_on_a_gpu
+from torch import nn
 
 from rotvq.training import step
 from rotvq.training.trainer import Trainer
@@ -33,7 +34,7 @@ def test_recorded_steps_are_the_same(optimizer, data, tiny, begin, tmp_path, mon
         data={"random_flip": True},
         quantizer={"decay": 0.5, "final_decay": 0.9, "init": "data", "restart": 0.1},
         training={
-            "epochs": 3,
+            "device": "auto",
             "optimizer": optimizer,
             "schedule": "cosine",
             "gradient_clip": 0.1,
@@ -65,9 +66,19 @@ def test_recorded_steps_are_the_same(optimizer, data, tiny, begin, tmp_path, mon
 )
 def test_only_steps_that_are_all_alike_are_recorded(changes, expected, tiny):
     device, one = torch.device("cuda"), SimpleNamespace(num_processes=1)
-    run = SimpleNamespace(config=tiny(**changes), device=device, accelerator=one, _placed=True)
+    run = SimpleNamespace(
+        config=tiny(**changes),
+        device=device,
+        accelerator=one,
+        wrapped=nn.Identity(),
+        _placed=True,
+    )
     assert Trainer.repeatable.fget(run) is expected
-    for name, value in (("accelerator", SimpleNamespace(num_processes=2)), ("_placed", False)):
+    for name, value in (
+        ("accelerator", SimpleNamespace(num_processes=2)),
+        ("wrapped", nn.Sequential(torch.jit.ScriptModule())),
+        ("_placed", False),
+    ):
         other = SimpleNamespace(**{**vars(run), name: value})
         assert Trainer.repeatable.fget(other) is False
 

@@ -250,7 +250,7 @@ def _usable(z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """z in float32 with the vectors left out as zeros, and which are left."""
     kernels = kernels_for(z)
     if kernels is not None:
-        usable: tuple[Tensor, Tensor] = kernels.usable(z.contiguous(), valid, _LARGEST)
+        usable: tuple[Tensor, Tensor] = kernels.usable(z, valid, _LARGEST)
         return usable
     z = z.float()
     valid = valid & (torch.maximum(z.amax(1), -z.amin(1)) < _LARGEST)

@@ -67,10 +67,8 @@ def nearest(z: Float[Tensor, "n d"], codes: Float[Tensor, "k d"]) -> Int64[Tenso
         e = e.to(work)
         center = e.mean(0)
         if kernels is not None:
-            # A reach of twice the true one would do as well.
-            e, offset = kernels.centered(
-                e.contiguous(), center, torch.linalg.vector_norm(e, torch.inf)
-            )
+            largest = torch.linalg.vector_norm(e, torch.inf)  # as good as the reach
+            e, offset = kernels.centered(e, center, largest)
             return kernels.search(z.to(work) - center, e, offset)
         # Scores are divided by the reach of the codebook, so that ½‖e‖² does not overflow.
         reach = torch.maximum(e.amax(0) - center, center - e.amin(0)).max()

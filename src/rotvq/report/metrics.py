@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeGuard
 
-from rotvq.report.tables import MISSING, Cell, Row, comparable
+from rotvq.report.tables import MISSING, Cell, Row, comparable, judged_alike
 from rotvq.run_record import RunRecord, lookup
 
 
@@ -82,6 +82,13 @@ def _percent(value: float) -> str:
 def _significant(value: float) -> str:
     return f"{value:.4g}"
 
+
+_JUDGED = (
+    "Fréchet distance, evaluating classifier",
+    "Classified correctly",
+    "Classified as their originals",
+)
+"""Metrics that depend on the classifier."""
 
 FORWARD_MSE = Metric(
     "MSE of the forward pass (leaks ‖z_e‖ past the codebook)",
@@ -251,7 +258,8 @@ def _row(metric: Metric, runs: Sequence[RunRecord]) -> Row:
     texts = [MISSING if v is None else metric.text(v) for v in values]
     finite = [v for v in values if v is not None and math.isfinite(v)]
     best = MISSING  # equal texts are equally good; a row without differences has no best
-    if metric.better and finite and len({*texts} - {MISSING}) > 1 and comparable(runs):
+    fair = comparable(runs) and (metric.name not in _JUDGED or judged_alike(runs))
+    if metric.better and finite and len({*texts} - {MISSING}) > 1 and fair:
         best = metric.text(metric.better(finite))
     cells = [Cell(t, t == best != MISSING, v) for t, v in zip(texts, values, strict=True)]
     return Row(metric.name, tuple(cells))

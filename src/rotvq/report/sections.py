@@ -26,8 +26,7 @@ def notices(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     if missing:
         again = _evaluate(missing[0]) if len(missing) == 1 else "rotvq evaluate RUN for each"
         found.append(f"{_names([run.label for run in missing])}: not evaluated yet. Run: {again}")
-    judges = {repr(run.evaluation.classifier) for run in runs if run.evaluation} - {"None"}
-    if len(judges) > 1:
+    if not tables.judged_alike(runs):
         found.append(
             "The runs were measured with different classifiers; their Fréchet distances and "
             "accuracies cannot be compared."
@@ -75,8 +74,7 @@ def _about(run: RunRecord) -> list[str]:
     warning = run.epochs[-1].codebook.get("warning")
     what = "samples" if run.is_prior else "reconstructions"
     absent = [] if run.pictures else [f"no {what} recorded."]
-    done = tables.length(run)
-    unfinished = [f"{done} are done."] if " of " in done else []
+    unfinished = [f"{tables.length(run)} are done."] if tables.is_unfinished(run) else []
     return [*run.notes, *unfinished, *([str(warning)] if warning else []), *absent]
 
 

@@ -52,6 +52,11 @@ def comparable(runs: Sequence[RunRecord]) -> bool:
     )
 
 
+def judged_alike(runs: Sequence[RunRecord]) -> bool:
+    """Whether all runs that were measured with a classifier were measured with the same one."""
+    return len({repr(r.evaluation.classifier) for r in runs if r.evaluation} - {"None"}) < 2
+
+
 def config_rows(runs: Sequence[RunRecord]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """The configuration as dotted fields: differing between the runs, and shared."""
     flat = [flatten(run.config) for run in runs]
@@ -119,10 +124,16 @@ def describe(run: RunRecord) -> str:
 
 def length(run: RunRecord) -> str:
     """The epochs of a run: "24 epochs", or "12 of 24 epochs" if it is not finished."""
-    done, planned = run.epochs[-1].number, lookup(run.config, "training.epochs")
-    if isinstance(planned, int) and planned > done:
-        return f"{done} of {planned} epochs"
+    done = run.epochs[-1].number
+    if is_unfinished(run):
+        return f"{done} of {lookup(run.config, 'training.epochs')} epochs"
     return counted(done, "epoch")
+
+
+def is_unfinished(run: RunRecord) -> bool:
+    """Whether a run has fewer epochs than planned."""
+    planned = lookup(run.config, "training.epochs")
+    return isinstance(planned, int) and planned > run.epochs[-1].number
 
 
 def _data(run: RunRecord) -> str:

@@ -123,8 +123,13 @@ def _check_optimizer(found: Any, groups: Any, moments: Sequence[Moments]) -> Non
     _require(type(theirs) is list and len(theirs) == len(groups), name, "a list", _kind(theirs))
     for group, own in zip(theirs, groups, strict=True):
         _require(isinstance(group, dict), name, "mappings", _kind(group))
+        # How torch computes a step differs between devices.
+        how = {"foreach", "fused", "capturable"} & group.keys()
+        for key in how:
+            fits = group[key] is None or type(group[key]) is bool
+            _require(fits, f"{name}.{key}", "true, false or nothing", _kind(group[key]))
         # Newer versions of torch add options.
-        both = own.keys() & group.keys()
+        both = (own.keys() & group.keys()) - how
         _alike({key: group[key] for key in both}, {key: own[key] for key in both}, name)
 
 

@@ -48,9 +48,7 @@ def train(run: Run, callbacks: Sequence[Callback], interrupt: Interrupt) -> None
     own = slice(first, first + run.share)
     steps = options.epochs * run.steps
     done = at.images // options.batch_size
-    scheduler = lr_scheduler(
-        state.optimizer, options.schedule, options.learning_rate, steps, done, run.device
-    )
+    scheduler = lr_scheduler(state.optimizer, options.schedule, options.learning_rate, steps, done)
     watch = Monitor(run.accelerator, run.precision, at.bad)
     take_step = Step(run)
 

@@ -46,12 +46,7 @@ SCHEDULES = {"constant": constant, "cosine": cosine}
 
 
 def lr_scheduler(
-    optimizer: Optimizer,
-    schedule: str,
-    peak: float,
-    steps: int,
-    done: int,
-    device: torch.device | str = "cpu",
+    optimizer: Optimizer, schedule: str, peak: float, steps: int, done: int
 ) -> LambdaLR:
     """The learning rate scheduler of a run, set to its current step.
 
@@ -59,17 +54,15 @@ def lr_scheduler(
 
     Args:
         optimizer: the optimizer whose learning rate it sets. A parameter group with a `rate` gets
-            that share of it.
+            that share of it. If the group is `capturable`, the learning rate is a tensor.
         schedule: one of `SCHEDULES`.
         peak: the full learning rate.
         steps: steps in the whole run.
         done: steps already taken.
-        device: the device of the parameters. On a GPU, where steps are recorded, the rate is a
-            tensor.
     """
-    on_gpu = torch.device(device).type == "cuda"
     for group in optimizer.param_groups:
         rate = group["initial_lr"] = peak * group.get("rate", 1.0)
-        group["lr"] = torch.tensor(rate, device=device) if on_gpu else rate
+        device = group["params"][0].device
+        group["lr"] = torch.tensor(rate, device=device) if group.get("capturable") else rate
     share = SCHEDULES[schedule]
     return LambdaLR(optimizer, lambda step: share(step / steps), last_epoch=done - 1)

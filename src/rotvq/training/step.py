@@ -45,7 +45,8 @@ class Step:
     """Takes the steps of a run.
 
     Launching the kernels of a small model takes a GPU's host longer than running them takes the
-    GPU. A graph launches all of them at once.
+    GPU. A graph launches all of them at once. Hooks of modules and optimizer run when it is
+    recorded, not when it is replayed.
 
     Args:
         run: the run; its steps are recorded while they are `repeatable`.

@@ -115,10 +115,13 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
     @property
     def repeatable(self) -> bool:
         """Whether all steps launch the same kernels, and never wait for the device."""
+        if self.device.type != "cuda" or self.accelerator.num_processes > 1:
+            return False
         options = self.config.training
         varies = options.effort or options.adversarial_weight or self.config.quantizer.dropout
-        alone_on_gpu = self.device.type == "cuda" and self.accelerator.num_processes == 1
-        return alone_on_gpu and not varies and self._placed
+        # LPIPS is a TorchScript program, which compiles itself as it runs.
+        scripted = any(isinstance(m, torch.jit.ScriptModule) for m in self.wrapped.modules())
+        return not varies and not scripted and self._placed
 
     @property
     def _placed(self) -> bool:

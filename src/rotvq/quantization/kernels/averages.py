@@ -17,7 +17,7 @@ def average(
     """The step of `updates.EMA`.
 
     Args:
-        e: (k, d) float32, contiguous; m and s likewise.
+        e: (k, d) float32; m and s likewise.
         N: (k,) float32; n likewise.
         m: moving average of the sums.
         n: counts of the step.
@@ -30,6 +30,7 @@ def average(
         The new e, N and m.
     """
     k, d = e.shape
+    e, N, m, n, s = (t.contiguous() for t in (e, N, m, n, s))
     new = torch.empty_like(e), torch.empty_like(N), torch.empty_like(m)
     rows, width = tile(d)
     given = torch.linalg.vector_norm(N, torch.inf), torch.linalg.vector_norm(e, torch.inf)
@@ -43,7 +44,7 @@ def average(
 def _(
     e: Tensor, N: Tensor, m: Tensor, n: Tensor, s: Tensor, rate: Tensor, never: float, start: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(e), torch.empty_like(N), torch.empty_like(m)
+    return e.new_empty(e.shape), N.new_empty(N.shape), m.new_empty(m.shape)
 
 
 @triton.jit
@@ -64,10 +65,16 @@ def _average(
     divisor = tl.where(count > never, count, 1.0)
     moved = (count > never) & (code != tl.div_rn(total, tl.broadcast_to(divisor, total.shape)))
     total = tl.where(moved, count * code, total)
-    count += share * (found - count)
-    total += share * (tl.load(s + at, mask=inside, other=0.0) - total)
+    count = _between(count, found, share)
+    total = _between(total, tl.load(s + at, mask=inside, other=0.0), share)
     divisor = tl.where(count > never, count, 1.0)
     mean_of_code = tl.div_rn(total, tl.broadcast_to(divisor, total.shape))
     tl.store(new_e + at, tl.where(count > never, mean_of_code, code), mask=inside)
     tl.store(new_N + row, count, mask=row < k)
     tl.store(new_m + at, total, mask=inside)
+
+
+@triton.jit
+def _between(a, b, share):
+    """As `torch.lerp`: exactly b at a share of 1."""
+    return tl.where(share < 0.5, a + share * (b - a), b - (1 - share) * (b - a))

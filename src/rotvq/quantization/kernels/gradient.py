@@ -15,7 +15,7 @@ def rotate(z: Tensor, q: Tensor, g: Tensor, antiparallel: float, lambda_max: flo
     """λRᵀg, or Rᵀg without rescaling, with the special cases described in `estimators`.
 
     Args:
-        z: vectors (n, d), any floating dtype except float64, contiguous; q and g likewise.
+        z: vectors (n, d), any floating dtype except float64; q and g likewise.
         q: their codes.
         g: gradient at the codes.
         antiparallel: `estimators.ANTIPARALLEL`.
@@ -24,7 +24,7 @@ def rotate(z: Tensor, q: Tensor, g: Tensor, antiparallel: float, lambda_max: flo
     Returns:
         Gradient for z, in z's shape and dtype.
     """
-    n, d = z.shape
+    (n, d), z, q, g = z.shape, z.contiguous(), q.contiguous(), g.contiguous()
     out = torch.empty_like(z)
     if n:
         rows, width = tile(d)
@@ -38,7 +38,7 @@ def rotate(z: Tensor, q: Tensor, g: Tensor, antiparallel: float, lambda_max: flo
 
 @rotate.register_fake
 def _(z: Tensor, q: Tensor, g: Tensor, antiparallel: float, lambda_max: float) -> Tensor:
-    return torch.empty_like(z)
+    return z.new_empty(z.shape)
 
 
 @triton.jit

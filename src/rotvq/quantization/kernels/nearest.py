@@ -25,8 +25,8 @@ def search(z: Tensor, e: Tensor, offset: Tensor) -> Tensor:
     """The index j that minimizes offset_j − z·e_j; the lowest one in case of ties.
 
     Args:
-        z: (n, d) float32, contiguous.
-        e: (k, d) float32, contiguous.
+        z: (n, d) float32.
+        e: (k, d) float32.
         offset: (k,) float32.
 
     Returns:
@@ -35,6 +35,7 @@ def search(z: Tensor, e: Tensor, offset: Tensor) -> Tensor:
     (n, d), k = z.shape, len(e)
     if not n:
         return torch.empty(0, dtype=torch.int64, device=z.device)
+    z, e, offset = z.contiguous(), e.contiguous(), offset.contiguous()
     tiles, parts = triton.cdiv(k, CODES), PROGRAMS // triton.cdiv(n, ROWS)
     share = triton.cdiv(tiles, max(1, parts)) * CODES
     grid = (triton.cdiv(n, ROWS), triton.cdiv(k, share))
@@ -83,14 +84,14 @@ def centered(e: Tensor, center: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
     """(e − center) / reach, and reach · ½‖·‖² of each row.
 
     Args:
-        e: (k, d) float32, contiguous.
+        e: (k, d) float32.
         center: (d,) float32.
         reach: () float32, not negative; one that is too small to divide by is raised.
 
     Returns:
         (k, d) and (k,), float32.
     """
-    k, d = e.shape
+    (k, d), e, center = e.shape, e.contiguous(), center.contiguous()
     out, offset = torch.empty_like(e), e.new_empty(k)
     rows, width = tile(d)
     tiny = torch.finfo(e.dtype).tiny
@@ -100,7 +101,7 @@ def centered(e: Tensor, center: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
 
 @centered.register_fake
 def _(e: Tensor, center: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(e), e.new_empty(len(e))
+    return e.new_empty(e.shape), e.new_empty(len(e))
 
 
 @triton.jit

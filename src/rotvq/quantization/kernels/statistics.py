@@ -15,14 +15,14 @@ def usable(z: Tensor, valid: Tensor, largest: float) -> tuple[Tensor, Tensor]:
     """z in float32 with zeros for the vectors to leave out, and which ones are left.
 
     Args:
-        z: (n, d), any floating dtype except float64, contiguous.
+        z: (n, d), any floating dtype except float64.
         valid: (n,) bool.
         largest: a vector with an element that is not within ±largest is left out.
 
     Returns:
         (n, d) float32 and (n,) bool.
     """
-    n, d = z.shape
+    (n, d), z, valid = z.shape, z.contiguous(), valid.contiguous()
     out, kept = torch.empty_like(z, dtype=torch.float32), torch.empty_like(valid)
     if n:
         rows, width = tile(d)
@@ -32,7 +32,7 @@ def usable(z: Tensor, valid: Tensor, largest: float) -> tuple[Tensor, Tensor]:
 
 @usable.register_fake
 def _(z: Tensor, valid: Tensor, largest: float) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(z, dtype=torch.float32), torch.empty_like(valid)
+    return z.new_empty(z.shape, dtype=torch.float32), valid.new_empty(valid.shape)
 
 
 @triton.jit
@@ -52,14 +52,14 @@ def add_up(z: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Number and sum of the vectors of each code.
 
     Args:
-        z: (n, d) float32, contiguous, all finite.
+        z: (n, d) float32, all finite.
         indices: (n,) int64 in [0, k]; vectors with index k are left out.
         k: number of codes.
 
     Returns:
         (k,) and (k, d), float64.
     """
-    d = z.shape[1]
+    d, z = z.shape[1], z.contiguous()
     ordered, order = torch.sort(indices, stable=True)
     first = torch.searchsorted(ordered, torch.arange(k + 1, device=z.device))
     total = torch.empty(k, d, dtype=torch.float64, device=z.device)
