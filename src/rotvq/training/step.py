@@ -49,7 +49,7 @@ class Step:
     recorded, not when it is replayed.
 
     Args:
-        run: the run; its steps are recorded while they are `repeatable`.
+        run: the run; its steps are recorded once they are `repeatable`.
     """
 
     def __init__(self, run: TrainingRun[Any, Any]) -> None:
@@ -58,10 +58,10 @@ class Step:
 
     def __call__(self, batch: Tensor) -> Outcome:
         """Take a step with the samples of a batch."""
-        self.taken += 1
-        if not self.run.repeatable or self.taken <= EAGER_STEPS:
-            return take(self.run, batch)
         if self.replay is None:
+            self.taken += 1
+            if not self.run.repeatable or self.taken <= EAGER_STEPS:
+                return take(self.run, batch)
             self.batch = batch.clone()
             self.replay, self.outcome = cuda_graph(lambda: take(self.run, self.batch))
         self.batch.copy_(batch)
