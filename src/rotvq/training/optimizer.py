@@ -21,6 +21,12 @@ DISCRIMINATOR = {"rate": 0.1, "betas": (0.5, 0.9)}
 UPDATE_SIZE = 0.2
 """Root mean square of Muon's updates, in learning rates: about that of Adam's."""
 
+WEIGHT_DECAY = 0.1
+"""Share of a matrix that Muon takes away per step, in learning rates (Liu et al., arXiv 2502.16982).
+
+Updates of a fixed size are a random walk: without decay, weights grow as long as a run lasts.
+"""
+
 _SMALLEST_NORM = 1e-7
 """Of a matrix with a smaller norm, the singular values stay small: a momentum that fades because
 no gradient arrives has a direction, but it means nothing."""
@@ -59,7 +65,7 @@ class Muon(Adam):
 
     A convolution's weight is the matrix of its output channels by everything else. The update is
     the orthogonalized momentum, scaled so that one learning rate fits both groups (Liu et al.,
-    arXiv 2502.16982, eq. 4). Matrices of one shape are updated together: a GPU spends most of the
+    arXiv 2502.16982, eq. 4), and the weights decay. Matrices of one shape are updated together: a GPU spends most of the
     time of small matrices on launching kernels.
 
     Args:
@@ -87,8 +93,9 @@ class Muon(Adam):
                 updates = orthogonalized(torch.stack([*matrices.values()]))
                 size = UPDATE_SIZE * max(shape) ** 0.5 * finite
                 updates *= group["lr"] * size
+                kept = 1 - group["lr"] * group["weight_decay"] * finite
                 for p, update in zip(matrices, updates, strict=True):
-                    p.sub_(update.reshape(p.shape))
+                    p.mul_(kept).sub_(update.reshape(p.shape))
         return super().step(closure)
 
     def _accelerated(self, p: Tensor, g: Tensor, finite: Tensor) -> Tensor:
@@ -124,7 +131,7 @@ def make_optimizer(
         matrices = [p for p in parameters if p in network and p.ndim > 1]
         others = [p for p in parameters if p not in network or p.ndim < 2]
         groups = [
-            {"params": matrices, "orthogonal": True},
+            {"params": matrices, "orthogonal": True, "weight_decay": WEIGHT_DECAY},
             {"params": others, "orthogonal": False},
         ]
     if discriminator is not None:
