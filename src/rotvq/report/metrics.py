@@ -18,6 +18,7 @@ class Metric(NamedTuple):
         better: min, max, or None where neither end is better.
         short: its name above a column, if it is among those shown first.
         differs: how the change from one value to another is written.
+        classifier: whether it is measured by an evaluating classifier.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Metric(NamedTuple):
     better: Callable[[Sequence[float]], float] | None = None
     short: str = ""
     differs: Callable[[float, float], str] = lambda a, b: f"{100 * (b / a - 1):+.1f} %" if a else ""
+    classifier: bool = False
 
 
 def _evaluated(name: str) -> Callable[[RunRecord], float | None]:
@@ -83,13 +85,6 @@ def _significant(value: float) -> str:
     return f"{value:.4g}"
 
 
-_JUDGED = (
-    "Fréchet distance, evaluating classifier",
-    "Classified correctly",
-    "Classified as their originals",
-)
-"""Metrics that depend on the classifier."""
-
 FORWARD_MSE = Metric(
     "MSE of the forward pass (leaks ‖z_e‖ past the codebook)",
     _evaluated("forward_mse"),
@@ -125,6 +120,7 @@ METRICS = (
         _decimals(2),
         min,
         "Fréchet distance",
+        classifier=True,
     ),
     Metric(
         "Classified correctly",
@@ -133,6 +129,7 @@ METRICS = (
         max,
         "Classified correctly",
         _points(1, 100, " points"),
+        classifier=True,
     ),
     Metric(
         "Classified as their originals",
@@ -140,6 +137,7 @@ METRICS = (
         _percent,
         max,
         differs=_points(1, 100, " points"),
+        classifier=True,
     ),
     Metric("rFID", _evaluated("rfid"), _decimals(2), min, "rFID"),
     Metric("LPIPS", _evaluated("lpips"), _decimals(4), min, "LPIPS"),
@@ -258,7 +256,7 @@ def _row(metric: Metric, runs: Sequence[RunRecord]) -> Row:
     texts = [MISSING if v is None else metric.text(v) for v in values]
     finite = [v for v in values if v is not None and math.isfinite(v)]
     best = MISSING  # equal texts are equally good; a row without differences has no best
-    fair = comparable(runs) and (metric.name not in _JUDGED or judged_alike(runs))
+    fair = comparable(runs) and (judged_alike(runs) or not metric.classifier)
     if metric.better and finite and len({*texts} - {MISSING}) > 1 and fair:
         best = metric.text(metric.better(finite))
     cells = [Cell(t, t == best != MISSING, v) for t, v in zip(texts, values, strict=True)]

@@ -173,7 +173,7 @@ def over_parameters(
     shown = ", ".join(name for name, _ in parameters)
     alt = f"PSNR, SSIM and codebook usage of every run over {shown}."
     caption = (
-        "A dot for each run; lines: means of the runs with the same value. Green: the best run."
+        "A dot for each run; lines: means of the runs with the same value. Blue: the best run."
     )
     return (_plot("parameters.png", found, alt, caption),)
 

@@ -23,7 +23,9 @@ _PLOTTED = {
     "Usage, codes used / K": "usage of the codes",
     "Bits per token under the prior": "bits per token",
 }
-_BEST, _WORST, _DOTS, _OTHERS = style.color(2), style.color(1), style.color(0), "#bcbcbc"
+# As in the rows of reconstructions: best, middle, worst.
+_BEST, _WORST = style.color(0), style.color(2)
+_DOTS, _OTHERS = style.REFERENCE, "#bcbcbc"
 
 
 def over_parameters(
