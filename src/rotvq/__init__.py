@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rotvq.evaluation.ssim import structural_error
     from rotvq.model import VQVAE, Decoder, Encoder, VQVAEOutput
     from rotvq.plotting import plot_codebook, plot_usage
     from rotvq.quantization import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "evaluation.ssim": ("structural_error",),
     "model": ("VQVAE", "Decoder", "Encoder", "VQVAEOutput"),
     "quantization": (
         "EMA",
@@ -98,6 +100,7 @@ __all__ = [
     "plot_usage",
     "sampled",
     "save_tokens",
+    "structural_error",
 ]
 
 

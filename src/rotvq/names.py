@@ -27,6 +27,9 @@ NetworkName = Literal["paper", "patches", "attention"]
 PixelLossName = Literal["mse", "l1"]
 """`PIXEL_LOSSES` in `rotvq.training.objective`, in this order."""
 
+TuneName = Literal["psnr", "ssim"]
+"""`TUNES` in `rotvq.evaluation.ssim`, in this order."""
+
 EFFORTS = (0, 2, 4, 6, 10, 16, 25, 40, 65, 100)
 """Iterations of the search for better tokens (`rotvq.model.token_search`) at efforts 0 to 9."""
 

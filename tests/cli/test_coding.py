@@ -341,6 +341,31 @@ def test_effort_without_a_number_is_the_default(rotvq, model, photos, tmp_path):
     assert made[0] == made[1]
 
 
+@pytest.mark.parametrize("more", [[], ["--shard-size", 10]])
+def test_tuning_is_for_psnr_unless_it_is_for_ssim(rotvq, model, photos, tmp_path, more):
+    made = []
+    for words in ([], ["--tune", "psnr"], ["--tune", "ssim"]):
+        out = tmp_path / f"{len(made)}{'' if more else '.npz'}"
+        command = ("encode", photos, "--model", model, "-o", out, "--effort", 2)
+        assert rotvq(*command, *words, *more).status == 0
+        made.append(load_tokens(next(out.glob("*.safetensors")) if more else out).packed)
+    assert made[0] == made[1] != made[2]
+
+
+def test_a_reconstruction_can_be_tuned(rotvq, model, photos, tmp_path):
+    words = ("reconstruct", photos, "--model", model, "--effort", 2)
+    for tune in ("psnr", "ssim"):
+        assert rotvq(*words, "--tune", tune, "-o", tmp_path / tune).status == 0
+    pictures = [(tmp_path / tune / "a/0.png").read_bytes() for tune in ("psnr", "ssim")]
+    assert pictures[0] != pictures[1]
+
+
+@pytest.mark.parametrize("command", ["encode", "reconstruct"])
+def test_tuning_needs_an_effort(rotvq, model, photos, tmp_path, command):
+    words = ("--model", model, "-o", tmp_path / "t.npz", "--tune", "ssim")
+    assert "--tune: expected --effort with it" in rotvq(command, photos, *words).error
+
+
 @pytest.mark.parametrize("command", ["encode", "reconstruct"])
 @pytest.mark.parametrize("effort", ["10", "-1", "much"])
 def test_efforts_out_of_range_are_refused(rotvq, model, photos, tmp_path, command, effort):

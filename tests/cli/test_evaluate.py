@@ -107,6 +107,8 @@ def test_changed_images_are_refused(rotvq, trained, tmp_path, make_images):
         (["--batch-size", "x"], "--batch-size"),
         (["--effort", "10"], "--effort"),
         (["--effort", "2.0"], "--effort"),
+        (["--tune", "psnr"], "--tune: expected --effort"),
+        (["--tune", "ssim", "--effort"], "--tune: expected --out"),
         (["--data", "nowhere/at/all.zip", "--out", "x.json"], "nowhere/at/all.zip"),
     ],
 )
@@ -226,6 +228,14 @@ def test_a_search_has_records_of_its_own(rotvq, trained):
     assert (train["effort"], train["split"], train["images"]) == (DEFAULT_EFFORT, "train", 40)
     assert test["metrics"]["mse"] <= plain["metrics"]["mse"]
     assert "effort" not in plain and "effort" not in plain["protocol"]
+
+
+def test_a_tuned_search_is_no_record_of_the_run(rotvq, trained, tmp_path):
+    before = {path.name for path in trained.rglob("*")}
+    words = ("evaluate", trained, "--effort", 2, "--tune", "ssim", "-o", tmp_path / "tuned.json")
+    assert rotvq(*words).status == 0
+    assert "0.03 (1 - SSIM)" in read(tmp_path / "tuned.json")["protocol"]["error"]
+    assert {path.name for path in trained.rglob("*")} == before
 
 
 def test_accuracies_need_the_classes_of_the_classifier(rotvq, trained, tmp_path, make_images):

@@ -12,15 +12,16 @@ import torch
 from rotvq import run_folder
 from rotvq.evaluation.evaluate import (
     PROTOCOL,
-    SEARCHED,
     SEVERAL_CODEBOOKS,
     batches,
     evaluate,
+    searched,
     totals_over,
 )
 from rotvq.evaluation.pixels import normalized
-from rotvq.evaluation.ssim import gaussian_ssim, uniform_ssim
+from rotvq.evaluation.ssim import gaussian_ssim, structural_error, uniform_ssim
 from rotvq.model import VQVAE
+from rotvq.model.error_functions import squared_error
 from rotvq.model.level_search import LevelSearch
 from rotvq.quantization import (
     ESTIMATORS,
@@ -211,9 +212,21 @@ def test_the_record_of_a_search(make_model, make_images):
     assert all(metrics[name] == plain["metrics"][name] for name in same)
     assert metrics.keys() == plain["metrics"].keys()
     assert record["effort"] == 3 and 0 < record["seconds_per_image"] < record["seconds"]
-    assert record["protocol"] == PROTOCOL | SEARCHED
+    assert record["protocol"] == PROTOCOL | searched(squared_error)
     assert record.keys() - plain.keys() == {"effort", "seconds_per_image"}
     assert evaluate(model, images, beta=0.25, search=LevelSearch(model, 3))["metrics"] == metrics
+
+
+def test_a_search_for_structure_raises_the_ssim(make_model, make_images):
+    model, images = make_model(), make_images()
+    records = [
+        evaluate(model, images, beta=0.25, search=LevelSearch(model, 3), error=error)
+        for error in (squared_error, structural_error)
+    ]
+    plain, tuned = (record["metrics"] for record in records)
+    assert tuned["ssim"] > plain["ssim"]
+    told = [record["protocol"]["error"] for record in records]
+    assert told[0] == "the squared error" and "0.03 (1 - SSIM)" in told[1]
 
 
 def test_a_frozen_part_of_a_model_in_training_stays_frozen(make_model, make_images):

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from rotvq.evaluation.pixels import normalized
-from rotvq.evaluation.ssim import gaussian_ssim, uniform_ssim
+from rotvq.evaluation.ssim import gaussian_ssim, structural_error, uniform_ssim
+from rotvq.model.error_functions import squared_error
 
 
 def gaussian_oracle(a, b):
@@ -92,6 +93,19 @@ def test_an_image_has_the_same_ssim_in_a_batch(make_images, ssim, oracle, window
     alone = torch.cat([ssim(a, b) for a, b in zip(x.split(1), y.split(1), strict=True)])
     assert together.shape == alone.shape == (4,)
     torch.testing.assert_close(alone, together)
+
+
+def test_the_structural_error_adds_what_structure_is_worth_in_squared_error(make_images):
+    x = normalized(make_images(3, height=13, width=16))
+    y = (x + 0.2 * torch.sin(9 * x)).requires_grad_()
+    losses = [1 - gaussian_oracle(*map(on_unit, pair)) for pair in zip(y.detach(), x, strict=True)]
+    expected = squared_error(y, x) + 0.03 * 3 * 13 * 16 * torch.tensor(losses)
+    error = structural_error(y, x)
+    assert error.tolist() == pytest.approx(expected.tolist(), rel=1e-3)
+    (gradient,) = torch.autograd.grad(error.sum(), y)
+    assert gradient.isfinite().all() and not torch.allclose(gradient, 2 * (y - x))
+    small = x[..., :10], y[..., :10]
+    assert torch.equal(structural_error(*small), squared_error(*small))
 
 
 @CONVENTIONS

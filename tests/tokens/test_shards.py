@@ -131,6 +131,15 @@ def test_impossible_recipes_are_refused(changes, message):
         shards("tokens", **changes)
 
 
+def test_another_tuning_makes_another_recipe(tmp_path):
+    parts = (CODEC, 4, 10, "feed", 5, ".npz")
+    plain, tuned = (Shards(tmp_path, recipe(*parts, tune=tune)) for tune in ("psnr", "ssim"))
+    assert plain.recipe == recipe(*parts) and plain.id != tuned.id
+    prepare(tuned, overwrite=False)
+    with pytest.raises(UserError, match="tune ssim instead of None"):
+        prepare(plain, overwrite=False)
+
+
 def test_other_classes_make_another_recipe():
     parts = (CODEC, 0, 10, "feed", 5, ".npz")
     plain, named, other = (Shards(Path(), recipe(*parts, classes=c)) for c in ((), "ab", "ba"))

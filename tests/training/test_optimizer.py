@@ -46,17 +46,25 @@ def test_a_matrix_without_gradients_comes_to_rest():
     assert max(moved[600:]) < 1e-3
 
 
-def test_matrices_move_as_under_torchs_muon_and_the_rest_as_under_adam():
+@pytest.mark.parametrize("decay", [0, 2])
+def test_matrices_move_as_under_torchs_muon_and_the_rest_as_under_adam(decay):
     draw = torch.Generator().manual_seed(0)
     shapes = (16, 40), (40, 16), (16, 40), (16,)
     started = [torch.randn(shape, generator=draw) for shape in shapes]
     ours = [torch.nn.Parameter(t.clone()) for t in started]
     theirs = [torch.nn.Parameter(t.clone()) for t in started]
-    groups = [{"params": [p], "orthogonal": p.ndim > 1} for p in ours]
+    groups = [
+        {"params": [p], "orthogonal": p.ndim > 1, "weight_decay": decay * (p.ndim > 1)}
+        for p in ours
+    ]
     optimizers = (
         Muon(groups, lr=0.1),
         torch.optim.Muon(
-            theirs[:3], lr=0.1, weight_decay=0, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw"
+            theirs[:3],
+            lr=0.1,
+            weight_decay=decay,
+            momentum=MOMENTUM,
+            adjust_lr_fn="match_rms_adamw",
         ),
         torch.optim.Adam(theirs[3:], lr=0.1),
     )
@@ -78,6 +86,7 @@ def test_muon_takes_the_weights_of_the_network_and_adam_biases_and_codes():
     optimizer = make_optimizer(
         model, TrainingConfig(optimizer="muon"), [model.encoder, model.decoder]
     )
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0]
     orthogonal, others = (group["params"] for group in optimizer.param_groups)
     names = {p: name for name, p in model.named_parameters()}
     assert {names[p].rpartition(".")[2] for p in orthogonal} == {"weight"}

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from rotvq.cli.coding import Source, add_model, add_pictures, load_model
-from rotvq.cli.options import Parser, add_effort, add_levels, add_out, check_positive
+from rotvq.cli.options import (
+    Parser,
+    add_effort,
+    add_levels,
+    add_out,
+    check_positive,
+    check_tune,
+    tuned_error,
+)
 from rotvq.cli.rate import add_rate, check_rate, load_rate, modeled
 from rotvq.cli.shards import add_shards, encode_to_shards
 from rotvq.cli.terminal import Terminal
@@ -35,6 +43,7 @@ def run(argv: Sequence[str]) -> int:
     add_shards(parser)
     options = parser.parse_args(argv)
     check_positive(options, "batch_size")
+    check_tune(options)
     check_rate(options)
     if options.shard_size is not None:
         return encode_to_shards(options)
@@ -72,6 +81,7 @@ def run(argv: Sequence[str]) -> int:
             options.batch_size,
             advance,
             effort=options.effort,
+            error=tuned_error(options),
             rate=rate if rate and options.effort else free_of_charge,
             levels=options.levels,
             classes=source.reader.classes,

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 from rotvq import bundled, run_folder
 from rotvq.cli.coding import load_model
 from rotvq.cli.images import load_images
-from rotvq.cli.options import Parser, add_batch_size, add_effort, add_out, add_size, check_positive
+from rotvq.cli.options import (
+    Parser,
+    add_batch_size,
+    add_effort,
+    add_out,
+    add_size,
+    check_positive,
+    check_tune,
+    tuned_error,
+)
 from rotvq.cli.progress import summary
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
@@ -75,6 +84,7 @@ def run(argv: Sequence[str]) -> int:
             split=options.split,
             batch_size=options.batch_size,
             search=search,
+            error=tuned_error(options),
             progress=advance,
             on_batch=lambda *pair: [meter.add(*pair) for meter in meters],
         )
@@ -131,6 +141,12 @@ def _parse(argv: Sequence[str]) -> Namespace:
     add_out(parser, "JSON file to write (default: the record of the run)")
     options = parser.parse_args(argv)
     check_positive(options, "batch_size")
+    check_tune(options)
+    if options.tune == "ssim" and not options.out:
+        raise UserError(
+            "--tune: expected --out with ssim, because the run's records are of searches for the "
+            "squared error; got none. Pass --out FILE."
+        )
     if options.data and not options.out:
         raise UserError(
             "--data: expected --out with it, because the run's record is only for its own data; "

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
 
 from rotvq.errors import UserError
 from rotvq.guarded import read_yaml
-from rotvq.names import DEFAULT_EFFORT, EFFORTS
+from rotvq.names import DEFAULT_EFFORT, EFFORTS, TuneName
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
+
+    from rotvq.model.error_functions import ErrorFunction
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,7 +70,7 @@ def check_positive(options: argparse.Namespace, *names: str) -> None:
 
 
 def add_effort(parser: Parser) -> None:
-    """Add the option for the effort of encoding."""
+    """Add the options for the effort of encoding, and for what it is spent on."""
     parser.add_argument(
         "--effort",
         type=int,
@@ -79,6 +81,29 @@ def add_effort(parser: Parser) -> None:
         help="search for tokens that decode to a smaller error: 1 (fast) to "
         f"{len(EFFORTS) - 1} (slow), {DEFAULT_EFFORT} if no number follows; 0 (default): no search",
     )
+    parser.add_argument(
+        "--tune",
+        choices=get_args(TuneName),
+        help="with --effort: search for the smallest squared error (psnr, the default), or also "
+        "for structure, which raises the SSIM at about the same squared error (ssim)",
+    )
+
+
+def check_tune(options: argparse.Namespace) -> None:
+    """Check that a search to tune is asked for.
+
+    Raises:
+        UserError: --tune without --effort.
+    """
+    if options.tune and not options.effort:
+        raise UserError("--tune: expected --effort with it; got none. Pass --effort as well.")
+
+
+def tuned_error(options: argparse.Namespace) -> ErrorFunction:
+    """The error that a search lowers."""
+    from rotvq.evaluation.ssim import TUNES
+
+    return TUNES[options.tune or "psnr"]
 
 
 def add_levels(parser: Parser) -> None:

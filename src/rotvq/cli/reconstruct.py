@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rotvq.cli.coding import Source, add_model, add_pictures, load_model
-from rotvq.cli.options import Parser, add_effort, add_levels, add_out, check_positive
+from rotvq.cli.options import (
+    Parser,
+    add_effort,
+    add_levels,
+    add_out,
+    check_positive,
+    check_tune,
+    tuned_error,
+)
 from rotvq.cli.png_folder import PngFile, PngFolder, check_folder, check_png, default_png
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing.pictures import is_source
 from rotvq.errors import UserError
 from rotvq.paths import expanded
 from rotvq.text import counted
-
-if TYPE_CHECKING:
-    pass
 
 CHUNK, PIXELS = 1024, 2**24
 """Maximum number of images in memory at a time, and of their pixels (approximate)."""
@@ -44,6 +48,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace images of the same name")
     options = parser.parse_args(argv)
     check_positive(options, "batch_size")
+    check_tune(options)
     pngs = _output(options.images, options.out, options.overwrite)
     # Imported late, because torch is slow to import: bad options are reported first.
     from rotvq.evaluation.metrics import psnr
@@ -51,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
     from rotvq.tokens.coding import codable, decode, encode
 
     terminal = Terminal()
-    model = load_model(options.model)
+    model, error = load_model(options.model), tuned_error(options)
     source = Source(options.images, options.split, model.channels, options.bits, options.size)
     squares = pixels = bits = coded = 0
 
@@ -60,7 +65,12 @@ def run(argv: Sequence[str]) -> int:
         chunk = options.batch_size if options.effort else CHUNK  # a search takes a while
         while images := within(iterator, chunk, PIXELS):
             tokens = encode(
-                model, images, options.batch_size, effort=options.effort, levels=options.levels
+                model,
+                images,
+                options.batch_size,
+                effort=options.effort,
+                error=error,
+                levels=options.levels,
             )
             back = decode(model, tokens, options.batch_size)
             for image, (name, after) in zip(images, back, strict=True):

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rotvq.cli.coding import Source, load_model
-from rotvq.cli.options import Parser
+from rotvq.cli.options import Parser, tuned_error
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing import skipped
 from rotvq.data_processing.decoding import Findings
@@ -79,6 +79,7 @@ def encode_to_shards(options: Any) -> int:
         options.shard_size,
         suffix,
         source.reader.classes,
+        options.tune or "psnr",
     )
     shards = Shards(options.out, recipe)
     token_shards.prepare(shards, options.overwrite)
@@ -100,6 +101,7 @@ def encode_to_shards(options: Any) -> int:
             totals,
             batch_size=options.batch_size,
             effort=options.effort,
+            error=tuned_error(options),
             levels=options.levels,
             workers=_workers() if options.workers is None else options.workers,
             progress=advance,

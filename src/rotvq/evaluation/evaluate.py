@@ -20,6 +20,7 @@ from rotvq.evaluation.metrics import Totals, psnr, psnr_of_each
 from rotvq.evaluation.pixels import normalized
 from rotvq.evaluation.sharpness import SHARPNESS, edge_energy
 from rotvq.model import VQVAE
+from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.model.level_search import LevelSearch
 from rotvq.model.levels import number_of_bits
 
@@ -59,15 +60,24 @@ SEVERAL_LEVELS = {
 }
 """Added to the protocol for a residual or multi-scale quantizer."""
 
-SEARCHED = {
+_SEARCHED = {
     "precision": "float32, except that the search for tokens decodes in bf16 where the processor "
     "computes in bf16; the model is in evaluation mode and is not modified",
     "effort": "the tokens that images are decoded from, and whose use is counted, were searched "
-    "for at this effort to lower the squared error of each image (rotvq.model.token_search); "
+    "for at this effort to lower the error of each image (rotvq.model.token_search); "
     "forward_mse, losses and relative_error are those of the nearest codes",
     "seconds_per_image": "wall time of the search alone, in batches",
 }
-"""Added to the protocol if tokens were searched for."""
+_ERRORS: dict[ErrorFunction, str] = {
+    squared_error: "the squared error",
+    ssim.structural_error: f"the squared error plus {ssim.STRUCTURE} (1 - SSIM), summed over "
+    f"pixels; {ssim.GAUSSIAN}",
+}
+
+
+def searched(error: ErrorFunction) -> dict[str, str]:
+    """What is added to the protocol if tokens were searched for."""
+    return _SEARCHED | {"error": _ERRORS.get(error, "another function")}
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -147,6 +157,7 @@ def evaluate(
     split: str = "test",
     batch_size: int = 128,
     search: LevelSearch | None = None,
+    error: ErrorFunction = squared_error,
     progress: Callable[[int], object] = lambda images: None,
     on_batch: Callable[[Tensor, Tensor], object] = lambda x, reconstruction: None,
 ) -> dict[str, Any]:
@@ -160,6 +171,7 @@ def evaluate(
         batch_size: images per batch.
         search: finds the tokens to evaluate; None for the nearest codes. With an effort
             above 0, the record has `effort` and `seconds_per_image`.
+        error: what the search lowers, as in `VQVAE.encode`.
         progress: called after each batch with its number of images.
         on_batch: called with the images of each batch and their reconstructions, in [-1, 1], for
             further metrics.
@@ -183,7 +195,7 @@ def evaluate(
             output = model(x)
             if search.effort:
                 since = time.perf_counter()
-                output = replace(output, indices=search(x, output.indices))
+                output = replace(output, indices=search(x, output.indices, error))
                 if x.is_cuda:
                     torch.cuda.synchronize(x.device)
                 searching += time.perf_counter() - since
@@ -225,7 +237,7 @@ def evaluate(
         "protocol": PROTOCOL
         | (SEVERAL_CODEBOOKS if len(use) > 1 else {})
         | (SEVERAL_LEVELS if len(by_level) > 1 else {})
-        | (SEARCHED if search.effort else {}),
+        | (searched(error) if search.effort else {}),
         "counts": totals.counts.tolist() if len(totals.counts) <= run_folder.MOST_CODES else [],
         "seconds": round(time.perf_counter() - started, 2),
     }

@@ -24,9 +24,9 @@ def squared_error(
     return (reconstruction - x).square().sum((1, 2, 3))
 
 
-def within(rows: slice, columns: slice) -> ErrorFunction:
-    """The squared error of some rows and columns."""
-    return lambda y, x: squared_error(y[..., rows, columns], x[..., rows, columns])
+def within(rows: slice, columns: slice, error: ErrorFunction = squared_error) -> ErrorFunction:
+    """The error of some rows and columns."""
+    return lambda y, x: error(y[..., rows, columns], x[..., rows, columns])
 
 
 def checked(error: ErrorFunction) -> ErrorFunction:

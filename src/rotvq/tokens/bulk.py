@@ -11,6 +11,7 @@ from rotvq.data_processing.reader import Reader
 from rotvq.data_processing.resizing import Target
 from rotvq.data_processing.workers import DecodedImage, Decoders
 from rotvq.model import VQVAE
+from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.tokens.coding import codable, encode
 from rotvq.tokens.collection import Codec, Picture
 from rotvq.tokens.file import save_tokens
@@ -53,6 +54,7 @@ def encode_shards(
     *,
     batch_size: int = 128,
     effort: int = 0,
+    error: ErrorFunction = squared_error,
     levels: int | None = None,
     workers: int = 1,
     progress: Callable[[int], object] = lambda images: None,
@@ -70,6 +72,7 @@ def encode_shards(
         totals: receives what is encoded.
         batch_size: images per batch.
         effort: 0 to 9, as in `VQVAE.encode`.
+        error: what a search lowers, as in `coding.encode`.
         levels: how many levels of a residual quantizer to use; None for all.
         workers: processes that decode images; 0 decodes in this one.
         progress: called after each batch with its number of images.
@@ -87,6 +90,7 @@ def encode_shards(
             batch_size,
             progress,
             effort=effort,
+            error=error,
             levels=levels,
             classes=reader.classes,
         )

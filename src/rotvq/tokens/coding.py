@@ -22,6 +22,7 @@ from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.model import VQVAE
 from rotvq.model.effort import check_searched
+from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.model.error_functions import within as error_within
 from rotvq.model.level_search import LevelSearch
 from rotvq.model.levels import check_levels, first_levels
@@ -49,6 +50,7 @@ def encode(
     progress: Callable[[int], object] = lambda images: None,
     *,
     effort: int = 0,
+    error: ErrorFunction = squared_error,
     rate: Rate = free_of_charge,
     levels: int | None = None,
     classes: tuple[str, ...] = (),
@@ -61,8 +63,9 @@ def encode(
             `Picture`s, which also have labels and captions.
         batch_size: images per batch.
         progress: called after each batch with its number of images.
-        effort: 0 to 9, as in `VQVAE.encode`; the error is the squared error before pixels are
-            rounded, without the padding.
+        effort: 0 to 9, as in `VQVAE.encode`.
+        error: what a search lowers, before pixels are rounded and without the padding. Tiles add
+            up only if it is a sum over pixels, such as `squared_error` and `structural_error`.
         rate: what tokens cost, as in `VQVAE.encode`; with a rate, no image is searched in tiles.
         levels: how many levels of a residual quantizer to use; None for all.
         classes: names of the classes by label; empty if they have none.
@@ -84,7 +87,7 @@ def encode(
             batch = cache(partial(_batch, model, arrays))
             indices = first_levels(model.quantizer, _indices(model, arrays, batch), levels)
             if effort:
-                indices = _searched(search, model, arrays, batch, indices, rate)
+                indices = _searched(search, model, arrays, batch, indices, error, rate)
             packer.add(indices, size, names, labels, captions)
             progress(len(names))
     return packer.tokens()
@@ -105,6 +108,7 @@ def _searched(
     images: Sequence[NDArray[np.uint8]],
     batch: Callable[[], Tensor],
     indices: NDArray[np.int64],
+    error: ErrorFunction,
     rate: Rate,
 ) -> NDArray[np.int64]:
     height, width = images[0].shape[1:]
@@ -113,10 +117,10 @@ def _searched(
     around = None if whole else tiles.margin(model, model.decoder)
     if around is not None:
         pairs = zip(images, indices, strict=True)
-        return np.stack([tiles.search(search, model, *pair, around) for pair in pairs])
+        return np.stack([tiles.search(search, model, *pair, around, error) for pair in pairs])
     x, first = batch(), torch.from_numpy(indices)
-    error = error_within(slice(height), slice(width))
-    return search(x, first.to(x.device), error, rate=rate).cpu().numpy()
+    unpadded = error_within(slice(height), slice(width), error)
+    return search(x, first.to(x.device), unpadded, rate=rate).cpu().numpy()
 
 
 def _batch(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> Tensor:

@@ -15,6 +15,7 @@ from rotvq.data_processing.decoding import decode as decode_file
 from rotvq.data_processing.resizing import Pixels, Target
 from rotvq.errors import UserError, first_line
 from rotvq.model import VQVAE
+from rotvq.model.error_functions import ErrorFunction, squared_error
 from rotvq.model.objective import Rate, free_of_charge
 from rotvq.paths import expanded
 from rotvq.tokens.coding import decode, encode
@@ -30,6 +31,7 @@ def encode_images(
     batch_size: int = 128,
     *,
     effort: int = 0,
+    error: ErrorFunction = squared_error,
     rate: Rate = free_of_charge,
     levels: int | None = None,
 ) -> Tokens:
@@ -46,8 +48,9 @@ def encode_images(
             with transparency (h, w, 2) or (h, w, 4).
         batch_size: images per batch.
         effort: 0 to 9. 0 takes the codes nearest to the encoder's output; higher efforts search
-            for tokens that decode to a smaller squared error, and take more time. No image gets
-            worse.
+            for tokens that decode to a smaller error, and take more time. No image gets worse.
+        error: what a search lowers, as in `VQVAE.encode`: the squared error, or
+            `structural_error`, which also counts the SSIM.
         rate: what tokens cost, which a search lowers together with the error, such as a
             `rotvq.generation.PriorRate`; by default nothing.
         levels: how many levels of a residual quantizer to use; None for all.
@@ -74,7 +77,7 @@ def encode_images(
     ):
         raise UserError("images: expected a list of images; got a single one. Put it in a list.")
     pixels = _pixels(images, model.channels)
-    return encode(model, pixels, batch_size, effort=effort, rate=rate, levels=levels)
+    return encode(model, pixels, batch_size, effort=effort, error=error, rate=rate, levels=levels)
 
 
 def decode_images(

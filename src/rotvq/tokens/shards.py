@@ -18,6 +18,7 @@ from typing import Any
 from rotvq import files
 from rotvq.errors import UserError
 from rotvq.guarded import check_not_file
+from rotvq.names import TuneName
 from rotvq.tokens.collection import Codec
 from rotvq.tokens.file import KINDS, Header, read_header
 
@@ -77,6 +78,7 @@ def recipe(
     shard_size: int,
     suffix: str,
     classes: Sequence[str] = (),
+    tune: TuneName = "psnr",
 ) -> dict[str, Any]:
     """Everything that determines the content of the shards.
 
@@ -88,6 +90,7 @@ def recipe(
         shard_size: maximum number of images in a shard.
         suffix: suffix of the files.
         classes: names of the classes by label; empty if they have none.
+        tune: the measure that the search for tokens is for.
 
     Raises:
         UserError: the shard size is below 1, or no token file has this suffix.
@@ -108,6 +111,7 @@ def recipe(
         "shard_size": shard_size,
         "suffix": suffix,
         **({"classes": [*classes]} if classes else {}),
+        **({"tune": tune} if tune != "psnr" else {}),
     }
 
 
@@ -181,8 +185,8 @@ def _index(folder: Path) -> dict[str, Any] | None:
 def _refuse(folder: Path, before: dict[str, Any] | None, now: Mapping[str, Any]) -> None:
     """Raise unless the folder is empty."""
     if before is not None:
-        different = [key for key in now if before.get(key) != now[key]]
-        told = "; ".join(f"{key} {before.get(key)} instead of {now[key]}" for key in different)
+        different = [key for key in {**now, **before} if before.get(key) != now.get(key)]
+        told = "; ".join(f"{key} {before.get(key)} instead of {now.get(key)}" for key in different)
         raise UserError(
             f"{folder}: expected shards of the same model, source, effort and size; got {told}. "
             "Choose another --out, or replace them with --overwrite."

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rotvq.evaluation.pixels import normalized, to_uint8
+from rotvq.evaluation.ssim import WINDOW
 from rotvq.model import VQVAE
-from rotvq.model.error_functions import within
+from rotvq.model.error_functions import ErrorFunction, within
 from rotvq.model.level_search import LevelSearch
 from rotvq.model.patches import Attention
 from rotvq.quantization import MultiScaleQuantizer
@@ -66,12 +67,13 @@ def search(
     pixels: NDArray[np.uint8],
     indices: NDArray[np.int64],
     around: int,
+    error: ErrorFunction,
 ) -> NDArray[np.int64]:
-    """Indices (rows, columns, *index_shape) with a smaller squared error of the whole image.
+    """Indices (rows, columns, *index_shape) with a smaller error of the whole image.
 
     Tiles are searched one after the other: the tokens of a tile change, and those around it stay.
-    The error of a tile is that of all pixels that its tokens affect, so lowering it lowers the
-    error of the image.
+    The error of a tile is that of all pixels that its tokens affect, and of those whose window of
+    the SSIM they lie in, so lowering it lowers the error of the image.
 
     Args:
         search: a search for the model.
@@ -79,23 +81,26 @@ def search(
         pixels: (c, h, w), uint8.
         indices: the tokens to start from.
         around: the decoder's `reach`.
+        error: sums over pixels, such as `squared_error` and `structural_error`.
     """
     indices, stride = indices.copy(), model.stride
     device = next(model.parameters()).device
-    # The outermost affected pixels depend on tokens that far away again.
-    for outer, inner, kept in _tiles(indices.shape[:2], SEARCH_SIDE // stride or 1, 2 * around):
+    counts = around + -(-(WINDOW // 2) // stride)
+    # The outermost counted pixels depend on more tokens.
+    wide = counts + around
+    for outer, inner, kept in _tiles(indices.shape[:2], SEARCH_SIDE // stride or 1, wide):
         x = normalized(_cut(pixels, outer, stride).to(device))
-        counted = (
+        rows, columns = (
             slice(
-                max(0, own.start - around) * stride,
-                min((own.stop + around) * stride, side - part.start * stride),
+                max(0, own.start - counts) * stride,
+                min((own.stop + counts) * stride, side - part.start * stride),
             )
             for own, part, side in zip(kept, outer, pixels.shape[1:], strict=True)
         )
         free = torch.zeros(indices[outer].shape[:2], dtype=torch.bool)
         free[kept] = True
         first = torch.from_numpy(indices[outer][None]).to(device)
-        found = search(x, first, within(*counted), free)
+        found = search(x, first, within(rows, columns, error), free)
         indices[inner] = found[0].cpu().numpy()[kept]
     return indices
 

@@ -22,9 +22,9 @@ UPDATE_SIZE = 0.2
 """Root mean square of Muon's updates, in learning rates: about that of Adam's."""
 
 WEIGHT_DECAY = 0.1
-"""Share of a matrix that Muon takes away per step, in learning rates (Liu et al., arXiv 2502.16982).
+"""The part of a matrix that Muon removes at each step, in learning rates (as Liu et al.).
 
-Updates of a fixed size are a random walk: without decay, weights grow as long as a run lasts.
+Updates of a fixed size are like a random walk: without decay, weights grow as long as a run lasts.
 """
 
 _SMALLEST_NORM = 1e-7
@@ -64,9 +64,9 @@ class Muon(Adam):
     """Muon for matrices, Adam for all other parameters (Jordan et al. 2024).
 
     A convolution's weight is the matrix of its output channels by everything else. The update is
-    the orthogonalized momentum, scaled so that one learning rate fits both groups (Liu et al.,
-    arXiv 2502.16982, eq. 4), and the weights decay. Matrices of one shape are updated together: a GPU spends most of the
-    time of small matrices on launching kernels.
+    the orthogonalized momentum, scaled so that one learning rate fits both groups, plus weight
+    decay (Liu et al., arXiv 2502.16982, eq. 4). Matrices of one shape are updated together: a GPU
+    spends most of the time of small matrices on launching kernels.
 
     Args:
         params: parameter groups; those with a true `orthogonal` hold weights of 2 or more

@@ -12,7 +12,7 @@ _NO_COLLAPSE = QuantizerConfig(
 )
 _ONE_CYCLE = TrainingConfig(batch_size=64, learning_rate=3e-3, schedule="cosine", gradient_clip=0.1)
 
-# At 3e-3, the first block of the encoder of `best_gpu` died: after 24 epochs no gradient reached it.
+# At 3e-3, the first block of the encoder of `best_gpu` died: no gradient reached it any more.
 _WIDE = replace(_ONE_CYCLE, optimizer="muon", learning_rate=1e-3)
 
 # `best`, and after 200 steps of fine-tuning with weights 0.05, 0.2 and 0.5, on images held out: a
