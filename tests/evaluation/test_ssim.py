@@ -109,6 +109,15 @@ def test_the_structural_error_adds_what_structure_is_worth_in_squared_error(make
 
 
 @CONVENTIONS
+def test_autocast_changes_nothing(make_images, ssim, oracle, window):
+    x = normalized(make_images(3))
+    y = x + 0.02 * torch.sin(9 * x)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ssim(y, x)
+    assert torch.equal(found, ssim(y, x)) and found.dtype == torch.float32
+
+
+@CONVENTIONS
 def test_images_smaller_than_the_window_have_none(make_images, ssim, oracle, window):
     x = normalized(make_images(2, height=window - 1, width=32))
     assert ssim(x, x).isnan().all()

@@ -136,7 +136,7 @@ def test_another_tuning_makes_another_recipe(tmp_path):
     plain, tuned = (Shards(tmp_path, recipe(*parts, tune=tune)) for tune in ("psnr", "ssim"))
     assert plain.recipe == recipe(*parts) and plain.id != tuned.id
     prepare(tuned, overwrite=False)
-    with pytest.raises(UserError, match="tune ssim instead of None"):
+    with pytest.raises(UserError, match="got tune ssim instead of psnr"):
         prepare(plain, overwrite=False)
 
 

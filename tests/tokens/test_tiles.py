@@ -105,6 +105,7 @@ def test_no_tile_raises_the_error_of_the_image(network, stages, error, monkeypat
     net, pixels = model(network=network, stages=stages), picture(61, 83)
     (indices,) = coding.encode(net, [("", pixels)])
     around, errors = tiles.reach(net.decoder), [error_of(net, [indices], pixels, error)]
+    windows = 0 if error is squared_error else -(-10 // net.stride)
     search = TokenSearch(net)
 
     def watched(x, first, *others):
@@ -115,9 +116,7 @@ def test_no_tile_raises_the_error_of_the_image(network, stages, error, monkeypat
     changes = []
     monkeypatch.setattr(tiles, "SEARCH_SIDE", 16)
     grid = indices.shape
-    for outer, inner, kept in tiles._tiles(
-        grid, 16 // net.stride, 2 * around + -(-5 // net.stride)
-    ):
+    for outer, inner, kept in tiles._tiles(grid, 16 // net.stride, 2 * around + windows):
         monkeypatch.setattr(tiles, "_tiles", lambda *_, tile=(outer, inner, kept): [tile])
         found = tiles.search(watched, net, pixels, indices, around, error)
         monkeypatch.undo()
@@ -129,6 +128,26 @@ def test_no_tile_raises_the_error_of_the_image(network, stages, error, monkeypat
         errors.append(error_of(net, [indices], pixels, error))
     assert all(after <= before * (1 + 1e-9) for before, after in pairwise(errors))
     assert len(errors) > 4 and errors[-1] < errors[0]
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3])
+def test_the_structural_error_of_a_tile_changes_as_that_of_the_image(stages, monkeypatch):
+    net, pixels = model(network="patches", stages=stages), picture(61, 83)
+    (indices,) = coding.encode(net, [("", pixels)])
+    generator, changes = np.random.default_rng(0), []
+
+    def randomized(x, first, error, free):
+        found = first.clone()
+        found[0][free] = torch.from_numpy(generator.integers(0, 50, int(free.sum())))
+        before, after = (error(net.decode(t).double(), x.double()) for t in (first, found))
+        changes.append((after - before).item())
+        return found
+
+    monkeypatch.setattr(tiles, "SEARCH_SIDE", 16)
+    around = tiles.reach(net.decoder)
+    found = tiles.search(randomized, net, pixels, indices, around, structural_error)
+    before, after = (error_of(net, [t], pixels, structural_error) for t in (indices, found))
+    assert len(changes) > 10 and sum(changes) == pytest.approx(after - before, abs=1e-4)
 
 
 def test_a_network_with_attention_is_searched_as_a_whole(monkeypatch):
@@ -162,5 +181,4 @@ def test_the_network_never_sees_more_than_a_tile_and_its_margin(effort, monkeypa
     assert len(seen["decoder"]) - searched == 5 * 7 and len(seen["encoder"]) == 5 * 7
     if effort:
         in_search = max(map(max, seen["decoder"][:searched]))
-        window = 2  # tokens that half a window of the SSIM reaches
-        assert in_search == 16 // stride + 4 * margins["decoder"] + 2 * window
+        assert in_search == 16 // stride + 4 * margins["decoder"]

@@ -168,6 +168,21 @@ def test_how_steps_are_computed_is_not_part_of_a_run(run, data, outcome, option,
     assert outcome(path.parent) | {"checkpoint": None} == before | {"checkpoint": None}
 
 
+def test_a_run_from_before_matrices_decayed_goes_on(tmp_path, data, tiny, begin):
+    config = tiny(training={"optimizer": "muon"})
+    begin(config, data, tmp_path / "run").run()
+    path = tmp_path / "run/checkpoint.pt"
+    with path.open("rb") as file:
+        whole = archive.read(file)
+    groups = [
+        {name: value for name, value in group.items() if name != "decay"}
+        for group in whole["optimizer"]["param_groups"]
+    ]
+    assert groups != whole["optimizer"]["param_groups"]
+    write_sealed(path, changed(whole, ("optimizer", "param_groups"), groups))
+    Trainer(config, data, path.parent).resume()
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Collection, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
@@ -90,13 +91,15 @@ def add_effort(parser: Parser) -> None:
 
 
 def check_tune(options: argparse.Namespace) -> None:
-    """Check that a search to tune is asked for.
+    """Check that a search to tune is asked for, and that what it needs is installed.
 
     Raises:
         UserError: --tune without --effort.
     """
     if options.tune and not options.effort:
         raise UserError("--tune: expected --effort with it; got none. Pass --effort as well.")
+    if options.tune == "ssim":
+        import_module("torchmetrics")  # if missing, report it before encoding
 
 
 def tuned_error(options: argparse.Namespace) -> ErrorFunction:

@@ -64,20 +64,22 @@ def encode(
         batch_size: images per batch.
         progress: called after each batch with its number of images.
         effort: 0 to 9, as in `VQVAE.encode`.
-        error: what a search lowers, before pixels are rounded and without the padding. Tiles add
-            up only if it is a sum over pixels, such as `squared_error` and `structural_error`.
+        error: what a search lowers, before pixels are rounded and without the padding. For large
+            images, which are searched in tiles, it must be a sum or mean of terms that depend on
+            pixels at most 5 away, as `squared_error` and `structural_error` are.
         rate: what tokens cost, as in `VQVAE.encode`; with a rate, no image is searched in tiles.
         levels: how many levels of a residual quantizer to use; None for all.
         classes: names of the classes by label; empty if they have none.
 
     Raises:
         UserError: an image has another dtype, other channels, or is too large (see `codable`); a
-            batch size below 1; an effort outside 0 to 9; or more levels than there are.
+            batch size below 1; an effort outside 0 to 9, or of 0 with an error or a rate; or more
+            levels than there are.
     """
     _check_batch_size(batch_size)
     check_levels(model.quantizer, levels)
     _check_precision(model)
-    check_searched(effort, rate is not free_of_charge)
+    check_searched(effort, error is not squared_error or rate is not free_of_charge)
     packer = Packer(codec(model, levels), classes)
     with evaluating(model):
         search = LevelSearch(model, effort, levels)

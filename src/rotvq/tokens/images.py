@@ -49,8 +49,8 @@ def encode_images(
         batch_size: images per batch.
         effort: 0 to 9. 0 takes the codes nearest to the encoder's output; higher efforts search
             for tokens that decode to a smaller error, and take more time. No image gets worse.
-        error: what a search lowers, as in `VQVAE.encode`: the squared error, or
-            `structural_error`, which also counts the SSIM.
+        error: what a search lowers, as in `VQVAE.encode`, such as `structural_error`, which also
+            counts the SSIM. For large images, see `rotvq.tokens.coding.encode`.
         rate: what tokens cost, which a search lowers together with the error, such as a
             `rotvq.generation.PriorRate`; by default nothing.
         levels: how many levels of a residual quantizer to use; None for all.
@@ -61,7 +61,7 @@ def encode_images(
 
     Raises:
         UserError: an image is damaged, too small or too large, or is not an image; an effort
-            outside 0 to 9; or more levels than there are.
+            outside 0 to 9, or of 0 with an error or a rate; or more levels than there are.
 
     Examples:
         >>> model = VQVAE(width=8, dim=8)

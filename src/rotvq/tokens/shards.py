@@ -1,9 +1,9 @@
 """A folder of token shards: which images each file holds, and how all of them were made.
 
-`index.json` is the recipe: the model's fingerprint and the meaning of its tokens, the effort, the
-source and its fingerprint, and the number of images in a shard. Shard i holds the images from
-i · shard_size on, except those that cannot be decoded, which `….skipped.tsv` lists. The header of
-each shard names the recipe, so a shard of another one never counts as done.
+`index.json` is the recipe: the model's fingerprint and the meaning of its tokens, the effort and
+what it is tuned for, the source and its fingerprint, and the number of images in a shard. Shard i
+holds the images from i · shard_size on, except those that cannot be decoded, which `….skipped.tsv`
+lists. The header of each shard names the recipe, so a shard of another one never counts as done.
 """
 
 from __future__ import annotations
@@ -185,11 +185,15 @@ def _index(folder: Path) -> dict[str, Any] | None:
 def _refuse(folder: Path, before: dict[str, Any] | None, now: Mapping[str, Any]) -> None:
     """Raise unless the folder is empty."""
     if before is not None:
-        different = [key for key in {**now, **before} if before.get(key) != now.get(key)]
-        told = "; ".join(f"{key} {before.get(key)} instead of {now.get(key)}" for key in different)
+        both = [{"tune": "psnr", **found} for found in (before, now)]
+        told = "; ".join(
+            f"{key} {both[0].get(key)} instead of {both[1].get(key)}"
+            for key in both[0] | both[1]
+            if both[0].get(key) != both[1].get(key)
+        )
         raise UserError(
-            f"{folder}: expected shards of the same model, source, effort and size; got {told}. "
-            "Choose another --out, or replace them with --overwrite."
+            f"{folder}: expected shards of the same model, source, effort, tune and size; got "
+            f"{told}. Choose another --out, or replace them with --overwrite."
         )
     # Another process of the same command may just have written the index.
     own = (INDEX, _NAMES, files.TEMPORARY)

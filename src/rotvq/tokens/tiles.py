@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rotvq.evaluation.pixels import normalized, to_uint8
 from rotvq.evaluation.ssim import WINDOW
 from rotvq.model import VQVAE
-from rotvq.model.error_functions import ErrorFunction, within
+from rotvq.model.error_functions import ErrorFunction, squared_error, within
 from rotvq.model.level_search import LevelSearch
 from rotvq.model.patches import Attention
 from rotvq.quantization import MultiScaleQuantizer
@@ -72,8 +72,8 @@ def search(
     """Indices (rows, columns, *index_shape) with a smaller error of the whole image.
 
     Tiles are searched one after the other: the tokens of a tile change, and those around it stay.
-    The error of a tile is that of all pixels that its tokens affect, and of those whose window of
-    the SSIM they lie in, so lowering it lowers the error of the image.
+    The error of a tile is that of all pixels that its tokens affect, and of a margin that holds
+    every window of the SSIM with such a pixel, so lowering it lowers the error of the image.
 
     Args:
         search: a search for the model.
@@ -81,11 +81,12 @@ def search(
         pixels: (c, h, w), uint8.
         indices: the tokens to start from.
         around: the decoder's `reach`.
-        error: sums over pixels, such as `squared_error` and `structural_error`.
+        error: as in `coding.encode`.
     """
     indices, stride = indices.copy(), model.stride
     device = next(model.parameters()).device
-    counts = around + -(-(WINDOW // 2) // stride)
+    windows = 0 if error is squared_error else -(-(WINDOW - 1) // stride)
+    counts = around + windows
     # The outermost counted pixels depend on more tokens.
     wide = counts + around
     for outer, inner, kept in _tiles(indices.shape[:2], SEARCH_SIDE // stride or 1, wide):

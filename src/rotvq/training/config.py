@@ -181,7 +181,8 @@ class OptimizationConfig:
         batch_size: images per optimizer step, over all processes.
         micro_batch_size: images per forward pass of a process (gradient accumulation); null for its
             share of the batch.
-        optimizer: "adam"; or "muon", which orthogonalizes the updates of the network's matrices.
+        optimizer: "adam"; or "muon", which orthogonalizes the updates of the network's matrices
+            and decays their weights.
         learning_rate: learning rate of the optimizer; the peak if a schedule changes it.
         schedule: "constant", or "cosine" with linear warmup over the first 10 % of the steps.
         ema_decay: evaluate and save an exponential moving average of the model with this decay; 0

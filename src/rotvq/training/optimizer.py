@@ -22,7 +22,7 @@ UPDATE_SIZE = 0.2
 """Root mean square of Muon's updates, in learning rates: about that of Adam's."""
 
 WEIGHT_DECAY = 0.1
-"""The part of a matrix that Muon removes at each step, in learning rates (as Liu et al.).
+"""The part of a matrix that Muon removes at each step, in learning rates (as in Liu et al.).
 
 Updates of a fixed size are like a random walk: without decay, weights grow as long as a run lasts.
 """
@@ -70,7 +70,7 @@ class Muon(Adam):
 
     Args:
         params: parameter groups; those with a true `orthogonal` hold weights of 2 or more
-            dimensions. The other arguments are Adam's.
+            dimensions, and may have a weight decay, `decay`. The other arguments are Adam's.
     """
 
     @torch.no_grad()
@@ -89,11 +89,11 @@ class Muon(Adam):
                     matrix = self._accelerated(p, p.grad, finite).flatten(1)
                     alike.setdefault(matrix.shape, {})[p] = matrix
                     p.grad = None  # Adam skips it
+            kept = 1 - group["lr"] * group.get("decay", 0) * finite
             for shape, matrices in alike.items():
                 updates = orthogonalized(torch.stack([*matrices.values()]))
                 size = UPDATE_SIZE * max(shape) ** 0.5 * finite
                 updates *= group["lr"] * size
-                kept = 1 - group["lr"] * group["weight_decay"] * finite
                 for p, update in zip(matrices, updates, strict=True):
                     p.mul_(kept).sub_(update.reshape(p.shape))
         return super().step(closure)
@@ -131,7 +131,7 @@ def make_optimizer(
         matrices = [p for p in parameters if p in network and p.ndim > 1]
         others = [p for p in parameters if p not in network or p.ndim < 2]
         groups = [
-            {"params": matrices, "orthogonal": True, "weight_decay": WEIGHT_DECAY},
+            {"params": matrices, "orthogonal": True, "decay": WEIGHT_DECAY},
             {"params": others, "orthogonal": False},
         ]
     if discriminator is not None:
