@@ -185,12 +185,9 @@ def _index(folder: Path) -> dict[str, Any] | None:
 def _refuse(folder: Path, before: dict[str, Any] | None, now: Mapping[str, Any]) -> None:
     """Raise unless the folder is empty."""
     if before is not None:
-        both = [{"tune": "psnr", **found} for found in (before, now)]
-        told = "; ".join(
-            f"{key} {both[0].get(key)} instead of {both[1].get(key)}"
-            for key in both[0] | both[1]
-            if both[0].get(key) != both[1].get(key)
-        )
+        old, new = ({"tune": "psnr", **found} for found in (before, now))
+        different = [key for key in old | new if old.get(key) != new.get(key)]
+        told = "; ".join(f"{key} {old.get(key)} instead of {new.get(key)}" for key in different)
         raise UserError(
             f"{folder}: expected shards of the same model, source, effort, tune and size; got "
             f"{told}. Choose another --out, or replace them with --overwrite."

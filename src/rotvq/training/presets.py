@@ -13,7 +13,7 @@ _NO_COLLAPSE = QuantizerConfig(
 _ONE_CYCLE = TrainingConfig(batch_size=64, learning_rate=3e-3, schedule="cosine", gradient_clip=0.1)
 
 # At 3e-3, the first block of the encoder of `best_gpu` died: no gradient reached it any more.
-_WIDE = replace(_ONE_CYCLE, optimizer="muon", learning_rate=1e-3)
+_WIDE = replace(_ONE_CYCLE, optimizer="muon", learning_rate=1e-3, epochs=100)
 
 # `best`, and after 200 steps of fine-tuning with weights 0.05, 0.2 and 0.5, on images held out: a
 # Fréchet distance of 3.39, 0.87, 0.46 and 0.35, and an MSE of 10.0, 10.8, 11.8 and 13.1e-3.
@@ -66,7 +66,7 @@ PRESETS: dict[str, Config] = {
         data=DataConfig(source="cifar10", crops="random", random_flip=True),
         model=ModelConfig(width=256, dim=64, depth=4, network="attention"),
         quantizer=_NO_COLLAPSE,
-        training=replace(_WIDE, epochs=100),
+        training=_WIDE,
     ),
     # Sharp pictures: `best` with a perceptual loss, in about the same time.
     "sharp": Config(
@@ -80,7 +80,7 @@ PRESETS: dict[str, Config] = {
         data=DataConfig(source="cifar10", crops="random", random_flip=True),
         model=ModelConfig(width=256, dim=64, depth=4, network="attention"),
         quantizer=_NO_COLLAPSE,
-        training=replace(_WIDE, epochs=100, **_SHARP),
+        training=replace(_WIDE, **_SHARP),
     ),
     # The paper's settings (section 3.1.4; layer widths from its released code).
     "paper": Config(data=DataConfig(source="cifar10")),
