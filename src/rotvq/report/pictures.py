@@ -28,12 +28,12 @@ def one_run(run: RunRecord, looks: Looks | None) -> tuple[Picture, ...]:
         ]
         for x, y in zip(*pairs, strict=True)
     ]
-    more = f" Difference: reconstruction and original, {tiles.GAIN} times."
+    more = f" Difference: between reconstruction and original, multiplied by {tiles.GAIN}."
     searched = tiles.best_searched(run)
     if searched and tiles.are_same(searched[1].originals, pairs.originals):
         for block, found in zip(blocks, searched[1].reconstructions, strict=True):
             block.append(tiles.Row(f"effort {searched[0]}", found))
-        more += f" Effort {searched[0]}: decoded from tokens that were searched for."
+        more += f" Effort {searched[0]}: decoded from tokens found by the search."
     if looks and [each.shape for each in looks.tokens] == [x.shape for x in pairs.originals]:
         for block, drawn in zip(blocks, looks.tokens, strict=True):
             block.append(tiles.Row("tokens", drawn))
@@ -41,7 +41,7 @@ def one_run(run: RunRecord, looks: Looks | None) -> tuple[Picture, ...]:
         more += f" Tokens: {which} as it looks among tokens of a mid-gray image."
     count = sum(len(x) for x in pairs.originals)
     alt = f"{count} test images, each above its reconstruction after epoch {epoch}."
-    caption = f"The same test images every time, after epoch {epoch}.{more}"
+    caption = f"Reconstructions of a fixed set of test images after epoch {epoch}.{more}"
     return (_tiles("reconstructions-1.png", blocks, alt, caption),)
 
 
@@ -115,7 +115,7 @@ def curves(runs: Sequence[RunRecord]) -> Picture:
     )
     alt = f"Curves over epochs: {titles}. PSNR of the mean test MSE: {ends}."
     caption = (
-        "Metrics after each epoch; solid: test, dashed: training. Losses on logarithmic axes. "
+        "Metrics after each epoch: test (solid), training (dashed). Losses are on log axes. "
         "Perplexity and usage are of the whole split."
     )
     return _plot("curves.png", png, alt, caption)

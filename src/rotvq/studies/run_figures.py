@@ -84,7 +84,7 @@ def curves(name: str, result: Result) -> Picture:
         name,
         png,
         "Curves over epochs: total, reconstruction and codebook loss, perplexity and usage.",
-        "Metrics after each epoch; solid: test, dashed: training. Losses on logarithmic axes.",
+        "Metrics after each epoch: test (solid), training (dashed). Losses are on log axes.",
     )
 
 
