@@ -106,7 +106,7 @@ def curves(runs: Sequence[RunRecord]) -> Picture:
     titles = ", ".join(panel.title for panel in figures.panels(runs))
     png = figures.curves(runs)
     if runs[0].is_prior:
-        caption = "Bits per token after each epoch; solid: test, dashed: training."
+        caption = "Bits per token after each epoch: test (solid), training (dashed)."
         return _plot("curves.png", png, f"Curves over epochs: {titles}.", caption)
     ends = "; ".join(
         f"{run.label} ends at {run.epochs[-1].test.get('psnr', np.nan):.2f} dB after "
