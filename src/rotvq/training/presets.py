@@ -54,7 +54,7 @@ PRESETS: dict[str, Config] = {
         quantizer=_NO_COLLAPSE,
         training=replace(_ONE_CYCLE, optimizer="muon", epochs=24),
     ),
-    # A larger model for hours on a CPU.
+    # A larger model: an hour on 2 CPU cores.
     "best_long": Config(
         data=DataConfig(source="cifar10", crops="random", random_flip=True),
         model=ModelConfig(width=128, dim=64, depth=3, network="attention"),
