@@ -79,6 +79,11 @@ def is_run(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether the model of the tokens was saved with the prior in a folder."""
+    return (folder / TOKENIZER / MODEL).exists()  # its last file
+
+
 def was_written(folder: Path) -> bool:
     """Whether rotvq wrote the run in a folder; other programs use the name config.yaml too."""
     own = (LOCK, RUN, EPOCHS, CHECKPOINT)
@@ -181,7 +186,7 @@ def _read(read: Callable[[Path, Path], T], folder: Path, name: str) -> T:
     except FileNotFoundError:
         raise UserError(
             f"{folder}: expected a run folder; found no {name}. Pass the folder that "
-            "`rotvq train --out` wrote."
+            "`rotvq train` or `rotvq prior` wrote."
         ) from None
 
 

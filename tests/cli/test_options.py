@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
+from pathlib import Path
 
 import pytest
 from jsonargparse import ArgumentParser
+from PIL import Image
 
+from rotvq.cli import options
 from rotvq.cli.options import Parser, parsed
 from rotvq.errors import UserError
 from rotvq.training.config import QuantizerConfig, TrainingConfig
@@ -35,6 +39,29 @@ def test_mistakes_are_user_errors_that_name_the_help(parser, words, named):
         parser.parse_args(words)
     assert str(error.value).endswith("See rotvq demo --help.")
     assert "\n" not in str(error.value)
+
+
+def test_the_home_folder_means_the_same_to_all_parts_of_a_command(rotvq, tmp_path, monkeypatch):
+    """A shell leaves the ~ of --out=~/tokens.npz to the program."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name, color in (("a.png", "teal"), ("b.png", "red")):
+        Image.new("RGB", (16, 16), color).save(name)
+    assert rotvq("encode", "a.png", "--out=~/tokens.npz").status == 0
+    before = Path("tokens.npz").read_bytes()
+    assert "tokens.npz exists" in rotvq("encode", "b.png", "--out=~/tokens.npz").error
+    assert Path("tokens.npz").read_bytes() == before
+    assert rotvq("decode", "~/tokens.npz", "--out=~/images").status == 0
+    assert rotvq("reconstruct", "~/a.png", "--out=~/a.rotvq.png").status == 0
+    assert rotvq("export", "rotvq-f8", "--to", "model", "--out=~/saved").status == 0
+    assert rotvq("encode", "a.png", "--model=~/saved", "--out=~/b.npz").status == 0
+    assert not Path("~").exists()
+
+
+def test_no_option_is_a_plain_path():
+    """`expanded` reads ~, which Path does not."""
+    commands = Path(options.__file__).parent.glob("*.py")
+    assert [p.name for p in commands if re.search(r"type=Path\b", p.read_text())] == []
 
 
 def test_valid_arguments_are_accepted(parser):

@@ -75,6 +75,15 @@ def test_the_output_says_what_was_trained_and_how_to_go_on(rotvq, made, tmp_path
     assert f"rotvq sample {out} --model MODEL -n 64" in done.out
 
 
+def test_the_run_of_the_tokens_model_is_not_replaced(rotvq, made, tmp_path):
+    folder = Path(shutil.copytree(made / "run", tmp_path / "run"))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    words = ["--model", folder, "--out", f"{folder}/../run", "--overwrite", *TINY]
+    error = rotvq("prior", made / "train.npz", *words).error
+    assert "--model" in error and "expected a model outside --out" in error
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 def test_samples_are_pictures_a_grid_a_token_file_and_a_record(rotvq, made, tmp_path):
     out = tmp_path / "samples"
     done = rotvq("sample", made / "run", "-n", 5, "--guidance", 1.5, "--seed", 3, "-o", out)
@@ -171,7 +180,7 @@ def test_bad_options_of_prior_take_one_line(rotvq, made, tmp_path):
     assert "already holds a run" in rotvq("prior", train, "--out", made / "run").error
     other = write_tokens(tmp_path / "other.npz", VQVAE.from_pretrained(made / "other"), 12)
     error = rotvq("prior", train, "--tokens.test", other, "--out", out).error
-    assert "tokens.test: expected tokens of the same model" in error
+    assert "tokens.test: expected tokens of model" in error
 
 
 def test_bad_options_of_sample_take_one_line(rotvq, made, tmp_path):
@@ -239,7 +248,7 @@ def test_bad_options_for_bits_take_one_line(rotvq, made, tmp_path):
         assert expected in error, words
         assert not out.exists()
     words = ["encode", fits, "--model", made / "other", *prior, "-o", out]
-    assert "prior: expected one of the tokens of this model" in rotvq(*words).error
+    assert "prior: expected one over the tokens of model" in rotvq(*words).error
 
 
 def test_a_prior_without_labels_or_without_its_model_says_so(rotvq, made, tmp_path):

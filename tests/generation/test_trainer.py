@@ -9,9 +9,11 @@ import signal
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from tiny_tokens import CODECS
 
-from rotvq import run_folder
+from rotvq import VQVAE, run_folder
 from rotvq.errors import UserError
 from rotvq.generation import trainer as trainer_module
 from rotvq.generation.data import load
@@ -158,7 +160,7 @@ def test_labels_are_dropped_in_training_alone_as_often_as_asked(make):
         trainer.position.epoch = epoch
         order = trainer.order(epoch)
         steps = [trainer.batch(order, step) for step in range(trainer.steps)]
-        dropped.append(torch.cat(steps)[:, 0] == no_class)
+        dropped.append(torch.cat([step[:, 0] for step in steps]) == no_class)
     assert 0.2 < torch.cat(dropped).double().mean() < 0.3
     assert not torch.equal(dropped[0], dropped[1])
     assert (trainer.train[:, 0] != no_class).all() and (trainer.test[:, 0] != no_class).all()
@@ -169,6 +171,67 @@ def test_fewer_images_than_a_batch_are_repeated(make):
     order = trainer.order(0)
     assert trainer.steps == 1 and len(order) == 72
     assert np.bincount(order % 36).tolist() == [2] * 36
+
+
+def test_sequences_are_as_long_as_those_beside_them(make):
+    """Padding that no image of a batch needs takes no time and no memory."""
+    trainer = make("run", training={"batch_size": 2, "precision": "fp32"})
+    lengths = set()
+    for step in range(trainer.steps):
+        batch = trainer.batch(trainer.order(0), step)
+        lengths.add(batch.shape[1])
+        assert (batch >= 0).any(0).all()
+        padded = F.pad(batch, (0, 8 - batch.shape[1]), value=-1)
+        torch.testing.assert_close(trainer.loss(batch), trainer.loss(padded))
+    assert lengths == {4, 8}
+
+
+@pytest.mark.parametrize(("micro", "largest"), [(None, 8), (2, 2)])
+def test_a_test_takes_no_more_images_at_a_time_than_a_step(make, monkeypatch, micro, largest):
+    trainer, sizes = begun(make("run", training={"micro_batch_size": micro})), []
+    monkeypatch.setattr(Prior, "forward", seen_by(sizes, Prior.forward))
+    trainer.run()
+    assert max(sizes) <= largest
+
+
+def seen_by(sizes, forward):
+    def counted(self, sequences):
+        sizes.append(len(sequences))
+        return forward(self, sequences)
+
+    return counted
+
+
+def test_each_scale_has_an_entropy_of_its_own(make_prior):
+    """A coder of one code for each scale needs no bits; of two equally likely ones, one."""
+    prior = make_prior(CODECS["multi-scale"], ((2, 2), (1, 1)))
+    assert prior.vocabulary.codec.tokens_of((2, 2)) == 5
+    for second, expected in (([3, 3, 3, 3], 0.0), ([3, 3, 4, 4], 4 / 5)):
+        indices = prior.vocabulary.codec.in_grid(
+            np.array([[[6], *([k] for k in second)]] * 3), (2, 2)
+        )
+        sequences = torch.from_numpy(prior.vocabulary.sequences(indices, [None] * 3))
+        metrics = evaluate(prior, sequences)["metrics"]
+        assert metrics["entropy_per_token"] == pytest.approx(expected)
+
+
+def test_a_tokenizer_is_complete_or_saved_again(make, tmp_path, monkeypatch):
+    whole = begun(make("whole", True)).folder / "tokenizer"
+    for name in ("config.json", "model.safetensors"):
+        trainer = begun(make(f"without {name}", True))
+        trainer.lock.release()
+        saved = trainer.folder / "tokenizer"
+        (saved / "config.json").unlink()  # written last
+        (saved / name).unlink(missing_ok=True)
+        again = make(trainer.folder.name, True)
+        with monkeypatch.context() as patch:
+            patch.setattr(VQVAE, "save_pretrained", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                again.resume()
+        again.resume()  # the folder is not locked
+        assert {p.name: p.read_bytes() for p in saved.iterdir()} == {
+            p.name: p.read_bytes() for p in whole.iterdir()
+        }
 
 
 def test_the_folder_alone_can_be_opened(make, tokenizer):

@@ -152,6 +152,30 @@ def test_more_epochs_continue_a_finished_run(
     assert {**ours, "config": None} == {**uninterrupted(long), "config": None}
 
 
+def test_another_configuration_is_refused_on_resume(tmp_path, data, tiny, begin):
+    begin(tiny(), data, tmp_path).lock.release()
+    before = (tmp_path / "config.yaml").read_bytes()
+    for other in ({"seed": 1}, {"learning_rate": 0.5}, {"gradient_clip": 0.5}):
+        (name,) = other
+        with pytest.raises(
+            UserError, match=rf"training\.{name}: .*Only training\.epochs can change"
+        ):
+            Trainer(tiny(training=other), data, tmp_path).resume()
+    assert (tmp_path / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("others", [{}, {"config.json": "{}", "notes.txt": "mine"}])
+def test_a_folder_without_a_run_is_left_as_it_is(tmp_path, data, tiny, others):
+    folder = tmp_path / "folder"
+    if others:
+        folder.mkdir()
+    for name, content in others.items():
+        (folder / name).write_text(content)
+    with pytest.raises(UserError, match=r"expected a run folder; found no config\.yaml"):
+        Trainer(tiny(), data, folder).resume()
+    assert {p.name: p.read_text() for p in folder.glob("*")} == others
+
+
 def test_other_images_are_refused_on_resume(tmp_path, make_data, tiny, begin, resumed):
     begin(tiny(training={"epochs": 1}), make_data(), tmp_path / "run").run()
     before = (tmp_path / "run/run.json").read_bytes()

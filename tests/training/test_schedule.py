@@ -25,6 +25,19 @@ def test_the_cosine_schedule_is_continuous():
     assert max(steps) < 0.011 and not any(map(math.isnan, values))
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_the_shortest_runs_learn(steps):
+    """One cycle starts at a rate of 0, which a run of one step would end with."""
+    parameter = torch.nn.Parameter(torch.ones(()))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    scheduler = lr_scheduler(optimizer, "cosine", 0.1, steps, 0)
+    for _ in range(steps):
+        parameter.grad = torch.ones(())
+        optimizer.step()
+        scheduler.step()
+    assert parameter < 1
+
+
 def test_a_run_follows_its_schedule(tmp_path, data, tiny, begin):
     """The rate at each look, over a run of two epochs."""
     config = tiny(training={"schedule": "cosine", "learning_rate": 1e-3, "epochs": 2})

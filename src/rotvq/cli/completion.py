@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from itertools import chain
-from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from rotvq.cli.main import COMMANDS
 from rotvq.cli.options import Parser
+from rotvq.paths import expanded
 
 
 def run(argv: Sequence[str]) -> int:
@@ -76,7 +76,7 @@ def _complete(action: argparse.Action) -> None:
         return
     if choices := _choices(kind):
         action.choices = choices
-    elif {None, str, Path} & {kind, *get_args(kind)}:
+    elif {None, str, expanded} & {kind, *get_args(kind)}:
         import shtab
 
         action.complete = shtab.FILE  # type: ignore[attr-defined]

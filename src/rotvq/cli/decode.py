@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from itertools import chain
-from pathlib import Path
 
 from rotvq.cli.coding import add_model, load_bundled, load_model
 from rotvq.cli.options import Parser, add_levels, add_out, check_positive
 from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.data_processing.skipped import summary
+from rotvq.paths import expanded
 from rotvq.text import counted
-from rotvq.tokens.file import load_tokens
+from rotvq.tokens.file import load_tokens, number_of_images
 from rotvq.tokens.shards import finished
 
 
@@ -25,7 +25,7 @@ def run(argv: Sequence[str]) -> int:
         "encoded it.",
         epilog="example: rotvq decode photos.npz -o decoded/",
     )
-    parser.add_argument("tokens", type=Path, metavar="TOKENS", help="written by rotvq encode")
+    parser.add_argument("tokens", type=expanded, metavar="TOKENS", help="written by rotvq encode")
     add_model(parser, default="")
     add_levels(parser)
     add_out(parser, "folder for the images", required=True)
@@ -37,7 +37,7 @@ def run(argv: Sequence[str]) -> int:
     found = [*finished(options.tokens)] if is_folder else []
     paths = [path for path, _ in found] if is_folder else [options.tokens]
     first = load_tokens(paths[0])
-    count = sum(int(header["images"]) for _, header in found) if is_folder else len(first)
+    count = sum(number_of_images(*shard) for shard in found) if is_folder else len(first)
     # Imported late, because torch is slow to import: bad options are reported first.
     from rotvq.tokens.coding import decode
 

@@ -95,5 +95,6 @@ def run(argv: Sequence[str]) -> int:
         f"({size:,} bytes)."
     )
     if rate is not None:
-        terminal.say(f"  {rate.bits(tokens):.1f} bits per image under the prior, no class given")
+        bits = rate.bits(tokens, options.batch_size)
+        terminal.say(f"  {bits:.1f} bits per image under the prior, no class given")
     return 0

@@ -25,6 +25,7 @@ from rotvq.cli.progress import summary
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 from rotvq.guarded import read_json
+from rotvq.paths import expanded
 from rotvq.run_record import lookup
 from rotvq.training.config import Config, DataConfig
 from rotvq.training.folder import check_same_data, read_config
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 def run(argv: Sequence[str]) -> int:
     """Evaluate a model and write the record. Returns the exit status."""
     options = _parse(argv)
-    folder = bundled.find(options.model) or Path(options.model)
+    folder = bundled.find(options.model) or expanded(options.model)
     saved = not run_folder.is_run(folder)
     config = _config(options, folder, saved)
     terminal = Terminal()
@@ -133,7 +134,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
         )
     parser.add_argument(
         "--classifier",
-        type=Path,
+        type=expanded,
         metavar="FOLDER",
         help="also compute accuracy, agreement and a Fréchet distance with the classifier that "
         "rotvq classifier wrote to FOLDER",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
 from rotvq.errors import UserError
 from rotvq.guarded import read_yaml
 from rotvq.names import DEFAULT_EFFORT, EFFORTS, TuneName
+from rotvq.paths import expanded
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -44,7 +45,7 @@ def add_out(
     """Add the option for what the command writes."""
     known = f" (default: {default})" if default else ""
     parser.add_argument(
-        "-o", "--out", type=Path, default=default, required=required, help=what + known
+        "-o", "--out", type=expanded, default=default, required=required, help=what + known
     )
 
 
@@ -137,7 +138,7 @@ def with_configs(words: Sequence[str], groups: Collection[str]) -> list[str]:
     for word in left:
         option, _, value = word.partition("=")
         if option == "--config":
-            found += _config_words(Path(value or next(left, "")), groups)
+            found += _config_words(expanded(value or next(left, "")), groups)
         elif option in parts:
             raise UserError(f"{option}: expected {option}.NAME VALUE; got {option} alone.")
         else:

@@ -6,7 +6,6 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
@@ -18,7 +17,8 @@ from rotvq.cli.options import Parser, parsed, with_configs
 from rotvq.cli.prior_progress import PriorProgress
 from rotvq.generation.config import GROUPS, PRESETS, PriorConfig
 from rotvq.generation.folder import read_config
-from rotvq.training.folder import check_free
+from rotvq.paths import expanded
+from rotvq.training.folder import check_free, check_same
 
 if TYPE_CHECKING:
     from rotvq.model import VQVAE
@@ -40,8 +40,9 @@ def run(argv: Sequence[str]) -> int:
     options, config = parse(argv)
     resume = runs.is_resumed(options.out, resume=options.resume, overwrite=options.overwrite)
     if resume:
-        runs.check_same(options.out, read_config(options.out), config)
+        check_same(options.out, read_config(options.out), config)
     else:
+        runs.check_apart(options.out, "--model", options.model)
         check_free(options.out, options.overwrite)
     progress = PriorProgress(config, quiet=not runs.is_printing())
     # Imported late, because torch is slow to import: bad options are reported first.
@@ -105,7 +106,7 @@ def _options(words: Sequence[str]) -> Any:
     parser = Parser(prog="rotvq prior", add_help=False)
     _add_options(parser)
     known, _ = parser.parse_known_args(words)
-    known.out = Path(known.out or f"runs/prior-{known.preset or 'cpu'}")
+    known.out = expanded(known.out or f"runs/prior-{known.preset or 'cpu'}")
     return known
 
 
@@ -124,7 +125,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _tokenizer(options: Any) -> VQVAE | None:
     """The model of the tokens: the given one, or that of the run being resumed."""
-    saved = options.out / run_folder.TOKENIZER
     if options.model:
         return load_model(options.model)
-    return load_model(str(saved)) if options.resume and saved.is_dir() else None
+    if options.resume and run_folder.has_tokenizer(options.out):
+        return load_model(str(options.out / run_folder.TOKENIZER))
+    return None

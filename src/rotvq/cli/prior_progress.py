@@ -45,7 +45,7 @@ class PriorProgress(RunProgress):
         for line in summary(record):
             self.say(line)
         name = shlex.quote(str(folder))
-        model = "" if (folder / run_folder.TOKENIZER).is_dir() else " --model MODEL"
+        model = "" if run_folder.has_tokenizer(folder) else " --model MODEL"
         self.say(f"Saved to {folder}. To draw images: rotvq sample {name}{model} -n 64 -o samples")
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotvq.cli.options import Parser
 from rotvq.errors import UserError
+from rotvq.paths import expanded
 
 if TYPE_CHECKING:
     from rotvq.generation import PriorRate
@@ -27,7 +27,9 @@ def add_rate(parser: Parser) -> None:
         "searches for tokens that minimize error + λ x bits.",
     )
     group.add_argument(
-        "--prior", type=Path, help="folder of a prior over tokens of this model, from rotvq prior"
+        "--prior",
+        type=expanded,
+        help="folder of a prior over tokens of this model, from rotvq prior",
     )
     group.add_argument(
         "--rate-weight",

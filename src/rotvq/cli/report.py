@@ -10,6 +10,7 @@ from rotvq import run_folder
 from rotvq.cli.options import Parser, add_out
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
+from rotvq.paths import expanded
 
 if TYPE_CHECKING:
     from rotvq.report.codebook import Looks
@@ -22,7 +23,7 @@ def run(argv: Sequence[str]) -> int:
         prog="rotvq report", description="Write report.html and report.md with figures."
     )
     parser.add_argument(
-        "runs", type=Path, nargs="+", help="folders written by rotvq train or rotvq prior"
+        "runs", type=expanded, nargs="+", help="folders written by rotvq train or rotvq prior"
     )
     add_out(parser, "output folder (default: the run's folder, or report for several runs)")
     options = parser.parse_args(argv)

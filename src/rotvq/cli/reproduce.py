@@ -14,6 +14,7 @@ from rotvq.cli.options import Parser, add_out, check_positive
 from rotvq.cli.side_by_side import side_by_side
 from rotvq.cli.study_progress import StudyProgress
 from rotvq.guarded import check_not_file
+from rotvq.paths import expanded
 from rotvq.studies import paper
 from rotvq.studies.plan import Run, check, make_plan
 from rotvq.studies.study import Suite
@@ -150,7 +151,7 @@ def _parse(
     parser.add_argument("--seeds", type=int, help="seeds per variant (default: the preset's)")
     parser.add_argument(
         "--show",
-        type=Path,
+        type=expanded,
         nargs="+",
         default=[],
         metavar="RUN",

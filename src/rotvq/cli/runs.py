@@ -14,7 +14,8 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from rotvq import run_folder
 from rotvq.errors import UserError
-from rotvq.training.config import differing, options_of
+from rotvq.paths import expanded
+from rotvq.training.config import options_of
 
 
 class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -67,17 +68,17 @@ def is_resumed(folder: Path, *, resume: bool, overwrite: bool) -> bool:
     return resume and run_folder.is_run(folder)
 
 
-def check_same(folder: Path, before: Any, config: Any) -> None:
-    """Check that a run is continued with its own configuration, perhaps for more epochs.
+def check_apart(folder: Path, option: str, model: str | None) -> None:
+    """Check that a run does not replace the model that it is made from.
 
     Raises:
-        UserError: another option has changed.
+        UserError: it does.
     """
-    changed = [c for c in differing(before, config) if not c.startswith("training.epochs:")]
-    if changed:
+    if model and folder.is_dir() and folder.resolve() == expanded(model).resolve():
         raise UserError(
-            f"{folder}: expected the configuration of the run there; got {'; '.join(changed)}. "
-            "Only training.epochs can change. Choose another --out, or pass --overwrite."
+            f"{option} {model}: expected a model outside --out; got the run in --out itself. "
+            "Choose another --out, or continue the run there with --resume and more "
+            "--training.epochs."
         )
 
 

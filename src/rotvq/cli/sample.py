@@ -17,6 +17,7 @@ from rotvq.cli.png_folder import PngFolder, check_folder
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 from rotvq.generation.config import Sampling
+from rotvq.paths import expanded
 from rotvq.text import counted
 from rotvq.training.config import Config, DataConfig
 
@@ -46,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
     prior = Prior.from_pretrained(options.prior).to(default_device())
     model = _tokenizer(options, prior)
     labels = _labels(prior, options)
-    grid, given = _start(prior, model, options, len(labels))
+    grid, size, given = _start(prior, model, options, len(labels))
     if options.measure:  # what may be refused, before anything is drawn
         if model.channels != 3:
             raise UserError(
@@ -54,8 +55,8 @@ def run(argv: Sequence[str]) -> int:
                 "one over grayscale images. Leave out --measure."
             )
         rows, columns = grid or prior.vocabulary.grids[0]
-        size = f"{rows * model.stride}x{columns * model.stride}"
-        data = load_images(Config(data=DataConfig(options.measure, size)))
+        shape = f"{rows * model.stride}x{columns * model.stride}"
+        data = load_images(Config(data=DataConfig(options.measure, shape)))
         networks = _networks(options, prior)
     since = time.perf_counter()
     with terminal.counting(len(labels), "sampling") as advance:
@@ -64,6 +65,7 @@ def run(argv: Sequence[str]) -> int:
             labels,
             options.sampling,
             grid=grid,
+            size=size,
             given=given,
             batch_size=options.batch_size,
             progress=advance,
@@ -98,7 +100,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
         epilog="examples: rotvq sample runs/prior -n 64 --label cat --guidance 3 -o cats; "
         "rotvq sample runs/prior --complete picture.png --keep-rows 4 -n 8 -o completed",
     )
-    parser.add_argument("prior", type=Path, help="folder written by rotvq prior")
+    parser.add_argument("prior", type=expanded, help="folder written by rotvq prior")
     parser.add_argument("-n", "--number", type=int, default=64, help="images (default: 64)")
     parser.add_argument(
         "--label",
@@ -145,7 +147,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
     )
     parser.add_argument(
         "--classifier",
-        type=Path,
+        type=expanded,
         default=Path("classifier"),
         help="with --measure: folder written by rotvq classifier (default: classifier)",
     )
@@ -197,7 +199,7 @@ def _tokenizer(options: Namespace, prior: Prior) -> VQVAE:
     from rotvq.tokens.model_codec import check_model
 
     saved = options.prior / run_folder.TOKENIZER
-    if not options.model and not saved.is_dir():
+    if not options.model and not run_folder.has_tokenizer(options.prior):
         raise UserError(
             f"{options.prior}: expected the model of its tokens "
             f"({prior.vocabulary.codec.model}); none was saved with the prior. Pass --model."
@@ -217,14 +219,14 @@ def _labels(prior: Prior, options: Namespace) -> list[int | None]:
     return [i % classes if classes and not options.complete else None for i in range(n)]
 
 
-def _start(prior: Prior, model: VQVAE, options: Namespace, number: int) -> tuple[Any, Any]:
-    """The grid of the images, and the tokens that are given."""
+def _start(prior: Prior, model: VQVAE, options: Namespace, number: int) -> tuple[Any, Any, Any]:
+    """The grid of the images, their size, and the tokens that are given."""
     import numpy as np
 
     from rotvq.tokens.coding import encode
 
     if not options.complete:
-        return options.grid, None
+        return options.grid, None, None
     if prior.vocabulary.codec.scales:
         raise UserError(
             "--complete: expected a prior of tokens row by row; got one of maps of rising "
@@ -245,7 +247,7 @@ def _start(prior: Prior, model: VQVAE, options: Namespace, number: int) -> tuple
     if not 0 <= keep <= rows:
         raise UserError(f"--keep-rows: expected 0 to {rows}, the picture's rows; got {keep}.")
     given = indices[:keep].reshape(1, keep * columns, prior.vocabulary.indices_of_token)
-    return (rows, columns), np.repeat(given, number, 0)
+    return (rows, columns), tokens.sizes[0], np.repeat(given, number, 0)
 
 
 def _networks(options: Namespace, prior: Prior) -> tuple[Any, bool, Any]:

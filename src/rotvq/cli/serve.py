@@ -14,6 +14,7 @@ from rotvq.cli.coding import MODELS, load_model
 from rotvq.cli.options import Parser
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
+from rotvq.paths import expanded
 
 if TYPE_CHECKING:
     from rotvq.serving.session import Session
@@ -37,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--prior",
-        type=Path,
+        type=expanded,
         metavar="RUN",
         help="folder written by rotvq prior, to draw new pictures and complete painted ones",
     )
@@ -92,7 +93,7 @@ def _sessions(models: list[str], run: Path | None) -> list[Session]:
     prior = Prior.from_pretrained(run).to(default_device())
     own = prior.vocabulary.codec
     saved = run / run_folder.TOKENIZER
-    if not models and saved.is_dir():
+    if not models and run_folder.has_tokenizer(run):
         models = [str(saved)]
     sessions = []
     for path, name in _named(models or [bundled.DEFAULT]):
@@ -100,7 +101,7 @@ def _sessions(models: list[str], run: Path | None) -> list[Session]:
         drawing = Drawing(prior) if codec(model) == own else None
         sessions.append(Session(model, name, drawing))
     if not any(session.drawing for session in sessions):
-        also = f"Serve {saved} too." if saved.is_dir() else "Name that model too."
+        also = f"Serve {saved} too." if run_folder.has_tokenizer(run) else "Name that model too."
         raise UserError(
             f"--prior: expected a prior over the tokens of a served model; got one over those of "
             f"model {own.model}. {also}"

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rotvq import run_folder
-from rotvq.cli import runs, train
+from rotvq.cli import train
 from rotvq.cli.options import Parser, add_out
 from rotvq.cli.terminal import Terminal
 from rotvq.errors import UserError
 from rotvq.paths import shortened
 from rotvq.run_record import load_run
 from rotvq.training.config import Config
-from rotvq.training.folder import read_config
+from rotvq.training.folder import check_same, read_config
 
 EPILOG = """\
 All other options are those of `rotvq train` and hold for every run. Run the same command again to
@@ -115,7 +115,7 @@ def _plan(varied: Sequence[str], rest: Sequence[str], out: Path) -> list[Planned
         words += ["--out", str(folder)]
         options, config = train.parse(words)
         if run_folder.is_run(folder):
-            runs.check_same(folder, read_config(folder), config)
+            check_same(folder, read_config(folder), config)
         command = shlex.join(["rotvq", "train", *words])
         planned.append(Planned(name, options._replace(resume=True), config, command))
     if len({each.options.out for each in planned}) < len(planned):

@@ -16,10 +16,9 @@ from rotvq.cli import runs
 from rotvq.cli.images import load_images
 from rotvq.cli.options import Parser, parsed, with_configs
 from rotvq.cli.progress import TrainingProgress
-from rotvq.errors import UserError
 from rotvq.paths import expanded
 from rotvq.training.config import GROUPS, Config
-from rotvq.training.folder import check_free, read_config
+from rotvq.training.folder import check_free, check_same, read_config
 from rotvq.training.presets import FINETUNE, PRESETS
 
 EPILOG = """\
@@ -63,9 +62,9 @@ def execute(config: Config, options: Options, command: str) -> int:
     main = runs.is_printing()
     resume = runs.is_resumed(options.out, resume=options.resume, overwrite=options.overwrite)
     if resume:
-        runs.check_same(options.out, read_config(options.out), config)
+        check_same(options.out, read_config(options.out), config)
     else:
-        _check_apart(options.out, config.training.init_from)
+        runs.check_apart(options.out, "--from", config.training.init_from)
         check_free(options.out, options.overwrite)
     progress = TrainingProgress(config, quiet=not main)
     data = load_images(config, quiet=not main)
@@ -97,15 +96,6 @@ def execute(config: Config, options: Options, command: str) -> int:
         tracking.finish(trackers)
     progress.finish(record, options.out)
     return 0
-
-
-def _check_apart(folder: Path, start: str | None) -> None:
-    """Refuse to replace the model that a run starts from."""
-    if start and folder.is_dir() and folder.resolve() == expanded(start).resolve():
-        raise UserError(
-            f"--from {start}: expected a model outside --out; got the run in --out itself. Choose "
-            "another --out, or continue the run with --resume and more --training.epochs."
-        )
 
 
 def parse(argv: Sequence[str]) -> tuple[Options, Config]:
@@ -148,7 +138,7 @@ def _options(words: Sequence[str]) -> Options:
     parser = Parser(prog="rotvq train", add_help=False)
     _add_options(parser)
     known, _ = parser.parse_known_args(words)
-    out = Path(known.out or f"runs/{known.preset or 'train'}")
+    out = expanded(known.out or f"runs/{known.preset or 'train'}")
     return Options(known.preset, out, known.resume, known.overwrite, tuple(known.track or ()))
 
 

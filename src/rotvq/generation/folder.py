@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from rotvq import run_folder
-from rotvq.errors import UserError, first_line
+from rotvq.errors import UserError
 from rotvq.generation.config import PriorConfig
+from rotvq.training.folder import parsed
 
 
 def is_prior(folder: Path) -> bool:
@@ -24,21 +25,12 @@ def read_config(folder: Path) -> PriorConfig:
     Raises:
         UserError: the folder holds no run of a prior, or its config.yaml is damaged.
     """
-    path = folder / run_folder.CONFIG
     if not is_prior(folder):
         raise UserError(
             f"{folder}: expected the run of a prior; got the run of a tokenizer. Train a prior on "
             "its tokens: rotvq encode, then rotvq prior."
         )
-    try:
-        return PriorConfig.from_dict(run_folder.read_config(folder))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: expected the configuration of a prior; {first_line(error)}. Start the run "
-            "again with --overwrite."
-        ) from None
+    return parsed(folder, run_folder.read_config(folder), PriorConfig.from_dict)
 
 
 def picture(epoch: int) -> str:

@@ -15,8 +15,8 @@ from rotvq.data_processing import epoch_order
 from rotvq.files import write_json
 from rotvq.generation.config import PriorConfig
 from rotvq.generation.data import PriorData
-from rotvq.generation.evaluation import bits, evaluate
-from rotvq.generation.folder import picture
+from rotvq.generation.evaluation import bits, evaluate, trimmed
+from rotvq.generation.folder import picture, read_config
 from rotvq.generation.pictures import save_grid
 from rotvq.generation.prior import Prior
 from rotvq.generation.sampling import sample
@@ -80,20 +80,21 @@ class PriorTrainer(Lifecycle[Prior, Totals]):
         """The sequences of a step, some without their class, or this process's own part of them."""
         size = self.options.batch_size
         numbers = order[step * size : (step + 1) * size][own]
-        sequences = self.train[numbers % len(self.train)].long()
+        sequences = trimmed(self.train[numbers % len(self.train)]).long()
         share, seed = self.config.prior.drop_labels, self.options.seed
         dropped = drawn(share, self.samples, seed, self.position.epoch)[numbers]
         sequences[dropped, 0] = self.data.vocabulary.no_class
         return sequences.to(self.device)
 
     def loss(self, samples: Tensor) -> Tensor:
-        """The negative log-likelihood in nats over the number of tokens of the padded batch.
+        """The negative log-likelihood in nats over the number of tokens, all images padded.
 
         Each token therefore counts the same, however the batch is split.
         """
         with self.autocast():
             nats = self.wrapped(samples)
-        tokens = nats.numel() // self.data.vocabulary.indices_of_token
+        longest = self.train.shape[1] - PREFIX
+        tokens = len(samples) * longest // self.data.vocabulary.indices_of_token
         loss: Tensor = nats.sum() / tokens
         self.state.totals.add(nats, samples[:, PREFIX:] >= 0, loss.isfinite())
         return loss
@@ -111,7 +112,7 @@ class PriorTrainer(Lifecycle[Prior, Totals]):
             "epoch": at.epoch + 1,
             "images": at.images,
             "train": asdict(self.means()),
-            "test": asdict(bits(self.eval_model, self.test)) if tested else {},
+            "test": asdict(bits(self.eval_model, self.test, self._test_batch)) if tested else {},
             "timing": {
                 "train_seconds": round(at.seconds, 3),
                 "test_seconds": round(time.perf_counter() - since, 3),
@@ -131,18 +132,16 @@ class PriorTrainer(Lifecycle[Prior, Totals]):
         path.parent.mkdir(exist_ok=True)
         save_grid(path, [pixels for _, pixels in decode(self.tokenizer, tokens)])
 
-    def resume(self) -> str:
-        """As `Lifecycle.resume`; a tokenizer that the folder lacks is saved with it."""
-        notice = super().resume()
-        saved = self.folder / run_folder.TOKENIZER
-        if self.tokenizer is not None and self.accelerator.is_main_process and not saved.is_dir():
-            self.tokenizer.save_pretrained(saved)
-        return notice
+    def _read_config(self) -> PriorConfig:
+        return read_config(self.folder)
+
+    def _complete(self) -> None:
+        if self.tokenizer is not None and not run_folder.has_tokenizer(self.folder):
+            self.tokenizer.save_pretrained(self.folder / run_folder.TOKENIZER)
 
     def _describe(self, command: str, start: dict[str, str] | None = None) -> None:
         write_json(self.folder / run_folder.MODEL, self.model.describe())
-        if self.tokenizer is not None:
-            self.tokenizer.save_pretrained(self.folder / run_folder.TOKENIZER)
+        self._complete()
         record = facts(self.device, self.precision, command) | {
             "data": {
                 "name": Path(self.config.tokens.train).name,
@@ -162,4 +161,9 @@ class PriorTrainer(Lifecycle[Prior, Totals]):
         return self.data.splits
 
     def _evaluate(self) -> dict[str, Any]:
-        return evaluate(self.eval_model, self.test)
+        return evaluate(self.eval_model, self.test, batch_size=self._test_batch)
+
+    @property
+    def _test_batch(self) -> int:
+        """Images that fit into memory, as they do in training."""
+        return min(256, self.options.micro_batch_size or self.options.batch_size)

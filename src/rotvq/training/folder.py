@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rotvq import run_folder
 from rotvq.errors import UserError, first_line
 from rotvq.files import TEMPORARY, remove_abandoned
 from rotvq.guarded import check_not_file, check_not_linked
-from rotvq.training.config import Config
+from rotvq.training.config import Config, differing
+
+C = TypeVar("C")
 
 
 def check_free(folder: Path, overwrite: bool = False) -> None:
@@ -91,14 +93,28 @@ def read_config(folder: Path) -> Config:
             wrote it.
     """
     values = run_folder.read_config(folder)
-    path = folder / run_folder.CONFIG
     if "prior" in values:
         raise UserError(
             f"{folder}: expected the run of a tokenizer; got the run of a prior, which rotvq prior "
             "trains and rotvq sample draws from."
         )
+    return parsed(folder, values, Config.from_dict)
+
+
+def parsed(folder: Path, values: Mapping[str, Any], parse: Callable[[Mapping[str, Any]], C]) -> C:
+    """The configuration that a folder's config.yaml holds.
+
+    Args:
+        folder: of the run, for errors.
+        values: in the file.
+        parse: makes a configuration of them.
+
+    Raises:
+        UserError: it cannot.
+    """
+    path = folder / run_folder.CONFIG
     try:
-        return Config.from_dict(values)
+        return parse(values)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -106,6 +122,20 @@ def read_config(folder: Path) -> Config:
             f"{path}: expected the configuration of a run; {first_line(error)}. Start the run "
             "again with --overwrite."
         ) from None
+
+
+def check_same(folder: Path, before: Any, config: Any) -> None:
+    """Check that a run is continued with its own configuration, perhaps for more epochs.
+
+    Raises:
+        UserError: another option has changed.
+    """
+    changed = [c for c in differing(before, config) if not c.startswith("training.epochs:")]
+    if changed:
+        raise UserError(
+            f"{folder}: expected the configuration of the run there; got {'; '.join(changed)}. "
+            "Only training.epochs can change. Choose another --out, or pass --overwrite."
+        )
 
 
 def check_same_data(folder: Path, splits: Mapping[str, Any], precision: str | None = None) -> None:

@@ -13,7 +13,13 @@ from rotvq.paths import expanded
 from rotvq.training import checkpoint, processes
 from rotvq.training.callbacks import Callback
 from rotvq.training.config import OptimizationConfig
-from rotvq.training.folder import check_free, check_same_data, prepare, prepare_resume
+from rotvq.training.folder import (
+    check_free,
+    check_same,
+    check_same_data,
+    prepare,
+    prepare_resume,
+)
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.lock import RunLock
 from rotvq.training.loop import train
@@ -40,6 +46,10 @@ class Lifecycle(TrainingRun[M, S]):
         self.lock = RunLock(folder)
 
     @abstractmethod
+    def _read_config(self) -> Any:
+        """The configuration of the run in the folder."""
+
+    @abstractmethod
     def _describe(self, command: str, start: dict[str, str] | None = None) -> None:
         """Write run.json and everything else that says what the run was made from."""
 
@@ -51,8 +61,8 @@ class Lifecycle(TrainingRun[M, S]):
     def _evaluate(self) -> dict[str, Any]:
         """The record of the evaluation, at the end of the run."""
 
-    def _check_resumed(self) -> None:
-        """Check that everything else the run was made from still matches its record."""
+    def _complete(self) -> None:
+        """Check what else the run was made from, and write what its folder lacks."""
 
     def _load_start(self) -> dict[str, str] | None:
         """Load the weights that the run starts from; returns their origin for the record."""
@@ -88,17 +98,21 @@ class Lifecycle(TrainingRun[M, S]):
             A sentence if a damaged checkpoint was replaced by the one before it, or nothing.
 
         Raises:
-            UserError: the run was trained on other data or in another precision, its checkpoints
-                are damaged, it is past its epochs, or another process is training it.
+            UserError: there is no run, its configuration is another one, it was trained on other
+                data or in another precision, its checkpoints are damaged, it is past its epochs, or
+                another process is training it.
         """
         main, notice = self.accelerator.is_main_process, ""
         path = self.folder / run_folder.CHECKPOINT
+        if main:
+            # Before the lock, which creates the folder.
+            check_same(self.folder, self._read_config(), self.config)
         with self.lock.until_failure(main):
             if main:
                 if not (self.folder / run_folder.RUN).exists():
-                    self._describe("")
+                    self._describe("", self._load_start())
                 check_same_data(self.folder, self._splits(), self.precision)
-                self._check_resumed()
+                self._complete()
                 notice = checkpoint.settle(path)
             self.accelerator.wait_for_everyone()
             started = path.exists()

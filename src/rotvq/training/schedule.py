@@ -64,5 +64,5 @@ def lr_scheduler(
         rate = group["initial_lr"] = peak * group.get("rate", 1.0)
         device = group["params"][0].device
         group["lr"] = torch.tensor(rate, device=device) if group.get("capturable") else rate
-    share = SCHEDULES[schedule]
+    share = SCHEDULES[schedule if steps > 1 else "constant"]  # one cycle starts at 0
     return LambdaLR(optimizer, lambda step: share(step / steps), last_epoch=done - 1)

@@ -23,6 +23,7 @@ from rotvq.training.build import build_model
 from rotvq.training.codebooks import health_of
 from rotvq.training.config import Config
 from rotvq.training.epoch import epoch_record
+from rotvq.training.folder import read_config
 from rotvq.training.images import limited, load_images, sizes
 from rotvq.training.lifecycle import Lifecycle
 from rotvq.training.objective import build_objective, total_loss
@@ -144,6 +145,9 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
         """The health of the codebook."""
         return {"codebook": health_of(self.model)}
 
+    def _read_config(self) -> Config:
+        return read_config(self.folder)
+
     def _load_start(self) -> dict[str, str] | None:
         name = self.config.training.init_from
         if name is None:
@@ -184,7 +188,7 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
         write_json(self.folder / run_folder.RUN, record)
         skipped.write(self.folder / run_folder.SKIPPED, self.data.skipped)
 
-    def _check_resumed(self) -> None:
+    def _complete(self) -> None:
         if self.perceptual is None:
             return
         before = run_folder.read_record(self.folder, run_folder.RUN).get("perceptual")
