@@ -14,7 +14,6 @@ from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import normalized
 from rotvq.model import VQVAE
-from rotvq.quantization import MultiScaleQuantizer
 from rotvq.report.codebook import Looks, sheet
 from rotvq.tokens.code_pictures import MOST_CODES, code_pictures
 from rotvq.tokens.collection import Tokens
@@ -75,11 +74,6 @@ def looks(model: VQVAE, images: Sequence[NDArray[np.uint8]]) -> Looks:
 
 
 def _check_number(model: VQVAE, most: int, remedy: str = "") -> None:
-    if isinstance(model.quantizer, MultiScaleQuantizer):
-        raise UserError(
-            "codebook: expected codes of single positions; got those of a MultiScaleQuantizer, "
-            "which cover areas. To see what its tokens keep, use rotvq reconstruct --levels."
-        )
     number = sum(model.quantizer.codebook_sizes)
     if number > most:
         raise UserError(

@@ -10,6 +10,7 @@ from rotvq.model import VQVAE
 from rotvq.quantization import (
     FiniteScalarQuantizer,
     GroupedQuantizer,
+    MultiScaleQuantizer,
     ResidualQuantizer,
     VectorQuantizer,
 )
@@ -66,6 +67,12 @@ def test_a_picture_is_the_middle_of_a_gray_image_with_one_index_replaced(kind, s
 
 def test_gray_images_have_one_channel():
     assert code_pictures(model("vector", channels=1)).shape == (11, 1, 8, 8)
+
+
+def test_codes_of_several_scales_are_refused():
+    net = VQVAE(width=8, dim=4, depth=1, quantizer=MultiScaleQuantizer(vector(5, 4), (1, 2)))
+    with pytest.raises(UserError, match="expected codes of single positions"):
+        code_pictures(net)
 
 
 def test_too_many_codes_are_refused(monkeypatch):

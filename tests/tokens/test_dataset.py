@@ -1,5 +1,6 @@
 """The dataset of tokens, against the tokens in memory."""
 
+import json
 import os
 import pickle
 import sys
@@ -158,6 +159,17 @@ def test_damage_is_one_line(tmp_path):
     path.write_bytes(shards.path(0).read_bytes().replace(tokens.packed, beyond))
     with pytest.raises(UserError, match="expected indices below 1000; got 1023"):
         TokenDataset(tmp_path)[15]
+
+
+@pytest.mark.parametrize("images", ["x", -1, None, [1]])
+def test_a_file_that_does_not_say_how_many_images_it_holds_is_damaged(tmp_path, images):
+    """The number comes from the header, which a file of another program may hold differently."""
+    header = {"format": "rotvq tokens", "version": 3, **CODEC.header()}
+    for found in (header, {**header, "images": images}):
+        path = tmp_path / "tokens.npz"
+        np.savez(path, header=np.frombuffer(json.dumps(found).encode(), np.uint8))
+        with pytest.raises(UserError, match=r"tokens\.npz.*damaged file"):
+            TokenDataset(path)
 
 
 def test_missing_files_and_shards_are_reported(tmp_path):

@@ -14,6 +14,7 @@ from rotvq.errors import UserError
 from rotvq.tokens.collection import Codec, Packer, Tokens
 from rotvq.tokens.file import KINDS, load_tokens, read_header, save_tokens
 from rotvq.tokens.header import read_classes
+from rotvq.tokens.packing import pack
 
 CODEC = Codec("0123456789abcdef", (1000,), 4, 3)
 SEVERAL = Codec("0123456789abcdef", (1000, 3, 17, 1), 4, 3, (2, 2))
@@ -271,10 +272,38 @@ def test_impossible_headers_are_refused(tmp_path, header, monkeypatch):
 @pytest.mark.parametrize("sizes", [(16, 16), (16, 4)])
 def test_an_index_beyond_its_own_codebook_is_refused(sizes):
     codec = Codec("0123456789abcdef", (16, *sizes[1:], 3), 4, 3, (3,))
-    packer = Packer(codec)
-    packer.add(np.array([[[[15, sizes[1] - 1, 3]]]]), (4, 4))
+    packed = pack(np.array([[[15, sizes[1] - 1, 3]]]), codec.widths).tobytes()
     with pytest.raises(UserError, match=r"below 16, .*3; got 15\. The file is damaged"):
-        packer.tokens()[0]
+        Tokens(codec, [(4, 4)], packed)[0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"indices": np.full((2, 2, 3), 16)}, "expected 0 to below 16; got 16 to 16"),
+        ({"indices": np.full((2, 2, 3), -1)}, "expected 0 to below 16; got -1 to -1"),
+        ({"indices": np.zeros((2, 3, 2), int)}, r"expected 2x3 tokens for images of 7x12 .* 3x2"),
+        ({"indices": np.zeros((2, 2, 3))}, "expected integers of shape .* got float64"),
+        (
+            {"indices": np.zeros((2, 2, 3, 1), int)},
+            r"\(images, rows, columns\); got int64 of shape",
+        ),
+        ({"indices": np.zeros((2, 6), int)}, r"\(images, rows, columns\); got int64 of shape"),
+        (
+            {"names": ["a"]},
+            "expected one name, label or caption for each of 2|for each of 2 images",
+        ),
+        ({"labels": np.arange(3)}, "for each of 2 images; got 3"),
+    ],
+)
+def test_tokens_that_do_not_fit_are_not_packed(wrong, said):
+    packer = Packer(Codec("0123456789abcdef", (16,), 4, 3))
+    good = {"indices": np.arange(12).reshape(2, 2, 3), "size": (7, 12), "names": ["a", "b"]}
+    with pytest.raises(UserError, match=said):
+        packer.add(**good | wrong)
+    packer.add(**good, labels=np.array([3, 0]))
+    tokens = packer.tokens()
+    assert np.array_equal([*tokens], good["indices"]) and tokens.labels == [3, 0]
 
 
 @pytest.mark.parametrize("size", [(0, 4), (4, 0)])

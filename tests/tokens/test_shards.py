@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rotvq.errors import UserError
+from rotvq.tokens import shards as module
 from rotvq.tokens.collection import Codec, Packer
 from rotvq.tokens.file import KINDS, save_tokens
 from rotvq.tokens.shards import INDEX, Shards, finished, prepare, recipe
@@ -93,6 +94,44 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
         prepare(shards(tmp_path / "notes.txt"), overwrite=False)
     prepare(shards(tmp_path), overwrite=True)
     assert (tmp_path / "notes.txt").exists()
+
+
+def test_nothing_is_deleted_that_is_not_an_overwritten_shard(tmp_path):
+    some = shards(tmp_path)
+    prepare(some, overwrite=False)
+    fill(some)
+    names = ("tokens-00000-of-00002.backup.safetensors", "tokens-notes-of-mine.txt")
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "tokens-00000-of-00009.npz").mkdir()
+    for overwrite in (False, True):
+        prepare(shards(tmp_path), overwrite)
+        assert len([*finished(tmp_path)]) == 3
+    prepare(shards(tmp_path, images=5), overwrite=True)
+    assert {p.name for p in tmp_path.iterdir()} == {INDEX, "tokens-00000-of-00009.npz", *names}
+
+
+def test_shards_that_lost_their_index_are_kept(tmp_path):
+    some = shards(tmp_path)
+    prepare(some, overwrite=False)
+    fill(some)
+    (tmp_path / INDEX).unlink()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for changes in ({}, {"images": 5}):
+        with pytest.raises(UserError, match="holds other files"):
+            prepare(shards(tmp_path, **changes), overwrite=False)
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_another_process_may_have_started_the_same_shards(tmp_path, monkeypatch):
+    """It wrote its index and a shard after this one had looked for an index."""
+    some = shards(tmp_path)
+    prepare(some, overwrite=False)
+    fill(some)
+    seen = iter([None])
+    monkeypatch.setattr(module, "_index", lambda f: next(seen, some.recipe))
+    prepare(some, overwrite=False)
+    assert some.header(0) is not None
 
 
 def test_leftovers_of_a_killed_process_do_not_matter(tmp_path):

@@ -10,6 +10,7 @@ from rotvq.errors import UserError
 from rotvq.evaluation.evaluate import evaluating
 from rotvq.evaluation.pixels import to_uint8
 from rotvq.model import VQVAE
+from rotvq.quantization import MultiScaleQuantizer
 
 MOST_CODES = 2**16
 """Maximum number of codes that are decoded."""
@@ -42,8 +43,13 @@ def code_pictures(model: VQVAE, codebook: int = 0) -> UInt8[Tensor, "k c s s"]:
         codebook: index of the codebook in `quantizer.codebook_sizes`.
 
     Raises:
-        UserError: the codebook is too large.
+        UserError: the codebook is too large, or the model has several scales.
     """
+    if isinstance(model.quantizer, MultiScaleQuantizer):
+        raise UserError(
+            "codebook: expected codes of single positions; got those of a MultiScaleQuantizer, "
+            "which cover areas. To see what its tokens keep, use rotvq reconstruct --levels."
+        )
     size = model.quantizer.codebook_sizes[codebook]
     if size > MOST_CODES:
         raise UserError(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rotvq.errors import UserError
 from rotvq.scales import number_of_tokens, raster
+from rotvq.text import counted
 from rotvq.tokens.packing import bit_width, packed_bytes, unpack
 
 Size = tuple[int, int]
@@ -37,6 +38,10 @@ class Codec:
     channels: int
     index_shape: tuple[int, ...] = ()
     scales: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        """For errors."""
+        return f"model {self.model} with {counted(math.prod(self.index_shape), 'codebook')}"
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -85,12 +90,29 @@ class Codec:
         Row by row; of several scales, one map after the other.
 
         Args:
-            indices: (n, rows, columns, *index_shape), -1 where a scale has no token.
+            indices: integers (n, rows, columns, *index_shape), -1 where a scale has no token.
+
+        Raises:
+            UserError: they have another shape or dtype, or one is not the index of a code.
         """
-        n, rows, columns, *_ = indices.shape
+        n, rows, columns, *shape = indices.shape if indices.ndim >= 3 else (0, 0, 0, -1)
+        if (*shape,) != self.index_shape or indices.dtype.kind not in "iu":
+            of_token = "".join(f", {size}" for size in self.index_shape)
+            raise UserError(
+                f"indices: expected integers of shape (images, rows, columns{of_token}); got "
+                f"{indices.dtype} of shape {indices.shape}. Pass tokens of {self}."
+            )
         if self.scales:
-            return indices.reshape(n, -1)[:, self._raster((rows, columns)), None]
-        return indices.reshape(n, rows * columns, len(self.codebook_sizes))
+            found = indices.reshape(n, -1)[:, self._raster((rows, columns)), None]
+        else:
+            found = indices.reshape(n, rows * columns, len(self.codebook_sizes))
+        if found.size and (found.min() < 0 or (found >= np.array(self.codebook_sizes)).any()):
+            sizes = ", ".join(map(str, dict.fromkeys(self.codebook_sizes)))
+            raise UserError(
+                f"indices: expected 0 to below {sizes}; got {found.min()} to {found.max()}. Pass "
+                f"tokens of {self}."
+            )
+        return found
 
     def in_grid(self, sequence: NDArray[np.int64], grid: Size) -> NDArray[np.int64]:
         """The argument of `in_sequence` of a grid."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,14 +184,25 @@ class Packer:
             names: name of each image; "" for an image without one.
             labels: label of each image; None for an image without one.
             captions: caption of each image; None for an image without one.
+
+        Raises:
+            UserError: the indices are not those of codes, or of another size; or there is not one
+                name, label or caption for each image.
         """
-        n = len(indices)
-        flat = self.codec.in_sequence(indices)
+        flat, n = self.codec.in_sequence(indices), len(indices)
+        if indices.shape[1:3] != self.codec.grid(size):
+            rows, columns = self.codec.grid(size)
+            raise UserError(
+                f"indices: expected {rows}x{columns} tokens for images of {size[0]}x{size[1]} "
+                f"pixels (height x width); got {indices.shape[1]}x{indices.shape[2]}."
+            )
+        own = labels if labels is None else [None if c is None else int(c) for c in labels]
+        added = _each(names, "", n), _each(own, None, n), _each(captions, None, n)
         self.parts.append(pack(flat, self.codec.widths).tobytes())
         self.sizes += [size] * n
-        self.names += names or [""] * n
-        self.labels += labels or [None] * n
-        self.captions += captions or [None] * n
+        self.names += added[0]
+        self.labels += added[1]
+        self.captions += added[2]
 
     def tokens(self) -> Tokens:
         """Everything added so far."""
@@ -204,6 +215,16 @@ class Packer:
             self.captions if any(text is not None for text in self.captions) else None,
             self.classes,
         )
+
+
+def _each(values: Sequence[Any] | None, otherwise: Any, n: int) -> list[Any]:
+    """A value for each of n images."""
+    found = [otherwise] * n if values is None else [*values]
+    if len(found) != n:
+        raise UserError(
+            f"expected a name, label or caption for each of {n} images; got {len(found)}."
+        )
+    return found
 
 
 def _chosen(values: Sequence[T] | None, chosen: range) -> list[T] | None:

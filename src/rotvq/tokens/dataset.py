@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from rotvq.errors import UserError
 from rotvq.paths import expanded
 from rotvq.tokens.collection import Codec, Size
-from rotvq.tokens.file import read_header, reading
+from rotvq.tokens.file import number_of_images, read_header, reading
 from rotvq.tokens.header import read_classes, read_codec
 from rotvq.tokens.mapped import MappedTokens
 from rotvq.tokens.shards import finished
@@ -57,7 +57,7 @@ class TokenDataset(Dataset[Item]):
         self._paths, headers = zip(*found, strict=True)
         self.codec: Codec = reading(self._paths[0], lambda _: read_codec(headers[0]))
         self.classes = reading(self._paths[0], lambda _: read_classes(headers[0]))
-        self._ends = np.cumsum([int(header["images"]) for header in headers])
+        self._ends = np.cumsum([number_of_images(*shard) for shard in found])
         self._open: dict[int, MappedTokens] = {}
 
     def __len__(self) -> int:

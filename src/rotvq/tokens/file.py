@@ -42,7 +42,7 @@ from rotvq.files import write_atomically
 from rotvq.paths import expanded
 from rotvq.tokens.arrays import ARRAYS, EXPANSION, from_arrays, to_arrays
 from rotvq.tokens.collection import Tokens
-from rotvq.tokens.header import as_text, header
+from rotvq.tokens.header import as_text, header, read_count
 
 T = TypeVar("T")
 Header = Mapping[str, Any]
@@ -91,6 +91,15 @@ def read_header(path: Path) -> Header:
         UserError: the file does not exist, is damaged, or is not a token file.
     """
     return reading(path, _kind(path).read_header)
+
+
+def number_of_images(path: Path, header: Header) -> int:
+    """The number of images that the header of a token file states.
+
+    Raises:
+        UserError: it states none.
+    """
+    return reading(path, lambda _: read_count(header))
 
 
 def reading(path: Path, read: Callable[[Path], T]) -> T:

@@ -73,6 +73,18 @@ def read_codec(header: Mapping[str, Any]) -> Codec:
     return Codec(str(header["model"]), sizes, stride, channels, shape)
 
 
+def read_count(header: Mapping[str, Any]) -> int:
+    """The number of images in the file.
+
+    Raises:
+        ValueError: it is not a number.
+    """
+    count = int(header["images"])
+    if count < 0:
+        raise ValueError(f"it has {count} images")
+    return count
+
+
 def read_classes(header: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the classes; empty if they have none.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from rotvq.tokens.file import KINDS, Header, read_header
 
 INDEX = "index.json"
 FORMAT, VERSION = "rotvq token shards", 1
-_NAMES = "tokens-*-of-*"
+_NAME = re.compile(r"tokens-\d{5,}-of-\d{5,}(\.[a-z]+|\.skipped\.tsv)")
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,9 @@ def prepare(shards: Shards, overwrite: bool) -> None:
             _refuse(folder, before, shards.recipe)
         files.write_json(folder / INDEX, shards.recipe)
     names = {f(number) for number in range(len(shards)) for f in (shards.path, shards.skipped)}
-    for path in folder.glob(_NAMES):
-        if path not in names:  # of a recipe that was overwritten
+    for path in folder.glob("tokens-*") if overwrite else ():
+        own = _NAME.fullmatch(path.name) and path.is_file()
+        if own and path not in names:  # of the recipe that was overwritten
             path.unlink(missing_ok=True)
 
 
@@ -192,9 +194,9 @@ def _refuse(folder: Path, before: dict[str, Any] | None, now: Mapping[str, Any])
             f"{folder}: expected shards of the same model, source, effort, tune and size; got "
             f"{told}. Choose another --out, or replace them with --overwrite."
         )
-    # Another process of the same command may just have written the index.
-    own = (INDEX, _NAMES, files.TEMPORARY)
-    if any(not any(map(path.match, own)) for path in folder.iterdir()):
+    others = [p for p in folder.iterdir() if p.name != INDEX and not p.match(files.TEMPORARY)]
+    # Another process of the same command may just have written the index, and then shards.
+    if others and _index(folder) != now:
         raise UserError(
             f"--out: expected a new or empty folder, or one with shards; {folder} holds other "
             "files. Choose another folder, or pass --overwrite to add to it."
