@@ -149,6 +149,13 @@ def test_sides_that_are_not_multiples_of_the_stride_are_refused(onnx_programs, t
                 encode(torch.zeros(1, 3, *size))
 
 
+def test_a_model_too_large_for_one_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("rotvq.export.LARGEST_ONNX", 1000)
+    with pytest.raises(UserError, match=r"expected at most 1,000 bytes of weights.*--to torch"):
+        to_onnx(model(), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_outputs_that_differ_from_the_model_are_refused():
     net = model()
     with pytest.raises(UserError, match=r"100\.00% of the indices differ"):

@@ -32,6 +32,9 @@ from rotvq.tokens.model_codec import codec
 Program = Callable[[Tensor], Tensor]
 """An exported program as a function of tensors."""
 
+LARGEST_ONNX = 1536 * 2**20
+"""Bytes of weights, at most: torch writes those of larger models to a second file."""
+
 TIES = 1e-3
 """Largest share of indices that may differ, where two codes are equally near in float32."""
 
@@ -91,7 +94,7 @@ def to_onnx(model: VQVAE, folder: str | Path) -> tuple[Path, Path]:
         folder: created if it does not exist.
 
     Raises:
-        UserError: onnx or onnxscript is not installed.
+        UserError: onnx or onnxscript is not installed, or the weights take more than 1.5 GiB.
     """
     telemetry.switch_off()
     try:
@@ -100,6 +103,12 @@ def to_onnx(model: VQVAE, folder: str | Path) -> tuple[Path, Path]:
         raise UserError(
             "onnx: expected onnx and onnxscript; they are not installed. " + installation("onnx")
         ) from None
+    size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    if size > LARGEST_ONNX:
+        raise UserError(
+            f"onnx: expected at most {LARGEST_ONNX:,} bytes of weights, which one file can hold; "
+            f"got {size:,}. Export the model with --to torch."
+        )
     folder = expanded(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "encoder.onnx", folder / "decoder.onnx"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tiny_tokens import draw_indices
 
 from rotvq.errors import UserError
 from rotvq.generation.config import TokensConfig
 from rotvq.generation.data import load
-from rotvq.tokens.file import load_tokens
+from rotvq.tokens.collection import Packer
+from rotvq.tokens.file import load_tokens, save_tokens
+from rotvq.tokens.model_codec import codec
 
 
 def test_every_image_becomes_a_sequence_and_a_tenth_is_held_out(write_tokens):
@@ -18,20 +21,51 @@ def test_every_image_becomes_a_sequence_and_a_tenth_is_held_out(write_tokens):
     assert vocabulary.grids == ((2, 3), (1, 2)) and vocabulary.classes == ("0", "1", "2")
     assert data.train.shape == (36, 8) and data.test.shape == (4, 8)
     assert "4 of 40 images are held out" in data.notes[0]
-    where = {"train": [i for i in range(40) if i % 10 != 9], "test": range(9, 40, 10)}
-    for name, numbers in where.items():
-        for row, number in zip(getattr(data, name), numbers, strict=True):
-            indices = tokens[number]
-            expected = vocabulary.sequences(indices[None], [tokens.labels[number]])[0]
-            assert row[: len(expected)].tolist() == expected.tolist()
-            assert (row[len(expected) :] == -1).all()
+    found = {"train": [], "test": []}
+    for number, indices in enumerate(tokens):
+        expected = vocabulary.sequences(indices[None], [tokens.labels[number]])[0].tolist()
+        expected += [-1] * (8 - len(expected))
+        for name, numbers in found.items():
+            if expected in getattr(data, name).tolist():
+                numbers.append(number)
+    assert [len(found["train"]), len(found["test"])] == [36, 4]
+    assert sorted(found["train"] + found["test"]) == [*range(40)]
+    assert np.array_equal(load(TokensConfig(str(path))).test, data.test)
 
 
-def test_images_are_taken_evenly_and_test_tokens_from_their_own_file(write_tokens):
+@pytest.mark.parametrize("classes", [2, 5, 10])
+def test_what_is_held_out_does_not_depend_on_the_order_of_classes(tmp_path, tokenizer, classes):
+    """Samples have the classes in turn, which evenly spaced images would not show."""
+    packer = Packer(codec(tokenizer))
+    labels = [i % classes for i in range(200)]
+    packer.add(draw_indices(packer.codec, 200, (1, 1), 0), (2, 2), labels=labels)
+    save_tokens(packer.tokens(), tmp_path / "turns.npz")
+    for limit in (None, 100):
+        data = load(TokensConfig(str(tmp_path / "turns.npz"), None, limit))
+        assert len(data.train) == limit or len(data.test) == 20
+        for some in (data.train, data.test):
+            assert len(set(some[:, 0].tolist())) > classes // 2
+
+
+def test_the_only_image_of_a_grid_or_class_is_not_held_out(tmp_path, tokenizer):
+    packer, draw = Packer(codec(tokenizer)), np.random.default_rng(0)
+    for number in range(12):
+        grid = (1, number // 4 + 1) if number else (3, 1)
+        indices = draw.integers(16, size=(1, *grid))
+        packer.add(indices, (2 * grid[0], 2 * grid[1]), labels=[min(number, 3)])
+    save_tokens(packer.tokens(), tmp_path / "few.npz")
+    data = load(TokensConfig(str(tmp_path / "few.npz")))
+    assert len(data.test) == 1 and len(data.vocabulary.grids) == 4
+    assert len(set(data.train[:, 0].tolist())) == 4
+
+
+def test_images_are_drawn_and_test_tokens_come_from_their_own_file(write_tokens):
     whole = load(TokensConfig(str(write_tokens()), str(write_tokens("test.npz", 10, seed=1))))
     part = load(TokensConfig(str(write_tokens()), str(write_tokens("test.npz", 10, seed=1)), 4, 2))
-    assert np.array_equal(part.train, whole.train[::10])
-    assert np.array_equal(part.test, whole.test[::5])
+    assert len(part.train) == 4 and len(part.test) == 2
+    for some, of in ((part.train, whole.train), (part.test, whole.test)):
+        places = [of.tolist().index(row) for row in some.tolist()]
+        assert places == sorted(set(places))
     assert part.notes == ()
     assert part.splits["train"]["fingerprint"] != whole.splits["train"]["fingerprint"]
 
@@ -78,7 +112,10 @@ def test_names_that_do_not_fit_are_refused(write_tokens, names):
 def test_test_tokens_must_fit(write_tokens, residual_tokenizer):
     train = str(write_tokens())
     for words, other in (
-        (r"tokens\.test: expected tokens of the same model", {"model": residual_tokenizer}),
+        (
+            r"tokens\.test: expected tokens of model .* with 1 codebook, .* 2 codebooks",
+            {"model": residual_tokenizer},
+        ),
         (r"grid: .*\(2x3\); got 3x2", {"grids": ((3, 2),)}),
         (r"tokens\.test: expected labels below 3.*got 3", {"classes": 4}),
     ):
@@ -99,6 +136,15 @@ def test_test_tokens_must_have_the_same_classes(write_tokens):
     for names in (("ape", "bee", "cow"), ()):
         data = load(TokensConfig(train, str(write_tokens("test.npz", names=names))))
         assert data.vocabulary.classes == ("ape", "bee", "cow")
+
+
+def test_labels_that_no_prior_can_use_are_ignored_or_refused(write_tokens):
+    train, labeled = str(write_tokens(labels=False)), str(write_tokens("test.npz"))
+    data = load(TokensConfig(train, labeled))
+    assert data.vocabulary.classes == ()
+    assert set(data.test[:, 0]) == {data.vocabulary.no_class}
+    with pytest.raises(UserError, match=r"tokens\.classes: expected no names for tokens without"):
+        load(TokensConfig(train, labeled, classes="cat,dog"))
 
 
 def test_missing_files_are_named(tmp_path):

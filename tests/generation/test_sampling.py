@@ -132,10 +132,13 @@ def test_classes_may_be_named(make_prior):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (np.zeros((1, 2, 1)), r"\(3, tokens, 1\) with at most 6 tokens; got \(1, 2, 1\)"),
-        (np.zeros((3, 2)), r"got \(3, 2\)"),
-        (np.zeros((3, 7, 1)), r"got \(3, 7, 1\)"),
-        (np.zeros((3, 2, 2)), r"got \(3, 2, 2\)"),
+        (
+            np.zeros((1, 2, 1)),
+            r"\(3, tokens, 1\) with at most 6 tokens; got int64 of shape \(1, 2, 1\)",
+        ),
+        (np.zeros((3, 2)), r"of shape \(3, 2\)"),
+        (np.zeros((3, 7, 1)), r"of shape \(3, 7, 1\)"),
+        (np.zeros((3, 2, 2)), r"of shape \(3, 2, 2\)"),
         (np.full((3, 2, 1), -1), "got -1 to -1"),
         (np.full((3, 2, 1), 10**6), "got 1000000 to 1000000"),
     ],
@@ -143,6 +146,24 @@ def test_classes_may_be_named(make_prior):
 def test_given_tokens_must_fit(make_prior, given, said):
     with pytest.raises(UserError, match=f"given: expected .*{said}"):
         sample(make_prior(), [0, 1, None], grid=(2, 3), given=given.astype(np.int64))
+
+
+def test_given_tokens_may_be_any_integers_and_nothing_else(make_prior):
+    prior, given = make_prior(), np.array([[[3], [1]]])
+    expected = sample(prior, [0], grid=(2, 3), given=given)[0]
+    for same in (given.tolist(), torch.from_numpy(given), given.astype(np.uint8)):
+        assert np.array_equal(sample(prior, [0], grid=(2, 3), given=same)[0], expected)
+    with pytest.raises(UserError, match=r"given: expected integers .* got float64"):
+        sample(prior, [0], grid=(2, 3), given=given / 1)
+
+
+def test_images_may_be_smaller_than_their_grid(make_prior):
+    prior = make_prior()
+    stride = prior.vocabulary.codec.stride
+    size = (2 * stride - 1, 3 * stride)
+    assert sample(prior, [0], grid=(2, 3), size=size).sizes == [size]
+    with pytest.raises(UserError, match=r"expected 3x3 tokens for images of .*; got 2x3"):
+        sample(prior, [0], grid=(2, 3), size=(2 * stride + 1, 3 * stride))
 
 
 def test_sampling_ends_when_asked_to(make_prior):

@@ -68,7 +68,7 @@ def test_a_prior_without_classes_says_so():
 
 
 def test_a_grid_that_was_not_seen_is_refused():
-    with pytest.raises(UserError, match=r"^grid: .*\(2x3, 1x1\); got 3x2\.$"):
+    with pytest.raises(UserError, match=r"^grid: .*\(2x3, 1x1\); got 3x2\. Use one of these"):
         Vocabulary(CODECS["single"], ((2, 3), (1, 1))).check_grid((3, 2))
 
 

@@ -8,7 +8,13 @@ pytest.importorskip("transformers")
 
 from rotvq.errors import UserError
 from rotvq.generation import Sampling, sample
+from rotvq.generation.config import TransformerConfig
+from rotvq.generation.prior import Prior
+from rotvq.generation.vocabulary import Vocabulary
+from rotvq.serving.drawing import Drawing
+from rotvq.serving.pictures import SIDE
 from rotvq.serving.session import Session
+from rotvq.tokens.model_codec import codec
 
 
 def test_new_pictures_are_those_of_sample(drawing):
@@ -32,6 +38,22 @@ def test_mean_bits_are_the_likelihood(drawing, model):
         nats = drawing.prior(torch.from_numpy(sequence)).double().sum().item()
     found = Session(model, drawing=drawing).bits(12, 16, indices.tolist())
     assert found == pytest.approx(nats / np.log(2), rel=1e-5)
+
+
+def test_grids_that_the_page_cannot_show_are_left_out(model):
+    most = SIDE // model.stride
+    for grids, left in (
+        (((2, most + 1), (3, most)), [(3, most)]),
+        (((most + 1, 1), (1, most + 1)), None),
+    ):
+        prior = Prior(
+            Vocabulary(codec(model), grids), TransformerConfig(width=16, depth=1, heads=2)
+        )
+        if left:
+            assert Drawing(prior).about["grids"] == left
+        else:
+            with pytest.raises(UserError, match=rf"--prior: .*{most}x{most} tokens.*rotvq sample"):
+                Drawing(prior)
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ class TokensConfig:
 
     Args:
         train: a token file of the training images, or a folder of shards.
-        test: the same of the test images; null holds out a tenth of `train`.
-        train_images: number of training images, spread evenly over the file; null for all.
-        test_images: number of test images, spread evenly over the file; null for all.
+        test: the same of the test images; null holds out a random tenth of `train`.
+        train_images: number of training images, chosen at random; null for all.
+        test_images: number of test images, chosen at random; null for all.
         classes: names of the classes, separated by commas, in the order of their numbers; null for
             the names in `train`, or for numbers if it has none.
     """

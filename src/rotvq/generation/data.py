@@ -74,9 +74,8 @@ def load(config: TokensConfig) -> PriorData:
         test, other = _read(config.test, "test")
         if other.codec != source.codec:
             raise UserError(
-                "tokens.test: expected tokens of the same model as tokens.train "
-                f"({source.codec.model}); got tokens of {other.codec.model}. Encode both with one "
-                "model."
+                f"tokens.test: expected tokens of {source.codec}, as in tokens.train; got tokens "
+                f"of {other.codec}. Encode both with one model."
             )
         if other.classes and source.classes and other.classes != source.classes:
             names = [*zip_longest(source.classes, other.classes, fillvalue="none")]
@@ -99,7 +98,7 @@ def load(config: TokensConfig) -> PriorData:
         notes.append("The tokens have no labels: the prior is unconditional.")
     for image in test:
         vocabulary.check_grid(image.grid)
-        if image.label >= max(1, len(classes)):
+        if classes and image.label >= len(classes):
             raise UserError(
                 f"tokens.test: expected labels below {len(classes)}, as in the training tokens; "
                 f"got {image.label}. Encode both from one dataset."
@@ -138,16 +137,29 @@ def _read(path: str, name: str) -> tuple[list[_Image], TokenDataset]:
 
 
 def _held_out(images: list[_Image]) -> tuple[list[_Image], list[_Image]]:
-    """Images spread evenly over the file are held out."""
-    test = images[HELD_OUT - 1 :: HELD_OUT] or images[1:2]
-    chosen = {id(image) for image in test}
-    return [image for image in images if id(image) not in chosen], test
+    """Random images are held out whose grids and labels remain among the others."""
+    grids, labels = (Counter(of) for of in zip(*((i.grid, i.label) for i in images), strict=True))
+    most, test = max(1, len(images) // HELD_OUT), set[int]()
+    for number in _shuffled(len(images)):
+        grid, label = images[number].grid, images[number].label
+        if len(test) < most and grids[grid] > 1 and labels[label] > 1:
+            test.add(number)
+            grids[grid] -= 1
+            labels[label] -= 1
+    return (
+        [image for number, image in enumerate(images) if number not in test],
+        [images[number] for number in sorted(test)],
+    )
 
 
 def _limited(images: list[_Image], limit: int | None) -> list[_Image]:
-    if limit is None or limit >= len(images):
-        return images
-    return [images[i * len(images) // limit] for i in range(limit)]
+    chosen = sorted(_shuffled(len(images))[:limit])
+    return [images[number] for number in chosen]
+
+
+def _shuffled(n: int) -> list[int]:
+    """Random numbers of images: evenly spaced ones would share a class where classes alternate."""
+    return np.random.default_rng(0).permutation(n).tolist()
 
 
 def _classes(names: str | None, own: tuple[str, ...], labels: list[int]) -> tuple[str, ...]:
@@ -156,9 +168,14 @@ def _classes(names: str | None, own: tuple[str, ...], labels: list[int]) -> tupl
     if names is None:
         return own if 0 < number <= len(own) else numbered(number)
     found = tuple(name.strip() for name in names.split(","))
-    if len(found) < number or len(set(found)) < len(found) or not number or not all(found):
+    if not number:
         raise UserError(
-            f"tokens.classes: expected {number or 'no'} different names, one for each label; got "
+            f"tokens.classes: expected no names for tokens without labels; got {names}. Leave them "
+            "out, or encode a dataset that has labels."
+        )
+    if len(found) < number or len(set(found)) < len(found) or not all(found):
+        raise UserError(
+            f"tokens.classes: expected {number} different names, one for each label; got "
             f"{len(set(found))}. Separate them by commas."
         )
     return found
@@ -167,11 +184,12 @@ def _classes(names: str | None, own: tuple[str, ...], labels: list[int]) -> tupl
 def _packed(vocabulary: Vocabulary, images: list[_Image]) -> Sequences:
     longest = max(map(vocabulary.length, vocabulary.grids))
     packed = np.full((len(images), PREFIX + longest), -1, np.int32)
-    for grid in vocabulary.grids:
-        rows = [n for n, image in enumerate(images) if image.grid == grid]
-        if not rows:
-            continue
+    rows_of: dict[Grid, list[int]] = {}
+    for n, image in enumerate(images):
+        rows_of.setdefault(image.grid, []).append(n)
+    for rows in rows_of.values():
         indices = np.stack([images[n].indices for n in rows]).astype(np.int64)
-        found = vocabulary.sequences(indices, [images[n].label for n in rows])
+        labels = [images[n].label if vocabulary.classes else None for n in rows]
+        found = vocabulary.sequences(indices, labels)
         packed[rows, : found.shape[1]] = found
     return packed

@@ -28,8 +28,9 @@ PROTOCOL = {
     "what a token file takes before it is padded to bytes: log2 of the codebook size, rounded up, "
     "for each index",
     "without_class": "the same with no class given",
-    "entropy_per_token": "entropy of code use on the split, summed over the indices of a token: "
-    "the rate of a coder that knows how often each code occurs, and nothing else",
+    "entropy_per_token": "entropy of code use on the split, summed over the indices of a token, or "
+    "averaged over the scales of its tokens: the rate of a coder that knows how often each code "
+    "occurs, and nothing else",
 }
 
 
@@ -52,10 +53,15 @@ def bits(
     totals = Totals(prior.vocabulary.indices_of_token, device)
     with evaluating(prior):
         for some in sequences.split(batch_size):
-            some = some.to(device).long()
+            some = trimmed(some).to(device).long()
             totals.add(prior(some), some[:, PREFIX:] >= 0)
             progress(len(some))
     return totals.means()
+
+
+def trimmed(sequences: Int[Tensor, "n t"]) -> Int[Tensor, "n l"]:
+    """Sequences on the CPU without the columns in which all of them are padded."""
+    return sequences[:, : int((sequences >= 0).any(0).sum())]
 
 
 def without_class(vocabulary: Vocabulary, sequences: Int[Tensor, "n t"]) -> Int[Tensor, "n t"]:
@@ -69,6 +75,7 @@ def evaluate(
     prior: Prior,
     sequences: Int[Tensor, "n t"],
     split: str = "test",
+    batch_size: int = 256,
     progress: Callable[[int], object] = lambda images: None,
 ) -> dict[str, Any]:
     """The bits of a split under a prior, as a record.
@@ -77,11 +84,12 @@ def evaluate(
         prior: on any device; in evaluation mode during the call.
         sequences: of its vocabulary, padded with -1.
         split: name of the split, for the record.
+        batch_size: images at a time.
         progress: called after each batch with its number of images; with classes, each image
             counts twice.
     """
     since, vocabulary = time.perf_counter(), prior.vocabulary
-    given = bits(prior, sequences, progress=progress)
+    given = bits(prior, sequences, batch_size, progress)
     protocol = dict(PROTOCOL)
     metrics = {
         "bits_per_token": given.bits_per_token,
@@ -91,7 +99,7 @@ def evaluate(
         "entropy_per_token": _entropy(vocabulary, sequences),
     }
     if vocabulary.classes:
-        free = bits(prior, without_class(vocabulary, sequences), progress=progress)
+        free = bits(prior, without_class(vocabulary, sequences), batch_size, progress)
         metrics["bits_per_token_without_class"] = free.bits_per_token
         metrics["bits_per_image_without_class"] = free.bits_per_image
     else:
@@ -113,11 +121,14 @@ def _fixed(vocabulary: Vocabulary, sequences: Int[Tensor, "n t"]) -> float:
 
 
 def _entropy(vocabulary: Vocabulary, sequences: Int[Tensor, "n t"]) -> float:
-    """Entropy of code use in bits, summed over the indices of a token."""
-    total = 0.0
-    for level in range(vocabulary.indices_of_token):
-        own = sequences[:, PREFIX + level :: vocabulary.indices_of_token]
-        counts = Counter(own[own >= 0].tolist()).values()
-        n = sum(counts)
-        total -= sum(count / n * math.log2(count / n) for count in counts)
-    return total
+    """Entropy of code use in bits per token: of each codebook, weighted by its indices."""
+    counts: list[Counter[int]] = [Counter() for _ in range(math.prod(vocabulary.codec.index_shape))]
+    for grid in vocabulary.grids:
+        own = sequences[sequences[:, 1] == vocabulary.of_grid(grid)]
+        if not len(own):
+            continue
+        indices = vocabulary.indices(own[:, : PREFIX + vocabulary.length(grid)].numpy(), grid)
+        for each, column in zip(counts, indices.reshape(-1, len(counts)).T, strict=True):
+            each.update(column[column >= 0].tolist())
+    bits = -sum(n * math.log2(n / each.total()) for each in counts for n in each.values())
+    return bits * vocabulary.indices_of_token / sum(each.total() for each in counts)

@@ -45,8 +45,8 @@ class PriorRate:
         own, found = prior.vocabulary.codec, codec(model)
         if own != found:
             raise UserError(
-                f"prior: expected one of the tokens of this model ({found.model}); got one of "
-                f"model {own.model}. Train a prior on tokens of this model."
+                f"prior: expected one over the tokens of {found}; got one over those of {own}. "
+                "Train a prior on tokens of this model."
             )
         self.prior, self.weight = prior, weight
 
@@ -64,8 +64,8 @@ class PriorRate:
         own, found = self.prior.vocabulary.codec, tokens.codec
         if own != found:
             raise UserError(
-                f"tokens: expected tokens of model {own.model}, with all of its levels; got others "
-                f"of model {found.model}. Encode the images with that model."
+                f"tokens: expected tokens of {own}; got tokens of {found}. Encode the images with "
+                "that model and all of its codebooks."
             )
         nats, device = 0.0, next(self.prior.parameters()).device
         with evaluating(self.prior), torch.no_grad():

@@ -17,7 +17,7 @@ from rotvq.evaluation.evaluate import evaluating
 from rotvq.generation.config import Sampling
 from rotvq.generation.prior import Prior
 from rotvq.generation.vocabulary import PREFIX, Grid, Vocabulary
-from rotvq.tokens.collection import Packer, Tokens
+from rotvq.tokens.collection import Packer, Size, Tokens
 
 
 def sample(
@@ -26,6 +26,7 @@ def sample(
     sampling: Sampling | None = None,
     *,
     grid: Grid | None = None,
+    size: Size | None = None,
     given: NDArray[np.int64] | None = None,
     batch_size: int = 256,
     progress: Callable[[int], object] = lambda images: None,
@@ -38,8 +39,9 @@ def sample(
         labels: class of each image, by number or name; None for no given class.
         sampling: how to draw; None for the defaults.
         grid: rows and columns of tokens; None for the most frequent ones in training.
-        given: the first tokens of each image row by row, (n, tokens, indices of a token), to be
-            completed; None for none.
+        size: height and width of the images in pixels; None for those that the grid covers.
+        given: the first tokens of each image in the order of the prior, integers of shape
+            (n, tokens, indices of a token), to be completed; None for none.
         batch_size: images at a time.
         progress: called after each batch with its number of images.
         step: called before each index; an exception of it ends the sampling.
@@ -48,8 +50,9 @@ def sample(
         Tokens of the model that the prior's tokens come from, with the labels.
 
     Raises:
-        UserError: the prior has no such class, grid or given tokens; guidance without a class, or
-            by a prior that has not learned it; or a batch size below 1.
+        UserError: the prior has no such class, grid or given tokens; the size is of another grid;
+            guidance without a class, or by a prior that has not learned it; or a batch size below
+            1.
     """
     sampling, vocabulary = sampling or Sampling(), prior.vocabulary
     if batch_size < 1:
@@ -58,11 +61,12 @@ def sample(
     vocabulary.check_grid(grid)
     numbers = [None if label is None else vocabulary.label(label) for label in labels]
     if given is not None:
+        given = np.asarray(given)
         _check_given(vocabulary, grid, given, len(labels))
     if sampling.guidance != 1:
         _check_guidance(prior, numbers, sampling.guidance)
     packer = Packer(vocabulary.codec, vocabulary.names)
-    size = grid[0] * vocabulary.codec.stride, grid[1] * vocabulary.codec.stride
+    size = size or (grid[0] * vocabulary.codec.stride, grid[1] * vocabulary.codec.stride)
     device = next(prior.parameters()).device
     devices = [device] if device.type == "cuda" else []
     with evaluating(prior), torch.random.fork_rng(devices), torch.no_grad():
@@ -82,10 +86,11 @@ def sample(
 def _check_given(vocabulary: Vocabulary, grid: Grid, given: NDArray[Any], images: int) -> None:
     most, sizes = vocabulary.codec.tokens_of(grid), vocabulary.codec.codebook_sizes
     fits = given.ndim == 3 and given.shape[0] == images and given.shape[2] == len(sizes)
-    if not fits or given.shape[1] > most:
+    if not fits or given.shape[1] > most or given.dtype.kind not in "iu":
         raise UserError(
-            f"given: expected ({images}, tokens, {len(sizes)}) with at most {most} tokens; got "
-            f"{given.shape}. Repeat the tokens of one image with np.repeat(given, {images}, 0)."
+            f"given: expected integers of shape ({images}, tokens, {len(sizes)}) with at most "
+            f"{most} tokens; got {given.dtype} of shape {given.shape}. Repeat the tokens of one "
+            f"image with np.repeat(given, {images}, 0)."
         )
     if given.size and not ((given >= 0) & (given < np.array(sizes))).all():
         raise UserError(

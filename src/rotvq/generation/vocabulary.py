@@ -29,8 +29,8 @@ PREFIX = 2
 LONGEST = 2**12
 """Indices of an image, at most: 64x64 tokens of one index each."""
 
-CLASSES, GRIDS = 2**16, 2**10
-"""Classes and grids, at most."""
+CLASSES, GRIDS, CODES = 2**16, 2**10, 2**31
+"""Classes, grids and codes, at most."""
 
 
 def numbered(classes: int) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ class Vocabulary:
         classes: a name for each class, a number if it has none; empty without classes.
 
     Raises:
-        UserError: there are too many classes, grids or tokens.
+        UserError: there are too many classes, grids, codes or tokens.
     """
 
     codec: Codec
@@ -65,6 +65,7 @@ class Vocabulary:
         for what, number, most in (
             ("classes", len(self.classes), CLASSES),
             ("grids", len(self.grids), GRIDS),
+            ("codes", sum(self.codec.codebook_sizes), CODES),
         ):
             if number > most:
                 raise UserError(f"tokens: expected at most {most:,} {what}; got {number:,}.")
@@ -94,6 +95,10 @@ class Vocabulary:
     def size(self) -> int:
         """How many integers there are."""
         return self.no_class + 1 + len(self.grids)
+
+    def of_grid(self, grid: Grid) -> int:
+        """The integer of a grid."""
+        return self.no_class + 1 + self.grids.index(grid)
 
     def length(self, grid: Grid) -> int:
         """Indices of an image."""
@@ -126,7 +131,7 @@ class Vocabulary:
             listed = first_few([f"{rows}x{columns}" for rows, columns in self.grids])
             raise UserError(
                 f"grid: expected one that the prior was trained on ({listed}); got "
-                f"{grid[0]}x{grid[1]}."
+                f"{grid[0]}x{grid[1]}. Use one of these, or train a prior on such images."
             )
 
     def sequences(
@@ -149,8 +154,8 @@ class Vocabulary:
         flat = self.codec.in_sequence(indices) + np.array([codes.start for codes in self.codes])
         first = self.no_class - len(self.classes)
         classes = [self.no_class if c is None or c < 0 else first + c for c in labels]
-        grid = np.full((n, 1), self.no_class + 1 + self.grids.index((rows, columns)))
-        return np.concatenate([np.array(classes)[:, None], grid, flat.reshape(n, -1)], 1)
+        grid = np.full(n, self.of_grid((rows, columns)))
+        return np.concatenate([np.stack([classes, grid], 1), flat.reshape(n, -1)], 1)
 
     def indices(self, sequences: NDArray[np.int64], grid: Grid) -> NDArray[np.int64]:
         """The argument of `sequences`, from sequences of one grid."""

@@ -74,14 +74,14 @@ class LevelSearch:
         if rate is not free_of_charge and isinstance(self.model.quantizer, MultiScaleQuantizer):
             raise UserError(
                 "rate: expected a quantizer with a token for each position; got one of several "
-                "scales. Leave out the rate."
+                "scales. Search without a prior."
             )
         if self.most == 1:
             return self.searches[0](x, indices, self.iterations, error, free, rate)
         if rate is not free_of_charge and len(self.searches) < self.most:
             raise UserError(
                 f"levels: expected all {self.most} with a rate, which is that of complete tokens; "
-                f"got {len(self.searches)}. Leave out the rate or the levels."
+                f"got {len(self.searches)}. Search without a prior, or for all levels."
             )
         found = indices[..., :0]
         for level, search in enumerate(self.searches):

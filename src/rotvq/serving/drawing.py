@@ -15,6 +15,7 @@ from rotvq.generation.evaluation import bits
 from rotvq.generation.prior import Prior
 from rotvq.generation.sampling import sample
 from rotvq.generation.vocabulary import Grid
+from rotvq.serving.pictures import SIDE
 
 MOST = 16
 """Pictures drawn at a time, at most."""
@@ -25,18 +26,29 @@ class Drawing:
 
     Args:
         prior: over the tokens of a model with a single codebook.
+
+    Raises:
+        UserError: its pictures are larger than the page shows.
     """
 
     def __init__(self, prior: Prior) -> None:
-        self.prior = prior.eval()
+        self.prior, vocabulary = prior.eval(), prior.vocabulary
+        most = SIDE // vocabulary.codec.stride
+        self.grids = [grid for grid in vocabulary.grids if max(grid) <= most]
+        if not self.grids:
+            rows, columns = vocabulary.grids[0]
+            raise UserError(
+                f"--prior: expected one over pictures of at most {most}x{most} tokens, which the "
+                f"page shows; got {rows}x{columns}. To draw with it, use rotvq sample."
+            )
 
     @property
     def about(self) -> dict[str, Any]:
-        """Classes, grids (the most frequent first), and whether guidance is possible."""
+        """Classes, grids that the page shows (most frequent first), and whether it can guide."""
         vocabulary = self.prior.vocabulary
         return {
             "classes": [*vocabulary.classes],
-            "grids": [*vocabulary.grids],
+            "grids": self.grids,
             "guided": self.prior.config.drop_labels > 0,
         }
 
