@@ -15,18 +15,18 @@ def roughness(features, order):
 
 def test_every_code_has_one_cell_and_neighbors_look_alike():
     features = torch.rand(216, 4, generator=torch.Generator().manual_seed(0))
-    order = palette.arrange(features)
+    order = palette.arranged(features)
     assert sorted(order) == list(range(216))
     by_lightness = features[:, 0].argsort().numpy()
     shuffled = np.random.default_rng(0).permutation(216)
     assert roughness(features, order) < 0.75 * roughness(features, by_lightness)
     assert roughness(features, order) < 0.5 * roughness(features, shuffled)
-    assert np.array_equal(order, palette.arrange(features)), "the same each time"
+    assert np.array_equal(order, palette.arranged(features)), "the same each time"
 
 
 def test_few_codes():
     for k in (1, 2, 3, 5):
-        assert sorted(palette.arrange(torch.rand(k, 4))) == list(range(k))
+        assert sorted(palette.arranged(torch.rand(k, 4))) == list(range(k))
 
 
 def test_what_looks_different_has_different_features():

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from rotvq.arrangement import arrange
+
 Tiles = NDArray[np.uint8]  # (k, side, side, 3), 0..255
 
 
@@ -32,8 +34,6 @@ _FEATURES = 16
 """Principal components that tiles are compared by."""
 _COMPARED = 8
 """Pixels of a side of the tiles that are compared; larger tiles are reduced."""
-_ROUNDS = 40
-"""Rounds of exchanges for each width of the neighborhood."""
 
 
 def sheet(codebooks: Sequence[tuple[str, Tiles]]) -> Image.Image:
@@ -44,10 +44,6 @@ def sheet(codebooks: Sequence[tuple[str, Tiles]]) -> Image.Image:
 def arranged(tiles: Tiles) -> NDArray[np.int64]:
     """Tiles in a grid of about equal sides, similar ones close together.
 
-    A self-sorting map (Strong and Gong 2014): tiles are sorted by brightness; then pairs exchange
-    their places if that brings both together closer to the means of their neighborhoods, which
-    shrink.
-
     Returns:
         The number of the tile in each cell (rows, columns); −1 in empty cells at the end.
     """
@@ -55,22 +51,9 @@ def arranged(tiles: Tiles) -> NDArray[np.int64]:
     columns = math.ceil(math.sqrt(k))
     rows = math.ceil(k / columns)
     features = _principal(_reduced(tiles, _COMPARED).reshape(k, -1).astype(np.float32))
-    order = np.argsort(tiles.reshape(k, -1).mean(1), kind="stable")
-    generator = np.random.default_rng(0)
-    radius = columns // 4
-    while radius >= 1:
-        for _ in range(_ROUNDS):
-            grid = np.zeros((rows * columns, features.shape[1]), np.float32)
-            grid[:k] = features[order]
-            wanted = _blurred(grid.reshape(rows, columns, -1), radius).reshape(grid.shape)
-            a, b = generator.permutation(k)[: k // 2 * 2].reshape(2, -1)
-            # Of ‖f − w‖² + ‖f' − w'‖², an exchange changes only the products.
-            gain = ((features[order[b]] - features[order[a]]) * (wanted[a] - wanted[b])).sum(1)
-            a, b = a[gain > 0], b[gain > 0]
-            order[a], order[b] = order[b], order[a]
-        radius = radius * 2 // 3
+    brightness = np.argsort(tiles.reshape(k, -1).mean(1), kind="stable")
     cells = np.full(rows * columns, -1)
-    cells[:k] = order
+    cells[:k] = arrange(features, brightness, columns)
     return cells.reshape(rows, columns)
 
 
@@ -88,18 +71,6 @@ def _principal(x: NDArray[np.float32]) -> NDArray[np.float32]:
     _, vectors = np.linalg.eigh(x.T @ x)
     found: NDArray[np.float32] = x @ vectors[:, -_FEATURES:]
     return found
-
-
-def _blurred(grid: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
-    """Means over squares of 2·radius + 1 cells a side; the edge is repeated."""
-    for axis in (0, 1):
-        pads = [(0, 0)] * 3
-        pads[axis] = (radius + 1, radius)
-        sums = np.pad(grid, pads, mode="edge").cumsum(axis, dtype=np.float64)
-        n = grid.shape[axis]
-        high = sums.take(range(2 * radius + 1, 2 * radius + 1 + n), axis)
-        grid = ((high - sums.take(range(n), axis)) / (2 * radius + 1)).astype(np.float32)
-    return grid
 
 
 def _section(title: str, tiles: Tiles) -> Image.Image:

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rotvq.arrangement import arrange
 from rotvq.evaluation.pixels import to_uint8
 from rotvq.model import VQVAE
 
@@ -19,9 +19,6 @@ AROUND = 3
 
 TALL = 1.5
 """Rows of the grid for each column, about."""
-
-_ROUNDS, _SWAPS = 64, 2**16
-"""Rounds of swaps for each radius, and codes that are swapped in all of them, at most."""
 
 
 @torch.no_grad()
@@ -59,42 +56,11 @@ def columns(k: int) -> int:
     return math.ceil(math.sqrt(k / TALL))
 
 
-def arrange(features: Float[Tensor, "k d"]) -> NDArray[np.int64]:
+def arranged(features: Float[Tensor, "k d"]) -> NDArray[np.int64]:
     """An order of codes which, row by row on the grid, puts similar ones side by side.
-
-    Starting from rows of similar lightness, pairs of cells swap their codes wherever both come
-    closer to the mean around them, which is taken over smaller and smaller neighborhoods: a
-    self-sorting map (Strong & Gong 2014).
 
     Args:
         features: of the codes; the first is their lightness.
     """
-    k, wide = len(features), columns(len(features))
-    tall = -(-k // wide)
-    generator = torch.Generator().manual_seed(0)
-    order = features[:, 0].argsort()
-    radius = max(wide, tall) // 2
-    while radius >= 1:
-        for _ in range(min(_ROUNDS, max(8, _SWAPS // k))):
-            around = _means(features[order], wide, tall, radius)
-            left, right = torch.randperm(k, generator=generator)[: k // 2 * 2].view(2, -1)
-            a, b = features[order[left]], features[order[right]]
-            # Swapping lowers the squared distance to the means by twice this product.
-            better = ((a - b) * (around[right] - around[left])).sum(1) > 0
-            left, right = left[better], right[better]
-            order[left], order[right] = order[right], order[left]
-        radius = radius * 3 // 4
-    return order.numpy()
-
-
-def _means(
-    features: Float[Tensor, "k d"], wide: int, tall: int, radius: int
-) -> Float[Tensor, "k d"]:
-    """The mean of the features in a square around each cell; cells after the last are left out."""
-    k = len(features)
-    cells = F.pad(torch.cat([features, torch.ones(k, 1)], 1), (0, 0, 0, wide * tall - k))
-    image = cells.T.reshape(1, -1, tall, wide)
-    for size, margin in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
-        image = F.avg_pool2d(image, size, 1, margin)
-    sums = image.flatten(2)[0].T[:k]
-    return sums[:, :-1] / sums[:, -1:]
+    lightness = features[:, 0].argsort(stable=True).numpy()
+    return arrange(features.numpy(), lightness, columns(len(features)))

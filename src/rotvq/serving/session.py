@@ -89,7 +89,7 @@ class Session:
             "name": self.name,
             "codebook_size": self.codebook_size,
             "dim": e.shape[1],
-            "order": palette.arrange(features).tolist(),
+            "order": palette.arranged(features).tolist(),
             "vivid": int(features[:, 1:4].square().sum(1).argmax()),
             "columns": palette.columns(self.codebook_size),
             "places": _principal(e).round(4).tolist(),
