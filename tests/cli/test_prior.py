@@ -186,6 +186,9 @@ def test_bad_options_of_prior_take_one_line(rotvq, made, tmp_path):
 def test_bad_options_of_sample_take_one_line(rotvq, made, tmp_path):
     run, out = made / "run", tmp_path / "out"
     Image.new("RGB", (24, 16)).save(tmp_path / "wide.png")
+    (tmp_path / "two").mkdir()
+    for name in "ab":
+        Image.new("RGB", (16, 16)).save(tmp_path / f"two/{name}.png")
     for words, expected in (
         ([tmp_path / "absent"], "absent: expected the folder of a prior"),
         ([made / "model"], '"format": "rotvq prior"; got \'rotvq model\''),
@@ -199,7 +202,9 @@ def test_bad_options_of_sample_take_one_line(rotvq, made, tmp_path):
         ([run, "--complete", tmp_path / "wide.png"], "(4x4); got 4x6"),
         ([run, "--complete", tmp_path / "absent.png"], "absent.png"),
         ([run, "--label", "none", "--guidance", 2], "guidance: expected 1 where no class is given"),
+        ([run, "--complete", tmp_path / "two"], "two holds several. Pass the path of an image"),
         ([run, "--gfid"], "--gfid: expected --measure"),
+        ([run, "--measure", tmp_path / "two", "-n", 1], "--measure: expected at least 2 images"),
     ):
         assert expected in rotvq("sample", *words, "-o", out).error, words
         assert not out.exists()

@@ -6,6 +6,7 @@ import re
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +185,8 @@ def _check(options: Namespace) -> None:
         raise UserError("--gfid: expected --measure DATA with it; got none.")
     if options.measure and options.complete:
         raise UserError("--measure: expected new images; got --complete. Pass only one of them.")
+    if options.measure and options.number < 2:
+        raise UserError("--measure: expected at least 2 images, whose spread is measured; got 1.")
     check_folder(options.out, options.overwrite)
     if not options.prior.is_dir():
         raise UserError(
@@ -233,11 +236,11 @@ def _start(prior: Prior, model: VQVAE, options: Namespace, number: int) -> tuple
             "resolution, whose first tokens cover the whole picture. Draw without --complete."
         )
     source = Source([options.complete], None, model.channels)
-    tokens = encode(model, source)
+    tokens = encode(model, islice(source, 2))
     if len(tokens) != 1:
         raise UserError(
-            f"--complete: expected one picture; {options.complete} holds {len(tokens):,}. Pass the "
-            "path of an image file."
+            f"--complete: expected one picture; {options.complete} holds "
+            f"{'several' if tokens else 'none'}. Pass the path of an image file."
         )
     shape = prior.vocabulary.codec.index_shape
     indices = tokens[0][..., : shape[-1]] if shape else tokens[0]  # of the levels of the prior
