@@ -150,9 +150,14 @@ def test_sides_that_are_not_multiples_of_the_stride_are_refused(onnx_programs, t
 
 
 def test_a_model_too_large_for_one_file_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("rotvq.export.LARGEST_ONNX", 1000)
-    with pytest.raises(UserError, match=r"expected at most 1,000 bytes of weights.*--to torch"):
-        to_onnx(model(), tmp_path / "new")
+    made = model()
+    sizes = [path.stat().st_size for path in to_onnx(made, tmp_path / "both")]
+    monkeypatch.setattr("rotvq.export.LARGEST_ONNX", max(sizes))
+    to_onnx(made, tmp_path / "again")
+    weights = sum(p.nbytes for p in (*made.decoder.parameters(), *made.quantizer.buffers()))
+    monkeypatch.setattr("rotvq.export.LARGEST_ONNX", weights // 2)
+    with pytest.raises(UserError, match=r"expected at most [\d,]+ bytes of weights.*--to torch"):
+        to_onnx(made, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 

@@ -103,11 +103,11 @@ def to_onnx(model: VQVAE, folder: str | Path) -> tuple[Path, Path]:
         raise UserError(
             "onnx: expected onnx and onnxscript; they are not installed. " + installation("onnx")
         ) from None
-    size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    size = _bytes(model) - min(_bytes(model.encoder), _bytes(model.decoder))
     if size > LARGEST_ONNX:
         raise UserError(
-            f"onnx: expected at most {LARGEST_ONNX:,} bytes of weights, which one file can hold; "
-            f"got {size:,}. Export the model with --to torch."
+            f"onnx: expected at most {LARGEST_ONNX:,} bytes of weights in one file; got {size:,}. "
+            "Export the model with --to torch."
         )
     folder = expanded(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,6 +132,10 @@ def to_onnx(model: VQVAE, folder: str | Path) -> tuple[Path, Path]:
             _refuse_remainders(exported.model.graph, model.stride)
         write_atomically(path, exported.save)
     return paths
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(t.numel() * t.element_size() for t in module.state_dict().values())
 
 
 def load_torch(path: Path | str) -> Program:

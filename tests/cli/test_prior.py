@@ -78,10 +78,21 @@ def test_the_output_says_what_was_trained_and_how_to_go_on(rotvq, made, tmp_path
 def test_the_run_of_the_tokens_model_is_not_replaced(rotvq, made, tmp_path):
     folder = Path(shutil.copytree(made / "run", tmp_path / "run"))
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    words = ["--model", folder, "--out", f"{folder}/../run", "--overwrite", *TINY]
-    error = rotvq("prior", made / "train.npz", *words).error
-    assert "--model" in error and "expected a model outside --out" in error
+    for model in (folder, folder / "tokenizer"):
+        words = ["--model", model, "--out", f"{folder}/../run", "--overwrite", *TINY]
+        error = rotvq("prior", made / "train.npz", *words).error
+        assert "--model" in error and "expected a model outside --out" in error
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_tokenizer_that_was_not_saved_to_the_end_is_missed(rotvq, made, run):
+    (run / "tokenizer/config.json").unlink()
+    train = ["prior", made / "train.npz", "--tokens.test", made / "test.npz", "--out", run]
+    train += ["--tokens.classes", "cat,dog", *TINY, "--resume"]
+    assert "tokenizer: expected the model of the tokens" in rotvq(*train).error
+    assert "none was saved with the prior. Pass --model" in rotvq("sample", run, "-o", "x").error
+    assert rotvq(*train, "--model", made / "model").status == 0
+    assert (run / "tokenizer/config.json").exists()
 
 
 def test_samples_are_pictures_a_grid_a_token_file_and_a_record(rotvq, made, tmp_path):

@@ -47,16 +47,40 @@ def test_what_is_held_out_does_not_depend_on_the_order_of_classes(tmp_path, toke
             assert len(set(some[:, 0].tolist())) > classes // 2
 
 
-def test_the_only_image_of_a_grid_or_class_is_not_held_out(tmp_path, tokenizer):
-    packer, draw = Packer(codec(tokenizer)), np.random.default_rng(0)
-    for number in range(12):
-        grid = (1, number // 4 + 1) if number else (3, 1)
-        indices = draw.integers(16, size=(1, *grid))
-        packer.add(indices, (2 * grid[0], 2 * grid[1]), labels=[min(number, 3)])
-    save_tokens(packer.tokens(), tmp_path / "few.npz")
-    data = load(TokensConfig(str(tmp_path / "few.npz")))
-    assert len(data.test) == 1 and len(data.vocabulary.grids) == 4
-    assert len(set(data.train[:, 0].tolist())) == 4
+@pytest.fixture
+def held_out(tmp_path, tokenizer):
+    """The data of images with the grids and labels that functions of their numbers give."""
+
+    def make(n, grid_of=lambda number: (1, 1), label_of=lambda number: 0):
+        packer, draw = Packer(codec(tokenizer)), np.random.default_rng(0)
+        for number in range(n):
+            grid = grid_of(number)
+            indices = draw.integers(16, size=(1, *grid))
+            packer.add(indices, (2 * grid[0], 2 * grid[1]), labels=[label_of(number)])
+        save_tokens(packer.tokens(), tmp_path / "tokens.npz")
+        return load(TokensConfig(str(tmp_path / "tokens.npz")))
+
+    return make
+
+
+def test_the_only_image_of_a_grid_or_class_is_not_held_out(held_out):
+    for alone in range(12):
+        data = held_out(12, lambda number, alone=alone: (1, 2) if number == alone else (1, 1))
+        assert len(data.test) == 1 and len(data.vocabulary.grids) == 2
+        data = held_out(12, label_of=lambda number, alone=alone: int(number == alone))
+        assert len(data.test) == 1 and len(set(data.train[:, 0].tolist())) == 2
+
+
+def test_classes_of_one_image_are_held_out_where_there_are_no_others(held_out):
+    data = held_out(30, label_of=lambda number: number)
+    assert len(data.test) == 3 and len(data.vocabulary.classes) == 30
+    with pytest.raises(
+        UserError, match=r"share a grid.*got 5, each of another grid.*--tokens\.test"
+    ):
+        held_out(5, lambda number: (1, number + 1))
+    for few in (0, 1):
+        with pytest.raises(UserError, match="expected images to train and to test on"):
+            held_out(few)
 
 
 def test_images_are_drawn_and_test_tokens_come_from_their_own_file(write_tokens):

@@ -234,6 +234,24 @@ def test_a_tokenizer_is_complete_or_saved_again(make, tmp_path, monkeypatch):
         }
 
 
+@pytest.mark.parametrize("damage", ["link", "checkpoint"])
+def test_a_refused_resume_writes_no_tokenizer(make, tmp_path, damage):
+    trainer = begun(make("run"))
+    trainer.run()
+    other = tmp_path / "other"
+    if damage == "link":
+        other.mkdir()
+        (other / "model.safetensors").write_text("mine")
+        (trainer.folder / "tokenizer").symlink_to(other)
+    else:
+        (trainer.folder / "checkpoint.pt").write_bytes(b"damaged")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError):
+        make("run", True).resume()
+    assert sorted(tmp_path.rglob("*")) == before
+    assert damage != "link" or (other / "model.safetensors").read_text() == "mine"
+
+
 def test_the_folder_alone_can_be_opened(make, tokenizer):
     trainer = begun(make("run", True, training={"epochs": 1}))
     trainer.run()

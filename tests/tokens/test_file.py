@@ -301,7 +301,7 @@ def test_tokens_that_do_not_fit_are_not_packed(wrong, said):
     good = {"indices": np.arange(12).reshape(2, 2, 3), "size": (7, 12), "names": ["a", "b"]}
     with pytest.raises(UserError, match=said):
         packer.add(**good | wrong)
-    packer.add(**good, labels=np.array([3, 0]))
+    packer.add(**good | {"indices": good["indices"].astype(np.uint64)}, labels=np.array([3, 0]))
     tokens = packer.tokens()
     assert np.array_equal([*tokens], good["indices"]) and tokens.labels == [3, 0]
 

@@ -15,6 +15,7 @@ from rotvq.cli import runs
 from rotvq.cli.coding import load_model
 from rotvq.cli.options import Parser, parsed, with_configs
 from rotvq.cli.prior_progress import PriorProgress
+from rotvq.errors import UserError
 from rotvq.generation.config import GROUPS, PRESETS, PriorConfig
 from rotvq.generation.folder import read_config
 from rotvq.paths import expanded
@@ -127,6 +128,11 @@ def _tokenizer(options: Any) -> VQVAE | None:
     """The model of the tokens: the given one, or that of the run being resumed."""
     if options.model:
         return load_model(options.model)
-    if options.resume and run_folder.has_tokenizer(options.out):
-        return load_model(str(options.out / run_folder.TOKENIZER))
-    return None
+    saved = options.out / run_folder.TOKENIZER
+    if not options.resume or not saved.is_dir():
+        return None
+    if not run_folder.has_tokenizer(options.out):
+        raise UserError(
+            f"{saved}: expected the model of the tokens; it was not saved to the end. Pass --model."
+        )
+    return load_model(str(saved))

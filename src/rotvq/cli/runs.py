@@ -74,11 +74,11 @@ def check_apart(folder: Path, option: str, model: str | None) -> None:
     Raises:
         UserError: it does.
     """
-    if model and folder.is_dir() and folder.resolve() == expanded(model).resolve():
+    replaced = (folder.resolve(), (folder / run_folder.TOKENIZER).resolve())
+    if model and folder.is_dir() and expanded(model).resolve() in replaced:
         raise UserError(
             f"{option} {model}: expected a model outside --out; got the run in --out itself. "
-            "Choose another --out, or continue the run there with --resume and more "
-            "--training.epochs."
+            "Choose another --out, or continue the run there with --resume."
         )
 
 

@@ -66,6 +66,12 @@ def load(config: TokensConfig) -> PriorData:
     notes = []
     if config.test is None:
         train, test = _held_out(train)
+        if len(train) > 1 and not test:
+            raise UserError(
+                f"tokens.train: expected images that share a grid, to hold some of them out; got "
+                f"{len(train):,}, each of another grid. Encode them at one size (--size), or pass "
+                "--tokens.test FILE."
+            )
         notes.append(
             f"{len(test):,} of {len(train) + len(test):,} images are held out for testing. "
             "--tokens.test FILE tests on others."
@@ -137,15 +143,18 @@ def _read(path: str, name: str) -> tuple[list[_Image], TokenDataset]:
 
 
 def _held_out(images: list[_Image]) -> tuple[list[_Image], list[_Image]]:
-    """Random images are held out whose grids and labels remain among the others."""
-    grids, labels = (Counter(of) for of in zip(*((i.grid, i.label) for i in images), strict=True))
+    """Random images are held out whose grids remain among the others, and labels if possible."""
+    grids, labels = Counter(i.grid for i in images), Counter(i.label for i in images)
     most, test = max(1, len(images) // HELD_OUT), set[int]()
-    for number in _shuffled(len(images)):
-        grid, label = images[number].grid, images[number].label
-        if len(test) < most and grids[grid] > 1 and labels[label] > 1:
-            test.add(number)
-            grids[grid] -= 1
-            labels[label] -= 1
+    shuffled, classes = _shuffled(len(images)), max(labels, default=0)
+    for missed in (0, classes):  # the last label remains, as it tells how many classes there are
+        for number in shuffled:
+            grid, label = images[number].grid, images[number].label
+            keeps = grids[grid] > 1 and (labels[label] > 1 or label < missed)
+            if keeps and len(test) < most and number not in test:
+                test.add(number)
+                grids[grid] -= 1
+                labels[label] -= 1
     return (
         [image for number, image in enumerate(images) if number not in test],
         [images[number] for number in sorted(test)],

@@ -75,8 +75,9 @@ def evaluate(
     prior: Prior,
     sequences: Int[Tensor, "n t"],
     split: str = "test",
-    batch_size: int = 256,
     progress: Callable[[int], object] = lambda images: None,
+    *,
+    batch_size: int = 256,
 ) -> dict[str, Any]:
     """The bits of a split under a prior, as a record.
 
@@ -84,9 +85,9 @@ def evaluate(
         prior: on any device; in evaluation mode during the call.
         sequences: of its vocabulary, padded with -1.
         split: name of the split, for the record.
-        batch_size: images at a time.
         progress: called after each batch with its number of images; with classes, each image
             counts twice.
+        batch_size: images at a time.
     """
     since, vocabulary = time.perf_counter(), prior.vocabulary
     given = bits(prior, sequences, batch_size, progress)
@@ -127,7 +128,7 @@ def _entropy(vocabulary: Vocabulary, sequences: Int[Tensor, "n t"]) -> float:
         own = sequences[sequences[:, 1] == vocabulary.of_grid(grid)]
         if not len(own):
             continue
-        indices = vocabulary.indices(own[:, : PREFIX + vocabulary.length(grid)].numpy(), grid)
+        indices = vocabulary.indices(own[:, : PREFIX + vocabulary.length(grid)].cpu().numpy(), grid)
         for each, column in zip(counts, indices.reshape(-1, len(counts)).T, strict=True):
             each.update(column[column >= 0].tolist())
     bits = -sum(n * math.log2(n / each.total()) for each in counts for n in each.values())

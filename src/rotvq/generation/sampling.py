@@ -63,10 +63,12 @@ def sample(
     if given is not None:
         given = np.asarray(given)
         _check_given(vocabulary, grid, given, len(labels))
+        given = given.astype(np.int64)
     if sampling.guidance != 1:
         _check_guidance(prior, numbers, sampling.guidance)
     packer = Packer(vocabulary.codec, vocabulary.names)
     size = size or (grid[0] * vocabulary.codec.stride, grid[1] * vocabulary.codec.stride)
+    vocabulary.codec.check_size(grid, size)
     device = next(prior.parameters()).device
     devices = [device] if device.type == "cuda" else []
     with evaluating(prior), torch.random.fork_rng(devices), torch.no_grad():

@@ -22,6 +22,7 @@ from rotvq.generation.prior import Prior
 from rotvq.generation.sampling import sample
 from rotvq.generation.totals import Means, Totals
 from rotvq.generation.vocabulary import PREFIX
+from rotvq.guarded import check_not_linked
 from rotvq.model import VQVAE
 from rotvq.tokens.coding import decode
 from rotvq.tokens.model_codec import check_model
@@ -136,8 +137,10 @@ class PriorTrainer(Lifecycle[Prior, Totals]):
         return read_config(self.folder)
 
     def _complete(self) -> None:
+        folder = self.folder / run_folder.TOKENIZER
+        check_not_linked(folder)
         if self.tokenizer is not None and not run_folder.has_tokenizer(self.folder):
-            self.tokenizer.save_pretrained(self.folder / run_folder.TOKENIZER)
+            self.tokenizer.save_pretrained(folder)
 
     def _describe(self, command: str, start: dict[str, str] | None = None) -> None:
         write_json(self.folder / run_folder.MODEL, self.model.describe())
@@ -166,4 +169,4 @@ class PriorTrainer(Lifecycle[Prior, Totals]):
     @property
     def _test_batch(self) -> int:
         """Images that fit into memory, as they do in training."""
-        return min(256, self.options.micro_batch_size or self.options.batch_size)
+        return min(256, self.options.micro_batch_size or self.share)

@@ -41,7 +41,8 @@ class Codec:
 
     def __str__(self) -> str:
         """For errors."""
-        return f"model {self.model} with {counted(math.prod(self.index_shape), 'codebook')}"
+        what = "scale" if self.scales else "codebook"
+        return f"model {self.model} with {counted(math.prod(self.index_shape), what)}"
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -69,6 +70,18 @@ class Codec:
     def grid(self, size: Size) -> Size:
         """Rows and columns of tokens that cover an image."""
         return -(-size[0] // self.stride), -(-size[1] // self.stride)
+
+    def check_size(self, grid: Size, size: Size) -> None:
+        """Check that a grid covers an image of a size.
+
+        Raises:
+            UserError: it does not.
+        """
+        if grid != (own := self.grid(size)):
+            raise UserError(
+                f"indices: expected {own[0]}x{own[1]} tokens for images of {size[0]}x{size[1]} "
+                f"pixels (height x width); got {grid[0]}x{grid[1]}."
+            )
 
     def tokens_of(self, grid: Size) -> int:
         """Tokens of a grid."""
@@ -112,7 +125,7 @@ class Codec:
                 f"indices: expected 0 to below {sizes}; got {found.min()} to {found.max()}. Pass "
                 f"tokens of {self}."
             )
-        return found
+        return found.astype(np.int64, copy=False)
 
     def in_grid(self, sequence: NDArray[np.int64], grid: Size) -> NDArray[np.int64]:
         """The argument of `in_sequence` of a grid."""

@@ -190,14 +190,8 @@ class Packer:
                 name, label or caption for each image.
         """
         flat, n = self.codec.in_sequence(indices), len(indices)
-        if indices.shape[1:3] != self.codec.grid(size):
-            rows, columns = self.codec.grid(size)
-            raise UserError(
-                f"indices: expected {rows}x{columns} tokens for images of {size[0]}x{size[1]} "
-                f"pixels (height x width); got {indices.shape[1]}x{indices.shape[2]}."
-            )
-        own = labels if labels is None else [None if c is None else int(c) for c in labels]
-        added = _each(names, "", n), _each(own, None, n), _each(captions, None, n)
+        self.codec.check_size((indices.shape[1], indices.shape[2]), size)
+        added = _each(names, "", n), _each(labels, None, n), _each(captions, None, n)
         self.parts.append(pack(flat, self.codec.widths).tobytes())
         self.sizes += [size] * n
         self.names += added[0]
@@ -219,7 +213,8 @@ class Packer:
 
 def _each(values: Sequence[Any] | None, otherwise: Any, n: int) -> list[Any]:
     """A value for each of n images."""
-    found = [otherwise] * n if values is None else [*values]
+    given = () if values is None else values
+    found = [v.item() if isinstance(v, np.generic) else v for v in given] or [otherwise] * n
     if len(found) != n:
         raise UserError(
             f"expected a name, label or caption for each of {n} images; got {len(found)}."

@@ -129,15 +129,16 @@ def prepare(shards: Shards, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_abandoned(folder)
     before = _index(folder)
-    if before != shards.recipe:
-        if not overwrite:
-            _refuse(folder, before, shards.recipe)
-        files.write_json(folder / INDEX, shards.recipe)
+    if before == shards.recipe:
+        return
+    if not overwrite:
+        _refuse(folder, before, shards.recipe)
     names = {f(number) for number in range(len(shards)) for f in (shards.path, shards.skipped)}
-    for path in folder.glob("tokens-*") if overwrite else ():
+    for path in folder.glob("tokens-*"):
         own = _NAME.fullmatch(path.name) and path.is_file()
-        if own and path not in names:  # of the recipe that was overwritten
+        if own and path not in names:  # of the recipe that is overwritten
             path.unlink(missing_ok=True)
+    files.write_json(folder / INDEX, shards.recipe)
 
 
 def finished(folder: Path) -> Iterator[tuple[Path, Header]]:

@@ -61,8 +61,11 @@ class Lifecycle(TrainingRun[M, S]):
     def _evaluate(self) -> dict[str, Any]:
         """The record of the evaluation, at the end of the run."""
 
+    def _check_resumed(self) -> None:
+        """Check that everything else the run was made from still matches its record."""
+
     def _complete(self) -> None:
-        """Check what else the run was made from, and write what its folder lacks."""
+        """Write what else the folder of a resumed run lacks."""
 
     def _load_start(self) -> dict[str, str] | None:
         """Load the weights that the run starts from; returns their origin for the record."""
@@ -112,7 +115,7 @@ class Lifecycle(TrainingRun[M, S]):
                 if not (self.folder / run_folder.RUN).exists():
                     self._describe("", self._load_start())
                 check_same_data(self.folder, self._splits(), self.precision)
-                self._complete()
+                self._check_resumed()
                 notice = checkpoint.settle(path)
             self.accelerator.wait_for_everyone()
             started = path.exists()
@@ -124,6 +127,7 @@ class Lifecycle(TrainingRun[M, S]):
             # Last, so that a refusal leaves the folder as it was.
             if main:
                 prepare_resume(self.folder, self.config)
+                self._complete()
                 if started:
                     checkpoint.save_weights(self.folder / run_folder.WEIGHTS, self.eval_model)
                     run_folder.write_epochs(self.folder, self.position.history)

@@ -24,7 +24,7 @@ from rotvq.training.epoch import is_due
 from rotvq.training.interrupt import Interrupt, Stopped
 from rotvq.training.monitor import Monitor
 from rotvq.training.run import TrainingRun
-from rotvq.training.schedule import SCHEDULES, lr_scheduler
+from rotvq.training.schedule import lr_scheduler, share_of_peak
 from rotvq.training.step import Step
 
 Run = TrainingRun[Any, Any]
@@ -122,7 +122,7 @@ def _report(run: Run, step: int, watched: str, value: float, order: Tensor) -> s
     message = f"Step {before + 1:,} was skipped: its gradients are not finite."
     if at.bad.total > monitor.REPORTS or not run.accelerator.is_main_process:
         return message
-    share = SCHEDULES[options.schedule](before / (options.epochs * run.steps))
+    share = share_of_peak(options.schedule, before, options.epochs * run.steps)
     size = options.batch_size
     facts = {
         "epoch": at.epoch + 1,

@@ -45,6 +45,17 @@ def linear(first: float, last: float | None, progress: float) -> float:
 SCHEDULES = {"constant": constant, "cosine": cosine}
 
 
+def share_of_peak(schedule: str, step: int, steps: int) -> float:
+    """The share of the peak at which a step is taken; a run of one step, which starts at 0, has 1.
+
+    Args:
+        schedule: one of `SCHEDULES`.
+        step: counted from 0.
+        steps: steps in the whole run.
+    """
+    return SCHEDULES[schedule if steps > 1 else "constant"](step / steps)
+
+
 def lr_scheduler(
     optimizer: Optimizer, schedule: str, peak: float, steps: int, done: int
 ) -> LambdaLR:
@@ -64,5 +75,6 @@ def lr_scheduler(
         rate = group["initial_lr"] = peak * group.get("rate", 1.0)
         device = group["params"][0].device
         group["lr"] = torch.tensor(rate, device=device) if group.get("capturable") else rate
-    share = SCHEDULES[schedule if steps > 1 else "constant"]  # one cycle starts at 0
-    return LambdaLR(optimizer, lambda step: share(step / steps), last_epoch=done - 1)
+    return LambdaLR(
+        optimizer, lambda step: share_of_peak(schedule, step, steps), last_epoch=done - 1
+    )

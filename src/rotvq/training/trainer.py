@@ -188,7 +188,7 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
         write_json(self.folder / run_folder.RUN, record)
         skipped.write(self.folder / run_folder.SKIPPED, self.data.skipped)
 
-    def _complete(self) -> None:
+    def _check_resumed(self) -> None:
         if self.perceptual is None:
             return
         before = run_folder.read_record(self.folder, run_folder.RUN).get("perceptual")
@@ -205,7 +205,7 @@ class Trainer(Lifecycle[VQVAE, TrainingTotals]):
 
     def _evaluate(self) -> dict[str, Any]:
         options = self.config.training
-        size = min(128, options.micro_batch_size or options.batch_size)
+        size = min(128, options.micro_batch_size or self.share)
         return evaluate(self.eval_model, self.images.test, beta=options.beta, batch_size=size)
 
 
