@@ -28,7 +28,7 @@ def arrange(
     k, order = len(features), order.copy()
     rows = -(-k // columns)
     generator = np.random.default_rng(0)
-    radius = max(rows, columns) // 4
+    radius = max(rows, columns, 4) // 4
     while radius >= 1:
         for _ in range(_ROUNDS):
             grid = np.zeros((rows * columns, features.shape[1]), np.float32)
