@@ -43,6 +43,44 @@ def test_fsq_equals_the_peers(library, symmetric, dim, codebooks, shape):
     torch.testing.assert_close(ours.implicit_codebook, theirs.implicit_codebook)
 
 
+def test_residual_lfq_of_images_equals_the_peers(library):
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, 8, 8)
+    arguments = {"dim": 8, "num_quantizers": 2, "codebook_size": 256}
+    theirs, ours = library.ResidualLFQ(**arguments).eval(), ResidualLFQ(**arguments).eval()
+    for expected, found in zip(theirs(x)[:2], ours(x)[:2], strict=True):
+        torch.testing.assert_close(found, expected)
+    arguments |= {"dim": 16, "groups": 2, "accept_image_fmap": True}
+    theirs, ours = (
+        kind(**arguments).eval() for kind in (library.GroupedResidualLFQ, GroupedResidualLFQ)
+    )
+    for width in (8, 16):
+        x = torch.randn(2, 16, 4, width)
+        for expected, found in zip(theirs(x)[:2], ours(x)[:2], strict=True):
+            torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: ResidualLFQ(dim=6, num_quantizers=2, codebook_size=16),
+        lambda: ResidualFSQ(dim=6, levels=[8, 5, 3], num_quantizers=2),
+    ],
+)
+def test_projected_outputs_of_indices_are_those_of_the_pass_in_any_precision(layer, dtype):
+    torch.manual_seed(0)
+    layer = layer().to(dtype).eval()
+    quantized, indices, *_ = layer(torch.randn(2, 9, 6, dtype=dtype))
+    assert torch.equal(layer.get_output_from_indices(indices), quantized)
+
+
+def test_nothing_to_learn_from_costs_nothing():
+    x = torch.randn(2, 9, 4)
+    assert LFQ(dim=4)(x, mask=torch.zeros(2, 9, dtype=torch.bool))[2] == 0
+    assert LatentQuantize([5, 5], 2)(torch.randn(0, 2, 9))[2] == 0
+
+
 def test_fsq_arguments():
     assert FSQ([4, 4], return_indices=False)(torch.randn(1, 5, 2))[1] is None
     first = FSQ([4, 4], channel_first=True)

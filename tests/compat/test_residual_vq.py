@@ -14,6 +14,42 @@ def layer(**more):
     return ResidualVQ(**({"dim": 8, "num_quantizers": 3, "codebook_size": 16} | more))
 
 
+def test_a_frozen_pass_places_only_the_levels_that_wait_for_data():
+    vq = layer(kmeans_init=True, quantize_dropout=True)
+    seed = next(s for s in range(99) if vq.number_of_levels(s, torch.device("cpu")) == 1)
+    x = torch.randn(2, 60, 8)
+    vq(10 + x, rand_quantize_dropout_fixed_seed=seed)
+    first = vq.codebooks[0].clone()
+    for _ in range(2):
+        vq(x, freeze_codebook=True)
+        assert torch.equal(vq.codebooks[0], first)
+    assert all(codebook.ready for codebook in vq.quantizer.codebooks)
+    # The second level codes what the first one leaves of these vectors.
+    rest = x - vq.get_codes_from_indices(vq(x, freeze_codebook=True)[1])[0]
+    assert (vq.codebooks[1].mean(0) - rest.mean((0, 1))).norm() < 3
+
+
+@pytest.mark.parametrize("projected", [{}, {"codebook_dim": 4}])
+def test_all_codes_are_those_of_the_pass_and_not_of_its_step(projected):
+    vq = layer(**projected)
+    z = torch.randn(2, 60, 8)
+    quantized, indices, _, codes = vq(z, return_all_codes=True)
+    torch.testing.assert_close(vq.project_out(codes.sum(0)), quantized)
+    assert not torch.allclose(vq.get_codes_from_indices(indices), codes)
+    vq = layer(quantize_dropout=True)
+    for seed in range(4):
+        *_, indices, _, codes = vq(z, return_all_codes=True, rand_quantize_dropout_fixed_seed=seed)
+        left_out = (indices < 0).movedim(-1, 0)
+        assert codes.shape == (3, 2, 60, 8) and not codes[left_out].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_the_output_of_indices_is_that_of_the_pass_in_any_precision(dtype):
+    vq = layer(codebook_dim=4).to(dtype).eval()
+    quantized, indices, _ = vq(torch.randn(2, 20, 8, dtype=dtype))
+    assert torch.equal(vq.get_output_from_indices(indices), quantized)
+
+
 def test_it_is_a_residual_quantizer():
     vq = layer(commitment_weight=0.5)
     torch.manual_seed(0)

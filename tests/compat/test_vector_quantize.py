@@ -1,12 +1,13 @@
 """The drop-in replacement: against its formulas, and against the peer where that is installed."""
 
+import copy
 import inspect
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from rotvq.compat import VectorQuantize
+from rotvq.compat import ResidualVQ, VectorQuantize
 from rotvq.errors import UserError
 from rotvq.quantization import EMA, GradientLearned, Restart, VectorQuantizer
 
@@ -383,6 +384,15 @@ def test_masked_tokens_of_several_heads_have_no_effect(heads, cosine):
     assert not quantized[~mask].any() and not vq.get_output_from_indices(indices)[~mask].any()
 
 
+def test_no_call_moves_codes_with_a_decay_of_1():
+    vq = VectorQuantize(dim=8, codebook_size=16, decay=1.0)
+    residual = ResidualVQ(dim=8, num_quantizers=2, codebook_size=16, decay=1.0)
+    before = vq.codebook.clone(), residual.codebooks.clone()
+    for layer in (vq, residual):
+        layer(torch.randn(2, 10, 8), freeze_codebook=False)
+    assert torch.equal(vq.codebook, before[0]) and torch.equal(residual.codebooks, before[1])
+
+
 def test_a_decay_of_1_leaves_the_codes():
     vq = VectorQuantize(8, 16, decay=1.0)
     before = vq.codebook.clone()
@@ -465,15 +475,72 @@ def test_cross_entropies_equal_the_peers(peer, heads, cosine):
         {"orthogonal_reg_weight": 0.3, "orthogonal_reg_active_codes_only": True},
     ],
 )
-def test_other_losses_equal_the_peers(peer, extra):
-    learned = {"learnable_codebook": True, "ema_update": False} if len(extra) > 0 else {}
-    theirs, ours = pair(peer, **extra, **learned)
-    x = torch.randn(2, 30, 8)
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((2, 30, 8), {}),
+        ((30, 8), {}),
+        ((2, 8, 5, 6), {"accept_image_fmap": True}),
+        ((2, 30, 8), {"heads": 2, "codebook_dim": 4}),
+        ((2, 30, 8), {"heads": 2, "codebook_dim": 4, "separate_codebook_per_head": True}),
+    ],
+)
+def test_other_losses_equal_the_peers(peer, extra, learned, shape, layout):
+    """Those of the codes before their step, and of positions over the batch and the heads."""
+    if "orthogonal_reg_weight" in extra and (not learned or layout):
+        pytest.skip("its codes are always learned")
+    if "commitment_use_cross_entropy_loss" in extra and shape != (2, 30, 8):
+        pytest.skip("the peer fails")
+    if learned and "separate_codebook_per_head" in layout:
+        pytest.skip("the peer's codes cannot be set")
+    own = {"learnable_codebook": True, "ema_update": False} if learned else {}
+    theirs, ours = pair(peer, **extra, **own, **layout)
+    x = torch.randn(shape)
     *_, expected, parts = theirs(x, return_loss_breakdown=True)
     *_, found, own = ours(x, return_loss_breakdown=True)
     torch.testing.assert_close(found, expected.reshape(()), rtol=1e-4, atol=1e-5)
     for a, b in zip(own, parts, strict=True):
         torch.testing.assert_close(a, b.reshape(()), rtol=1e-4, atol=1e-5)
+
+
+SCORED = (
+    {"codebook_diversity_loss_weight": 0.3, "codebook_diversity_temperature": 2.0},
+    {"commitment_use_cross_entropy_loss": True},
+)
+
+
+@pytest.mark.parametrize("extra", [*SCORED, {"orthogonal_reg_weight": 1.0}])
+@pytest.mark.parametrize("restart", [{}, {"threshold_ema_dead_code": 2}])
+def test_a_layer_may_be_used_twice_before_the_backward_pass(extra, restart):
+    torch.manual_seed(0)
+    vq = VectorQuantize(dim=8, codebook_size=16, **extra, **restart)
+    x = torch.randn(2, 30, 8, requires_grad=True)
+    sum(vq(x)[2] for _ in range(2)).backward()
+    assert x.grad.isfinite().all() and x.grad.any()
+
+
+@pytest.mark.parametrize("extra", SCORED)
+def test_masked_tokens_are_left_out_of_the_scores(extra):
+    torch.manual_seed(0)
+    vq, mask = VectorQuantize(dim=8, codebook_size=16, **extra), torch.rand(3, 20) < 0.5
+    mask[:, 7] = False
+    x, losses = torch.randn(3, 20, 8), []
+    for other in (0.0, 100.0, torch.nan):
+        again = copy.deepcopy(vq)
+        z = x.where(mask.unsqueeze(-1), other).requires_grad_()
+        losses.append(again(z, mask=mask)[2])
+        losses[-1].backward()
+        assert z.grad.isfinite().all()
+    assert losses[0] == losses[1] == losses[2] != 0
+    assert vq(x, mask=torch.zeros_like(mask))[2] == 0
+
+
+@pytest.mark.parametrize("extra", SCORED)
+def test_frozen_codes_get_no_gradient_from_any_loss(extra):
+    vq = VectorQuantize(dim=8, codebook_size=16, learnable_codebook=True, ema_update=False, **extra)
+    vq(torch.randn(2, 30, 8, requires_grad=True), freeze_codebook=True)[2].backward()
+    assert all(p.grad is None or not p.grad.any() for p in vq.parameters())
 
 
 def test_without_active_codes_there_is_no_orthogonality_loss():

@@ -316,3 +316,20 @@ def test_an_update_of_ones_own_is_not_saved(tmp_path):
     net = VQVAE(width=8, dim=6, depth=0, quantizer=quantizer)
     with pytest.raises(UserError, match=r"save: expected an update of rotvq .*; got a Update"):
         net.save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64, torch.float8_e5m2])
+def test_dtypes_that_hold_no_weights_are_refused_before_anything_is_written(tmp_path, dtype):
+    model = VQVAE(width=8, dim=8, depth=1)
+    model.save_pretrained(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=r"dtype: expected torch\.float16"):
+        model.save_pretrained(tmp_path, dtype=dtype)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_indices_of_another_batch_are_refused():
+    model = VQVAE(width=8, dim=8, depth=1)
+    x = torch.zeros(1, 3, 16, 16)
+    with pytest.raises(UserError, match="indices: expected those of vectors of shape"):
+        model(x, model.encode(x).expand(3, -1, -1))

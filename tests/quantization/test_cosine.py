@@ -39,6 +39,14 @@ def test_vectors_and_their_gradient_equal_those_of_a_normalization(dtype):
     torch.testing.assert_close(ours.grad.double(), theirs.grad, **close)
 
 
+@pytest.mark.parametrize("length", [1e-30, 1e-38, 2e-39, 1e-40, 1e-44])
+def test_the_gradient_of_the_shortest_vectors_is_finite(length):
+    z = torch.full((1, 4), length / 2, requires_grad=True)
+    quantizer = VectorQuantizer(8, 4, metric="cosine")
+    (quantizer(z).z_q * torch.tensor([1e-3, 0, 0, 0])).sum().backward()
+    assert z.grad.isfinite().all()
+
+
 def test_vectors_of_any_size_have_unit_length_and_zeros_no_gradient():
     x = torch.tensor([[1e30, 1e30], [1e-30, 0.0], [2e38, -2e38], [0.0, 0.0]], requires_grad=True)
     unit = cosine(x)

@@ -50,6 +50,16 @@ def test_the_scale_of_the_codebook_does_not_matter():
     torch.testing.assert_close(entropy_loss(z, e), entropy_loss(1e-3 * z, 1e-3 * e))
 
 
+@pytest.mark.parametrize("offset", [100.0, 1000.0])
+def test_an_offset_does_not_matter(offset):
+    torch.manual_seed(0)
+    e = 0.05 * torch.randn(64, 16)
+    z = e[torch.randint(8, (200,))] + 0.02 * torch.randn(200, 16)
+    torch.testing.assert_close(
+        entropy_loss(z + offset, e + offset), entropy_loss(z, e), rtol=1e-2, atol=1e-3
+    )
+
+
 def test_masked_vectors_do_not_count():
     torch.manual_seed(0)
     z, e = torch.randn(40, 3), torch.randn(K, 3)

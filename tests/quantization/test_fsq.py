@@ -172,7 +172,7 @@ def test_more_codes_than_an_index_holds_are_refused():
         FiniteScalarQuantizer([2] * 63)
 
 
-@pytest.mark.parametrize("levels", [[], [1, 5], [0]])
+@pytest.mark.parametrize("levels", [[], [1, 5], [0], [3.0, 5], torch.tensor([8, 5])])
 def test_invalid_levels_are_refused(levels):
     with pytest.raises(UserError, match="expected 2 or more for each channel"):
         FiniteScalarQuantizer(levels)

@@ -93,6 +93,21 @@ def test_the_estimators_gradient_arrives_unchanged_in_either_mode(estimator, tra
     torch.testing.assert_close(z.grad, alone.grad)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("estimator", sorted(ESTIMATORS))
+def test_a_gradient_can_be_differentiated(estimator, metric):
+    """As a gradient penalty does."""
+    torch.manual_seed(0)
+    quantizer = make(estimator=estimator, metric=metric).eval()
+    z = vectors(20, D).requires_grad_()
+    loss = quantizer(z).z_q.pow(3).sum()
+    (plain,) = torch.autograd.grad(loss, z, retain_graph=True)
+    (slope,) = torch.autograd.grad(loss, z, create_graph=True)
+    torch.testing.assert_close(slope, plain)
+    (second,) = torch.autograd.grad(slope.square().sum(), z)
+    assert second.isfinite().all() and second.any()
+
+
 def test_a_backward_after_the_update_uses_the_codes_of_the_forward():
     now, later = make(), make(defer_update=True)
     grads = []

@@ -1,5 +1,7 @@
 """Codes drawn at random in training."""
 
+import pickle
+
 import pytest
 import torch
 
@@ -21,6 +23,20 @@ def test_temperature_zero_is_the_nearest_code_and_a_low_one_almost():
     z, e = torch.randn(50, 3), torch.randn(20, 3)
     assert sampled(0) is nearest
     assert torch.equal(sampled(1e-6)(z, e), nearest(z, e))
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, 1000.0])
+def test_an_offset_changes_no_probability(offset):
+    torch.manual_seed(0)
+    e = 0.05 * torch.randn(64, 64)
+    near = (e + offset) + 0.001
+    assert torch.equal(sampled(1e-3)(near, e + offset), torch.arange(64))
+
+
+def test_a_search_can_be_pickled():
+    search = pickle.loads(pickle.dumps(sampled(0.5)))
+    quantizer = pickle.loads(pickle.dumps(VectorQuantizer(16, 4, search=search)))
+    assert quantizer(torch.randn(8, 4)).indices.shape == (8,)
 
 
 def test_only_training_draws():

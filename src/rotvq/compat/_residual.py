@@ -104,7 +104,9 @@ class ResidualLayer(nn.Module):
 
     def get_output_from_indices(self, indices: Int64[Tensor, "b *n q"]) -> Float[Tensor, "..."]:
         """The output of `forward` for those indices, channels last."""
-        out: Tensor = self.project_out(added(self.get_codes_from_indices(indices).unbind(0)))
+        codes = added(self.get_codes_from_indices(indices).unbind(0))
+        dtype = next((p.dtype for p in self.project_out.parameters()), codes.dtype)
+        out: Tensor = self.project_out(codes.to(dtype))
         return out.where((indices >= 0).any(-1, keepdim=True), 0.0)
 
 

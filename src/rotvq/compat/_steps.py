@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 from torch import Tensor
 
-from rotvq.quantization import Quantizer, VectorQuantizer
+from rotvq.quantization import Quantizer, ResidualQuantizer, VectorQuantizer
 from rotvq.quantization.codebook import StepWeight
+from rotvq.quantization.tensors import at_least_float32
 
 Weight = Tensor | Callable[[Tensor, Tensor], Tensor]
 """(k,) or (heads, k); or a function of sums (1, k, d) and counts (1, k) that returns it."""
@@ -19,7 +21,7 @@ def frozen(quantizer: Quantizer, z: Tensor, mask: Tensor | None) -> Iterator[Non
     """Quantize as in evaluation inside; codes that still wait for data are first placed over z."""
     training = quantizer.training
     if training and not all(codebook.ready for codebook in quantizer.codebooks):
-        quantizer.initialize_codebook(z, mask)
+        _place(quantizer, z, mask)
     quantizer.eval()
     try:
         yield
@@ -27,10 +29,22 @@ def frozen(quantizer: Quantizer, z: Tensor, mask: Tensor | None) -> Iterator[Non
         quantizer.train(training)
 
 
+def _place(quantizer: Quantizer, z: Tensor, mask: Tensor | None) -> None:
+    """Place the codes over z, those of residual levels only where they are not in place yet."""
+    if not isinstance(quantizer, ResidualQuantizer):
+        quantizer.initialize_codebook(z, mask)
+        return
+    residual = at_least_float32(z)
+    for level in cast(list[VectorQuantizer], list(quantizer.quantizers)):
+        if not level.codebook.ready:
+            level.initialize_codebook(residual, mask)
+        residual = residual - level.lookup(level.encode(residual, mask))
+
+
 @contextmanager
-def weighted_step(levels: Sequence[VectorQuantizer], weight: Weight | None) -> Iterator[None]:
-    """Let the codebooks take their step at the end, scaled by a weight for each code."""
-    if weight is None or not levels[0].training:
+def step_afterwards(levels: Sequence[VectorQuantizer], weight: Weight | None) -> Iterator[None]:
+    """Let the codebooks take their step at the end, perhaps scaled by a weight for each code."""
+    if not levels[0].training:
         yield
         return
     for level in levels:
@@ -41,7 +55,7 @@ def weighted_step(levels: Sequence[VectorQuantizer], weight: Weight | None) -> I
         for level in levels:
             level.defer_update = False
     for head, level in enumerate(levels):
-        level.update_codebook(_own(weight, head))
+        level.update_codebook(None if weight is None else _own(weight, head))
 
 
 def _own(weight: Weight, head: int) -> StepWeight:

@@ -15,6 +15,7 @@ from rotvq.compat._arguments import Refused, check
 from rotvq.compat._layout import Codes
 from rotvq.errors import UserError
 from rotvq.quantization import GradientLearned, GroupedQuantizer, VectorQuantizer
+from rotvq.quantization.tensors import mean_square
 
 _REFUSED: Refused = {
     "in_place_codebook_optimizer": ((None,), "your own optimizer"),
@@ -95,8 +96,8 @@ class LatentQuantize(Codes):
         if self.training:
             # Of the values themselves: past a straight-through estimator, they have no gradient.
             values = self.join(self._chosen(out.indices), z)
-            loss = self.commitment_loss_weight * F.mse_loss(values, z.detach())
-            loss = loss + self.quantization_loss_weight * F.mse_loss(z, values.detach())
+            loss = self.commitment_loss_weight * mean_square(values, z.detach(), None)
+            loss = loss + self.quantization_loss_weight * mean_square(z, values.detach(), None)
         return quantized, self.joined_indices((out.indices * self._stride(z)).sum(-1)), loss
 
     def codes(self, indices: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from rotvq.errors import UserError
 from rotvq.quantization import BinarySphericalQuantizer, LookupFreeQuantizer
 from rotvq.quantization.entropy import binary_entropies
 from rotvq.quantization.estimators import straight_through
-from rotvq.quantization.tensors import added
+from rotvq.quantization.tensors import added, mean_square
 
 _REFUSED: Refused = {
     "cosine_sim_project_in": ((False,), "spherical=True"),
@@ -161,7 +161,7 @@ class LFQ(Codes):
             for v in on.flatten(0, -3).unbind(1)
         ]
         own, batch = (torch.stack(values).mean() for values in zip(*each, strict=True))
-        return LossBreakdown(own, batch, (on.float() - codes).square().mean())
+        return LossBreakdown(own, batch, mean_square(on.flatten(0, -2), codes.flatten(0, -2), None))
 
     def codes(self, indices: Tensor) -> Tensor:
         return self.quantizer.lookup(indices) * self.codebook_scale
@@ -231,12 +231,19 @@ class ResidualLFQ(ResidualLayer):
     ) -> tuple[Tensor, ...]:
         """Quantize.
 
+        Args:
+            x: (b, n, dim), or (b, dim, ...) with four dimensions or more.
+            mask: True where a token counts in the losses.
+            return_all_codes: return the codes of each level too.
+            rand_quantize_dropout_fixed_seed: decides the number of levels of quantizer dropout.
+
         Returns:
-            The sums of the codes in the shape of x; the indices (b, n, q), −1 for levels that were
-            left out; the loss of each level (q,); and if asked for, the codes of each level.
+            The sums of the codes in the shape of x; the indices (b, ..., q), −1 for levels that
+            were left out; the loss of each level (q,); and if asked for, the codes of each level.
         """
         number = self.number_of_levels(rand_quantize_dropout_fixed_seed, x.device)
-        z = self.project_in(x)
+        channel_dim = 1 if x.ndim >= 4 else -1
+        z = self.project_in(x.movedim(channel_dim, -1))
         residual = z
         indices, losses, codes = [], [], []
         for level, layer in enumerate(list(self.layers)[:number]):
@@ -247,7 +254,7 @@ class ResidualLFQ(ResidualLayer):
             losses.append(loss)
         all_indices = self.stacked(indices)
         quantized = self.project_out(straight_through(z, added(codes)))
-        result = (quantized, all_indices, self.padded(losses))
+        result = (quantized.movedim(-1, channel_dim), all_indices, self.padded(losses))
         return (*result, self.get_codes_from_indices(all_indices)) if return_all_codes else result
 
     def level_codes(self, level: int, indices: Tensor) -> Tensor:
@@ -273,9 +280,9 @@ class GroupedResidualLFQ(GroupedLayer):
     """
 
     def __init__(self, *, dim: int, groups: int = 1, **others: Any) -> None:
-        others.pop("accept_image_fmap", None)
+        channel_dim = 1 if others.pop("accept_image_fmap", False) else -1
         layers = [ResidualLFQ(dim=per_group(dim, groups), **others) for _ in range(groups)]
-        super().__init__(layers, dim, -1)
+        super().__init__(layers, dim, channel_dim)
 
 
 def _bits(codebook_size: int | None, dim: int | None) -> int:

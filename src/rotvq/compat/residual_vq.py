@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -130,7 +131,8 @@ class ResidualVQ(ResidualLayer):
         )
         self.codebook_sizes = sizes
         self.commitment_weight = commitment_weight
-        self.freeze_codebook = freeze_codebook or (decay >= 1 and not self._learned)
+        self.freeze_codebook = freeze_codebook
+        self.never_moves = decay >= 1 and not self._learned
         self.sync_codebook = sync_codebook
         self.return_zeros_for_masked_padding = return_zeros_for_masked_padding
         channels_first = accept_image_fmap or accept_3d_fmap or not channel_last
@@ -165,6 +167,7 @@ class ResidualVQ(ResidualLayer):
         """
         check("ResidualVQ.forward", others, _REFUSED_IN_FORWARD, set())
         fixed = self.freeze_codebook if freeze_codebook is None else freeze_codebook
+        fixed = fixed or self.never_moves
         x = x.movedim(self.channel_dim, -1)
         number = self.number_of_levels(rand_quantize_dropout_fixed_seed, x.device)
         with alone() if self.sync_codebook is False else nullcontext():
@@ -181,7 +184,14 @@ class ResidualVQ(ResidualLayer):
             indices,
             losses if self.training else torch.zeros_like(losses),
         )
-        return (*result, self.get_codes_from_indices(indices)) if return_all_codes else result
+        return (*result, self._codes_of(parts, indices)) if return_all_codes else result
+
+    def _codes_of(self, parts: list[Quantized], indices: Tensor) -> Tensor:
+        """The codes of each level in this pass, after which averaged ones have moved."""
+        if self._learned:
+            return self.get_codes_from_indices(indices)
+        codes = torch.stack([part.z_q.detach() for part in parts])
+        return F.pad(codes, (*(0, 0) * (codes.ndim - 1), 0, self.num_quantizers - len(parts)))
 
     def _quantize(
         self, z: Tensor, mask: Tensor | None, number: int, fixed: bool
@@ -213,9 +223,7 @@ class ResidualVQ(ResidualLayer):
         return torch.stack(list(self.implicit.codes(self.completed(indices))))
 
     def level_codes(self, level: int, indices: Int64[Tensor, "..."]) -> Float[Tensor, "... d"]:
-        codes = cast(VectorQuantizer, self.quantizer.quantizers[level]).lookup(indices)
-        dtype = next((p.dtype for p in self.project_out.parameters()), codes.dtype)
-        return codes.to(dtype)
+        return cast(VectorQuantizer, self.quantizer.quantizers[level]).lookup(indices)
 
 
 class GroupedResidualVQ(GroupedLayer):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, NamedTuple, cast
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from rotvq.compat._arguments import Refused, check, codebook_layer
 from rotvq.compat._losses import (
+    LossBreakdown,
     check_targets,
     cross_entropy,
     diversity,
@@ -18,7 +20,7 @@ from rotvq.compat._losses import (
     scores,
     weighted,
 )
-from rotvq.compat._steps import Weight, frozen, weighted_step
+from rotvq.compat._steps import Weight, frozen, step_afterwards
 from rotvq.errors import UserError
 from rotvq.quantization import GroupedQuantizer, Quantized, Quantizer, VectorQuantizer
 from rotvq.quantization.processes import alone
@@ -29,15 +31,6 @@ _REFUSED_IN_FORWARD: Refused = {
     "accum_ema_update": ((False,), "defer_update of rotvq.VectorQuantizer"),
     "sample_codebook_temp": ((None,), "sample_codebook_temp of the layer"),
 }
-
-
-class LossBreakdown(NamedTuple):
-    """The losses of a pass, without their weights."""
-
-    commitment: Float[Tensor, ""]
-    codebook_diversity: Float[Tensor, ""]
-    orthogonal_reg: Float[Tensor, ""]
-    inplace_optimize: Float[Tensor, ""]
 
 
 class VectorQuantize(nn.Module):
@@ -134,12 +127,12 @@ class VectorQuantize(nn.Module):
         self.orthogonal_reg_max_codes = orthogonal_reg_max_codes
         self.codebook_diversity_loss_weight = codebook_diversity_loss_weight
         self.codebook_diversity_temperature = codebook_diversity_temperature
-        self.freeze_codebook = freeze_codebook or (decay >= 1 and not self.learned)
+        self.freeze_codebook = freeze_codebook
+        self.never_moves = decay >= 1 and not self.learned
         self.sync_codebook = sync_codebook
         self.return_zeros_for_masked_padding = return_zeros_for_masked_padding
         self.route_gradients_to_input = route_gradients_to_input
-        channels_first = accept_image_fmap or accept_3d_fmap or not channel_last
-        self.channel_dim = 1 if channels_first else -1
+        self.channel_dim = 1 if accept_image_fmap or accept_3d_fmap or not channel_last else -1
         # Follows the dtype of the module, unlike averaged codes.
         self.register_buffer("zero", torch.zeros(()), persistent=False)
 
@@ -180,6 +173,7 @@ class VectorQuantize(nn.Module):
         """
         check("VectorQuantize.forward", others, _REFUSED_IN_FORWARD, set())
         fixed = self.freeze_codebook if freeze_codebook is None else freeze_codebook
+        fixed = fixed or self.never_moves
         x = x.movedim(self.channel_dim, -1)
         if lens is not None:
             if mask is not None:
@@ -190,11 +184,15 @@ class VectorQuantize(nn.Module):
             check_targets(indices, torch.Size((*x.shape[:-1], *heads)), self.codebook_size)
         z = self.project_in(x)
         still = fixed or (ema_update is False and not self.learned)
+        varied = self.commitment_use_cross_entropy_loss or self.codebook_diversity_loss_weight
+        scored = indices is not None or (self.training and varied)
+        late = not still and (scored or ema_update_weight is not None)
         with (
             alone() if self.sync_codebook is False else nullcontext(),
-            weighted_step(self._levels(), None if still else ema_update_weight),
+            step_afterwards(self._levels(), ema_update_weight) if late else nullcontext(),
         ):
             out = self._quantize(z, mask, still)
+            found = self._scores(z, mask, fixed) if scored else None  # before the codes move
         z_q = out.z_q if self.route_gradients_to_input else out.z_q.detach()
         z_q = self.project_out(z_q)
         if mask is not None:
@@ -202,39 +200,38 @@ class VectorQuantize(nn.Module):
             z_q = z_q.where(mask.unsqueeze(-1), padding)
         z_q = z_q.movedim(-1, self.channel_dim)
         if indices is not None:
-            return z_q, cross_entropy(self._scores(z), indices)
-        loss, breakdown = self._loss(z, out, fixed)
+            return z_q, cross_entropy(cast(Tensor, found), indices)
+        loss, breakdown = self._loss(found, out, mask, fixed)
         result = (z_q, out.indices, loss)
         return (*result, breakdown) if return_loss_breakdown else result
 
     def _quantize(self, z: Tensor, mask: Tensor | None, still: bool) -> Quantized:
-        shared = self.heads > 1 and not self.separate_codebook_per_head
-        if shared:
+        if self._shares:
             z = z.unflatten(-1, (self.heads, -1))
             mask = None if mask is None else mask.unsqueeze(-1).expand(z.shape[:-1])
         with frozen(self.quantizer, z, mask) if still else nullcontext():
             out: Quantized = self.quantizer(z, mask)
-        if not shared:
-            return out
-        losses = (out.commitment_loss, out.codebook_loss, out.entropy_loss)
-        return Quantized(out.z_q.flatten(-2), out.indices, *losses)
+        return replace(out, z_q=out.z_q.flatten(-2)) if self._shares else out
 
-    def _loss(self, z: Tensor, out: Quantized, fixed: bool) -> tuple[Tensor, LossBreakdown]:
+    def _loss(
+        self, scores: Tensor | None, out: Quantized, mask: Tensor | None, fixed: bool
+    ) -> tuple[Tensor, LossBreakdown]:
         zero = torch.zeros_like(out.commitment_loss)
         if not self.training:
             return zero, LossBreakdown(zero, zero, zero, zero)
         commitment, loss = out.commitment_loss, zero
         varied = orthogonal = zero
         if self.commitment_use_cross_entropy_loss:
-            commitment = cross_entropy(self._scores(z), out.indices)
+            commitment = cross_entropy(cast(Tensor, scores), out.indices)
             loss = self.commitment_weight * commitment
         else:
             loss = weighted(out, self.commitment_weight, self.learned and not fixed)
         if self.codebook_diversity_loss_weight:
-            varied = diversity(self._scores(z), self.codebook_diversity_temperature)
+            varied = diversity(cast(Tensor, scores), self.codebook_diversity_temperature, mask)
             loss = loss + self.codebook_diversity_loss_weight * varied
         if self.orthogonal_reg_weight and not fixed:
-            codes = [layer.codebook.embeddings for layer in self._levels()]
+            # Copies, because a dead code may restart before the backward pass.
+            codes = [layer.codebook.embeddings.clone() for layer in self._levels()]
             if self.orthogonal_reg_active_codes_only:
                 chosen = out.indices if self.separate_codebook_per_head else out.indices[..., None]
                 codes = [
@@ -245,17 +242,21 @@ class VectorQuantize(nn.Module):
             loss = loss + self.orthogonal_reg_weight * orthogonal
         return loss, LossBreakdown(commitment, varied, orthogonal, zero)
 
-    def _scores(self, z: Tensor) -> Tensor:
-        """(..., k), or (..., heads, k)."""
-        levels = self._levels()
-        if self.heads == 1:
-            return scores(levels[0], z)
-        parts = z.unflatten(-1, (self.heads, -1)).unbind(-2)
+    def _scores(self, z: Tensor, mask: Tensor | None, fixed: bool) -> Tensor:
+        """(..., heads, k)."""
+        if mask is not None:
+            z = z.where(mask.unsqueeze(-1), 0.0)
+        levels, parts = self._levels(), z.unflatten(-1, (self.heads, -1)).unbind(-2)
         each = levels if len(levels) > 1 else levels * self.heads
-        return torch.stack([scores(*pair) for pair in zip(each, parts, strict=True)], -2)
+        return torch.stack([scores(*pair, fixed) for pair in zip(each, parts, strict=True)], -2)
 
     def _levels(self) -> list[VectorQuantizer]:
         return cast(list[VectorQuantizer], list(self.layers))
+
+    @property
+    def _shares(self) -> bool:
+        """Whether all heads have one codebook."""
+        return self.heads > 1 and not self.separate_codebook_per_head
 
     @property
     def learned(self) -> bool:
@@ -296,5 +297,4 @@ class VectorQuantize(nn.Module):
 
     def _codes(self, indices: Tensor) -> Tensor:
         codes = self.quantizer.lookup(indices).to(self.zero.dtype)
-        shared = self.heads > 1 and not self.separate_codebook_per_head
-        return codes.flatten(-2) if shared else codes
+        return codes.flatten(-2) if self._shares else codes

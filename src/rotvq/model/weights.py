@@ -18,6 +18,10 @@ from rotvq.guarded import open_regular
 M = TypeVar("M", bound=nn.Module)
 
 
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""In which weights can be saved."""
+
+
 def encode_weights(model: nn.Module, dtype: torch.dtype | None = None) -> bytes:
     """The weights as the content of a safetensors file.
 
@@ -26,8 +30,14 @@ def encode_weights(model: nn.Module, dtype: torch.dtype | None = None) -> bytes:
         dtype: dtype of all floating-point weights; None to keep theirs.
 
     Raises:
-        UserError: several quantizers share one codebook, or weights are not finite in that dtype.
+        UserError: another dtype, several quantizers share one codebook, or weights are not finite
+            in that dtype.
     """
+    if dtype not in (None, *DTYPES):
+        raise UserError(
+            f"dtype: expected {', '.join(map(str, DTYPES))}, or None; got {dtype}. Other dtypes do "
+            "not hold weights."
+        )
     tensors = model.state_dict(keep_vars=True)
     if len(set(map(id, tensors.values()))) < len(tensors):
         raise UserError(

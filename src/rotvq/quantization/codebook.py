@@ -16,7 +16,7 @@ from torch import Tensor
 from rotvq.errors import UserError
 from rotvq.quantization.backend import kernels_for
 from rotvq.quantization.kmeans import kmeans
-from rotvq.quantization.processes import of_each, refuse_join, several, whole
+from rotvq.quantization.processes import drawn, of_each, refuse_join, several, whole
 from rotvq.quantization.restart import candidates_of
 from rotvq.quantization.state import CodebookState
 from rotvq.quantization.statistics import add_up
@@ -107,7 +107,15 @@ class Codebook(CodebookState):
             if not self._agreed:
                 self._agree()
         if not self.ready:
-            self.initialize(z, valid)
+            # Activation checkpointing repeats the pass, with the codes in place.
+            devices = [z.device] if z.is_cuda else []
+            with torch.random.fork_rng(devices, enabled=not torch.compiler.is_compiling()):
+                self.initialize(z, valid)
+
+    def draw_again(self, z: Float[Tensor, "n d"]) -> None:
+        """Draw the random numbers of `accumulate`, so that what follows draws its own again."""
+        if self.restart is not None:
+            drawn(len(z), z.device)
 
     @torch.no_grad()
     def accumulate(

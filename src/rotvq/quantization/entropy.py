@@ -35,7 +35,9 @@ def entropy_loss(
         A float32 scalar from 0 to log k, with a gradient for z and for learned codes.
     """
     with torch.autocast(z.device.type, enabled=False):
-        z, e = z.float(), e.float()
+        # Far from the origin, squared lengths would hide the differences between distances.
+        center = e.detach().float().mean(0)
+        z, e = z.float() - center, e.float() - center
         weight = torch.ones_like(z[:, 0]) if kept is None else kept.float()
         weight = weight / weight.sum().clamp_min(1.0)
         size = e.square().sum(1)

@@ -196,7 +196,8 @@ def _in_blocks(gradient_map: GradientMap, z: Tensor, q: Tensor, g: Tensor) -> Te
     work = torch.float64 if z.dtype == torch.float64 else torch.float32
     finite = torch.finfo(z.dtype)
 
-    eager = z.device.type == "cpu" and readable()
+    # With gradients on, this backward pass is differentiated too.
+    eager = z.device.type == "cpu" and readable() and not torch.is_grad_enabled()
 
     def mapped(z: Tensor, q: Tensor, g: Tensor) -> Tensor:
         out = gradient_map(z.to(work), q.to(work), g.to(work))

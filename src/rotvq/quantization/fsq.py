@@ -51,9 +51,10 @@ class FiniteScalarQuantizer(GridQuantizer):
     def __init__(
         self, levels: Sequence[int], channel_dim: int = -1, symmetric: bool = False
     ) -> None:
-        if not levels or min(levels) < 2:
+        levels = [*levels]
+        if not levels or not all(type(level) is int and level >= 2 for level in levels):
             raise UserError(
-                f"levels: expected 2 or more for each channel; got {list(levels)}. Pass a list "
+                f"levels: expected 2 or more for each channel, an int; got {levels}. Pass a list "
                 "such as [8, 5, 5, 5]."
             )
         if math.prod(levels) >= 2**63:

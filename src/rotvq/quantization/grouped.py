@@ -34,6 +34,7 @@ class GroupedQuantizer(Composite):
     """
 
     def __init__(self, quantizers: Sequence[Quantizer]) -> None:
+        quantizers = [*quantizers]
         if any(isinstance(quantizer, MultiScaleQuantizer) for quantizer in quantizers):
             raise UserError(
                 "quantizers: expected ones with a token for each vector; got a "

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from rotvq.errors import UserError
 from rotvq.quantization.codebook import Codebook
 
 
@@ -120,10 +121,15 @@ class Quantizer(nn.Module):
             indices: of the codes, without −1.
 
         Raises:
-            UserError: as in `forward` and `lookup`.
+            UserError: as in `forward` and `lookup`; or the indices are of another shape.
         """
         q = self.lookup(indices)
         work = self._estimated(z).float()
+        if q.shape != work.shape:
+            raise UserError(
+                f"indices: expected those of vectors of shape {tuple(work.shape)}; got those of "
+                f"{tuple(q.shape)}. Pass the indices of this input."
+            )
         zero = torch.zeros((), device=z.device)
         return Quantized(
             # The difference is 0, so the value is that of the code.

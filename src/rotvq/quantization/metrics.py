@@ -63,7 +63,9 @@ class _Unit(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
         length = norm(x)
-        unit = x / nonzero(length)
+        # The inverse of a subnormal length is infinite.
+        length = length.masked_fill(length < torch.finfo(length.dtype).tiny, 0.0)
+        unit = (x / nonzero(length)).masked_fill(length == 0, 0.0)
         unit[..., :1] += length == 0
         return unit, length
 
@@ -76,7 +78,8 @@ class _Unit(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, _: Tensor) -> Tensor:
         unit, norm = ctx.saved_tensors
         scale = torch.where(norm == 0, 0.0, 1 / norm)
-        if not (unit.is_cpu and unit.ndim == 2 and readable()):
+        # With gradients on, this backward pass is differentiated too.
+        if not (unit.is_cpu and unit.ndim == 2 and readable()) or torch.is_grad_enabled():
             along = (unit * g).sum(-1, keepdim=True)
             return torch.addcmul(g, unit, along, value=-1) * scale
         # A few rows at a time stay in the cache.

@@ -122,7 +122,7 @@ class MultiScaleQuantizer(Composite):
             UserError: z of another shape or dtype, or a mask.
         """
         x, grid = self._checked(z, mask), (z.shape[2], z.shape[3])
-        total, found, losses, kept = torch.zeros_like(x), [], [], self._kept(x)
+        total, found, losses, kept = _zeros(x), [], [], self._kept(x)
         with whole_precision(z), one_step(self):
             for level, own in enumerate(kept):
                 # Of a scale's losses, only the entropy loss has a gradient for z.
@@ -134,6 +134,7 @@ class MultiScaleQuantizer(Composite):
                 codes = codes_of(found[-1], *self.of(level).tables, 1)
                 total = total + self.added(codes, level).detach()
                 losses.append(torch.stack([part.codebook_loss, part.entropy_loss]))
+            total = total.to(x.dtype)
             # The sum of a few scales is too far from z for its gradient to be useful.
             x = x.where(kept[-1].view(-1, 1, 1, 1), x.detach())
             z_q = self.of(-1).estimator(x.movedim(1, -1), total.movedim(1, -1)).movedim(-1, 1)
@@ -147,7 +148,7 @@ class MultiScaleQuantizer(Composite):
     ) -> Int64[Tensor, "b h w s"]:
         """The indices alone, in the shape that `forward` returns."""
         x = self._checked(z, mask)
-        total, found = torch.zeros_like(x), []
+        total, found = _zeros(x), []
         with whole_precision(z):
             for level in range(len(self.scales)):
                 found.append(self._tokens(self._blocks(x - total, level), level))
@@ -280,3 +281,8 @@ def _wider(quantizer: VectorQuantizer, times: int) -> VectorQuantizer:
         channel_dim=1,
         defer_update=quantizer.defer_update,
     )
+
+
+def _zeros(z: Tensor) -> Tensor:
+    """A sum of codes to start from: float32, whatever z is, as in `lookup`."""
+    return torch.zeros_like(z, dtype=torch.float32)

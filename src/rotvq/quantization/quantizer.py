@@ -121,7 +121,8 @@ class VectorQuantizer(Quantizer):
         z = self.codebook.project(z)
         if self.training:
             _refuse_transforms()
-        accumulates = self.training and not self._recomputed()
+        recomputed = self.training and self._recomputed()
+        accumulates = self.training and not recomputed
         if accumulates:
             self.codebook.prepare(z, kept)
         e = self.codebook.embeddings.float()
@@ -146,6 +147,8 @@ class VectorQuantizer(Quantizer):
                 self.codebook.step()
             elif not torch.compiler.is_compiling():  # a graph would be compiled for every count
                 self._count_forward()
+        elif recomputed:
+            self.codebook.draw_again(z)
         if kept is not None:
             z_q = z_q.where(kept.unsqueeze(1), 0.0)
             indices = indices.where(kept, -1)

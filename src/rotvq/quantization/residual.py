@@ -44,6 +44,7 @@ class ResidualQuantizer(Composite):
     """
 
     def __init__(self, quantizers: Sequence[VectorQuantizer], dropout: float = 0.0) -> None:
+        quantizers = [*quantizers]
         for quantizer in quantizers:
             if not isinstance(quantizer, VectorQuantizer):
                 raise UserError(
@@ -154,7 +155,9 @@ class ResidualQuantizer(Composite):
     ) -> None:
         """Place the codes by k-means, those of each level over the residual of z that it sees."""
         check_input(z, mask, self.dim, self.channel_dim)
-        residual = at_least_float32(z)
+        residual, placed = at_least_float32(z), set[int]()
         for quantizer in self._each():
-            quantizer.initialize_codebook(residual, mask)
+            if not placed & {*map(id, quantizer.codebooks)}:  # levels may share one
+                quantizer.initialize_codebook(residual, mask)
+                placed |= {*map(id, quantizer.codebooks)}
             residual = residual - quantizer.lookup(quantizer.encode(residual, mask))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -28,17 +29,17 @@ def sampled(temperature: float) -> Search:
     """
     if not 0 <= temperature < float("inf"):
         raise UserError(f"temperature: expected 0 or more; got {temperature}.")
-    if temperature == 0:
-        return nearest
+    return partial(_search, temperature=temperature) if temperature else nearest
 
-    @torch.no_grad()
-    def search(z: Tensor, e: Tensor) -> Tensor:
-        with torch.autocast(z.device.type, enabled=False):
-            e = e.float()
-            blocks = z.float().split(max(1, BLOCK // len(e)))
-            return torch.cat([_draw(block, e, temperature) for block in blocks])
 
-    return search
+@torch.no_grad()
+def _search(z: Tensor, e: Tensor, temperature: float) -> Tensor:
+    with torch.autocast(z.device.type, enabled=False):
+        # Far from the origin, squared lengths would hide the differences between distances.
+        center = e.float().mean(0)
+        e = e.float() - center
+        blocks = z.float().split(max(1, BLOCK // len(e)))
+        return torch.cat([_draw(block - center, e, temperature) for block in blocks])
 
 
 def _draw(z: Tensor, e: Tensor, temperature: float) -> Tensor:
