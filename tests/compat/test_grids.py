@@ -79,6 +79,8 @@ def test_nothing_to_learn_from_costs_nothing():
     x = torch.randn(2, 9, 4)
     assert LFQ(dim=4)(x, mask=torch.zeros(2, 9, dtype=torch.bool))[2] == 0
     assert LatentQuantize([5, 5], 2)(torch.randn(0, 2, 9))[2] == 0
+    grouped = GroupedResidualLFQ(dim=8, groups=2, num_quantizers=1, codebook_size=16)
+    assert not grouped(torch.randn(2, 9, 8), torch.zeros(2, 9, dtype=torch.bool))[2].any()
 
 
 def test_fsq_arguments():

@@ -124,7 +124,9 @@ class GroupedLayer(nn.Module):
         self.dim, self.groups, self.split_dim = dim, len(layers), channel_dim
         self.rvqs = nn.ModuleList(layers)
 
-    def forward(self, x: Float[Tensor, "..."], **arguments: object) -> tuple[Tensor, ...]:
+    def forward(
+        self, x: Float[Tensor, "..."], *inputs: object, **arguments: object
+    ) -> tuple[Tensor, ...]:
         """As each layer; indices, losses and codes have a first dimension for the groups."""
         if x.shape[self.split_dim] != self.dim:
             raise UserError(
@@ -135,7 +137,8 @@ class GroupedLayer(nn.Module):
             seed = of_each(torch.randint(2**31, (), device=x.device))[0]
             arguments["rand_quantize_dropout_fixed_seed"] = int(seed)
         parts = x.chunk(self.groups, self.split_dim)
-        results = [rvq(part, **arguments) for rvq, part in zip(self.rvqs, parts, strict=True)]
+        pairs = zip(self.rvqs, parts, strict=True)
+        results = [rvq(part, *inputs, **arguments) for rvq, part in pairs]
         quantized, *others = zip(*results, strict=True)
         return torch.cat(quantized, self.split_dim), *(torch.stack(other) for other in others)
 
