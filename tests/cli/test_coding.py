@@ -381,3 +381,13 @@ def test_images_are_resized_and_cropped_on_request(rotvq, model, photos, tmp_pat
     assert {pixels_of(each).shape[:2] for each in (tmp_path / "r").glob("*.png")} == {(16, 24)}
     error = rotvq("encode", *words[:-2], "2", "-o", tmp_path / "u.npz").error
     assert "size: expected a side in pixels or HEIGHTxWIDTH" in error
+
+
+def test_originals_are_not_replaced_by_their_reconstructions(rotvq, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (16, 16), "teal").save(folder / "a.png")
+    before = (folder / "a.png").read_bytes()
+    for words in (["-o", folder], ["-o", f"{folder}/../photos", "--overwrite"]):
+        assert rotvq("reconstruct", folder, *words).status == 2
+    assert (folder / "a.png").read_bytes() == before

@@ -204,6 +204,14 @@ def test_a_file_that_is_not_a_record_is_not_replaced(rotvq, trained, tmp_path, c
         assert out.read_text() == content
 
 
+@pytest.mark.parametrize("name", ["evaluation.json", "evaluation-effort-4.json", "run.json"])
+def test_the_record_of_a_run_is_not_replaced_by_that_of_other_images(rotvq, trained, images, name):
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    error = rotvq("evaluate", "rotvq-f8", "--data", images, "-o", trained / name).error
+    assert "expected another file than the records of a run" in error
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
 def _error(pairs):
     (first, *_), (drawn, *_) = pairs
     return ((first.astype(float) - drawn) ** 2).mean()
@@ -251,7 +259,9 @@ def test_accuracies_need_the_classes_of_the_classifier(rotvq, trained, tmp_path,
     found = {}
     for folder in ("same", "other"):
         words = ["--data", tmp_path / folder, "--classifier", tmp_path / "classifier"]
-        assert rotvq("evaluate", trained, *words, "-o", tmp_path / f"{folder}.json").status == 0
+        answer = rotvq("evaluate", trained, *words, "-o", tmp_path / f"{folder}.json")
+        assert answer.status == 0
+        assert ("has other classes than the images" in answer.out) == (folder == "other")
         found[folder] = read(tmp_path / f"{folder}.json")["metrics"]
     assert "accuracy_original" in found["same"] and "agreement" in found["other"]
     assert not any(name.startswith("accuracy") for name in found["other"])

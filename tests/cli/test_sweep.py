@@ -76,6 +76,25 @@ def test_bad_words_are_refused_before_anything_is_trained(sweep, tmp_path, words
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("not enough memory\nmore")])
+def test_a_run_without_memory_does_not_keep_the_others_from_being_trained(
+    sweep, monkeypatch, error
+):
+    begun = []
+
+    def execute(config, options, command):
+        begun.append(config.model.width)
+        if config.model.width == 64:
+            raise error
+        return 0
+
+    monkeypatch.setattr(train, "execute", execute)
+    answer = sweep("--vary", "model.width=8,64,16")
+    assert begun == [8, 64, 16]
+    assert answer.error == "rotvq: 1 of 3 runs failed: width=64.\n"
+    assert str(error).partition("\n")[0] in answer.out
+
+
 @pytest.mark.slow
 def test_another_configuration_in_the_same_folder_is_refused(sweep):
     assert sweep("--vary", "training.seed=0").status == 0

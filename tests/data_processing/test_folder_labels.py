@@ -46,6 +46,32 @@ def test_both_splits_number_the_classes_alike(make):
         assert labels(open_pictures([folder], split, Target())) == labels(reader)
 
 
+@pytest.mark.parametrize("beside", [(), ("README.md",), (".cache/x.png",)])
+def test_a_training_split_alone_has_the_labels_of_its_subfolders(make, tmp_path, beside):
+    folder = make(*(f"train/{name}/{i}.png" for name in "ab" for i in range(10)))
+    for name in beside:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("no image")
+    data = load(folder)
+    assert data.classes == ("a", "b")
+    assert sorted([*data.train.labels, *data.test.labels]) == [0] * 10 + [1] * 10
+    read = labels(open_pictures([folder], None, Target()))
+    assert read == {f"train/{name}/{i}.png": "ab".index(name) for name in "ab" for i in range(10)}
+
+
+def test_a_class_may_be_called_train(make):
+    data = load(make(*(f"{name}/{i}.png" for name in ("train", "ship") for i in range(10))))
+    assert len(data.train.images) + len(data.test.images) == 20
+
+
+def test_validation_images_beside_a_test_split_have_labels_too(make):
+    folder = make(*(f"{split}/{c}/{c}.png" for split in ("train", "val", "test") for c in "ab"))
+    read = labels(open_pictures([folder], None, Target()))
+    assert read == {
+        f"{s}/{c}/{c}.png": "ab".index(c) for s in ("train", "val", "test") for c in "ab"
+    }
+
+
 def test_encoded_images_have_the_labels_that_training_sees(make):
     folder = make(*(f"{name}/{i}.png" for name in "ab" for i in range(10)))
     read = labels(open_pictures([folder], None, Target()))

@@ -205,7 +205,9 @@ def test_a_long_caption_is_truncated(tmp_path):
 @pytest.mark.parametrize(
     ("name", "test"),
     [("test-0", True), ("val_0", True), ("val2017", True), ("validation", True),
-     ("valley-0", False), ("testimony", False), ("value", False)],
+     ("imagenet1k-validation-00", True), ("data_test.000", True),
+     ("valley-0", False), ("testimony", False), ("value", False), ("interval-0", False),
+     ("a-latest-0", False)],
 )  # fmt: skip
 def test_only_whole_words_name_the_test_split(tmp_path, name, test):
     shard(tmp_path / "a-0.tar", {"0.png": png(0)})

@@ -146,3 +146,13 @@ def test_milestones_are_epochs_of_the_run_in_order(epochs):
 def test_in_the_papers_own_length_milestones_are_the_papers():
     assert [milestone(epoch, 100) - 1 for epoch in RECONSTRUCTIONS] == [0, 25, 50, 75, 99]
     assert [milestone(epoch, 100) - 1 for epoch in CODEBOOK] == [0, 25, 49]
+
+
+def test_a_run_is_trained_when_its_last_epoch_is_evaluated(tmp_path):
+    """Not when somebody evaluates it in between."""
+    (run, *_) = make_plan(SUITE, "smoke", tmp_path)
+    run.folder.mkdir(parents=True)
+    (run.folder / "evaluation.json").write_text("{}")
+    for epochs in range(run.config.training.epochs + 1):
+        (run.folder / "epochs.jsonl").write_text("{}\n" * epochs)
+        assert run.trained == (epochs == run.config.training.epochs)

@@ -164,6 +164,12 @@ def test_another_configuration_is_refused_on_resume(tmp_path, data, tiny, begin)
     assert (tmp_path / "config.yaml").read_bytes() == before
 
 
+def test_the_data_of_a_run_may_have_moved(tmp_path, data, tiny, begin, resumed):
+    begin(tiny(data={"source": "here"}), data, tmp_path).lock.release()
+    resumed(tiny(data={"source": "there"}), data, tmp_path)
+    assert read_config(tmp_path).data.source == "there"
+
+
 @pytest.mark.parametrize("others", [{}, {"config.json": "{}", "notes.txt": "mine"}])
 def test_a_folder_without_a_run_is_left_as_it_is(tmp_path, data, tiny, others):
     folder = tmp_path / "folder"

@@ -76,6 +76,10 @@ def run(argv: Sequence[str]) -> int:
         limit = config.data.train_images if training else config.data.test_images
         meters.append(_classifier_metrics(options.classifier, limited(split, limit), data.classes))
         classifiers = _classifiers(options.classifier, folder)
+        if split.labels is not None and not meters[-1].has_labels:
+            terminal.say("  The classifier has other classes than the images: no accuracy.")
+    out = options.out or folder / run_folder.evaluation(options.split, options.effort)
+    out.parent.mkdir(parents=True, exist_ok=True)
     search = LevelSearch(model, options.effort)
     with terminal.counting(len(wanted), "evaluating") as advance:
         record = evaluate(
@@ -94,15 +98,13 @@ def run(argv: Sequence[str]) -> int:
     record["metrics"] |= found
     record["protocol"] |= {name: protocol[name] for name in found}
     record |= {"data": data.name, **classifiers}
-    out = options.out or folder / run_folder.evaluation(options.split, options.effort)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, record)
-    if options.effort and options.split == "test" and not options.out:
-        _draw(folder, model, search)
     for line in summary(record):
         terminal.say(line)
     for name, value in found.items():
         terminal.say(f"  {name} {value:.4f}: {protocol[name]}")
+    write_json(out, record)
+    if options.effort and options.split == "test" and not options.out:
+        _draw(folder, model, search)
     terminal.say(f"Saved to {out}.")
     return 0
 
@@ -233,8 +235,13 @@ def _check_record(path: Path) -> None:
     """Check that a path is new or holds an evaluation record.
 
     Raises:
-        UserError: it holds something else.
+        UserError: it holds something else, or it is a record of a run, which `--out` leaves alone.
     """
+    if run_folder.is_run(path.parent) and path.name in run_folder.OUTPUTS:
+        raise UserError(
+            f"--out: expected another file than the records of a run; got {path}. Choose another "
+            "name, or leave out --out to measure the run with its own data."
+        )
     try:
         ours = not path.exists() or "metrics" in read_json(path)
     except (OSError, ValueError, TypeError):

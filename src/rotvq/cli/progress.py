@@ -84,8 +84,8 @@ def summary(record: dict[str, Any]) -> list[str]:
         f"PSNR {metrics['psnr']:.2f} dB ({metrics['psnr_per_image']:.2f} dB per image), "
         f"SSIM {metrics['ssim']:.4f} ({metrics['ssim_uniform_7x7']:.4f} with a uniform 7x7 "
         f"window), {metrics['bits_per_image']:g} bits per image",
-        f"  perplexity {metrics['perplexity']:.1f}, {metrics['codes_used']} of "
-        f"{len(record['counts'])} codes used ({metrics['usage']:.1%})",
+        f"  perplexity {metrics['perplexity']:.1f}, {metrics['codes_used']:,} codes used "
+        f"({metrics['usage']:.1%})",
         *_levels(record.get("levels", [])),
     ]
 

@@ -106,6 +106,11 @@ def _output(images: Sequence[str], out: Path | None, overwrite: bool) -> PngFile
     if out is None:
         raise UserError("--out: expected a folder for the images; got none. Pass -o FOLDER.")
     check_folder(out, overwrite)
+    if any(expanded(each).resolve() == out.resolve() for each in images):
+        raise UserError(
+            f"--out: expected another folder than that of the images; got {out}. Choose another "
+            "one, so that no original is replaced."
+        )
     return PngFolder(out)
 
 

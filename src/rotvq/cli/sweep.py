@@ -14,7 +14,7 @@ from rotvq import run_folder
 from rotvq.cli import train
 from rotvq.cli.options import Parser, add_out
 from rotvq.cli.terminal import Terminal
-from rotvq.errors import UserError
+from rotvq.errors import UserError, first_line
 from rotvq.paths import shortened
 from rotvq.run_record import load_run
 from rotvq.training.config import Config
@@ -62,15 +62,15 @@ def run(argv: Sequence[str]) -> int:
     planned = _plan(options.vary, rest, options.out)
     failed = []
     for number, each in enumerate(planned, start=1):
-        if _is_done(each):
-            terminal.say(f"Run {number} of {len(planned)}, {each.name}: finished before.")
-            continue
-        terminal.say(f"Run {number} of {len(planned)}, {each.name}:")
         try:
+            if _is_done(each):
+                terminal.say(f"Run {number} of {len(planned)}, {each.name}: finished before.")
+                continue
+            terminal.say(f"Run {number} of {len(planned)}, {each.name}:")
             status = train.execute(each.config, each.options, each.command)
-        except UserError as error:
-            # A value with which training diverges must not keep the others from being tried.
-            terminal.say(f"  {error}")
+        # A value that diverges or needs too much memory must not keep the others from being tried.
+        except (UserError, MemoryError, RuntimeError) as error:
+            terminal.say(f"  {first_line(error)}")
             failed.append(each.name)
             continue
         if status:
@@ -115,7 +115,7 @@ def _plan(varied: Sequence[str], rest: Sequence[str], out: Path) -> list[Planned
         words += ["--out", str(folder)]
         options, config = train.parse(words)
         if run_folder.is_run(folder):
-            check_same(folder, read_config(folder), config)
+            check_same(folder, read_config(folder), config, moved=False)
         command = shlex.join(["rotvq", "train", *words])
         planned.append(Planned(name, options._replace(resume=True), config, command))
     if len({each.options.out for each in planned}) < len(planned):

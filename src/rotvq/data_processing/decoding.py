@@ -144,7 +144,6 @@ def decode_split(
     larger = Store()
     labels: list[int | None] = []
     first = ""
-    before = len(findings.skipped)
     for item, pixels in decoded(items, target, findings):
         if target.keep > 1:
             larger.add(pixels)
@@ -160,7 +159,7 @@ def decode_split(
         images[len(labels)] = pixels
         labels.append(item.label)
     if images is None:
-        reasons = "".join(f"; {line}" for line in summary(findings.skipped[before:]))
+        reasons = "".join(f"; {line}" for line in summary(findings.skipped))
         raise UserError(f"data: expected readable {split} images; found none{reasons}.")
     classes = [label for label in labels if label is not None]
     complete = len(classes) == len(labels)

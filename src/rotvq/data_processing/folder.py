@@ -35,11 +35,27 @@ def open_folder(folder: Path) -> ImageSource:
 
 
 def parts_of(folder: Path) -> dict[str, Path]:
-    """The subfolders of the splits "train" and "test", or the folder itself as "all"."""
-    test = next((folder / name for name in TEST_NAMES if (folder / name).is_dir()), None)
-    if test is not None and (folder / "train").is_dir():
-        return {"train": folder / "train", "test": test}
-    return {"all": folder}
+    """The subfolders of the splits "train" and "test", or all images as "all"."""
+    train, tests = folder / "train", test_folders(folder)
+    if train.is_dir() and tests:
+        return {"train": train, "test": tests[0]}
+    return {"all": train if train.is_dir() and _is_alone(train) else folder}
+
+
+def test_folders(folder: Path) -> list[Path]:
+    """The subfolders with names of a test split; the first one is it."""
+    return [folder / name for name in TEST_NAMES if (folder / name).is_dir()]
+
+
+def _is_alone(part: Path) -> bool:
+    """Whether no other folder, and no image, is beside a subfolder."""
+    with suppress(OSError), os.scandir(part.parent) as entries:
+        return not any(
+            each.name != part.name and (each.is_dir() or _why_not(each) is None)
+            for each in entries
+            if not each.name.startswith(".")
+        )
+    return False
 
 
 def _reader(folder: Path, part: Path, classes: Sequence[str]) -> Reader:

@@ -7,7 +7,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from rotvq.data_processing import cifar10, parquet, shards, sources
-from rotvq.data_processing.folder import classes_in, images_below, of_classes, parts_of
+from rotvq.data_processing.folder import (
+    classes_in,
+    images_below,
+    of_classes,
+    parts_of,
+    test_folders,
+)
 from rotvq.data_processing.image_formats import SUFFIXES, why_not
 from rotvq.data_processing.reader import Reader, joined, of_files
 from rotvq.data_processing.resizing import Target
@@ -47,7 +53,9 @@ def open_pictures(words: Sequence[str], split: str | None, target: Target) -> Re
     reader, folder = of_files(found, skipped), expanded(words[0])
     if len(words) > 1 or not folder.is_dir():
         return reader
-    parts = parts_of(folder).values()
+    parts = {*parts_of(folder).values()}
+    if len(parts) > 1:
+        parts |= {*test_folders(folder)}
     subfolders = [_inside(parts, path.parent) for _, path in found]
     return of_classes(reader, subfolders, classes_in(parts))
 

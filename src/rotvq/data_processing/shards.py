@@ -39,7 +39,7 @@ Files = dict[str, Member]
 
 def _of(split: str) -> re.Pattern[str]:
     """Matches the names of shards of a split."""
-    return re.compile(rf"({split})(?![A-Za-z])")
+    return re.compile(rf"(?:^|[-_.])({split})(?![A-Za-z])")
 
 
 _TEST = _of("|".join(TEST_NAMES))
@@ -56,14 +56,14 @@ def holds_shards(folder: Path) -> bool:
 
 
 def open_shards(paths: Sequence[Path], name: str) -> ImageSource:
-    """Open shards; test-*.tar are the test split, or else validation-, valid- or val-*.tar.
+    """Open shards; names with "test" are the test split, or else "validation", "valid" or "val".
 
     A sample is a run of files with the same key (the name up to the first dot). Its class is the
     number in its .cls file, its caption the text in its .txt file. Without a test split, a hash of
     each key decides which tenth is held out.
     """
-    train = [path for path in paths if not _TEST.match(path.name)]
-    named = ([path for path in paths if _of(name).match(path.name)] for name in TEST_NAMES)
+    train = [path for path in paths if not _TEST.search(path.name)]
+    named = ([path for path in paths if _of(name).search(path.name)] for name in TEST_NAMES)
     test = next(filter(None, named), [])
     splits: dict[str, Callable[[], Reader]] = {}
     if train:

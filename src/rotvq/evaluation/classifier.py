@@ -29,6 +29,7 @@ from rotvq.guarded import read_bytes, read_json
 FORMAT = 1
 WEIGHTS, RECORD = "classifier.safetensors", "classifier.json"
 WIDTHS = (32, 64, 128)
+CLASSES = 2**16  # at most
 LARGEST = 2**26
 """Maximum bytes of weights; the default takes about 2 MB."""
 CROP = 4
@@ -133,9 +134,9 @@ def train_classifier(
     Raises:
         UserError: too few images, labels that do not fit them, epochs or batch_size too small.
     """
-    if len(images) < 2 or len(labels) != len(images) or labels.min() < 0:
+    if not (len(images) == len(labels) > 1 and 0 <= labels.min() <= labels.max() < CLASSES):
         raise UserError(
-            "labels: expected one of 0 or more for each of at least 2 images; got "
+            f"labels: expected one of 0 to {CLASSES - 1} for each of at least 2 images; got "
             f"{len(labels)} labels for {len(images)} images. Use a dataset with labels."
         )
     if epochs < 1 or batch_size < 2:

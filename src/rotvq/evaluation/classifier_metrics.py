@@ -150,6 +150,11 @@ class ClassifierMetrics:
         self._classifier, self._labels = classifier, labels
         self._seen: list[tuple[Reference, Reference]] = []
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether accuracies are among the metrics."""
+        return self._labels is not None
+
     def add(self, x: Float[Tensor, "b c h w"], reconstruction: Float[Tensor, "b c h w"]) -> None:
         """Add images and their reconstructions, both in [-1, 1]."""
         original, ours = (

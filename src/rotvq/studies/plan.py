@@ -56,7 +56,9 @@ class Run:
     @property
     def trained(self) -> bool:
         """Whether training and evaluation are finished."""
-        return (self.folder / run_folder.EVALUATION).exists()
+        evaluated = (self.folder / run_folder.EVALUATION).exists()
+        epochs = run_folder.read_epochs(self.folder) if evaluated else []
+        return evaluated and len(epochs) >= self.config.training.epochs
 
     @property
     def missing(self) -> tuple[str, ...]:

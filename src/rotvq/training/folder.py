@@ -19,6 +19,8 @@ from rotvq.training.config import Config, differing
 
 C = TypeVar("C")
 
+_PLACES = ("data.source:", "tokens.train:", "tokens.test:")
+
 
 def check_free(folder: Path, overwrite: bool = False) -> None:
     """Check that a new run may be written to a folder.
@@ -124,17 +126,25 @@ def parsed(folder: Path, values: Mapping[str, Any], parse: Callable[[Mapping[str
         ) from None
 
 
-def check_same(folder: Path, before: Any, config: Any) -> None:
+def check_same(folder: Path, before: Any, config: Any, *, moved: bool = True) -> None:
     """Check that a run is continued with its own configuration, perhaps for more epochs.
+
+    Args:
+        folder: of the run, for errors.
+        before: its configuration.
+        config: the one to continue with.
+        moved: its data may lie elsewhere; records hold their fingerprints.
 
     Raises:
         UserError: another option has changed.
     """
-    changed = [c for c in differing(before, config) if not c.startswith("training.epochs:")]
+    free = ("training.epochs:", *(_PLACES if moved else ()))
+    changed = [change for change in differing(before, config) if not change.startswith(free)]
     if changed:
         raise UserError(
             f"{folder}: expected the configuration of the run there; got {'; '.join(changed)}. "
-            "Only training.epochs can change. Choose another --out, or pass --overwrite."
+            "Only training.epochs can change, and the place of the data. Choose another --out, or "
+            "pass --overwrite."
         )
 
 
