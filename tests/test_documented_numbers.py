@@ -468,19 +468,32 @@ def test_the_trials_say_what_the_record_says():
 
 def test_the_trials_of_wide_models_say_what_the_record_says():
     lines = page("docs/results.md").replace("**", "").splitlines()
-    rows = json.loads((RECORDS / "recipe" / "trials.json").read_text())["wide_trials"]["rows"]
-    for row in rows:
+    trials = json.loads((RECORDS / "recipe" / "trials.json").read_text())
+    wide = [("best_long", row) for row in trials["wide_trials"]["rows"]]
+    small = [("best", row | {"weight_decay": 0.1}) for row in trials["best_trials"]["rows"]]
+    for preset, row in [*wide, *small]:
+        if row.get("epochs", 4) > 4 or row["seed"]:
+            continue
         rate = f"{1000 * row['learning_rate']:g}e-3"
         errors = " | ".join(f"{1000 * mse:.2f}" for mse in row["validation_mse_by_epoch"])
-        assert f"| {rate} | {row['weight_decay']:g} | {errors} |" in lines
+        assert f"| `{preset}` | {rate} | {row['weight_decay']:g} | {errors} |" in lines
     text = " ".join(page("docs/results.md").split())
     before = (RECORDS / "recipe" / "best_long_at_3e-3.jsonl").read_text().splitlines()
     errors = [json.loads(line)["train"]["reconstruction_loss"] for line in before]
     assert f"rose from {1000 * errors[3]:.1f} to {1000 * errors[6]:.1f} between epochs" in text
     slow, fast = effort(0, "best_long")["metrics"]["mse"], json.loads(before[-1])["test"]
-    said = f"40 epochs at 1e-3 with weight decay reach {1000 * slow:.2f}, and {len(before)} epochs"
-    assert said in text
-    assert f"without reach {1000 * fast['reconstruction_loss']:.2f} (seed 0)" in text
+    fast = fast["reconstruction_loss"]
+    assert f"40 epochs of `best_long` at 1e-3 with weight decay reach {1000 * slow:.2f}" in text
+    assert f"{len(before)} epochs at 3e-3 without reach {1000 * fast:.2f};" in text
+    old, new = trials["memorized"], effort(0)["metrics"]["mse"]
+    assert f"flips reach {1000 * new:.2f}, and at 3e-3 without either" in text
+    for split, images in (("train", "as they are"), ("train", "flipped"), ("test", "as they are")):
+        assert f"{1000 * old[split][images]:.2f}" in text
+    flips = {
+        row["random_flip"]: row for row in trials["best_trials"]["rows"] if row["epochs"] == 24
+    }
+    without, with_flips = (flips[f]["validation_mse_by_epoch"][-1] for f in (False, True))
+    assert f"from {1000 * without:.2f} to {1000 * with_flips:.2f} (seed 0" in text
 
 
 def test_the_trials_of_one_step_say_what_the_record_says():
@@ -503,9 +516,10 @@ def test_the_table_of_bits_under_a_prior_says_what_its_record_says():
         cells = [f"{bits[name]:.2f} | {64 * bits[name]:.1f}" for bits in (small, large)]
         assert f"| {label} | {' | '.join(cells)} |" in text
     found = codecs("mean_bits")
+    tokenizer = json.loads((RECORDS / "prior" / "tokenizer.json").read_text())
     for rate, bits, model, label in (
-        ("500", small, effort(0)["metrics"], "preset `best`"),
-        ("610", large, runs("best_4096")[0], "preset `best`, K = 4,096"),
+        ("500", small, tokenizer["metrics"], "`best` at 3e-3"),
+        ("610", large, runs("best_4096")[0], "`best` at 3e-3, K = 4,096"),
     ):
         rows = {f"{c['codec']}, {c['layout']}": c["bits"][rate]["mse"] for c in found["codecs"]}
         for name, bound in found["gaussian_bound"][rate].items():

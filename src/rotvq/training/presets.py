@@ -52,7 +52,7 @@ PRESETS: dict[str, Config] = {
         model=ModelConfig(width=64, dim=64),
         training=TrainingConfig(epochs=30),
     ),
-    # An hour on one CPU core, with every option that helps (see `rotvq ablate`).
+    # 45 minutes on one CPU core, with every option that helps (see `rotvq ablate`).
     "best": Config(
         data=_FLIPPED,
         model=ModelConfig(width=96, dim=64, network="attention"),
