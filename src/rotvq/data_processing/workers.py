@@ -13,6 +13,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import Connection
 from typing import NamedTuple
@@ -120,7 +121,8 @@ class _Worker:
         self._process = context.Process(
             target=_work, args=(sending, items, target, pieces), daemon=True
         )
-        self._process.start()
+        with _interrupts_blocked():
+            self._process.start()
         sending.close()
 
     def receive(self) -> Message:
@@ -142,6 +144,19 @@ class _Worker:
         self._pipe.close()
         self._process.terminate()
         self._process.join()
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """A process that starts inside is not interrupted before it can say that it need not be."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(sending: Connection, items: Items, target: Target, pieces: list[range]) -> None:
