@@ -88,6 +88,11 @@ class RunRecord:
         return "prior" in self.config
 
     @property
+    def watched(self) -> str:
+        """Which images its epochs are tested on and draw: "validation", if any are held out."""
+        return "validation" if lookup(self.config, "data.validation") else "test"
+
+    @property
     def counts(self) -> tuple[int, ...]:
         """How often each code was used on the evaluated split; empty if unknown."""
         return self.evaluation.counts if self.evaluation and any(self.evaluation.counts) else ()

@@ -247,7 +247,10 @@ def test_a_run_without_evaluation_says_how_to_evaluate_it(make_run, tmp_path, mo
     html, md = _report(tmp_path / "out", run)
     last = json.loads((run / "epochs.jsonl").read_text().splitlines()[-1])["test"]["psnr"]
     assert f"After epoch 3, reconstructions of the test images reach {last:.2f} dB." in html
-
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["validation"] = 6
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "reconstructions of the validation images reach" in _report(tmp_path / "held", run)[0]
     assert "not evaluated yet. Run: rotvq evaluate &#39;my run&#39;" in html
     assert "not evaluated yet. Run: rotvq evaluate 'my run'" in md
     assert "usage.png" not in md and not re.search(r"\bnan\b", md)

@@ -40,8 +40,8 @@ def one_run(run: RunRecord, looks: Looks | None) -> tuple[Picture, ...]:
         which = "the first code of each" if len(looks.codes) > 1 else "the code of each"
         more += f" Tokens: {which} as it looks among tokens of a mid-gray image."
     count = sum(len(x) for x in pairs.originals)
-    alt = f"{count} test images, each above its reconstruction after epoch {epoch}."
-    caption = f"Reconstructions of a fixed set of test images after epoch {epoch}.{more}"
+    alt = f"{count} {run.watched} images, each above its reconstruction after epoch {epoch}."
+    caption = f"Reconstructions of a fixed set of {run.watched} images after epoch {epoch}.{more}"
     return (_tiles("reconstructions-1.png", blocks, alt, caption),)
 
 
@@ -93,10 +93,10 @@ def progress(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
         rows = tiles.progress_rows(run)
         after = ", ".join(row.label for row in rows[1:])
         alt = (
-            f"{run.label}: {len(rows[0].tiles)} test images, each above its reconstructions after "
-            f"{after}."
+            f"{run.label}: {len(rows[0].tiles)} {run.watched} images, each above its "
+            f"reconstructions after {after}."
         )
-        caption = f"{run.label}: the first row of test images during training."
+        caption = f"{run.label}: the first row of {run.watched} images during training."
         pictures.append(_tiles(f"progress-{n}.png", [rows], alt, caption))
     return tuple(pictures)
 

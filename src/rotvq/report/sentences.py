@@ -56,7 +56,7 @@ def _result(run: RunRecord) -> str:
         return f"Test images take {_score(run)}."
     if not run.evaluation:
         at = max(epoch.number for epoch in run.epochs if epoch.test)
-        return f"After epoch {at}, reconstructions of the test images reach {_score(run)}."
+        return f"After epoch {at}, reconstructions of the {run.watched} images reach {_score(run)}."
     found = run.evaluation.metrics
     parts = [_score(run)]
     if math.isfinite(found.get("ssim", math.nan)):
