@@ -44,6 +44,7 @@ def data():
 def finish(run, measures=()):
     run.folder.mkdir(parents=True, exist_ok=True)
     record = {"format": 2, "images": 1, "metrics": METRICS}
+    (run.folder / "epochs.jsonl").write_text("{}\n" * run.config.training.epochs)
     (run.folder / "evaluation.json").write_text(json.dumps(record))
     for name in measures:
         (run.folder / f"{name}.json").write_text("{}")

@@ -466,34 +466,37 @@ def test_cross_entropies_equal_the_peers(peer, heads, cosine):
     torch.testing.assert_close(quantized, ours(x)[0])
 
 
+DIVERSE = {"codebook_diversity_loss_weight": 0.3, "codebook_diversity_temperature": 2.0}
+CROSSED = {"commitment_use_cross_entropy_loss": True}
+SCORED = (DIVERSE, CROSSED)
+ORTHOGONAL = {"orthogonal_reg_weight": 0.3}
+FLAT, IMAGE = ((30, 8), {}), ((2, 8, 5, 6), {"accept_image_fmap": True})
+SEQUENCE, SHARED, SEPARATE = (
+    ((2, 30, 8), heads)
+    for heads in (
+        {},
+        {"heads": 2, "codebook_dim": 4},
+        {"heads": 2, "codebook_dim": 4, "separate_codebook_per_head": True},
+    )
+)
+
+
 @pytest.mark.parametrize(
-    "extra",
+    ("extra", "learned", "given"),
     [
-        {"codebook_diversity_loss_weight": 0.3, "codebook_diversity_temperature": 2.0},
-        {"commitment_use_cross_entropy_loss": True},
-        {"orthogonal_reg_weight": 0.3},
-        {"orthogonal_reg_weight": 0.3, "orthogonal_reg_active_codes_only": True},
+        # The peer fails for cross-entropies of other shapes, and learns codes to be orthogonal.
+        *((DIVERSE, False, given) for given in (SEQUENCE, FLAT, IMAGE, SHARED, SEPARATE)),
+        *((DIVERSE, True, given) for given in (SEQUENCE, FLAT, IMAGE, SHARED)),
+        *((CROSSED, False, given) for given in (SEQUENCE, SHARED, SEPARATE)),
+        *((CROSSED, True, given) for given in (SEQUENCE, SHARED)),
+        (ORTHOGONAL, True, SEQUENCE),
+        (ORTHOGONAL, True, FLAT),
+        (ORTHOGONAL | {"orthogonal_reg_active_codes_only": True}, True, SEQUENCE),
     ],
 )
-@pytest.mark.parametrize("learned", [False, True])
-@pytest.mark.parametrize(
-    ("shape", "layout"),
-    [
-        ((2, 30, 8), {}),
-        ((30, 8), {}),
-        ((2, 8, 5, 6), {"accept_image_fmap": True}),
-        ((2, 30, 8), {"heads": 2, "codebook_dim": 4}),
-        ((2, 30, 8), {"heads": 2, "codebook_dim": 4, "separate_codebook_per_head": True}),
-    ],
-)
-def test_other_losses_equal_the_peers(peer, extra, learned, shape, layout):
+def test_other_losses_equal_the_peers(peer, extra, learned, given):
     """Those of the codes before their step, and of positions over the batch and the heads."""
-    if "orthogonal_reg_weight" in extra and (not learned or layout):
-        pytest.skip("its codes are always learned")
-    if "commitment_use_cross_entropy_loss" in extra and shape != (2, 30, 8):
-        pytest.skip("the peer fails")
-    if learned and "separate_codebook_per_head" in layout:
-        pytest.skip("the peer's codes cannot be set")
+    shape, layout = given
     own = {"learnable_codebook": True, "ema_update": False} if learned else {}
     theirs, ours = pair(peer, **extra, **own, **layout)
     x = torch.randn(shape)
@@ -502,12 +505,6 @@ def test_other_losses_equal_the_peers(peer, extra, learned, shape, layout):
     torch.testing.assert_close(found, expected.reshape(()), rtol=1e-4, atol=1e-5)
     for a, b in zip(own, parts, strict=True):
         torch.testing.assert_close(a, b.reshape(()), rtol=1e-4, atol=1e-5)
-
-
-SCORED = (
-    {"codebook_diversity_loss_weight": 0.3, "codebook_diversity_temperature": 2.0},
-    {"commitment_use_cross_entropy_loss": True},
-)
 
 
 @pytest.mark.parametrize("extra", [*SCORED, {"orthogonal_reg_weight": 1.0}])
