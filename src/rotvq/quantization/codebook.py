@@ -106,11 +106,14 @@ class Codebook(CodebookState):
             refuse_join()
             if not self._agreed:
                 self._agree()
-        if not self.ready:
-            # Activation checkpointing repeats the pass, with the codes in place.
-            devices = [z.device] if z.is_cuda else []
-            with torch.random.fork_rng(devices, enabled=not torch.compiler.is_compiling()):
-                self.initialize(z, valid)
+        if self.ready:
+            return
+        if torch.compiler.is_compiling():
+            self.initialize(z, valid)
+            return
+        # Activation checkpointing repeats the pass, without these draws.
+        with torch.random.fork_rng([z.device] if z.is_cuda else []):
+            self.initialize(z, valid)
 
     def draw_again(self, z: Float[Tensor, "n d"]) -> None:
         """Draw the random numbers of `accumulate`, so that what follows draws its own again."""
