@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
 
 from torch import Tensor
 
 from rotvq.quantization import Quantizer, ResidualQuantizer, VectorQuantizer
 from rotvq.quantization.codebook import StepWeight
-from rotvq.quantization.tensors import at_least_float32
 
 Weight = Tensor | Callable[[Tensor, Tensor], Tensor]
 """(k,) or (heads, k); or a function of sums (1, k, d) and counts (1, k) that returns it."""
@@ -20,25 +18,17 @@ Weight = Tensor | Callable[[Tensor, Tensor], Tensor]
 def frozen(quantizer: Quantizer, z: Tensor, mask: Tensor | None) -> Iterator[None]:
     """Quantize as in evaluation inside; codes that still wait for data are first placed over z."""
     training = quantizer.training
-    if training and not all(codebook.ready for codebook in quantizer.codebooks):
-        _place(quantizer, z, mask)
+    waiting = [codebook for codebook in quantizer.codebooks if not codebook.ready]
+    if training and waiting:
+        if isinstance(quantizer, ResidualQuantizer):  # dropout may have placed the first levels
+            quantizer.place(waiting, z, mask)
+        else:
+            quantizer.initialize_codebook(z, mask)
     quantizer.eval()
     try:
         yield
     finally:
         quantizer.train(training)
-
-
-def _place(quantizer: Quantizer, z: Tensor, mask: Tensor | None) -> None:
-    """Place the codes over z, those of residual levels only where they are not in place yet."""
-    if not isinstance(quantizer, ResidualQuantizer):
-        quantizer.initialize_codebook(z, mask)
-        return
-    residual = at_least_float32(z)
-    for level in cast(list[VectorQuantizer], list(quantizer.quantizers)):
-        if not level.codebook.ready:
-            level.initialize_codebook(residual, mask)
-        residual = residual - level.lookup(level.encode(residual, mask))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from jaxtyping import Bool, Float, Int64
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rotvq.errors import UserError
 from rotvq.quantization._composite import Composite, check_residual, one_step
+from rotvq.quantization.codebook import Codebook
 from rotvq.quantization.interface import Quantized
 from rotvq.quantization.processes import drawn
 from rotvq.quantization.quantizer import VectorQuantizer
@@ -154,10 +155,25 @@ class ResidualQuantizer(Composite):
         self, z: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None
     ) -> None:
         """Place the codes by k-means, those of each level over the residual of z that it sees."""
+        self.place(self.codebooks, z, mask)
+
+    def place(
+        self,
+        codebooks: Iterable[Codebook],
+        z: Float[Tensor, "..."],
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> None:
+        """As `initialize_codebook`, for some of the codebooks; each is placed once.
+
+        Args:
+            codebooks: of levels, which may share one.
+            z: as in `forward`.
+            mask: as in `forward`.
+        """
         check_input(z, mask, self.dim, self.channel_dim)
-        residual, placed = at_least_float32(z), set[int]()
-        for quantizer in self._each():
-            if not placed & {*map(id, quantizer.codebooks)}:  # levels may share one
+        residual, left = at_least_float32(z), {*map(id, codebooks)}
+        for quantizer in cast(list[VectorQuantizer], self._each()):
+            if id(quantizer.codebook) in left:
                 quantizer.initialize_codebook(residual, mask)
-                placed |= {*map(id, quantizer.codebooks)}
+                left.remove(id(quantizer.codebook))
             residual = residual - quantizer.lookup(quantizer.encode(residual, mask))

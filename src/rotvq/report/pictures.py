@@ -115,7 +115,7 @@ def curves(runs: Sequence[RunRecord]) -> Picture:
     )
     alt = f"Curves over epochs: {titles}. PSNR of the mean test MSE: {ends}."
     caption = (
-        "Metrics after each epoch: test (solid), training (dashed). Losses are on log axes. "
+        "Metrics after each epoch: test (solid) and training (dashed). Losses are on a log scale. "
         "Perplexity and usage are of the whole split."
     )
     return _plot("curves.png", png, alt, caption)

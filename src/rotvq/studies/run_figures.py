@@ -84,7 +84,7 @@ def curves(name: str, result: Result) -> Picture:
         name,
         png,
         "Curves over epochs: total, reconstruction and codebook loss, perplexity and usage.",
-        "Metrics after each epoch: test (solid), training (dashed). Losses are on log axes.",
+        "Metrics after each epoch: test (solid) and training (dashed). Losses are on a log scale.",
     )
 
 

@@ -120,10 +120,9 @@ class Codec:
         else:
             found = indices.reshape(n, rows * columns, len(self.codebook_sizes))
         if found.size and (found.min() < 0 or (found >= np.array(self.codebook_sizes)).any()):
-            sizes = ", ".join(map(str, dict.fromkeys(self.codebook_sizes)))
             raise UserError(
-                f"indices: expected 0 to below {sizes}; got {found.min()} to {found.max()}. Pass "
-                f"tokens of {self}."
+                f"indices: expected 0 to below {self._sizes}; got {found.min()} to {found.max()}. "
+                f"Pass tokens of {self}."
             )
         return found.astype(np.int64, copy=False)
 
@@ -144,11 +143,16 @@ class Codec:
         """
         found = unpack(rows, self.tokens_of(grid), self.widths)
         if (found >= np.array(self.codebook_sizes)).any():
-            sizes = ", ".join(map(str, dict.fromkeys(self.codebook_sizes)))
             raise UserError(
-                f"tokens: expected indices below {sizes}; got {found.max()}. The file is damaged."
+                f"tokens: expected indices below {self._sizes}; got {found.max()}. The file is "
+                "damaged."
             )
         return self.in_grid(found, grid)
+
+    @property
+    def _sizes(self) -> str:
+        """The codebook sizes, for errors."""
+        return ", ".join(map(str, dict.fromkeys(self.codebook_sizes)))
 
     def _raster(self, grid: Size) -> NDArray[np.int64]:
         return raster(self.scales, self.index_shape[0], grid)
